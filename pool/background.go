@@ -1,0 +1,261 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// errExited is the outcome of a driver's method that ended its goroutine.
+var errExited = errors.New("pool: the driver called runtime.Goexit")
+
+// spawn notes one more goroutine of the pool's and starts it. It is called under the lock; work must call done in the end.
+func (p *Pool[T]) spawn(work func()) {
+	p.tasks++
+	go work()
+}
+
+// done ends a goroutine of the pool's.
+func (p *Pool[T]) done() {
+	p.mu.Lock()
+	p.tasks--
+	p.settle()
+	p.mu.Unlock()
+}
+
+// settle closes drained when a closed pool has nothing left. It is called under the lock.
+func (p *Pool[T]) settle() {
+	if p.closed && p.tasks == 0 && len(p.all) == 0 {
+		select {
+		case <-p.drained:
+		default:
+			close(p.drained)
+		}
+	}
+}
+
+// spawnOpens opens as many resources as are wanted and allowed; extra are wanted besides what waiters, MinIdle and Warm want. It is
+// called under the lock.
+func (p *Pool[T]) spawnOpens(extra int) {
+	if p.closed || p.paused != nil {
+		return
+	}
+	coming := p.opening + p.checking
+	want := max(p.waiters.n+p.cfg.MinIdle+extra-len(p.idle)-coming, p.warmUpTo()-(len(p.all)-p.closing)-p.opening)
+	limit := p.cfg.OpenConcurrency
+	if p.failures > 0 {
+		limit = 1 // one tries whether the server is back
+	}
+	n := min(want, limit-p.opening, p.cfg.MaxSize-len(p.all)-p.opening)
+	if n <= 0 {
+		return
+	}
+	if p.failures > 0 && p.elapsed() < p.retryOpen {
+		p.schedule(p.retryOpen)
+		return
+	}
+	for range n {
+		p.opening++
+		gen, timeout := p.gen, p.cfg.OpenTimeout
+		p.spawn(func() { p.open(gen, timeout) })
+	}
+}
+
+// open runs in a goroutine of the pool's, under the pool's own bound.
+func (p *Pool[T]) open(gen uint64, timeout time.Duration) {
+	var v T
+	err, start := errExited, p.elapsed()
+	defer func() { p.opened(v, err, gen, p.elapsed()-start) }()
+	ctx, cancel := context.WithTimeout(p.base, timeout)
+	defer cancel()
+	err = protect("Open", func() (err error) {
+		v, err = p.driver.Open(ctx)
+		return err
+	})
+}
+
+func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
+	defer p.done()
+	event := Event{Kind: EventOpened, Duration: took}
+	p.mu.Lock()
+	p.opening--
+	if err != nil {
+		event.Kind, event.Err = EventOpenFailed, err
+		p.openFailed(err)
+	} else {
+		p.stat.Opened++
+		p.failures, p.lastOpenErr = 0, nil
+		r := p.add(v, gen)
+		p.schedule(r.opened + p.scanPeriod())
+		p.shelve(r)
+	}
+	p.tellWarmers(err)
+	p.pump()
+	p.mu.Unlock()
+	p.hub.announce(event)
+}
+
+// openFailed puts the next try off. Those who wait go on waiting for what others may give back; if there is nothing that could come
+// back, they are told. It is called under the lock.
+func (p *Pool[T]) openFailed(err error) {
+	p.stat.OpenFailures++
+	p.failures++
+	p.lastOpenErr = err
+	p.retryOpen = p.elapsed() + p.backoff()
+	if p.inUse+p.opening+p.checking == 0 {
+		p.refuse(ErrOpen, err, &p.stat.Failed)
+	}
+}
+
+// backoff doubles from a 32nd of OpenBackoff up to it, and takes off up to a quarter at random so that processes fall out of step.
+func (p *Pool[T]) backoff() time.Duration {
+	const firstShift = 5
+	pause := p.cfg.OpenBackoff >> max(firstShift-(p.failures-1), 0)
+	return pause - time.Duration(rand.Float64()*0.25*float64(pause))
+}
+
+// spawnCheck has a resource that is neither idle nor lent checked, and then shelved or closed. It is called under the lock.
+func (p *Pool[T]) spawnCheck(r *resource[T]) { p.spawnProof(r, "check", CloseCheck, p.driver.Check) }
+
+// spawnReset does the same with the driver's Reset.
+func (p *Pool[T]) spawnReset(r *resource[T]) { p.spawnProof(r, "reset", CloseReset, p.resetter.Reset) }
+
+func (p *Pool[T]) spawnProof(r *resource[T], what string, doom CloseReason, prove func(context.Context, T) error) {
+	p.checking++
+	timeout, trust := p.cfg.CheckTimeout, p.suspicion
+	p.spawn(func() {
+		err := errExited
+		defer func() { p.proved(r, what, doom, trust, err) }()
+		ctx, cancel := context.WithTimeout(p.base, timeout)
+		defer cancel()
+		err = protect(what, func() error { return prove(ctx, r.v) })
+	})
+}
+
+func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error) {
+	defer p.done()
+	p.mu.Lock()
+	p.checking--
+	if err != nil {
+		p.stat.CheckFailures++
+		if !isTimeout(err) {
+			p.suspicion++
+		}
+		p.retire(r, doom)
+	} else {
+		r.proven, r.trust = p.elapsed(), trust
+		p.shelve(r)
+	}
+	if p.checking == 0 {
+		p.schedule(0) // the next one that is due for a check
+	}
+	p.pump()
+	p.mu.Unlock()
+	if err != nil {
+		p.hub.announce(Event{Kind: EventCheckFailed, Reason: what, Err: err})
+	}
+}
+
+// retire closes a resource that is neither idle nor lent any more. It keeps its place among MaxSize until that is done. It is called
+// under the lock.
+func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
+	p.closing++
+	timeout := p.cfg.CheckTimeout
+	p.spawn(func() {
+		err := errExited
+		defer func() { p.retired(r, reason, err) }()
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		err = protect("Close", func() error { return p.driver.Close(ctx, r.v) })
+	})
+}
+
+func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error) {
+	defer p.done()
+	p.mu.Lock()
+	p.closing--
+	p.stat.Closed[reason]++
+	last := len(p.all) - 1
+	p.all[r.slot] = p.all[last]
+	p.all[r.slot].slot = r.slot
+	p.all[last] = nil
+	p.all = p.all[:last]
+	p.pump()
+	p.mu.Unlock()
+	p.hub.announce(Event{Kind: EventClosed, Reason: reason.String(), Err: err})
+}
+
+// warmer is somebody who waits in Warm.
+type warmer struct {
+	size int
+	done chan error // of capacity 1
+}
+
+// Warm opens resources until the pool has size of them, lent ones included, and returns when they are there, when opening one has
+// failed, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize.
+func (p *Pool[T]) Warm(ctx context.Context, size int) error {
+	w := &warmer{size: size, done: make(chan error, 1)}
+	p.mu.Lock()
+	switch limit := p.cfg.MaxSize; {
+	case size < 0 || size > limit:
+		p.mu.Unlock()
+		return fmt.Errorf("pool %q: Warm: size is %d: must be between 0 and MaxSize, which is %d", p.hub.id.Name, size, limit)
+	case size == 0:
+		w.size = p.cfg.MinIdle
+	}
+	p.warmers = append(p.warmers, w)
+	switch {
+	case p.closed:
+		p.tellWarmers(ErrClosed)
+	case p.paused != nil:
+		p.tellWarmers(p.paused)
+	default:
+		p.retryOpen = 0 // whoever asks for a warm pool wants to know now
+		p.tellWarmers(nil)
+		p.spawnOpens(0)
+	}
+	p.mu.Unlock()
+	var err error
+	select {
+	case err = <-w.done:
+	case <-ctx.Done():
+		err = contextCause(ctx)
+		p.mu.Lock()
+		p.dropWarmer(w)
+		p.mu.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("pool %q: warm: %w", p.hub.id.Name, err)
+	}
+	return nil
+}
+
+// warmUpTo is the size that those in Warm want. It is called under the lock.
+func (p *Pool[T]) warmUpTo() (size int) {
+	for _, w := range p.warmers {
+		size = max(size, w.size)
+	}
+	return size
+}
+
+// tellWarmers ends every Warm if err is not nil, else those whose size has been reached. It is called under the lock.
+func (p *Pool[T]) tellWarmers(err error) {
+	for i := len(p.warmers) - 1; i >= 0; i-- {
+		w := p.warmers[i]
+		if err != nil || len(p.all)-p.closing >= w.size {
+			w.done <- err
+			p.dropWarmer(w)
+		}
+	}
+}
+
+func (p *Pool[T]) dropWarmer(w *warmer) {
+	for i, other := range p.warmers {
+		if other == w {
+			p.warmers = append(p.warmers[:i], p.warmers[i+1:]...)
+			return
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/earnorm/poolstack/pool/internal/poison"
+)
+
+// Op says what a use is about, for the layers. The zero Op is a nameless operation that is not repeated once it has been sent.
+type Op struct {
+	Name       string // the operation: "GET", "find"; low-cardinality
+	Target     string // what it works on: a collection, a family of keys; low-cardinality
+	Key        string // what keyed layers key by; low-cardinality, never an attribute
+	Idempotent bool   // doing it twice is like doing it once
+	Priority   uint8  // for layers that shed load: higher is more important
+}
+
+// Call is one use of a pool on its way through the layers, or one attempt of it made with Fork. It belongs to the use: a layer must not
+// keep it after its End, or after its Handler has returned in a one-step use. Its methods are for one goroutine at a time.
+type Call struct {
+	op      Op
+	hub     *hub
+	term    terminal
+	ends    []end // of a two-step use: outermost first, the grant's own end last
+	caller  context.Context
+	started time.Time
+	attempt int
+	wait    time.Duration
+	granted bool // the latest attempt got a resource
+	holds   bool // a two-step use holds a resource now
+	fresh   bool
+	twoStep bool
+	nowait  bool // TryAcquire
+	over    bool
+	uses    atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
+}
+
+// terminal is the innermost step of a use: it takes a resource and, in a one-step use, runs the borrower's function. It knows the types
+// of resource and result, so that Call need not.
+type terminal interface {
+	run(ctx context.Context, c *Call) error
+	fork() *Call         // nil for Do
+	adopt(from terminal) // takes over the result of a Get, the grant of an Acquire
+	setResult(v any) error
+	recycle()
+}
+
+// end is something to do when a two-step use ends.
+type end interface {
+	fire(c *Call, err error)
+}
+
+type endFunc func(error)
+
+func (f endFunc) fire(_ *Call, err error) { f(err) }
+
+// check panics when the Call is used after its end, which only the poisoned Calls of package pooltest can tell.
+func (c *Call) check() {
+	if c.over {
+		panic("pool: a Call was used after its use was over")
+	}
+}
+
+// Op returns what the use is about.
+func (c *Call) Op() Op { c.check(); return c.op }
+
+// Identity returns what the pool connects to.
+func (c *Call) Identity() Identity { c.check(); return c.hub.id }
+
+// TwoStep says whether the use is an Acquire: then the handler's next returns when the resource has been lent, and End runs at Release.
+func (c *Call) TwoStep() bool { c.check(); return c.twoStep }
+
+// Started returns when the use began, read from the clock when the first layer asks.
+func (c *Call) Started() time.Time {
+	c.check()
+	if c.started.IsZero() {
+		c.started = time.Now()
+	}
+	return c.started
+}
+
+// Attempt returns which attempt of the use this is, from 1.
+func (c *Call) Attempt() int { c.check(); return c.attempt }
+
+// SetAttempt is called by a layer that calls its next handler repeatedly, before each call.
+func (c *Call) SetAttempt(n int) { c.check(); c.attempt = n }
+
+// Acquired says how the latest attempt came by its resource: how long it waited for it, and whether the resource is new. ok is false
+// when it has none yet, or got none; wait is then how long it waited in vain.
+func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
+	c.check()
+	return c.wait, c.fresh, c.granted
+}
+
+// Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
+func (c *Call) Classify(err error) Class {
+	c.check()
+	return c.hub.classify(c.caller, err)
+}
+
+// Emit reports e to the observers among the layers, filling in Pool, Op and Attempt. ctx is the context the fact happened in.
+// It must not be called while a lock is held.
+func (c *Call) Emit(ctx context.Context, e Event) {
+	c.check()
+	if !c.hub.observed() {
+		return
+	}
+	e.Op = c.op
+	if e.Attempt == 0 {
+		e.Attempt = c.attempt
+	}
+	c.hub.emit(ctx, e)
+}
+
+// SetResult sets what [Get] returns, for a layer that answers a use itself. The type of v must be Get's R; the error says which it is
+// when it is not, and that a use by Do or Acquire has no result to set.
+func (c *Call) SetResult(v any) error { c.check(); return c.term.setResult(v) }
+
+// Fork returns an independent attempt of the same use, with its own resource, ends and result, for a layer that makes several at once.
+// It is nil for Do, whose function may write to captured variables. The fork is handed to the next handler once; afterwards exactly one
+// of c.Adopt(fork) and fork.Drop() is called, once that handler has returned.
+func (c *Call) Fork() *Call {
+	c.check()
+	f := c.term.fork()
+	if f == nil {
+		return nil
+	}
+	f.begin(c.hub, c.op, c.caller)
+	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
+	return f
+}
+
+// OnEnd has fn called when the attempt ends, after everything else of it, with its outcome. It is for a fork that has not been used yet.
+func (c *Call) OnEnd(fn func(error)) { c.check(); c.ends = append(c.ends, endFunc(fn)) }
+
+// Adopt makes the fork's outcome that of c: its result in a one-step use; its resource and the ends of its layers in a two-step one.
+// The fork is over.
+func (c *Call) Adopt(fork *Call) {
+	c.check()
+	fork.check()
+	c.wait, c.fresh, c.granted, c.holds = fork.wait, fork.fresh, fork.granted, fork.holds
+	if c.twoStep {
+		c.ends = append(c.ends, fork.ends...)
+		clear(fork.ends)
+		fork.ends = fork.ends[:0]
+	} else {
+		fork.unwind(0, nil)
+	}
+	c.term.adopt(fork.term)
+	fork.finish()
+}
+
+// Drop ends a fork that was not adopted: its layers' ends see [ErrLost], its resource goes back to the pool.
+func (c *Call) Drop() {
+	c.check()
+	defer c.finish()
+	c.unwind(0, ErrLost)
+}
+
+// begin readies a Call for a use.
+func (c *Call) begin(h *hub, op Op, caller context.Context) {
+	c.hub, c.op, c.caller, c.attempt = h, op, caller, 1
+}
+
+// finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.
+func (c *Call) finish() {
+	c.uses.Add(1)
+	if poison.On.Load() {
+		c.over = true
+		return
+	}
+	clear(c.ends)
+	c.ends = c.ends[:0]
+	c.op, c.caller, c.started, c.wait = Op{}, nil, time.Time{}, 0
+	c.granted, c.holds, c.fresh, c.nowait = false, false, false, false
+	c.term.recycle()
+}
+
+// push puts e on top of the ends and returns the mark to unwind to so that e is fired.
+func (c *Call) push(e end) (mark int) {
+	c.ends = append(c.ends, e)
+	return len(c.ends) - 1
+}
+
+// unwind fires the ends down to mark, innermost first. One that panics does not keep the others from running.
+func (c *Call) unwind(mark int, err error) {
+	if len(c.ends) <= mark {
+		return
+	}
+	defer c.unwind(mark, err) // open-coded: runs the rest, whether or not this one panics
+	top := len(c.ends) - 1
+	e := c.ends[top]
+	c.ends[top] = nil
+	c.ends = c.ends[:top]
+	e.fire(c, err)
+}
+
+// errNoResult is returned by setResult where there is none to set.
+func errNoResult(of string) error {
+	return fmt.Errorf("pool: %s has no result that a layer could set", of)
+}

@@ -1,0 +1,153 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as failure and [FaultNone] as success; it leaves the
+// others out. An error budget counts [FaultServer] and [FaultLocal].
+type Fault uint8
+
+// The parties an error can be laid at.
+const (
+	FaultNone   Fault = iota // nobody's: the server is healthy and has answered, even if with an error the caller did not like
+	FaultServer              // the server, or the way to it
+	FaultCaller              // the caller gave up: its context was cancelled or its deadline passed
+	FaultLocal               // this process refused: the pool is full or closed, a layer rejected the use
+)
+
+// String returns the fault's name in lower case.
+func (f Fault) String() string {
+	switch f {
+	case FaultNone:
+		return "none"
+	case FaultServer:
+		return "server"
+	case FaultCaller:
+		return "caller"
+	case FaultLocal:
+		return "local"
+	}
+	return "unknown"
+}
+
+// Repeat says when an operation that ended with an error may be sent again.
+type Repeat uint8
+
+// The answers to whether an operation may be repeated.
+const (
+	RepeatNever        Repeat = iota // the answer would be the same, or nobody knows what happened
+	RepeatIfIdempotent               // the server may or may not have executed it
+	RepeatAlways                     // nothing was sent, or the server has refused it unexecuted
+)
+
+// String returns the answer in lower case.
+func (r Repeat) String() string {
+	switch r {
+	case RepeatNever:
+		return "never"
+	case RepeatIfIdempotent:
+		return "if idempotent"
+	case RepeatAlways:
+		return "always"
+	}
+	return "unknown"
+}
+
+// Class is what an error means, in answers that do not depend on one another. The zero Class is that of success: nobody's fault, nothing
+// to repeat, resource intact.
+type Class struct {
+	Fault  Fault
+	Repeat Repeat
+	Broken bool // the resource is unfit for another use and is closed
+
+	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
+	Code       string        // the server's own status code ("WRONGTYPE", "11000"), "" when it gave none; low-cardinality
+	Type       string        // error.type for telemetry: Code, or a reason such as "timeout"; low-cardinality; filled in by Call.Classify
+	RetryAfter time.Duration // the least time the server asked to be left alone for; 0 when it did not say
+}
+
+// Classified is an error that knows its own class. The pool's own errors and those of layers that reject or bound a use are such errors;
+// the outermost one in a chain decides. Class may be called concurrently.
+type Classified interface {
+	error
+	Class() Class
+}
+
+// A Classifier is a [Driver] that knows what its backend's errors mean. Classify gets errors as the driver's methods and the borrowers
+// returned them, never nil, possibly wrapped; it must be a pure function and may be called concurrently.
+//
+// The pool overrides Fault with [FaultCaller] for errors that came about while the caller's context was over.
+type Classifier interface {
+	Classify(err error) Class
+}
+
+// classify gives err's class in a use whose caller passed in ctx.
+func (h *hub) classify(ctx context.Context, err error) Class {
+	if err == nil {
+		return Class{}
+	}
+	if own, ok := findClassified(err); ok {
+		class := own.Class()
+		class.name(err)
+		return class
+	}
+	class := h.driverClass(err)
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		class.Fault, class.Repeat = FaultCaller, RepeatNever
+	}
+	class.name(err)
+	return class
+}
+
+// name fills in Type. The order follows the design's attribute table: code, reason, timeout or cancellation, _OTHER.
+func (c *Class) name(err error) {
+	switch {
+	case c.Miss || c.Type != "":
+	case c.Code != "":
+		c.Type = c.Code
+	case errors.Is(err, context.Canceled):
+		c.Type = "canceled"
+	case isTimeout(err):
+		c.Type = "timeout"
+	default:
+		c.Type = "_OTHER"
+	}
+}
+
+// findClassified returns the outermost error in err's tree that knows its class. It is errors.As without reflection and allocation, for
+// it runs on every failed use, several times.
+func findClassified(err error) (Classified, bool) {
+	for err != nil {
+		if c, ok := err.(Classified); ok {
+			return c, true
+		}
+		switch w := err.(type) {
+		case interface{ Unwrap() error }:
+			err = w.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, e := range w.Unwrap() {
+				if c, ok := findClassified(e); ok {
+					return c, true
+				}
+			}
+			return nil, false
+		default:
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+// isTimeout says whether err is about time that ran out: a context's, a socket's, or any error that says so itself.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// defaultClass serves drivers that are no Classifier. An error nobody explains is laid at the server, and its resource is suspect.
+func defaultClass(error) Class {
+	return Class{Fault: FaultServer, Repeat: RepeatIfIdempotent, Broken: true}
+}

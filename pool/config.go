@@ -1,0 +1,111 @@
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Defaults of [Config].
+const (
+	defaultMaxSize         = 10
+	defaultAcquireTimeout  = 5 * time.Second
+	defaultOpenTimeout     = 5 * time.Second
+	defaultOpenConcurrency = 4
+	defaultOpenBackoff     = 500 * time.Millisecond
+	defaultCheckAfter      = time.Second
+	defaultCheckTimeout    = time.Second
+)
+
+// Config says how a pool behaves. The zero Config works. It is a plain value: copy it, change the copy, give it to [New] or
+// [Pool.Configure].
+type Config struct {
+	// Name is the pool's name in telemetry and errors. "" takes the name the driver suggests, else "system address:port/namespace", else
+	// "pool". It cannot be changed by Configure.
+	Name string
+
+	// MaxSize bounds the resources that exist at any time, those being opened and closed included. 0 means 10.
+	MaxSize int
+	// MinIdle is how many idle resources the pool keeps ready, as far as MaxSize allows. 0 means none.
+	MinIdle int
+	// MaxWaiters bounds the borrowers that wait for a resource somebody else holds; one more is refused at once with [ErrExhausted].
+	// Those who only wait for a resource to be opened or checked are not counted. 0 means no bound; negative: nobody waits.
+	MaxWaiters int
+	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. 0 means 5 s; negative: only the context.
+	AcquireTimeout time.Duration
+
+	// OpenTimeout bounds the opening of one resource. 0 means 5 s.
+	OpenTimeout time.Duration
+	// OpenConcurrency bounds how many resources are opened at the same time. 0 means 4.
+	OpenConcurrency int
+	// OpenBackoff bounds the pause before the next try to open after tries have failed; pauses grow towards it from a 32nd of it.
+	// 0 means 500 ms.
+	OpenBackoff time.Duration
+
+	// MaxLifetime is the age at which a resource is closed, less up to 10 % that each draws when it is opened, so that resources opened
+	// together do not end together. 0 means no bound.
+	MaxLifetime time.Duration
+	// MaxIdleTime is how long a resource beyond MinIdle may lie idle before it is closed. 0 means no bound.
+	MaxIdleTime time.Duration
+
+	// CheckAfter is how long a resource may lie idle and still be lent without a check. 0 means 1 s; values below the 10 ms
+	// step of the pool's clock mean that every resource is checked; negative: none is.
+	CheckAfter time.Duration
+	// CheckTimeout bounds each check, reset and close of a resource. 0 means 1 s.
+	CheckTimeout time.Duration
+	// KeepAlive is the time after which idle resources are checked in the background, one after the other. 0 means never.
+	KeepAlive time.Duration
+
+	// LeakAfter is how long a resource may be lent before it is reported as leaked, with the stack of its borrower; recording the stack
+	// costs about a microsecond a use. 0 means never.
+	LeakAfter time.Duration
+}
+
+// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(field string, value any, allowed string) {
+		errs = append(errs, fmt.Errorf("pool: %s is %v: must be %s", field, value, allowed))
+	}
+	atLeastZero := func(field string, value time.Duration, zero string) {
+		if value < 0 {
+			bad(field, value, "0 ("+zero+") or more")
+		}
+	}
+	if c.MaxSize < 0 {
+		bad("MaxSize", c.MaxSize, "0 (default 10) or more")
+	}
+	if limit := c.withDefaults().MaxSize; c.MinIdle < 0 || c.MaxSize >= 0 && c.MinIdle > limit {
+		bad("MinIdle", c.MinIdle, fmt.Sprintf("between 0 and MaxSize, which is %d", limit))
+	}
+	if c.OpenConcurrency < 0 {
+		bad("OpenConcurrency", c.OpenConcurrency, "0 (default 4) or more")
+	}
+	atLeastZero("OpenTimeout", c.OpenTimeout, "default 5s")
+	atLeastZero("OpenBackoff", c.OpenBackoff, "default 500ms")
+	atLeastZero("MaxLifetime", c.MaxLifetime, "no bound")
+	atLeastZero("MaxIdleTime", c.MaxIdleTime, "no bound")
+	atLeastZero("CheckTimeout", c.CheckTimeout, "default 1s")
+	atLeastZero("KeepAlive", c.KeepAlive, "never")
+	atLeastZero("LeakAfter", c.LeakAfter, "never")
+	return errors.Join(errs...)
+}
+
+// withDefaults returns c with every 0 that stands for a default replaced by it.
+func (c Config) withDefaults() Config {
+	setDefault(&c.MaxSize, defaultMaxSize)
+	setDefault(&c.AcquireTimeout, defaultAcquireTimeout)
+	setDefault(&c.OpenTimeout, defaultOpenTimeout)
+	setDefault(&c.OpenConcurrency, defaultOpenConcurrency)
+	setDefault(&c.OpenBackoff, defaultOpenBackoff)
+	setDefault(&c.CheckAfter, defaultCheckAfter)
+	setDefault(&c.CheckTimeout, defaultCheckTimeout)
+	return c
+}
+
+func setDefault[V comparable](field *V, value V) {
+	var zero V
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,125 @@
+package pool
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Deadline is the handle of a context made by [WithDeadline]. A nil *Deadline stands for one that was not needed.
+type Deadline struct {
+	ctx lazyContext
+}
+
+// WithDeadline is like context.WithDeadlineCause, but makes neither channel nor timer until somebody asks for Done. ctx.Deadline()
+// tells the deadline from the start, which is all that a client with socket deadlines looks at. If parent's own deadline is not later
+// than d, it returns parent and nil. The Deadline must be cancelled when the use is over; that never cancels parent.
+//
+// context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded.
+func WithDeadline(parent context.Context, d time.Time, cause error) (context.Context, *Deadline) {
+	if earlier, ok := parent.Deadline(); ok && !earlier.After(d) {
+		return parent, nil
+	}
+	dl := &Deadline{lazyContext{parent: parent, deadline: d, cause: cause}}
+	return &dl.ctx, dl
+}
+
+// Cancel ends the context, as a context.CancelFunc does. It may be called on nil, repeatedly and concurrently.
+func (d *Deadline) Cancel() {
+	if d != nil {
+		d.ctx.cancel()
+	}
+}
+
+// Passed says whether the deadline has passed by now. It is false for nil.
+func (d *Deadline) Passed() bool {
+	return d != nil && !time.Now().Before(d.ctx.deadline)
+}
+
+// lazyContext delegates to a real context as soon as there is one.
+type lazyContext struct {
+	parent   context.Context
+	deadline time.Time
+	cause    error
+
+	mu        sync.Mutex
+	real      atomic.Pointer[realContext]
+	cancelled atomic.Bool
+}
+
+type realContext struct {
+	context.Context
+	cancel context.CancelFunc
+}
+
+func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func (c *lazyContext) Done() <-chan struct{} { return c.materialize().Done() }
+
+func (c *lazyContext) Err() error {
+	if real := c.real.Load(); real != nil {
+		return real.Err()
+	}
+	if err := c.parent.Err(); err != nil {
+		return err
+	}
+	if c.over() {
+		return c.materialize().Err()
+	}
+	return nil
+}
+
+// Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
+// a key of type *int; if the deadline has passed, that must be ours and not the parent's.
+func (c *lazyContext) Value(key any) any {
+	if real := c.real.Load(); real != nil {
+		return real.Value(key)
+	}
+	if _, internal := key.(*int); internal && c.over() {
+		return c.materialize().Value(key)
+	}
+	return c.parent.Value(key)
+}
+
+// over says whether a real context would be done by itself. It looks at the clock.
+func (c *lazyContext) over() bool {
+	return c.cancelled.Load() || !time.Now().Before(c.deadline)
+}
+
+func (c *lazyContext) materialize() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if real := c.real.Load(); real != nil {
+		return real
+	}
+	ctx, cancel := context.WithDeadlineCause(c.parent, c.deadline, c.cause)
+	if c.cancelled.Load() {
+		cancel()
+	}
+	real := &realContext{ctx, cancel}
+	c.real.Store(real)
+	return real
+}
+
+func (c *lazyContext) cancel() {
+	c.mu.Lock()
+	c.cancelled.Store(true)
+	real := c.real.Load()
+	c.mu.Unlock()
+	if real != nil {
+		real.cancel()
+	}
+}
+
+// foreign looks through lazy contexts: it returns the first ancestor of ctx, or ctx itself, that is of another kind. Whoever honours
+// ctx.Deadline() by other means needs to watch only that one's Done.
+func foreign(ctx context.Context) context.Context {
+	for {
+		lazy, ok := ctx.(*lazyContext)
+		if !ok {
+			return ctx
+		}
+		ctx = lazy.parent
+	}
+}

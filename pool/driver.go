@@ -1,0 +1,57 @@
+package pool
+
+import "context"
+
+// A Driver opens, checks and closes the resources of one backend. Only a [Pool] calls it, concurrently for different resources and one
+// call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
+// Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
+//
+// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier] and a [Describer]; New looks once.
+type Driver[T any] interface {
+	// Open makes a resource that is ready for use. A resource returned together with an error is ignored: Open has cleaned up.
+	Open(ctx context.Context) (T, error)
+	// Check proves that a resource nobody uses at the moment is fit for use. After an error the resource is closed.
+	Check(ctx context.Context, res T) error
+	// Close ends the resource, whatever state it is in. It is called exactly once for every resource that Open returned.
+	// The slot it occupied is free when Close has returned; its error is only reported.
+	Close(ctx context.Context, res T) error
+}
+
+// A Resetter is a [Driver] whose resources carry state from one borrower to the next.
+type Resetter[T any] interface {
+	// Dirty says whether the borrower has left something behind in res. It is called at each release, in the borrower's goroutine, and
+	// must not block.
+	Dirty(res T) bool
+	// Reset brings a dirty resource back to the state that Open leaves, in a goroutine of the pool. After an error the resource is closed.
+	Reset(ctx context.Context, res T) error
+}
+
+// An Interrupter is a [Driver] that can make a call in progress on res return at once, for clients that do not notice a cancelled
+// context while they read. The pool calls Interrupt, from another goroutine and at most once for a resource, when the context of a use
+// is cancelled while the resource is lent; the resource is then closed, never lent again. It must not block.
+//
+// Deadlines made by [WithDeadline] are not watched for this purpose: the client is expected to honour ctx.Deadline() by itself.
+type Interrupter[T any] interface {
+	Interrupt(res T)
+}
+
+// An Inspector is a [Driver] that can say more about the server than whether it lives: role, version, replication state. Keys and values
+// must not hold secrets. It is called by [Pool.Check] on a resource that has passed its check.
+type Inspector[T any] interface {
+	Inspect(ctx context.Context, res T) (map[string]string, error)
+}
+
+// A Describer is a [Driver] that knows what it connects to. Identity.Name is the default of [Config].Name; when it is empty too, the
+// pool's name is made of the other fields.
+type Describer interface {
+	Identity() Identity
+}
+
+// Identity says what a pool connects to, in OpenTelemetry's terms. It never holds a secret.
+type Identity struct {
+	Name      string // the pool's name in all telemetry (db.client.connection.pool.name)
+	System    string // db.system.name: "redis", "mongodb"
+	Address   string // server.address: a host name, an address or a socket's path; "" when there are several
+	Port      int    // server.port; 0 when there is none or there are several
+	Namespace string // db.namespace: a database's name or index
+}

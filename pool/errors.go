@@ -1,0 +1,127 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// What a pool's [Error] can be about; test for them with errors.Is.
+var (
+	ErrClosed          = errors.New("pool is closed")
+	ErrPaused          = errors.New("pool is paused")
+	ErrExhausted       = errors.New("pool is exhausted")
+	ErrAcquireTimeout  = errors.New("acquire timed out") // Config.AcquireTimeout or the context's deadline has passed
+	ErrAcquireCanceled = errors.New("acquire canceled")  // the context was cancelled
+	ErrOpen            = errors.New("open failed")       // nothing is lent, and no resource can be opened
+)
+
+// What a layer can meet.
+var (
+	// ErrAborted is the outcome a layer's End sees when the use ended by a panic or by runtime.Goexit.
+	ErrAborted error = &outcome{"pool: use aborted by a panic or Goexit", Class{Fault: FaultCaller, Broken: true, Type: "aborted"}}
+	// ErrLost is the outcome the layers of a fork see when another attempt was chosen. It is nobody's fault.
+	ErrLost error = &outcome{"pool: another attempt was chosen", Class{Fault: FaultLocal, Type: "lost"}}
+	// ErrGranted is returned to a layer that calls next again although the two-step use holds a resource already.
+	ErrGranted error = &outcome{"pool: the use holds a resource already", Class{Fault: FaultLocal, Type: "granted"}}
+	// ErrNotGranted is returned by Acquire when a layer returned no error although it got no resource.
+	ErrNotGranted error = &outcome{"pool: a layer returned no error although no resource was acquired",
+		Class{Fault: FaultLocal, Type: "not_granted"}}
+)
+
+// outcome is an error with a class and no further facts.
+type outcome struct {
+	text  string
+	class Class
+}
+
+func (o *outcome) Error() string { return o.text }
+
+// Class makes it Classified.
+func (o *outcome) Class() Class { return o.class }
+
+// State is how things stood in a pool when an [Error] came about.
+type State struct {
+	Max         int
+	InUse       int
+	Idle        int
+	Opening     int
+	Waiters     int
+	OldestLease time.Duration // 0 when nothing is lent
+}
+
+// Error is why a pool did not lend a resource. It wraps one of the package's Err values, and the cause if there is one: the error that
+// opening a resource met last, the reason given to Pause, the context's error and cause.
+type Error struct {
+	Pool   string
+	Reason error // ErrClosed, ErrPaused, ErrExhausted, ErrAcquireTimeout, ErrAcquireCanceled or ErrOpen
+	Cause  error // nil when there is none
+	State  State
+	Waited time.Duration
+
+	class Class
+}
+
+// Error says what happened and how things stood.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pool %q: %v", e.Pool, e.Reason)
+	if e.Waited > 0 {
+		fmt.Fprintf(&b, " after %v", e.Waited.Round(time.Microsecond))
+	}
+	if e.Cause != nil {
+		fmt.Fprintf(&b, ": %v", strings.ReplaceAll(e.Cause.Error(), "\n", "; "))
+	}
+	s := e.State
+	fmt.Fprintf(&b, " (in use %d of %d, idle %d, opening %d, waiters %d", s.InUse, s.Max, s.Idle, s.Opening, s.Waiters)
+	if s.OldestLease > 0 {
+		fmt.Fprintf(&b, ", oldest lease %v", s.OldestLease.Round(time.Millisecond))
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// Unwrap returns Reason and Cause.
+func (e *Error) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Reason}
+	}
+	return []error{e.Reason, e.Cause}
+}
+
+// Class says what the error means for the use. Nothing has been sent, so nothing forbids to repeat it, except what the driver says of
+// the error that opening met.
+func (e *Error) Class() Class { return e.class }
+
+// classifyRefusal gives the class of a use that got no resource. openErr is what opening met while it waited, or nil; opening says
+// whether it was waiting for the server at all, rather than for other borrowers.
+func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
+	switch reason {
+	case ErrClosed:
+		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "pool_closed"}
+	case ErrPaused:
+		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_paused"}
+	case ErrExhausted:
+		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_exhausted"}
+	case ErrAcquireCanceled:
+		return Class{Fault: FaultCaller, Repeat: RepeatNever, Type: "canceled"}
+	}
+	class := Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "acquire_timeout"}
+	if openErr != nil {
+		class = h.classify(context.Background(), openErr)
+		if class.Repeat != RepeatNever {
+			class.Repeat = RepeatAlways
+		}
+		class.Type = "open_failed"
+		if class.Code != "" {
+			class.Type = class.Code
+		}
+	}
+	if opening || openErr != nil {
+		class.Fault = FaultServer
+	}
+	class.Broken, class.Miss = false, false
+	return class
+}

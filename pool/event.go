@@ -1,0 +1,98 @@
+package pool
+
+import (
+	"context"
+	"time"
+)
+
+// Kind names what an [Event] reports. Layers of other packages may use names of their own.
+type Kind string
+
+// The kinds of events, and which fields each fills in besides Pool and Layer.
+const (
+	EventAcquired      Kind = "acquired"       // a resource was lent: Duration is the wait for it, Fresh whether it is new
+	EventAcquireFailed Kind = "acquire_failed" // none was: Duration, Reason, Err
+	EventReleased      Kind = "released"       // a resource came back: Duration is how long it was held, Err the outcome
+	EventOpened        Kind = "opened"         // Duration is how long opening took
+	EventOpenFailed    Kind = "open_failed"    // Duration, Err
+	EventCheckFailed   Kind = "check_failed"   // Err; Reason is "check" or "reset"
+	EventClosed        Kind = "closed"         // Reason is a CloseReason's name, Err what the driver's Close returned
+	EventLeaked        Kind = "leaked"         // a lease is out for longer than Config.LeakAfter: Duration, Stack
+	EventPaused        Kind = "paused"         // Err is the cause given
+	EventResumed       Kind = "resumed"        //
+	EventCleared       Kind = "cleared"        //
+	EventConfigured    Kind = "configured"     // the pool or a layer got new settings
+	EventWarning       Kind = "warning"        // New accepted something that may surprise: Reason is a sentence
+	EventRetry         Kind = "retry"          // another attempt is due: Attempt is the one that failed, Duration the pause, Reason, Err
+	EventGaveUp        Kind = "gave_up"        // no further attempt is made though the error allows one: Attempt, Reason, Err
+	EventStateChanged  Kind = "state_changed"  // a breaker: From, To, Reason, Duration until the next probe when To is "open"
+	EventRejected      Kind = "rejected"       // a layer refused the use: Reason, Err, Duration until it makes sense to come back, 0 if unknown
+	EventTimeout       Kind = "timeout"        // a layer's time limit ended the use: Reason is the stage, Duration the limit
+)
+
+// Event is a fact that the pool or one of its layers reports to the observers among the layers. It is a plain value.
+type Event struct {
+	Kind     Kind
+	Pool     string // the pool's name
+	Layer    string // who reports: "pool", or the layer's kind
+	Op       Op     // the operation; zero outside a use
+	Attempt  int    // which attempt of the use, from 1; 0 outside a use
+	Reason   string // why, in a word or a few: low-cardinality
+	From, To string // the states of EventStateChanged
+	Duration time.Duration
+	Fresh    bool
+	Err      error
+	Stack    string // the borrower's stack of EventLeaked
+}
+
+// An Observer is a [Middleware] (or the [Layer] inside a Bracket) that wants to hear of events. Observe is called in the goroutine in
+// which the fact happened, with the context it happened in, context.Background() when it belongs to no use; concurrently; never while
+// the pool's or the reporting layer's lock is held. It must not block.
+type Observer interface {
+	Observe(ctx context.Context, e Event)
+}
+
+// PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer that attaches to it may ask. All methods may be
+// called concurrently.
+type PoolInfo interface {
+	Identity() Identity
+	Config() Config
+	Layers() []LayerInfo
+	Stat() Stat
+	Check(ctx context.Context) Health
+}
+
+// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around: New calls Attach
+// after everything else has succeeded, and the detach function it returned (nil for none) when the pool is closed. An error makes New
+// fail; what was attached before is detached.
+type Attacher interface {
+	Attach(p PoolInfo) (detach func(), err error)
+}
+
+// hub is what a pool's uses and background work share that does not depend on the type of its resources.
+type hub struct {
+	id          Identity
+	driverClass func(error) Class
+	observers   []Observer
+	commands    []CommandObserver
+}
+
+// observed says whether anybody listens, so that clocks are read only for somebody.
+func (h *hub) observed() bool { return len(h.observers) > 0 }
+
+func (h *hub) emit(ctx context.Context, e Event) {
+	e.Pool = h.id.Name
+	if e.Layer == "" {
+		e.Layer = "pool"
+	}
+	for _, o := range h.observers {
+		o.Observe(ctx, e)
+	}
+}
+
+// announce emits events that belong to no use.
+func (h *hub) announce(events ...Event) {
+	for _, e := range events {
+		h.emit(context.Background(), e)
+	}
+}

@@ -1,0 +1,164 @@
+package pool
+
+import "context"
+
+// Lease is the right to use a resource until Release or Discard. It is a small value; its copies are the same lease. The zero Lease is
+// one that is over. All methods may be called concurrently and from any goroutine.
+type Lease[T any] struct {
+	r   *resource[T]
+	seq uint64
+	ctx context.Context
+}
+
+// Value returns the resource. ok is false, and the resource zero, once the lease is over. A T kept beyond that is out of the pool's
+// sight: do not use it.
+func (l Lease[T]) Value() (res T, ok bool) {
+	if l.r == nil {
+		return res, false
+	}
+	l.r.p.mu.Lock()
+	defer l.r.p.mu.Unlock()
+	if l.r.seq != l.seq {
+		return res, false
+	}
+	return l.r.v, true
+}
+
+// Context returns the innermost context of the use, with the layers' spans and deadlines. Commands sent under the lease use it.
+func (l Lease[T]) Context() context.Context {
+	if l.ctx == nil {
+		return context.Background()
+	}
+	return l.ctx
+}
+
+// Release ends the lease: err is the outcome that the layers see, nil for success, and decides whether the resource is lent again. It
+// returns false, and does nothing, when the lease was over already.
+func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
+
+// Discard is Release, and the resource is closed whatever the outcome.
+func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
+
+func (l Lease[T]) end(err error, doom CloseReason) bool {
+	if l.r == nil {
+		return false
+	}
+	c, caller, ok := l.r.claim(l.seq)
+	if !ok {
+		return false
+	}
+	if doom != closeNot {
+		l.r.doom = doom
+	}
+	if c == nil {
+		l.r.p.give(caller, nil, l.r, err)
+		return true
+	}
+	defer c.finish()
+	c.unwind(0, err)
+	return true
+}
+
+// claim ends the lease with number seq; of several that try, one succeeds.
+func (r *resource[T]) claim(seq uint64) (c *Call, caller context.Context, ok bool) {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	if r.seq != seq {
+		return nil, nil, false
+	}
+	r.seq++
+	c, caller = r.call, r.caller
+	r.call, r.caller = nil, nil
+	return c, caller, true
+}
+
+// Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease is released. The lease must be
+// released, by any goroutine. Layers that make several attempts cover the acquisition only.
+func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
+	return p.acquire(ctx, op, false)
+}
+
+// TryAcquire is Acquire that never waits in the pool: unless a resource is idle and needs no check it returns [ErrExhausted] at once.
+// One is then opened or checked in the background, so that a later try may succeed.
+func (p *Pool[T]) TryAcquire(ctx context.Context, op Op) (Lease[T], error) {
+	return p.acquire(ctx, op, true)
+}
+
+func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], error) {
+	if p.handler == nil {
+		r, err := p.take(ctx, nil, nowait)
+		if err != nil {
+			return Lease[T]{}, err
+		}
+		r.caller = ctx
+		p.begun(ctx, nil, r)
+		return Lease[T]{r, r.seq, ctx}, nil
+	}
+	u := p.newLeaseUse()
+	u.begin(p.hub, op, ctx)
+	u.nowait = nowait
+	err := ErrAborted
+	defer func() {
+		if err == nil {
+			return
+		}
+		aborted := err == ErrAborted
+		u.unwind(0, err)
+		if !aborted {
+			u.finish()
+		}
+	}()
+	err = p.handler(ctx, &u.Call)
+	if err == nil && !u.holds {
+		err = ErrNotGranted
+	}
+	if err != nil {
+		return Lease[T]{}, err
+	}
+	u.r.call = &u.Call
+	return Lease[T]{u.r, u.r.seq, u.ctx}, nil
+}
+
+// leaseUse is the terminal of a two-step use.
+type leaseUse[T any] struct {
+	Call
+	p   *Pool[T]
+	r   *resource[T]
+	ctx context.Context
+}
+
+func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
+	u, ok := p.leaseUses.Get().(*leaseUse[T])
+	if !ok {
+		u = &leaseUse[T]{p: p}
+		u.term, u.twoStep = u, true
+	}
+	return u
+}
+
+func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
+	if c.holds {
+		return ErrGranted
+	}
+	r, err := u.p.take(ctx, c, c.nowait)
+	if err != nil {
+		return err
+	}
+	c.push(r) // from here on, whatever goes wrong gives it back
+	c.holds = true
+	u.r, u.ctx = r, u.p.hub.withCall(ctx, c)
+	u.p.begun(ctx, c, r)
+	return nil
+}
+
+func (u *leaseUse[T]) fork() *Call { return &u.p.newLeaseUse().Call }
+
+func (u *leaseUse[T]) adopt(from terminal) {
+	if f, ok := from.(*leaseUse[T]); ok && u.holds {
+		u.r, u.ctx = f.r, u.p.hub.withCall(f.ctx, &u.Call)
+	}
+}
+
+func (u *leaseUse[T]) setResult(any) error { return errNoResult("Acquire") }
+
+func (u *leaseUse[T]) recycle() { u.r, u.ctx = nil, nil; u.p.leaseUses.Put(u) }

@@ -1,0 +1,320 @@
+package pool
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// take gets a resource for a use: an idle one if nobody is waiting, else what the queue brings. c is nil without layers. The caller
+// makes sure of give before it calls begun.
+func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T], error) {
+	if c != nil {
+		c.wait, c.fresh, c.granted = 0, false, false
+	}
+	if foreign(ctx).Err() != nil {
+		return nil, p.turnAway(ctx, c)
+	}
+	p.mu.Lock()
+	var r *resource[T]
+	if p.waiters.n == 0 && !p.closed && p.paused == nil {
+		r = p.ready()
+	}
+	if r == nil {
+		return p.takeSlow(ctx, c, nowait)
+	}
+	p.lend(r)
+	fresh := r.uses == 1
+	p.mu.Unlock()
+	if c != nil {
+		c.fresh, c.granted = fresh, true
+	}
+	return r, nil
+}
+
+// takeSlow is entered with the lock held, and releases it.
+func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource[T], error) {
+	w := p.newWaiter()
+	w.since = p.elapsed()
+	switch {
+	case p.closed:
+		w.reason = ErrClosed
+	case p.paused != nil:
+		w.reason = ErrPaused
+		if paused, ok := p.paused.(*pause); ok { //nolint:errorlint // it is the very value that Pause stored
+			w.cause = paused.cause
+		}
+	case nowait:
+		w.reason = ErrExhausted
+		p.prepare()
+	case p.crowded():
+		w.reason = ErrExhausted
+	}
+	if w.reason != nil {
+		p.stat.Refused++
+		w.state = p.state()
+		p.mu.Unlock()
+		return nil, p.fail(ctx, c, w)
+	}
+	p.waiters.push(w)
+	p.pump()
+	limit := p.cfg.AcquireTimeout
+	p.mu.Unlock()
+
+	p.await(ctx, w, limit)
+	if w.r == nil {
+		return nil, p.fail(ctx, c, w)
+	}
+	r := w.r
+	if c != nil {
+		c.wait, c.fresh, c.granted = w.wait, r.uses == 1, true
+	}
+	p.freeWaiter(w)
+	return r, nil
+}
+
+// crowded says whether one waiter more would be one too many, not counting those whom resources can serve that nobody holds.
+func (p *Pool[T]) crowded() bool {
+	limit := p.cfg.MaxWaiters
+	if limit == 0 {
+		return false
+	}
+	return p.waiters.n >= max(p.cfg.MaxSize-p.inUse, 0)+max(limit, 0)
+}
+
+// turnAway refuses a use whose context was over on arrival.
+func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
+	w := p.newWaiter()
+	p.mu.Lock()
+	w.state = p.state()
+	w.reason = ErrAcquireCanceled
+	if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // contexts return this very value
+		w.reason = ErrAcquireTimeout
+		p.stat.TimedOut++
+	} else {
+		p.stat.Cancelled++
+	}
+	p.mu.Unlock()
+	err := w.err(ctx, p.hub)
+	err.class = Class{Fault: FaultCaller, Repeat: RepeatNever, Type: err.class.Type}
+	return p.report(ctx, c, w, err)
+}
+
+// fail makes the error of a use that got no resource.
+func (p *Pool[T]) fail(ctx context.Context, c *Call, w *waiter[T]) error {
+	return p.report(ctx, c, w, w.err(ctx, p.hub))
+}
+
+func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error) error {
+	wait := w.wait
+	p.freeWaiter(w)
+	if c != nil {
+		c.wait = wait
+		c.Emit(ctx, Event{Kind: EventAcquireFailed, Reason: err.class.Type, Duration: wait, Err: err})
+	}
+	return err
+}
+
+// begun readies a resource that was just lent. The caller has made sure that it will be given back, for observers are called.
+func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
+	if p.interrupter != nil {
+		r.arm(ctx)
+	}
+	if p.leaks.Load() {
+		r.recordStack()
+	}
+	if c != nil && c.hub.observed() {
+		r.lentAt = p.elapsed()
+		c.Emit(ctx, Event{Kind: EventAcquired, Duration: c.wait, Fresh: c.fresh})
+	}
+}
+
+// give ends the lease of r with the outcome err. caller is the context with which the use began.
+func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err error) {
+	if r.stop != nil {
+		r.disarm()
+	}
+	suspect := false
+	if err != nil && r.doom == closeNot {
+		suspect = p.judge(caller, r, err)
+	}
+	dirty := r.doom == closeNot && p.resetter != nil && p.leftDirty(r)
+	var held time.Duration
+	observed := c != nil && c.hub.observed()
+	if observed {
+		held = p.elapsed() - r.lentAt
+	}
+	p.mu.Lock()
+	p.back(r, suspect, dirty)
+	p.mu.Unlock()
+	if observed {
+		c.Emit(caller, Event{Kind: EventReleased, Duration: held, Err: err})
+	}
+}
+
+// judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on the other resources as well: one that
+// broke does, one whose answer was late does not.
+func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
+	if err == ErrAborted {
+		r.doom = CloseBroken
+		return false
+	}
+	class := Class{Broken: true}
+	_ = protect("Classify", func() error { class = p.hub.classify(caller, err); return nil })
+	if class.Broken {
+		r.doom = CloseBroken
+	}
+	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
+}
+
+// leftDirty asks the driver whether r must be reset; if it panics, r is unfit.
+func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
+	err := protect("Dirty", func() error { dirty = p.resetter.Dirty(r.v); return nil })
+	if err != nil {
+		r.doom = CloseBroken
+	}
+	return dirty
+}
+
+// back takes a lent resource back. It is called under the lock.
+func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
+	if r.lent() {
+		r.seq++ // a released lease has done so already
+	}
+	p.inUse--
+	now := p.clock()
+	r.used, r.proven = now, now
+	r.leaked = false
+	if suspect {
+		p.suspicion++
+	}
+	doom := r.doom
+	r.doom = closeNot
+	switch {
+	case doom != closeNot:
+		p.retire(r, doom)
+	case dirty:
+		p.spawnReset(r)
+	default:
+		r.trust = p.suspicion
+		p.shelve(r)
+	}
+	if p.waiters.n > 0 || doom != closeNot || p.closed {
+		p.pump()
+	}
+}
+
+// ready returns an idle resource that can be lent as it is, or nil. It is called under the lock.
+func (p *Pool[T]) ready() *resource[T] {
+	now := p.clock()
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		r := p.idle[n-1]
+		if reason := p.unfit(r, now); reason != closeNot {
+			p.idle[n-1] = nil
+			p.idle = p.idle[:n-1]
+			p.retire(r, reason)
+			continue
+		}
+		if p.unproven(r, now) {
+			return nil
+		}
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		return r
+	}
+	return nil
+}
+
+// unfit says why r must not be lent or kept, if so.
+func (p *Pool[T]) unfit(r *resource[T], now time.Duration) CloseReason {
+	switch {
+	case p.closed:
+		return ClosePool
+	case r.gen != p.gen:
+		return CloseCleared
+	case r.expires != 0 && now >= r.expires:
+		return CloseLifetime
+	case len(p.all)+p.opening-p.closing > p.cfg.MaxSize:
+		return CloseShrunk
+	}
+	return closeNot
+}
+
+// unproven says whether r must be checked before it is lent.
+func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
+	after := p.cfg.CheckAfter
+	if after < 0 {
+		return false
+	}
+	return r.trust != p.suspicion || now-r.proven >= after || after < clockStep && r.uses > 0
+}
+
+// lend notes that r is in somebody's hand. It is called under the lock.
+func (p *Pool[T]) lend(r *resource[T]) {
+	r.seq++
+	r.uses++
+	r.since = p.now
+	p.inUse++
+	p.stat.Acquires++
+}
+
+// shelve puts a resource where it belongs: into the first waiter's hand, or among the idle ones, which are in the order of their last
+// use. It is called under the lock.
+func (p *Pool[T]) shelve(r *resource[T]) {
+	if reason := p.unfit(r, p.now); reason != closeNot {
+		p.retire(r, reason)
+		return
+	}
+	w := p.waiters.head
+	if w == nil {
+		at := len(p.idle)
+		for at > 0 && p.idle[at-1].used > r.used {
+			at-- // only a resource that comes from a check, not from a use
+		}
+		p.idle = slices.Insert(p.idle, at, r)
+		return
+	}
+	p.waiters.remove(w)
+	p.now = p.elapsed()
+	p.lend(r)
+	w.r, w.wait = r, p.now-w.since
+	p.stat.Waited++
+	p.stat.TotalWait += w.wait
+	w.ready <- struct{}{}
+}
+
+// pump gives the waiters what can be had for them: idle resources, after a check where one is due, else new ones. Every path that frees
+// capacity ends here. It is called under the lock.
+func (p *Pool[T]) pump() {
+	for p.waiters.n > 0 {
+		r := p.ready()
+		if r == nil {
+			break
+		}
+		p.shelve(r)
+	}
+	for p.waiters.n > p.checking+p.opening && len(p.idle) > 0 {
+		p.spawnCheck(p.popIdle())
+	}
+	p.spawnOpens(0)
+}
+
+// prepare starts what would have helped a TryAcquire.
+func (p *Pool[T]) prepare() {
+	if p.waiters.n > 0 || p.checking+p.opening > 0 {
+		return
+	}
+	if len(p.idle) > 0 {
+		p.spawnCheck(p.popIdle())
+		return
+	}
+	p.spawnOpens(1)
+}
+
+func (p *Pool[T]) popIdle() *resource[T] {
+	n := len(p.idle) - 1
+	r := p.idle[n]
+	p.idle[n] = nil
+	p.idle = p.idle[:n]
+	return r
+}

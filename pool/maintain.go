@@ -1,0 +1,185 @@
+package pool
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	clockStep = 10 * time.Millisecond // how exact the coarse clock is while the pool is in use
+	restAfter = time.Second           // how long a pool is not used before its clock rests
+	never     = time.Duration(math.MaxInt64)
+)
+
+// elapsed reads the real clock.
+func (p *Pool[T]) elapsed() time.Duration { return time.Since(p.start) }
+
+// clock returns the coarse time. When the clock has been at rest it reads the real one and has the maintainer go on. It is called under
+// the lock.
+func (p *Pool[T]) clock() time.Duration {
+	p.active = true
+	if p.resting {
+		p.resting = false
+		p.now = p.elapsed()
+		p.kick()
+	}
+	return p.now
+}
+
+// kick has the maintainer look at once.
+func (p *Pool[T]) kick() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// schedule makes sure of a scan at t. It is called under the lock.
+func (p *Pool[T]) schedule(t time.Duration) {
+	if t < p.nextScan {
+		p.nextScan = t
+		p.kick()
+	}
+}
+
+// maintain is the pool's one lasting goroutine: it moves the coarse clock and does what is due.
+func (p *Pool[T]) maintain() {
+	defer p.done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		leaks, pause := p.tick()
+		p.hub.announce(leaks...)
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-p.wake:
+		case <-p.base.Done():
+			return
+		}
+	}
+}
+
+// tick moves the clock and scans if it is time. It returns the leaks it found and how long nothing will be due.
+func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = p.elapsed()
+	if p.now >= p.nextScan {
+		leaks = p.scan(p.now)
+	}
+	pause = max(p.nextScan-p.now, 0)
+	if p.active {
+		p.active = false
+		p.busyAt = p.now
+	}
+	if p.now-p.busyAt < restAfter {
+		return leaks, min(pause, clockStep)
+	}
+	p.resting = true
+	return leaks, pause
+}
+
+// scan does what is due, and works out when it must be called again.
+func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
+	p.reap(now)
+	p.nextScan = never
+	if p.failures > 0 && p.retryOpen > now {
+		p.nextScan = p.retryOpen
+	}
+	p.keepAlive(now)
+	leaks = p.findLeaks(now)
+	p.pump()
+	if len(p.all) > 0 {
+		p.nextScan = min(p.nextScan, now+p.scanPeriod())
+	}
+	for _, r := range p.idle {
+		if p.cfg.MaxIdleTime > 0 && len(p.idle) > p.cfg.MinIdle {
+			p.nextScan = min(p.nextScan, r.used+p.cfg.MaxIdleTime)
+		}
+		if r.expires != 0 {
+			p.nextScan = min(p.nextScan, r.expires)
+		}
+		if p.cfg.KeepAlive > 0 && p.checking == 0 {
+			p.nextScan = min(p.nextScan, r.proven+p.cfg.KeepAlive)
+		}
+	}
+	return leaks
+}
+
+// scanPeriod is how long a scan can be put off when all that happens is that resources come and go.
+func (p *Pool[T]) scanPeriod() time.Duration {
+	period := never / 2
+	for _, d := range []time.Duration{p.cfg.MaxIdleTime, p.cfg.KeepAlive, p.cfg.LeakAfter} {
+		if d > 0 {
+			period = min(period, d)
+		}
+	}
+	if d := p.cfg.MaxLifetime; d > 0 {
+		period = min(period, d-time.Duration(float64(d)*jitterShare))
+	}
+	return period
+}
+
+// reap closes the idle resources that are unfit, and those idle for too long beyond MinIdle, and says how many. It is called under the
+// lock.
+func (p *Pool[T]) reap(now time.Duration) (n int) {
+	kept := p.idle[:0]
+	left := len(p.idle)
+	for _, r := range p.idle {
+		reason := p.unfit(r, now)
+		if limit := p.cfg.MaxIdleTime; reason == closeNot && limit > 0 && now-r.used >= limit && left > p.cfg.MinIdle {
+			reason = CloseIdle
+		}
+		if reason == closeNot {
+			kept = append(kept, r)
+			continue
+		}
+		left--
+		n++
+		p.retire(r, reason)
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	return n
+}
+
+// keepAlive has the idle resource checked that needs it most; the next follows when it is done.
+func (p *Pool[T]) keepAlive(now time.Duration) {
+	if p.cfg.KeepAlive == 0 || p.checking > 0 || len(p.idle) == 0 {
+		return
+	}
+	oldest := 0
+	for i, r := range p.idle {
+		if r.proven < p.idle[oldest].proven {
+			oldest = i
+		}
+	}
+	r := p.idle[oldest]
+	if now-r.proven < p.cfg.KeepAlive {
+		return
+	}
+	p.idle = append(p.idle[:oldest], p.idle[oldest+1:]...)
+	p.spawnCheck(r)
+}
+
+// findLeaks reports leases that are out for too long, each once.
+func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
+	limit := p.cfg.LeakAfter
+	if limit == 0 || p.inUse == 0 {
+		return nil
+	}
+	for _, r := range p.all {
+		if !r.lent() || r.leaked {
+			continue
+		}
+		if age := now - r.since; age < limit {
+			p.nextScan = min(p.nextScan, r.since+limit)
+			continue
+		}
+		r.leaked = true
+		p.stat.Leaked++
+		leaks = append(leaks, Event{Kind: EventLeaked, Duration: now - r.since, Stack: formatStack(r.stack)})
+	}
+	return leaks
+}

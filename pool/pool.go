@@ -1,0 +1,300 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Pool lends resources of type T to one borrower at a time. It is made by [New] and ended by [Pool.Close]; all methods may be called
+// concurrently.
+type Pool[T any] struct {
+	driver      Driver[T]
+	resetter    Resetter[T]    // nil if the driver is none, like the next two
+	interrupter Interrupter[T] //
+	inspector   Inspector[T]   //
+	hub         *hub
+	handler     Handler // nil without layers
+	layers      []LayerInfo
+	detach      []func()
+
+	start   time.Time
+	base    context.Context // of everything done in the background; cancelled by Close
+	cancel  context.CancelFunc
+	wake    chan struct{} // of capacity 1: the maintainer has something to do
+	drained chan struct{} // closed when a closed pool has nothing left
+	leaks   atomic.Bool   // Config.LeakAfter is set
+
+	slotsMu     sync.Mutex
+	slots       atomic.Pointer[[]any] // of *slots[T, R], one for each R
+	doUses      sync.Pool             // of *doUse[T]
+	leaseUses   sync.Pool             // of *leaseUse[T]
+	freeWaiters sync.Pool             // of *waiter[T]; the pool's own, as their channels may belong to a synctest bubble
+
+	mu      sync.Mutex
+	cfg     Config         // with its defaults filled in
+	idle    []*resource[T] // a stack: the top was used last
+	all     []*resource[T] // idle, lent, being checked and being closed
+	waiters queue[T]
+	stat    Stat // counters only
+	inUse   int
+	opening int
+	// Resources that are being checked, reset or closed.
+	checking, closing int
+	tasks             int // goroutines of the pool
+	closed            bool
+	detached          bool
+	paused            error // what uses are refused with, or nil
+
+	gen       uint64 // moved by Clear
+	suspicion uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
+
+	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use
+	active   bool          // used since the maintainer looked last
+	resting  bool          // the coarse clock stands still
+	busyAt   time.Duration // when the maintainer last found the pool active
+	nextScan time.Duration
+
+	failures    int // tries to open that have failed in a row
+	lastOpenErr error
+	retryOpen   time.Duration // not before this is another try made
+	warmers     []*warmer
+}
+
+// New makes a pool over d, wrapped by layers, the first outermost:
+//
+//	New(d, cfg, a, b, c)  =  a( b( c( the pool over d ) ) )
+//
+// It opens nothing by itself but what Config.MinIdle asks for, in the background. The error names what is wrong with cfg or with the
+// order of the layers; it may also come from a layer that refuses to be attached to this pool. The pool must be closed.
+func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error) {
+	if d == nil {
+		return nil, errors.New("pool: the driver is nil")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Pool[T]{
+		driver: d, hub: &hub{driverClass: defaultClass}, start: time.Now(),
+		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never,
+	}
+	p.resetter, _ = d.(Resetter[T])
+	p.interrupter, _ = d.(Interrupter[T])
+	p.inspector, _ = d.(Inspector[T])
+	if c, ok := d.(Classifier); ok {
+		p.hub.driverClass = c.Classify
+	}
+	p.hub.id = identify(d, cfg.Name)
+	cfg.Name = p.hub.id.Name
+	p.setConfig(cfg)
+	warnings, err := p.stack(layers)
+	if err != nil {
+		return nil, err
+	}
+	p.base, p.cancel = context.WithCancel(context.Background())
+	p.tasks = 1
+	go p.maintain()
+	p.mu.Lock()
+	p.pump()
+	p.mu.Unlock()
+	for _, w := range warnings {
+		p.hub.announce(Event{Kind: EventWarning, Reason: w})
+	}
+	return p, p.attach(layers)
+}
+
+// identify asks the driver what it connects to, and makes sure of a name.
+func identify(d any, name string) Identity {
+	var id Identity
+	if describer, ok := d.(Describer); ok {
+		id = describer.Identity()
+	}
+	if name != "" {
+		id.Name = name
+	}
+	if id.Name == "" {
+		id.Name = "pool"
+		if id.System != "" {
+			id.Name = id.System
+		}
+		switch {
+		case id.Port != 0:
+			id.Name += " " + net.JoinHostPort(id.Address, strconv.Itoa(id.Port))
+		case id.Address != "":
+			id.Name += " " + id.Address
+		}
+		if id.Namespace != "" {
+			id.Name += "/" + id.Namespace
+		}
+	}
+	return id
+}
+
+// stack composes the handler and finds the layers' optional faces.
+func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
+	for i, l := range layers {
+		if l == nil {
+			return nil, fmt.Errorf("pool: layer %d of %d is nil", i+1, len(layers))
+		}
+	}
+	all := chain(layers).Unwrap()
+	for _, l := range faces[LayerDescriber](all...) {
+		p.layers = append(p.layers, l.Describe())
+	}
+	if warnings, err = checkOrder(p.layers); err != nil {
+		return nil, err
+	}
+	p.hub.observers = faces[Observer](all...)
+	p.hub.commands = faces[CommandObserver](all...)
+	if len(layers) > 0 {
+		p.handler = chain(layers).Wrap(func(ctx context.Context, c *Call) error { return c.term.run(ctx, c) })
+	}
+	return warnings, nil
+}
+
+// attach tells the layers which pool they are around. If one refuses, the pool is closed.
+func (p *Pool[T]) attach(layers []Middleware) error {
+	for _, l := range faces[Attacher](chain(layers).Unwrap()...) {
+		detach, err := l.Attach(p)
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.Background(), p.checkTimeout())
+			defer cancel()
+			return errors.Join(fmt.Errorf("pool %q: a layer cannot be attached: %w", p.hub.id.Name, err), p.Close(closing))
+		}
+		if detach != nil {
+			p.detach = append(p.detach, detach)
+		}
+	}
+	return nil
+}
+
+// Identity returns what the pool connects to, and the name it has in telemetry.
+func (p *Pool[T]) Identity() Identity { return p.hub.id }
+
+// Layers describes the layers that describe themselves, outermost first.
+func (p *Pool[T]) Layers() []LayerInfo { return append([]LayerInfo(nil), p.layers...) }
+
+// Config returns the settings in force, with defaults filled in.
+func (p *Pool[T]) Config() Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg
+}
+
+// Configure puts other settings in force. What is in flight is not disturbed: resources beyond a smaller MaxSize are closed when they
+// are idle, waits and calls of the driver that have begun keep their bounds. Resources keep the jitter they drew. cfg.Name must be ""
+// or the pool's name. After an error nothing has changed.
+func (p *Pool[T]) Configure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if cfg.Name != "" && cfg.Name != p.hub.id.Name {
+		return fmt.Errorf("pool: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, p.hub.id.Name)
+	}
+	cfg.Name = p.hub.id.Name
+	p.mu.Lock()
+	p.setConfig(cfg)
+	for _, r := range p.all {
+		r.setLifetime(cfg.MaxLifetime)
+	}
+	p.reap(p.elapsed())
+	p.schedule(0)
+	p.pump()
+	p.mu.Unlock()
+	p.hub.announce(Event{Kind: EventConfigured})
+	return nil
+}
+
+func (p *Pool[T]) setConfig(cfg Config) {
+	p.cfg = cfg.withDefaults()
+	p.leaks.Store(cfg.LeakAfter > 0)
+}
+
+func (p *Pool[T]) checkTimeout() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.CheckTimeout
+}
+
+// Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who wait are told at once. What is lent
+// stays lent, what is idle stays open, nothing is opened. A second Pause replaces the cause, which may be nil.
+func (p *Pool[T]) Pause(cause error) {
+	p.mu.Lock()
+	p.paused = ErrPaused
+	if cause != nil {
+		p.paused = &pause{cause}
+	}
+	p.refuse(ErrPaused, cause, &p.stat.Refused)
+	p.tellWarmers(p.paused)
+	p.mu.Unlock()
+	p.hub.announce(Event{Kind: EventPaused, Err: cause})
+}
+
+type pause struct{ cause error }
+
+func (e *pause) Error() string   { return ErrPaused.Error() + ": " + e.cause.Error() }
+func (e *pause) Unwrap() []error { return []error{ErrPaused, e.cause} }
+
+// Resume undoes Pause.
+func (p *Pool[T]) Resume() {
+	p.mu.Lock()
+	p.paused = nil
+	p.pump()
+	p.mu.Unlock()
+	p.hub.announce(Event{Kind: EventResumed})
+}
+
+// Clear closes every resource that exists or is being opened now: the idle ones at once, the others when they come back.
+func (p *Pool[T]) Clear() {
+	p.mu.Lock()
+	p.gen++
+	p.reap(p.elapsed())
+	p.pump()
+	p.mu.Unlock()
+	p.hub.announce(Event{Kind: EventCleared})
+}
+
+// Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting for the pool to do so by itself, and
+// returns how many. They are closed in the background.
+func (p *Pool[T]) Cleanup() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.reap(p.elapsed())
+	p.pump()
+	return n
+}
+
+// Close refuses further uses, tells those who wait, closes what is idle, and waits until everything lent has come back and been closed,
+// or ctx is over; the error then says how many are still out. Those are closed when they come back. When Close has returned nil, no
+// goroutine of the pool is left. A second Close waits likewise.
+func (p *Pool[T]) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.refuse(ErrClosed, nil, &p.stat.Refused)
+	p.tellWarmers(ErrClosed)
+	p.reap(p.elapsed())
+	p.mu.Unlock()
+	p.cancel()
+	var err error
+	select {
+	case <-p.drained:
+	case <-ctx.Done():
+		p.mu.Lock()
+		state := p.state()
+		p.mu.Unlock()
+		err = fmt.Errorf("pool %q: close: %d of %d resources are still lent: %w", p.hub.id.Name, state.InUse, state.Max, contextCause(ctx))
+	}
+	p.mu.Lock()
+	detach := p.detach
+	p.detach = nil
+	p.mu.Unlock()
+	for _, f := range detach {
+		f()
+	}
+	return err
+}

@@ -1,0 +1,140 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"time"
+)
+
+// resource is one of the pool's resources and its history. Its fields are guarded by the pool's lock, but for those of the present lease,
+// which belong to its holder.
+type resource[T any] struct {
+	p *Pool[T]
+	v T
+
+	seq    uint64 // odd while lent; a lease is over when it has moved on
+	slot   int    // index in Pool.all
+	gen    uint64 // Pool.gen when opening began
+	trust  uint64 // Pool.suspicion when it was last known to work
+	uses   uint64
+	jitter float64 // the share of MaxLifetime that it forgoes
+
+	// Times on the pool's clock.
+	opened  time.Duration
+	expires time.Duration // 0 means never
+	used    time.Duration // when it last came back
+	proven  time.Duration // when it last came back, or passed a check
+	since   time.Duration // when the present lease began, to within a step of the clock
+	lentAt  time.Duration // the same, exactly, if anybody observes
+
+	// Of the present lease.
+	call        *Call           // in a layered two-step use
+	stop        func() bool     // disarms the interrupter
+	caller      context.Context // of a two-step use without layers
+	doom        CloseReason     // it is to be closed whatever the outcome
+	onCancel    func()          // made once
+	interrupted chan struct{}   // made once, with the interrupter's answer
+	stack       []uintptr       // the borrower's
+	leaked      bool            // reported already
+}
+
+func (r *resource[T]) lent() bool { return r.seq&1 == 1 }
+
+// jitterShare is how much of MaxLifetime the draw of a resource can take away.
+const jitterShare = 0.1
+
+// fire is the innermost end of a two-step use: it gives the resource back.
+func (r *resource[T]) fire(c *Call, err error) {
+	c.holds = false
+	r.p.give(c.caller, c, r, err)
+}
+
+// add makes a resource of what the driver opened. It is called under the lock.
+func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
+	now := p.elapsed()
+	r := &resource[T]{p: p, v: v, gen: gen, trust: p.suspicion, slot: len(p.all), opened: now, used: now, proven: now}
+	r.jitter = rand.Float64() * jitterShare
+	r.setLifetime(p.cfg.MaxLifetime)
+	if p.interrupter != nil {
+		r.interrupted = make(chan struct{})
+		r.onCancel = r.interrupt
+	}
+	p.all = append(p.all, r)
+	return r
+}
+
+// setLifetime works out when r has reached its lifetime. It is called under the lock.
+func (r *resource[T]) setLifetime(lifetime time.Duration) {
+	r.expires = 0
+	if lifetime > 0 {
+		r.expires = r.opened + lifetime - time.Duration(float64(lifetime)*r.jitter)
+	}
+}
+
+// interrupt makes the call in progress return; it runs in the goroutine of a cancelled context.
+func (r *resource[T]) interrupt() {
+	defer close(r.interrupted)
+	_ = protect("Interrupt", func() error { r.p.interrupter.Interrupt(r.v); return nil })
+}
+
+// arm has the interrupter called when ctx is cancelled.
+func (r *resource[T]) arm(ctx context.Context) {
+	if watched := foreign(ctx); watched.Done() != nil {
+		r.stop = context.AfterFunc(watched, r.onCancel)
+	}
+}
+
+// disarm makes sure that the interrupter will not run any more. If it has begun to, disarm waits for it and dooms the resource: it must
+// never meet the interrupt of an earlier use.
+func (r *resource[T]) disarm() {
+	if r.stop == nil {
+		return
+	}
+	stop := r.stop
+	r.stop = nil
+	if !stop() {
+		<-r.interrupted
+		r.doom = CloseBroken
+	}
+}
+
+// recordStack keeps the borrower's stack, for the report of a leak.
+func (r *resource[T]) recordStack() {
+	var stack [32]uintptr
+	n := runtime.Callers(3, stack[:])
+	r.p.mu.Lock()
+	r.stack = append(r.stack[:0], stack[:n]...)
+	r.p.mu.Unlock()
+}
+
+// formatStack is runtime/debug.Stack for recorded program counters.
+func formatStack(pcs []uintptr) string {
+	var b []byte
+	frames := runtime.CallersFrames(pcs)
+	for {
+		f, more := frames.Next()
+		b = fmt.Appendf(b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
+		if !more {
+			return string(b)
+		}
+	}
+}
+
+// protect calls one of the driver's methods and makes an error of a panic or a Goexit. In the latter case the goroutine ends all the
+// same, so whoever calls protect must do in a deferred function what has to be done in any case.
+func protect(method string, f func() error) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("pool: the driver's %s panicked: %v", method, cause)
+		}
+	}()
+	err = f()
+	returned = true
+	return err
+}

@@ -1,0 +1,158 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans and deadlines, and must not keep the
+// resource. Do returns when fn has returned; its error is fn's, or that of the layer or pool that did not let it come to fn. A resource
+// whose use panicked or ended by runtime.Goexit is closed.
+func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
+	if p.handler == nil {
+		return p.serve(ctx, nil, fn)
+	}
+	u, ok := p.doUses.Get().(*doUse[T])
+	if !ok {
+		u = &doUse[T]{p: p}
+		u.term = u
+	}
+	u.begin(p.hub, op, ctx)
+	u.fn = fn
+	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
+	u.finish()
+	return err
+}
+
+// serve is the innermost step of a one-step use.
+func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T) error) (err error) {
+	r, err := p.take(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	caller := ctx
+	if c != nil {
+		caller = c.caller
+	}
+	err = ErrAborted
+	defer func() { p.give(caller, c, r, err) }()
+	p.begun(ctx, c, r)
+	err = fn(p.hub.withCall(ctx, c), r.v)
+	return err
+}
+
+type doUse[T any] struct {
+	Call
+	p  *Pool[T]
+	fn func(context.Context, T) error
+}
+
+func (u *doUse[T]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.fn) }
+func (u *doUse[T]) fork() *Call                            { return nil }
+func (u *doUse[T]) adopt(terminal)                         {}
+func (u *doUse[T]) setResult(any) error                    { return errNoResult("Do") }
+func (u *doUse[T]) recycle()                               { u.fn = nil; u.p.doUses.Put(u) }
+
+// Get is [Pool.Do] for a function with a result. Layers can answer it themselves ([Call.SetResult]) and make several attempts at once
+// ([Call.Fork]), so fn must leave captured variables alone, or guard them.
+func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Context, T) (R, error)) (R, error) {
+	u := slotsFor[T, R](p).get(p)
+	u.fn = fn
+	if p.handler == nil {
+		err := p.serve(ctx, nil, u.call)
+		r := u.result
+		u.recycle()
+		return r, err
+	}
+	u.begin(p.hub, op, ctx)
+	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
+	r := u.result
+	u.finish()
+	return r, err
+}
+
+type getUse[T, R any] struct {
+	Call
+	p      *Pool[T]
+	home   *slots[T, R]
+	fn     func(context.Context, T) (R, error)
+	call   func(context.Context, T) error // invoke, made once
+	result R
+}
+
+func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
+	u.result, err = u.fn(ctx, res)
+	return err
+}
+
+func (u *getUse[T, R]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.call) }
+
+func (u *getUse[T, R]) fork() *Call {
+	f := u.home.get(u.p)
+	f.fn = u.fn
+	return &f.Call
+}
+
+func (u *getUse[T, R]) adopt(from terminal) {
+	if f, ok := from.(*getUse[T, R]); ok {
+		u.result = f.result
+	}
+}
+
+func (u *getUse[T, R]) setResult(v any) error {
+	r, ok := v.(R)
+	if !ok && v != nil {
+		return fmt.Errorf("pool: a layer set a result of type %T: this use returns %T", v, u.result)
+	}
+	u.result = r
+	return nil
+}
+
+func (u *getUse[T, R]) recycle() {
+	var zero R
+	u.result, u.fn = zero, nil
+	u.home.pool.Put(u)
+}
+
+// slots keeps the records of Get for one result type.
+type slots[T, R any] struct{ pool sync.Pool }
+
+func (s *slots[T, R]) get(p *Pool[T]) *getUse[T, R] {
+	u, ok := s.pool.Get().(*getUse[T, R])
+	if !ok {
+		u = &getUse[T, R]{p: p, home: s}
+		u.term, u.call = u, u.invoke
+	}
+	return u
+}
+
+// slotsFor finds R's slots by a scan of a list that is replaced, never changed: no map, no reflection, no allocation.
+func slotsFor[T, R any](p *Pool[T]) *slots[T, R] {
+	if list := p.slots.Load(); list != nil {
+		for _, s := range *list {
+			if s, ok := s.(*slots[T, R]); ok {
+				return s
+			}
+		}
+	}
+	return addSlots[T, R](p)
+}
+
+func addSlots[T, R any](p *Pool[T]) *slots[T, R] {
+	p.slotsMu.Lock()
+	defer p.slotsMu.Unlock()
+	var list []any
+	if old := p.slots.Load(); old != nil {
+		list = append(list, *old...)
+	}
+	for _, s := range list {
+		if s, ok := s.(*slots[T, R]); ok {
+			return s
+		}
+	}
+	s := &slots[T, R]{}
+	list = append(list, s)
+	p.slots.Store(&list)
+	return s
+}

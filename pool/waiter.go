@@ -1,0 +1,181 @@
+package pool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+)
+
+// waiter is a borrower in the queue. Its record is used again; the channel and the timer are made once.
+type waiter[T any] struct {
+	next, prev *waiter[T]
+	ready      chan struct{} // of capacity 1: one send when r or reason has been set
+	timer      *time.Timer
+	since      time.Duration // on the pool's clock
+
+	// The outcome, set under the lock.
+	r       *resource[T]
+	reason  error // why there is no resource
+	cause   error
+	openErr error // what opening has met lately
+	opening bool  // it waited for the server rather than for other borrowers
+	state   State
+	wait    time.Duration
+}
+
+// queue is a list of waiters in order of arrival.
+type queue[T any] struct {
+	head, tail *waiter[T]
+	n          int
+}
+
+func (q *queue[T]) push(w *waiter[T]) {
+	w.prev, w.next = q.tail, nil
+	if q.tail != nil {
+		q.tail.next = w
+	} else {
+		q.head = w
+	}
+	q.tail = w
+	q.n++
+}
+
+func (q *queue[T]) remove(w *waiter[T]) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		q.head = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		q.tail = w.prev
+	}
+	w.next, w.prev = nil, nil
+	q.n--
+}
+
+func (p *Pool[T]) newWaiter() *waiter[T] {
+	w, ok := p.freeWaiters.Get().(*waiter[T])
+	if !ok {
+		w = &waiter[T]{ready: make(chan struct{}, 1)}
+	}
+	return w
+}
+
+func (p *Pool[T]) freeWaiter(w *waiter[T]) {
+	*w = waiter[T]{ready: w.ready, timer: w.timer}
+	p.freeWaiters.Put(w)
+}
+
+// await blocks until w has been served or told, or its time is up. The caller has queued it.
+func (p *Pool[T]) await(ctx context.Context, w *waiter[T], limit time.Duration) {
+	var expired <-chan time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := time.Until(deadline); limit < 0 || left < limit {
+			limit = max(left, 0)
+		}
+	}
+	if limit >= 0 {
+		if w.timer == nil {
+			w.timer = time.NewTimer(limit)
+		} else {
+			w.timer.Reset(limit)
+		}
+		defer w.timer.Stop()
+		expired = w.timer.C
+	}
+	select {
+	case <-w.ready:
+		return
+	case <-foreign(ctx).Done():
+	case <-expired:
+	}
+	p.withdraw(ctx, w)
+}
+
+// withdraw takes w, whose time is up, out of the queue. What has been handed to it in the meantime goes on to the next.
+func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T]) {
+	canceled := errors.Is(ctx.Err(), context.Canceled)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.r == nil && w.reason == nil {
+		p.waiters.remove(w)
+	} else {
+		<-w.ready
+	}
+	if w.reason != nil {
+		return // told already, and counted
+	}
+	w.state = p.state()
+	if r := w.r; r != nil {
+		w.r = nil
+		p.stat.Acquires--
+		p.stat.Waited--
+		p.stat.TotalWait -= w.wait
+		r.seq++
+		p.inUse--
+		p.shelve(r)
+		p.pump()
+	}
+	w.wait = p.elapsed() - w.since
+	if canceled {
+		p.stat.Cancelled++
+		w.reason = ErrAcquireCanceled
+		return
+	}
+	p.stat.TimedOut++
+	w.reason = ErrAcquireTimeout
+	if w.opening = w.state.InUse < w.state.Max; w.opening {
+		w.openErr = p.lastOpenErr
+	}
+}
+
+// refuse tells every waiter the same. It is called under the lock.
+func (p *Pool[T]) refuse(reason, cause error, counter *uint64) {
+	if p.waiters.n == 0 {
+		return
+	}
+	state := p.state()
+	for w := p.waiters.head; w != nil; w = p.waiters.head {
+		p.waiters.remove(w)
+		w.reason, w.state, w.wait = reason, state, p.elapsed()-w.since
+		if reason == ErrOpen {
+			w.openErr, w.opening = cause, true
+		} else {
+			w.cause = cause
+		}
+		*counter++
+		w.ready <- struct{}{}
+	}
+}
+
+// err makes the error for a waiter that got nothing.
+func (w *waiter[T]) err(ctx context.Context, h *hub) *Error {
+	cause := w.cause
+	switch {
+	case w.reason == ErrAcquireCanceled || w.reason == ErrAcquireTimeout && ctx.Err() != nil:
+		cause = contextCause(ctx)
+	case w.reason == ErrAcquireTimeout:
+		cause = context.DeadlineExceeded
+	}
+	if cause == nil {
+		cause = w.openErr
+	} else if w.openErr != nil {
+		cause = errors.Join(cause, w.openErr)
+	}
+	return &Error{
+		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
+		class: h.classifyRefusal(w.reason, w.openErr, w.opening),
+	}
+}
+
+// contextCause returns the error of a context that is over, with its cause where that says more.
+func contextCause(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(cause, err) {
+		return cmp.Or(cause, err)
+	}
+	return errors.Join(err, cause)
+}
