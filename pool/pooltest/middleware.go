@@ -1,0 +1,454 @@
+package pooltest
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/internal/poison"
+)
+
+// patience bounds what the suites wait for; it is never reached unless something hangs.
+const patience = 30 * time.Second
+
+// RunMiddleware proves that a layer keeps the laws of package pool, whatever it does besides: that it lets successes, results, errors,
+// panics and Goexits through, in one-step and two-step uses; that every layer around and inside it sees one End for every Begin; that a
+// lease's context lives until Release; that resources come back in every case; that ended Calls are not touched.
+//
+// make returns a fresh layer at each call; it must be in a state in which it lets uses pass. The suite calls make often, and must not
+// run in parallel with tests that use pools of their own, for it poisons the Calls of all pools.
+func RunMiddleware(t *testing.T, make func(t testing.TB) pool.Middleware) {
+	t.Helper()
+	poison.On.Store(true)
+	t.Cleanup(func() { poison.On.Store(false) })
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, s *stage)
+	}{
+		{"lets success pass", testSuccess},
+		{"lets errors pass", testErrors},
+		{"lets panics pass", testPanics},
+		{"lets Goexit pass", testGoexit},
+		{"returns when the caller gives up", testCancel},
+		{"is cancelled on arrival", testCancelledOnArrival},
+		{"keeps the lease's context alive until Release", testLeaseContext},
+		{"ends a lease once", testReleaseOnce},
+		{"gives the resource back when an outer layer fails after the grant", testOuterFailure},
+		{"carries the pool's errors", testPoolErrors},
+		{"lets attempts fork outside of it", testForks},
+		{"describes itself", testDescription},
+		{"holds under load", testLoad},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, newStage(t, make, make(t))) })
+	}
+	t.Run("attaches and detaches", func(t *testing.T) {
+		layer := make(t)
+		for range 3 {
+			newStage(t, make, layer).finish()
+		}
+	})
+}
+
+// stage is a pool with a layer between two spies.
+type stage struct {
+	t            *testing.T
+	fake         *Fake
+	outer, inner *Spy
+	pool         *pool.Pool[*Conn]
+	make         func(t testing.TB) pool.Middleware
+	finish       func()
+}
+
+func newStage(t *testing.T, make func(t testing.TB) pool.Middleware, tested ...pool.Middleware) *stage {
+	t.Helper()
+	s := &stage{t: t, fake: &Fake{}, outer: &Spy{}, inner: &Spy{}, make: make}
+	layers := slices.Concat([]pool.Middleware{pool.Bracket(s.outer)}, tested, []pool.Middleware{pool.Bracket(s.inner)})
+	p, err := pool.New(s.fake, pool.Config{Name: "stage", MaxSize: 4, AcquireTimeout: patience}, layers...)
+	if err != nil {
+		t.Fatalf("New with the layer: %v", err)
+	}
+	s.pool = p
+	s.finish = sync.OnceFunc(s.verify)
+	t.Cleanup(s.finish)
+	return s
+}
+
+// verify closes the pool and looks at what is left.
+func (s *stage) verify() {
+	s.t.Helper()
+	if n := s.pool.Stat().InUse; n != 0 {
+		s.t.Errorf("%d resources are still lent", n)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.pool.Close(ctx); err != nil {
+		s.t.Errorf("Close: %v", err)
+	}
+	for name, spy := range map[string]*Spy{"outside": s.outer, "inside": s.inner} {
+		if begins, ends := spy.Counts(); begins != ends {
+			s.t.Errorf("the layer %s of it saw %d begins and %d ends", name, begins, ends)
+		}
+	}
+	if _, _, alive, _ := s.fake.Counts(); alive != 0 {
+		s.t.Errorf("%d connections are alive after Close", alive)
+	}
+	for _, v := range s.fake.Violations() {
+		s.t.Error(v)
+	}
+}
+
+// op is one that may be repeated, so that retrying layers do what they do.
+var op = pool.Op{Name: "GET", Target: "things", Key: "k", Idempotent: true}
+
+func testSuccess(t *testing.T, s *stage) {
+	ctx := context.Background()
+	calls := 0
+	use := func(ctx context.Context, c *Conn) error { calls++; return c.Use(ctx) }
+	if err := s.pool.Do(ctx, op, use); err != nil || calls != 1 {
+		t.Errorf("Do: error %v after %d calls, want none after 1", err, calls)
+	}
+	got, err := pool.Get(ctx, s.pool, op, func(ctx context.Context, c *Conn) (string, error) { return "value", c.Use(ctx) })
+	if got != "value" || err != nil {
+		t.Errorf("Get: %q, %v, want \"value\", nil", got, err)
+	}
+	l, err := s.pool.Acquire(ctx, op)
+	if err != nil {
+		t.Fatalf("Acquire: %v", err)
+	}
+	if c, ok := l.Value(); !ok || c.Use(l.Context()) != nil {
+		t.Error("the lease has no usable value")
+	}
+	if _, ends := s.inner.Counts(); ends != 2 {
+		t.Errorf("before Release the layer inside saw %d ends, want 2", ends)
+	}
+	if !l.Release(nil) {
+		t.Error("Release says that the lease was over")
+	}
+	if begins, ends := s.inner.Counts(); begins != 3 || ends != 3 {
+		t.Errorf("the layer inside saw %d begins and %d ends, want 3 and 3", begins, ends)
+	}
+}
+
+func testErrors(t *testing.T, s *stage) {
+	s.finish()
+	ctx := context.Background()
+	for _, want := range []error{ErrReply, ErrMiss, ErrDenied, ErrRefused, ErrBroken, context.DeadlineExceeded, errors.New("the caller's own")} {
+		s := newStage(t, s.make, s.make(t)) // a fresh one, for some layers let no more pass after failures
+		if err := s.pool.Do(ctx, op, func(context.Context, *Conn) error { return want }); !errors.Is(err, want) {
+			t.Errorf("Do returned %v, want an error that wraps %v", err, want)
+		}
+		_, err := pool.Get(ctx, s.pool, op, func(context.Context, *Conn) (int, error) { return 0, want })
+		if !errors.Is(err, want) {
+			t.Errorf("Get returned %v, want an error that wraps %v", err, want)
+		}
+		if l, err := s.pool.Acquire(ctx, op); err == nil {
+			l.Release(want)
+		} else if class := (pool.Classified)(nil); !errors.As(err, &class) {
+			t.Errorf("Acquire: %v, want none or one that knows its class", err)
+		}
+	}
+}
+
+func testPanics(t *testing.T, s *stage) {
+	ctx := context.Background()
+	func() {
+		defer func() {
+			if v := recover(); v != "boom" {
+				t.Errorf("recovered %v, want boom", v)
+			}
+		}()
+		_ = s.pool.Do(ctx, op, func(context.Context, *Conn) error { panic("boom") })
+	}()
+	if _, closed, _, _ := s.await(1); closed != 1 {
+		t.Errorf("%d connections were closed after a panic in the use, want 1", closed)
+	}
+	if err := s.inner.Last(); !errors.Is(err, pool.ErrAborted) {
+		t.Errorf("the layer inside saw %v, want ErrAborted", err)
+	}
+	if err := s.outer.Last(); !errors.Is(err, pool.ErrAborted) {
+		t.Errorf("the layer outside saw %v, want ErrAborted", err)
+	}
+}
+
+func testGoexit(t *testing.T, s *stage) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.pool.Do(context.Background(), op, func(context.Context, *Conn) error { runtime.Goexit(); return nil })
+		t.Error("Do returned after Goexit")
+	}()
+	<-done
+	if err := s.outer.Last(); !errors.Is(err, pool.ErrAborted) {
+		t.Errorf("the layer outside saw %v, want ErrAborted", err)
+	}
+}
+
+// await waits until n connections have been closed.
+func (s *stage) await(n int) (opened, closed, alive, peak int) {
+	deadline := time.Now().Add(patience)
+	for {
+		opened, closed, alive, peak = s.fake.Counts()
+		if closed >= n || time.Now().After(deadline) {
+			return opened, closed, alive, peak
+		}
+		runtime.Gosched()
+	}
+}
+
+func testCancel(t *testing.T, s *stage) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	err := s.pool.Do(ctx, op, func(ctx context.Context, c *Conn) error {
+		cancel()
+		return c.Block() // it notices nothing but the interrupt
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Do returned %v, want context.Canceled", err)
+	}
+}
+
+func testCancelledOnArrival(t *testing.T, s *stage) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	called := false
+	err := s.pool.Do(ctx, op, func(context.Context, *Conn) error { called = true; return nil })
+	if !errors.Is(err, context.Canceled) || called {
+		t.Errorf("Do returned %v, called %t, want context.Canceled, false", err, called)
+	}
+	past, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+	defer cancel()
+	if _, err := s.pool.Acquire(past, op); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Acquire returned %v, want context.DeadlineExceeded", err)
+	}
+}
+
+func testLeaseContext(t *testing.T, s *stage) {
+	type key struct{}
+	ctx := context.WithValue(context.Background(), key{}, "value")
+	l, err := s.pool.Acquire(ctx, op)
+	if err != nil {
+		t.Fatalf("Acquire: %v", err)
+	}
+	defer l.Release(nil)
+	if err := l.Context().Err(); err != nil {
+		t.Errorf("the lease's context is over before Release: %v", err)
+	}
+	select {
+	case <-l.Context().Done():
+		t.Error("the lease's context is done before Release")
+	default:
+	}
+	if l.Context().Value(key{}) != "value" {
+		t.Error("the lease's context does not descend from the caller's")
+	}
+}
+
+func testReleaseOnce(t *testing.T, s *stage) {
+	for range 200 {
+		l, err := s.pool.Acquire(context.Background(), op)
+		if err != nil {
+			t.Fatalf("Acquire: %v", err)
+		}
+		var accepted atomic.Int32
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if l.Release(nil) {
+					accepted.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := accepted.Load(); n != 1 {
+			t.Fatalf("%d of 3 releases at once were accepted, want 1", n)
+		}
+		if _, ok := l.Value(); ok {
+			t.Fatal("the lease has a value after Release")
+		}
+	}
+}
+
+func testOuterFailure(t *testing.T, s *stage) {
+	fail := errors.New("an outer layer fails after the grant")
+	failing := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if err := next(ctx, c); err != nil {
+				return err
+			}
+			return fail
+		}
+	})
+	s.finish()
+	for name, around := range map[string]pool.Middleware{
+		"outside": pool.Chain(failing, s.make(t)),
+		"inside":  pool.Chain(s.make(t), failing),
+	} {
+		s := newStage(t, s.make, around)
+		if _, err := s.pool.Acquire(context.Background(), op); !errors.Is(err, fail) {
+			t.Errorf("failing %s: Acquire returned %v, want its error", name, err)
+		}
+		s.finish()
+	}
+}
+
+func testPoolErrors(t *testing.T, s *stage) {
+	s.pool.Pause(errors.New("maintenance"))
+	err := s.pool.Do(context.Background(), op, func(context.Context, *Conn) error { return nil })
+	var poolErr *pool.Error
+	if !errors.Is(err, pool.ErrPaused) || !errors.As(err, &poolErr) {
+		t.Errorf("Do on a paused pool returned %v, want a *pool.Error that wraps ErrPaused", err)
+	}
+	s.pool.Resume()
+	if err := s.pool.Do(context.Background(), op, func(context.Context, *Conn) error { return nil }); err != nil {
+		t.Errorf("Do after Resume: %v", err)
+	}
+}
+
+func testDescription(t *testing.T, s *stage) {
+	for _, info := range s.pool.Layers() {
+		if info.Kind == "" {
+			t.Error("a layer describes itself without a kind")
+		}
+	}
+}
+
+// testForks puts a layer outside that makes two attempts at once and takes the first.
+func testForks(t *testing.T, s *stage) {
+	s.finish()
+	s = newStage(t, s.make, pool.MiddlewareFunc(race), s.make(t))
+	ctx := context.Background()
+	for range 50 {
+		got, err := pool.Get(ctx, s.pool, op, func(ctx context.Context, c *Conn) (int, error) { return 7, c.Use(ctx) })
+		if got != 7 || err != nil {
+			t.Fatalf("Get: %d, %v", got, err)
+		}
+		l, err := s.pool.Acquire(ctx, op)
+		if err != nil {
+			t.Fatalf("Acquire: %v", err)
+		}
+		if err := l.Context().Err(); err != nil {
+			t.Fatalf("the context of an adopted lease is over: %v", err)
+		}
+		l.Release(nil)
+	}
+}
+
+// race is a hedge without delay.
+func race(next pool.Handler) pool.Handler {
+	return func(ctx context.Context, c *pool.Call) error {
+		forks := []*pool.Call{c.Fork(), c.Fork()}
+		if forks[0] == nil {
+			return next(ctx, c)
+		}
+		errs := []error{nil, nil}
+		var wg sync.WaitGroup
+		for i, f := range forks {
+			wg.Go(func() { errs[i] = next(ctx, f) })
+		}
+		wg.Wait()
+		winner := 0
+		if errs[0] != nil {
+			winner = 1
+		}
+		forks[1-winner].Drop()
+		if errs[winner] != nil {
+			forks[winner].Drop()
+			return errs[winner]
+		}
+		c.Adopt(forks[winner])
+		return nil
+	}
+}
+
+// testLoad mixes everything, with random outcomes.
+func testLoad(t *testing.T, s *stage) {
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 100 {
+				loadOnce(s)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func loadOnce(s *stage) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	outcome := []error{nil, nil, nil, ErrReply, ErrMiss, ErrBroken, ErrRefused}[rand.IntN(7)]
+	use := func(_ context.Context, c *Conn) error { return errors.Join(c.Use(ctx), outcome) }
+	switch rand.IntN(6) {
+	case 0:
+		_ = s.pool.Do(ctx, op, use)
+	case 1:
+		_, _ = pool.Get(ctx, s.pool, op, func(ctx context.Context, c *Conn) (int, error) { return 1, use(ctx, c) })
+	case 2:
+		if l, err := s.pool.Acquire(ctx, op); err == nil {
+			c, _ := l.Value()
+			err := use(ctx, c)
+			var other sync.WaitGroup
+			other.Go(func() { l.Release(err) })
+			l.Release(err)
+			other.Wait()
+		}
+	case 3:
+		go cancel()
+		_ = s.pool.Do(ctx, op, use)
+	case 4:
+		if l, err := s.pool.TryAcquire(ctx, op); err == nil {
+			l.Discard(outcome)
+		}
+	case 5:
+		func() {
+			defer func() { _ = recover() }()
+			_ = s.pool.Do(ctx, op, func(context.Context, *Conn) error { panic("boom") })
+		}()
+	}
+}
+
+// Spy is a layer that counts. The zero Spy works; all methods may be called concurrently.
+type Spy struct {
+	mu           sync.Mutex
+	begins, ends int
+	last         error
+}
+
+// Begin counts.
+func (s *Spy) Begin(ctx context.Context, _ *pool.Call) (context.Context, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begins++
+	return ctx, s.begins, nil
+}
+
+// End counts, and keeps the outcome. It asks the Call for all it knows, so that a Call that is over is found out.
+func (s *Spy) End(_ context.Context, c *pool.Call, _ int, err error) {
+	_, _, _ = c.Op(), c.Attempt(), c.Classify(err)
+	c.Acquired()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends++
+	s.last = err
+}
+
+// Counts returns how many uses have begun and ended.
+func (s *Spy) Counts() (begins, ends int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begins, s.ends
+}
+
+// Last returns the outcome of the use that ended last.
+func (s *Spy) Last() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
