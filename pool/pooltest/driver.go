@@ -1,0 +1,322 @@
+package pooltest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// DriverSuite says how the suite for drivers gets what it needs. Only New is required; what is nil is not tested.
+type DriverSuite[T any] struct {
+	// New returns a driver for a server that is up. It is called for every test.
+	New func(t testing.TB) pool.Driver[T]
+	// Use sends one cheap command. It must heed ctx.
+	Use func(ctx context.Context, res T) error
+	// Unreachable returns a driver for a server that is not there.
+	Unreachable func(t testing.TB) pool.Driver[T]
+	// Break makes res fail from now on, as when its connection has been cut.
+	Break func(t testing.TB, res T)
+	// Soil leaves something behind that the next borrower must not see; Soiled says whether it can be seen.
+	Soil   func(ctx context.Context, res T) error
+	Soiled func(ctx context.Context, res T) (bool, error)
+	// Block sends a command that is not answered while the test lasts.
+	Block func(ctx context.Context, res T) error
+	// Secrets are texts that no error, no identity and no print of the driver may contain.
+	Secrets []string
+}
+
+// RunDriver proves that a driver keeps the contract of [pool.Driver] and of the optional faces it has, by itself and under a pool.
+func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
+	t.Helper()
+	if s.Use == nil {
+		s.Use = func(context.Context, T) error { return nil }
+	}
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T)
+		skip bool
+	}{
+		{"opens, checks and closes", s.testLifecycle, false},
+		{"heeds a context that is over", s.testDeadContext, false},
+		{"keeps resources apart", s.testApart, false},
+		{"says that it is unreachable", s.testUnreachable, s.Unreachable == nil},
+		{"finds a broken resource", s.testBroken, s.Break == nil},
+		{"resets", s.testReset, s.Soil == nil},
+		{"is interrupted", s.testInterrupt, s.Block == nil},
+		{"classifies", s.testClassify, false},
+		{"describes itself without secrets", s.testIdentity, false},
+		{"holds under a pool", s.testPool, false},
+	} {
+		if !c.skip {
+			t.Run(c.name, c.test)
+		}
+	}
+}
+
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// open opens a resource and has it closed at the end of the test.
+func (s DriverSuite[T]) open(t *testing.T, d pool.Driver[T]) T {
+	t.Helper()
+	res, err := d.Open(bounded(t))
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() { _ = d.Close(bounded(t), res) })
+	return res
+}
+
+func (s DriverSuite[T]) testLifecycle(t *testing.T) {
+	d, ctx := s.New(t), bounded(t)
+	res, err := d.Open(ctx)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	if err := d.Check(ctx, res); err != nil {
+		t.Errorf("Check of a new resource: %v", err)
+	}
+	if err := s.Use(ctx, res); err != nil {
+		t.Errorf("Use: %v", err)
+	}
+	if err := d.Check(ctx, res); err != nil {
+		t.Errorf("Check after a use: %v", err)
+	}
+	if r, ok := d.(pool.Resetter[T]); ok && r.Dirty(res) {
+		t.Error("a plain use left the resource dirty")
+	}
+	if err := d.Close(ctx, res); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func (s DriverSuite[T]) testDeadContext(t *testing.T) {
+	d := s.New(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	within(t, "Open in a cancelled context", func() {
+		if res, err := d.Open(ctx); err == nil {
+			t.Log("Open succeeds in a cancelled context")
+			_ = d.Close(bounded(t), res)
+		}
+	})
+	res := s.open(t, d)
+	within(t, "Check in a cancelled context", func() { _ = d.Check(ctx, res) })
+	closing, err := d.Open(bounded(t))
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	within(t, "Close in a cancelled context", func() { _ = d.Close(ctx, closing) })
+}
+
+// within fails the test when f takes longer than any method may once its context is over.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	limit := time.NewTimer(patience / 6)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		t.Fatalf("%s has not returned after %v", what, patience/6)
+	}
+}
+
+func (s DriverSuite[T]) testApart(t *testing.T) {
+	d, ctx := s.New(t), bounded(t)
+	kept := s.open(t, d)
+	ended, err := d.Open(ctx)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	if err := d.Close(ctx, ended); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if err := d.Check(ctx, kept); err != nil {
+		t.Errorf("Check of a resource after another was closed: %v", err)
+	}
+	if err := s.Use(ctx, kept); err != nil {
+		t.Errorf("Use of a resource after another was closed: %v", err)
+	}
+}
+
+func (s DriverSuite[T]) testUnreachable(t *testing.T) {
+	d := s.Unreachable(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/10)
+	defer cancel()
+	res, err := d.Open(ctx)
+	if err == nil {
+		_ = d.Close(ctx, res)
+		t.Fatal("Open succeeds though no server is there")
+	}
+	s.silent(t, "Open's error", err.Error())
+	if c, ok := d.(pool.Classifier); ok {
+		if class := c.Classify(err); class.Fault != pool.FaultServer {
+			t.Errorf("the fault of %v is %v, want server", err, class.Fault)
+		}
+	}
+}
+
+func (s DriverSuite[T]) testBroken(t *testing.T) {
+	d, ctx := s.New(t), bounded(t)
+	res := s.open(t, d)
+	s.Break(t, res)
+	err := s.Use(ctx, res)
+	if err == nil {
+		t.Fatal("Use of a broken resource succeeds")
+	}
+	s.silent(t, "Use's error", err.Error())
+	if c, ok := d.(pool.Classifier); ok {
+		if class := c.Classify(err); !class.Broken || class.Fault != pool.FaultServer {
+			t.Errorf("the class of %v is %+v, want broken, at the server", err, class)
+		}
+	}
+	if err := d.Check(ctx, res); err == nil {
+		t.Error("Check of a broken resource succeeds")
+	} else {
+		s.silent(t, "Check's error", err.Error())
+	}
+}
+
+func (s DriverSuite[T]) testReset(t *testing.T) {
+	d, ctx := s.New(t), bounded(t)
+	r, ok := d.(pool.Resetter[T])
+	if !ok {
+		t.Fatal("the suite can soil resources of a driver that is no Resetter")
+	}
+	res := s.open(t, d)
+	if err := s.Soil(ctx, res); err != nil {
+		t.Fatalf("Soil: %v", err)
+	}
+	if !r.Dirty(res) {
+		t.Fatal("a soiled resource is not dirty")
+	}
+	if err := r.Reset(ctx, res); err != nil {
+		t.Fatalf("Reset: %v", err)
+	}
+	if r.Dirty(res) {
+		t.Error("a resource is dirty after Reset")
+	}
+	if soiled, err := s.Soiled(ctx, res); soiled || err != nil {
+		t.Errorf("after Reset: soiled %t, %v", soiled, err)
+	}
+}
+
+func (s DriverSuite[T]) testInterrupt(t *testing.T) {
+	d := s.New(t)
+	p, err := pool.New(d, pool.Config{MaxSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close(bounded(t)) }()
+	if err := p.Warm(bounded(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	within(t, "a use whose context is over", func() {
+		if err := p.Do(ctx, pool.Op{Name: "block"}, s.Block); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the use ended with %v, want context.DeadlineExceeded", err)
+		}
+	})
+	if err := p.Do(bounded(t), pool.Op{Name: "use"}, s.Use); err != nil {
+		t.Errorf("the next use: %v", err)
+	}
+}
+
+func (s DriverSuite[T]) testClassify(t *testing.T) {
+	c, ok := s.New(t).(pool.Classifier)
+	if !ok {
+		t.Skip("the driver is no Classifier")
+	}
+	for _, err := range []error{context.Canceled, context.DeadlineExceeded, errors.New("the caller's own")} {
+		class := c.Classify(err)
+		if again := c.Classify(err); again != class {
+			t.Errorf("the class of %v is %+v, then %+v", err, class, again)
+		}
+		if wrapped := c.Classify(fmt.Errorf("wrapped: %w", err)); wrapped != class {
+			t.Errorf("the class of %v is %+v, but %+v when it is wrapped", err, class, wrapped)
+		}
+	}
+	if class := c.Classify(errors.New("the caller's own")); class.Fault == pool.FaultServer {
+		t.Errorf("an error that the server has no part in is laid at the server: %+v", class)
+	}
+}
+
+func (s DriverSuite[T]) testIdentity(t *testing.T) {
+	d := s.New(t)
+	s.silent(t, "the driver's print", fmt.Sprintf("%v %+v %#v %s", d, d, d, d))
+	describer, ok := d.(pool.Describer)
+	if !ok {
+		return
+	}
+	id := describer.Identity()
+	if id != describer.Identity() {
+		t.Error("the identity changes")
+	}
+	if id.System == "" {
+		t.Error("the identity has no system")
+	}
+	s.silent(t, "the identity", fmt.Sprintf("%+v", id))
+}
+
+// silent fails the test if text holds a secret.
+func (s DriverSuite[T]) silent(t *testing.T, what, text string) {
+	t.Helper()
+	for _, secret := range s.Secrets {
+		if secret != "" && strings.Contains(text, secret) {
+			t.Errorf("%s holds a secret", what)
+		}
+	}
+}
+
+// testPool has several borrowers use a pool, some of whom give up.
+func (s DriverSuite[T]) testPool(t *testing.T) {
+	const size, borrowers, uses = 3, 8, 25
+	p, err := pool.New(s.New(t), pool.Config{MaxSize: size, AcquireTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range borrowers {
+		wg.Go(func() {
+			for range uses {
+				ctx, cancel := context.WithCancel(context.Background())
+				gaveUp := rand.IntN(4) == 0
+				if gaveUp {
+					go cancel()
+				}
+				if err := p.Do(ctx, pool.Op{Name: "use"}, s.Use); err != nil && !gaveUp {
+					t.Errorf("Do: %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	h := p.Check(bounded(t))
+	if h.Status != pool.StatusOK {
+		t.Errorf("health is %v: %v", h.Status, h.Reasons)
+	}
+	s.silent(t, "the health's details", fmt.Sprint(h.Details, h.Reasons))
+	if n := h.Stat.InUse + h.Stat.Idle; n > size {
+		t.Errorf("%d resources, want at most %d", n, size)
+	}
+	if err := p.Close(bounded(t)); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}

@@ -1,0 +1,29 @@
+package pooltest_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func TestSuiteOnFake(t *testing.T) {
+	pooltest.RunDriver(t, pooltest.DriverSuite[*pooltest.Conn]{
+		New: func(testing.TB) pool.Driver[*pooltest.Conn] { return &pooltest.Fake{} },
+		Use: func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) },
+		Unreachable: func(testing.TB) pool.Driver[*pooltest.Conn] {
+			f := &pooltest.Fake{}
+			f.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+			return f
+		},
+		Break: func(_ testing.TB, c *pooltest.Conn) { c.Break() },
+		Soil: func(_ context.Context, c *pooltest.Conn) error {
+			c.Soil()
+			return nil
+		},
+		Soiled:  func(_ context.Context, c *pooltest.Conn) (bool, error) { return c.Soiled(), nil },
+		Block:   func(_ context.Context, c *pooltest.Conn) error { return c.Block() },
+		Secrets: []string{"s3cret!"},
+	})
+}
