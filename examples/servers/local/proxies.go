@@ -1,0 +1,102 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// proxies is toxiproxy in this process: one proxy a server, named as the server is, and the API that programs add toxics through.
+//
+// A proxy accepts a client before it dials the server, so with the server down clients do not see "connection refused" but a
+// connection that ends at once.
+type proxies struct {
+	collection *toxiproxy.ProxyCollection
+	api        *endpoint
+}
+
+func startProxies(servers []*server, log io.Writer) (_ *proxies, err error) {
+	logger := zerolog.Nop()
+	if log != io.Discard {
+		logger = zerolog.New(newJournal("toxiproxy", "", log)).Level(zerolog.InfoLevel)
+	}
+	tp := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), logger)
+	p := &proxies{collection: tp.Collection}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("local: toxiproxy: %w", err), p.close())
+		}
+	}()
+	for _, srv := range servers {
+		addr, err := p.add(tp, srv.name, srv.addr)
+		if err != nil {
+			return nil, err
+		}
+		srv.mu.Lock()
+		srv.proxy = addr
+		srv.mu.Unlock()
+	}
+	p.api, err = listenAndServe(tp.Routes())
+	return p, err
+}
+
+// add starts a proxy to upstream and returns where it listens. When somebody else was quicker to take the port, it tries others.
+func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) (string, error) {
+	var errs []error
+	for range portAttempts {
+		addr, err := freeAddr()
+		if err != nil {
+			return "", err
+		}
+		if err = p.collection.Add(toxiproxy.NewProxy(tp, name, addr, upstream), true); err == nil {
+			return addr, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+// close stops the proxies and cuts what runs through them. The servers must have ended: a proxy cannot be stopped while it dials one
+// that does not answer.
+func (p *proxies) close() error {
+	if p.api != nil {
+		p.api.close()
+	}
+	return p.collection.Clear()
+}
+
+// An endpoint is an HTTP server on a loopback port.
+type endpoint struct {
+	url    string
+	server *http.Server
+	done   chan struct{}
+}
+
+func listenAndServe(handler http.Handler) (*endpoint, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{
+		url:    "http://" + ln.Addr().String(),
+		server: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second},
+		done:   make(chan struct{}),
+	}
+	go func() {
+		defer close(e.done)
+		_ = e.server.Serve(ln) // ErrServerClosed, from close
+	}()
+	return e, nil
+}
+
+// close stops listening and cuts the connections, whose handlers end by their contexts.
+func (e *endpoint) close() {
+	_ = e.server.Close()
+	<-e.done
+}
