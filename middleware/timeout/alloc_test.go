@@ -1,0 +1,49 @@
+//go:build !race
+
+package timeout_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func nothing(context.Context, conn) error { return nil }
+
+// What a success costs: the lazy deadline; nothing where the caller's is nearer.
+func TestAllocs(t *testing.T) {
+	near, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, tc := range []struct {
+		name   string
+		ctx    context.Context
+		layers []pool.Middleware
+		want   float64
+	}{
+		{"one", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, 1},
+		{"two", context.Background(), []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 2},
+		{"total is nearer", context.Background(), []pool.Middleware{total(t, limit(time.Minute)), attempt(t, limit(time.Hour))}, 1},
+		{"the caller's is nearer", near, []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 0},
+	} {
+		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, tc.layers...)
+		do := testing.AllocsPerRun(200, func() {
+			if err := p.Do(tc.ctx, pool.Op{}, nothing); err != nil {
+				t.Error(err)
+			}
+		})
+		acquire := testing.AllocsPerRun(200, func() {
+			l, err := p.Acquire(tc.ctx, pool.Op{})
+			if err != nil {
+				t.Error(err)
+			}
+			l.Release(nil)
+		})
+		if do != tc.want || acquire != tc.want {
+			t.Errorf("%s: %v allocations for Do, %v for Acquire, want %v", tc.name, do, acquire, tc.want)
+		}
+		end()
+	}
+}

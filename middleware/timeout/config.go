@@ -1,0 +1,36 @@
+package timeout
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The limits that a Limit of 0 stands for.
+const (
+	defaultTotal   = 10 * time.Second
+	defaultAttempt = 3 * time.Second
+)
+
+// Config says how long things may take. The zero Config works.
+type Config struct {
+	// Limit is the most that a use (NewTotal) or an attempt (NewAttempt) may take, waiting for a resource included. 0 means 10 s for
+	// NewTotal, 3 s for NewAttempt; negative: only the context's own deadline counts.
+	Limit time.Duration
+
+	// MinLeft is how much time the context must have left when the use or attempt begins; with less it is refused at once with
+	// [ErrNoTime], before it costs a resource. 0 means that it is refused only when the deadline has passed already.
+	MinLeft time.Duration
+}
+
+// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+func (c Config) Validate() error {
+	var errs []error
+	if c.MinLeft < 0 {
+		errs = append(errs, fmt.Errorf("timeout: MinLeft is %v: must be 0 (any time left will do) or more", c.MinLeft))
+	}
+	if c.Limit > 0 && c.MinLeft >= c.Limit {
+		errs = append(errs, fmt.Errorf("timeout: MinLeft is %v: must be less than Limit, which is %v", c.MinLeft, c.Limit))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,121 @@
+package timeout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// What an [Error] can be about; test for them with errors.Is. All of them are context.DeadlineExceeded as well.
+var (
+	ErrTotal   = errors.New("the use took too long")         // the limit of NewTotal has passed
+	ErrAttempt = errors.New("the attempt took too long")     // the limit of NewAttempt has passed
+	ErrNoTime  = errors.New("too little time left to begin") // refused: Config.MinLeft
+)
+
+// Stage is what was cut short.
+type Stage string
+
+// The stages: also Event.Reason and the stage of poolstack.timeouts.
+const (
+	StageBegin   Stage = "begin"   // nothing: too little time was left to begin
+	StageAcquire Stage = "acquire" // the wait for a resource
+	StageAttempt Stage = "attempt" // an attempt that had its resource
+	StageTotal   Stage = "total"   // a use that had its resource, or waited between attempts
+)
+
+// Error is a use that took too long, or was not begun because it would have. It is also the context's cause once a limit has passed;
+// Err is nil then. It is the kind of error that says so by itself: Timeout() is true.
+type Error struct {
+	Stage Stage
+	Limit time.Duration // the limit that passed; what was left, if the use was refused
+	Err   error         // what came back from inside; nil if the use was refused
+
+	about error // ErrTotal, ErrAttempt or ErrNoTime
+	class pool.Class
+}
+
+// Error says which limit passed, what it cut short, and what came back.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("timeout: %v (%v)", e.about, e.Limit)
+	if e.Stage == StageAcquire {
+		text = fmt.Sprintf("timeout: %v (%v) while it waited for a resource", e.about, e.Limit)
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Is makes the error ErrTotal, ErrAttempt or ErrNoTime, and context.DeadlineExceeded.
+func (e *Error) Is(target error) bool { return target == e.about || target == context.DeadlineExceeded }
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout is true.
+func (e *Error) Timeout() bool { return true }
+
+// Class makes the error [pool.Classified]. A server that did not answer in time has failed, and whether it did what it was asked is not
+// known. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent.
+func (e *Error) Class() pool.Class { return e.class }
+
+// newCause makes the cause of a context whose limit passes.
+func newCause(stage Stage, about error, limit time.Duration) *Error {
+	return &Error{Stage: stage, Limit: limit, about: about, class: pool.Class{
+		Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(stage),
+	}}
+}
+
+// newRefusal makes the error of a use that is not begun with so little time left. A deadline that has passed is the caller's affair, one
+// that is too near for Config.MinLeft is refused by us.
+func newRefusal(left time.Duration) *Error {
+	e := &Error{Stage: StageBegin, Limit: left, about: ErrNoTime, class: pool.Class{Fault: pool.FaultLocal, Type: "timeout_begin"}}
+	if left <= 0 {
+		e.class.Fault = pool.FaultCaller
+	}
+	return e
+}
+
+// translate returns err as an Error if it came about because the time was up, nil if it did not.
+func translate(cause *Error, c *pool.Call, err error) *Error {
+	if !cutShort(err) {
+		return nil
+	}
+	e := *cause
+	e.Err = err
+	var refused *pool.Error
+	if errors.As(err, &refused) {
+		e.Stage = StageAcquire
+		e.class = acquireClass(c.Classify(err))
+	}
+	return &e
+}
+
+// cutShort says whether err is what a passed deadline makes of an operation. Not so an error that has been translated already: the limit
+// that passed first is the one to name.
+func cutShort(err error) bool {
+	var translated *Error
+	if errors.As(err, &translated) && translated.Err != nil {
+		return false
+	}
+	var refused *pool.Error
+	if errors.As(err, &refused) {
+		return errors.Is(refused, pool.ErrAcquireTimeout) || errors.Is(refused, pool.ErrAcquireCanceled)
+	}
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &t) && t.Timeout()
+}
+
+// acquireClass is the pool's class of an acquisition that we cut short: that the time was up was not the caller's doing.
+func acquireClass(class pool.Class) pool.Class {
+	if class.Fault == pool.FaultCaller {
+		class.Fault, class.Repeat = pool.FaultLocal, pool.RepeatAlways
+	}
+	return class
+}

@@ -1,0 +1,594 @@
+package timeout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/middleware/timeout"
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func TestSuite(t *testing.T) {
+	t.Run("total", func(t *testing.T) {
+		pooltest.RunMiddleware(t, func(t testing.TB) pool.Middleware { return total(t, timeout.Config{}) })
+	})
+	t.Run("attempt", func(t *testing.T) {
+		pooltest.RunMiddleware(t, func(t testing.TB) pool.Middleware { return attempt(t, timeout.Config{}) })
+	})
+	t.Run("one in the other", func(t *testing.T) {
+		pooltest.RunMiddleware(t, func(t testing.TB) pool.Middleware {
+			return pool.Chain(total(t, limit(time.Hour)), attempt(t, limit(time.Minute)))
+		})
+	})
+}
+
+// What fn sees: the nearest of all deadlines.
+func TestDeadline(t *testing.T) {
+	for _, tc := range []struct {
+		name                   string
+		caller, total, attempt time.Duration // 0 for none
+		want                   time.Duration
+	}{
+		{"total", 0, 2 * time.Second, -1, 2 * time.Second},
+		{"attempt", 0, -1, time.Second, time.Second},
+		{"attempt in total", 0, 2 * time.Second, time.Second, time.Second},
+		{"total is nearer", 0, time.Second, 2 * time.Second, time.Second},
+		{"the caller's is nearer", time.Millisecond, 2 * time.Second, time.Second, time.Millisecond},
+		{"the caller's is between", 1500 * time.Millisecond, 2 * time.Second, time.Second, time.Second},
+		{"none", 0, -1, -1, 0},
+		{"defaults", 0, 0, 0, 3 * time.Second},
+		{"default of total", 0, 0, -1, 10 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(tc.total)), attempt(t, limit(tc.attempt)))
+				defer end()
+				ctx := context.Background()
+				if tc.caller > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tc.caller)
+					defer cancel()
+				}
+				check := func(ctx context.Context) {
+					t.Helper()
+					got := time.Duration(0)
+					if d, ok := ctx.Deadline(); ok {
+						got = time.Until(d)
+					}
+					if got != tc.want {
+						t.Errorf("the deadline is %v away, want %v", got, tc.want)
+					}
+				}
+				if err := p.Do(ctx, pool.Op{}, func(ctx context.Context, _ conn) error { check(ctx); return nil }); err != nil {
+					t.Error(err)
+				}
+				l, err := p.Acquire(ctx, pool.Op{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				check(l.Context())
+				l.Release(nil)
+			})
+		})
+	}
+}
+
+// A limit that passes: who is named, what the breaker's place sees, and what the context's cause is.
+func TestPassed(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		total, attempt time.Duration
+		stage          timeout.Stage
+		is, isNot      error
+		took           time.Duration
+		judged         string // Class.Type as seen between the two
+	}{
+		{"attempt", time.Hour, time.Second, timeout.StageAttempt, timeout.ErrAttempt, timeout.ErrTotal, time.Second, "timeout_attempt"},
+		{"total", time.Second, -1, timeout.StageTotal, timeout.ErrTotal, timeout.ErrAttempt, time.Second, "timeout"},
+		{"total is nearer", time.Second, time.Minute, timeout.StageTotal, timeout.ErrTotal, timeout.ErrAttempt, time.Second, "timeout"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				seen, between := &recorder{}, &judge{}
+				p, end := newPool(t, &pooltest.Fake{}, pool.Config{},
+					seen, total(t, limit(tc.total)), between, attempt(t, limit(tc.attempt)))
+				defer end()
+				begin := time.Now()
+				var cause error
+				err := p.Do(context.Background(), pool.Op{Name: "GET"}, func(ctx context.Context, c conn) error {
+					defer func() { cause = context.Cause(ctx) }()
+					return untilOver(ctx, c)
+				})
+				if took := time.Since(begin); took != tc.took {
+					t.Errorf("it took %v, want %v", took, tc.took)
+				}
+				e := asError(t, err)
+				if e.Stage != tc.stage || e.Limit != time.Second || !e.Timeout() {
+					t.Errorf("got %+v, want stage %v, limit 1s", e, tc.stage)
+				}
+				for _, err := range []error{err, cause} {
+					if !errors.Is(err, tc.is) || errors.Is(err, tc.isNot) || !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("%v: want it to be %v and DeadlineExceeded, not %v", err, tc.is, tc.isNot)
+					}
+				}
+				want := pool.Class{
+					Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(tc.stage),
+				}
+				if got := e.Class(); got != want {
+					t.Errorf("class %+v, want %+v", got, want)
+				}
+				if between.last.Type != tc.judged || between.last.Fault != pool.FaultServer {
+					t.Errorf("between the two its class was %+v, want type %s, fault server", between.last, tc.judged)
+				}
+				events := seen.take()
+				if len(events) != 1 {
+					t.Fatalf("got events %+v, want one", events)
+				}
+				ev := events[0]
+				if ev.Kind != pool.EventTimeout || ev.Layer != "timeout."+string(tc.stage) || ev.Reason != string(tc.stage) ||
+					ev.Duration != time.Second || !errors.Is(ev.Err, tc.is) || ev.Op.Name != "GET" {
+					t.Errorf("got event %+v", ev)
+				}
+			})
+		})
+	}
+}
+
+// Only what time brought about is translated.
+func TestTranslation(t *testing.T) {
+	ioTimeout := &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+	for _, tc := range []struct {
+		err        error
+		translated bool
+	}{
+		{context.DeadlineExceeded, true},
+		{context.Canceled, true}, // what a client makes of a context that is over
+		{ioTimeout, true},
+		{fmt.Errorf("client: %w", ioTimeout), true},
+		{net.ErrClosed, true}, // a client that closes its socket when the context is over
+		{pooltest.ErrReply, false},
+		{pooltest.ErrMiss, false},
+		{pooltest.ErrDenied, false},
+		{io.EOF, false},
+	} {
+		for _, late := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%v, late %t", tc.err, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					seen := &recorder{}
+					p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, attempt(t, limit(time.Second)))
+					defer end()
+					err := p.Do(context.Background(), pool.Op{}, func(context.Context, conn) error {
+						if late {
+							wait(time.Second)
+						}
+						return tc.err
+					})
+					want := tc.translated && late
+					if got := errors.Is(err, timeout.ErrAttempt); got != want || !errors.Is(err, tc.err) {
+						t.Errorf("got %v (translated %t), want translated %t", err, got, want)
+					}
+					if n := len(seen.take()); (n == 1) != want {
+						t.Errorf("got %d events, want one only if it was translated", n)
+					}
+					if !want && err != tc.err {
+						t.Errorf("got %v, want the very error", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The caller's own deadline and cancellation stay the caller's.
+func TestCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen, between := &recorder{}, &judge{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(time.Minute)), between, attempt(t, limit(time.Second)))
+		defer end()
+
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		err := p.Do(ctx, pool.Op{}, untilOver)
+		if err != context.DeadlineExceeded || between.last.Fault != pool.FaultCaller {
+			t.Errorf("deadline: got %v, class %+v, want the context's error, fault caller", err, between.last)
+		}
+
+		ctx, cancel = context.WithCancel(context.Background())
+		time.AfterFunc(time.Millisecond, cancel)
+		err = p.Do(ctx, pool.Op{}, untilOver)
+		if err != context.Canceled || between.last.Fault != pool.FaultCaller {
+			t.Errorf("cancel: got %v, class %+v, want the context's error, fault caller", err, between.last)
+		}
+
+		// A cancel that comes with the limit: the caller has lost interest, so it is named.
+		ctx, cancel = context.WithCancel(context.Background())
+		err = p.Do(ctx, pool.Op{}, func(context.Context, conn) error {
+			wait(time.Second)
+			cancel()
+			return context.Canceled
+		})
+		if err != context.Canceled {
+			t.Errorf("cancel at the limit: got %v, want the context's error", err)
+		}
+		if events := seen.take(); events != nil {
+			t.Errorf("got events %+v, want none", events)
+		}
+	})
+}
+
+// When the wait for a resource is cut short, the pool's error decides: a full pool is local, a dial that hangs is the server's.
+func TestAcquireStage(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		fault  pooltest.Fault
+		class  pool.Class
+		twoWay bool
+	}{
+		{"full", nil, pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, false},
+		{"full, two steps", nil, pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, true},
+		{"dial hangs", pooltest.Hang(), pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, false},
+		{
+			"dial hangs, two steps", pooltest.Hang(),
+			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, true,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake, seen := &pooltest.Fake{}, &recorder{}
+				p, end := newPool(t, fake, pool.Config{MaxSize: 1}, seen, attempt(t, limit(time.Second)))
+				defer end()
+				if tc.fault != nil {
+					fake.Inject(pooltest.Open, -1, tc.fault)
+				} else {
+					l, err := p.Acquire(context.Background(), pool.Op{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer l.Release(nil)
+				}
+				var err error
+				if tc.twoWay {
+					_, err = p.Acquire(context.Background(), pool.Op{})
+				} else {
+					err = p.Do(context.Background(), pool.Op{}, untilOver)
+				}
+				e := asError(t, err)
+				if e.Stage != timeout.StageAcquire || e.Class() != tc.class {
+					t.Errorf("got stage %v, class %+v, want acquire, %+v", e.Stage, e.Class(), tc.class)
+				}
+				var poolErr *pool.Error
+				if !errors.As(err, &poolErr) || !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, timeout.ErrAttempt) {
+					t.Errorf("%v: want the pool's acquire timeout, and ErrAttempt", err)
+				}
+				if events := seen.take(); len(events) != 1 || events[0].Reason != "acquire" {
+					t.Errorf("got events %+v, want one, for reason acquire", events)
+				}
+			})
+		})
+	}
+}
+
+// The pool's own acquire timeout, and whatever else it refuses for, is none of ours.
+func TestPoolsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Second}, attempt(t, limit(2*time.Second)))
+		defer end()
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e *timeout.Error
+		if err := p.Do(context.Background(), pool.Op{}, untilOver); !errors.Is(err, pool.ErrAcquireTimeout) || errors.As(err, &e) {
+			t.Errorf("got %v, want the pool's acquire timeout alone", err)
+		}
+		l.Release(nil)
+		p.Pause(nil)
+		if err := p.Do(context.Background(), pool.Op{}, untilOver); !errors.Is(err, pool.ErrPaused) || errors.As(err, &e) {
+			t.Errorf("got %v, want ErrPaused alone", err)
+		}
+	})
+}
+
+func TestRefusal(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		left  time.Duration
+		min   time.Duration
+		fault pool.Fault
+		ok    bool
+	}{
+		{"enough", time.Second, time.Second, 0, true},
+		{"too little", time.Second - 1, time.Second, pool.FaultLocal, false},
+		{"any will do", 1, 0, 0, true},
+		{"none", 0, 0, pool.FaultCaller, false},
+		{"past", -time.Second, 0, pool.FaultCaller, false},
+	} {
+		for _, twoStep := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, two steps %t", tc.name, twoStep), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					seen := &recorder{}
+					p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, timeout.Config{MinLeft: tc.min}))
+					defer end()
+					if err := p.Warm(context.Background(), 1); err != nil {
+						t.Fatal(err)
+					}
+					ctx, cancel := context.WithTimeout(context.Background(), tc.left)
+					defer cancel()
+					called := false
+					var err error
+					if twoStep {
+						var l pool.Lease[conn]
+						l, err = p.Acquire(ctx, pool.Op{})
+						called = l.Release(nil)
+					} else {
+						err = p.Do(ctx, pool.Op{}, func(context.Context, conn) error { called = true; return nil })
+					}
+					if called != tc.ok || (err == nil) != tc.ok {
+						t.Fatalf("called %t, error %v, want it called: %t", called, err, tc.ok)
+					}
+					events := seen.take()
+					if tc.ok {
+						if events != nil {
+							t.Errorf("got events %+v, want none", events)
+						}
+						return
+					}
+					e := asError(t, err)
+					want := pool.Class{Fault: tc.fault, Repeat: pool.RepeatNever, Type: "timeout_begin"}
+					if e.Class() != want || e.Stage != timeout.StageBegin || e.Limit != tc.left {
+						t.Errorf("got %+v, class %+v, want class %+v", e, e.Class(), want)
+					}
+					if !errors.Is(err, timeout.ErrNoTime) || errors.Is(err, timeout.ErrTotal) || !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("%v: want ErrNoTime and DeadlineExceeded, not ErrTotal", err)
+					}
+					if len(events) != 1 || events[0].Kind != pool.EventRejected || events[0].Layer != "timeout.total" {
+						t.Errorf("got events %+v, want one rejection", events)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An attempt that would begin after the total limit has passed does not cost a resource, and the total limit is named.
+func TestAttemptAfterTotal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				wait(time.Second)
+				return next(ctx, c)
+			}
+		})
+		fake := &pooltest.Fake{}
+		p, end := newPool(t, fake, pool.Config{}, total(t, limit(time.Second)), late, attempt(t, limit(time.Second)))
+		defer end()
+		err := p.Do(context.Background(), pool.Op{}, untilOver)
+		if e := asError(t, err); !errors.Is(err, timeout.ErrTotal) || !errors.Is(err, timeout.ErrNoTime) || e.Stage != timeout.StageTotal {
+			t.Errorf("got %v, want ErrTotal that wraps ErrNoTime", err)
+		}
+		if opened, _, _, _ := fake.Counts(); opened != 0 {
+			t.Errorf("%d connections were opened, want 0", opened)
+		}
+	})
+}
+
+// When both limits have passed by the time the use returns, the one that passed first is named.
+func TestFirstIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(2*time.Second)), attempt(t, limit(time.Second)))
+		defer end()
+		err := p.Do(context.Background(), pool.Op{}, func(context.Context, conn) error {
+			wait(time.Minute)
+			return os.ErrDeadlineExceeded
+		})
+		if !errors.Is(err, timeout.ErrAttempt) || errors.Is(err, timeout.ErrTotal) {
+			t.Errorf("got %v, want ErrAttempt alone", err)
+		}
+		if events := seen.take(); len(events) != 1 || events[0].Layer != "timeout.attempt" {
+			t.Errorf("got events %+v, want that of the attempt", events)
+		}
+	})
+}
+
+// A function that returns the context's cause is understood, too.
+func TestReturnedCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(time.Second)))
+		defer end()
+		err := p.Do(context.Background(), pool.Op{}, func(ctx context.Context, _ conn) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		if e := asError(t, err); e.Stage != timeout.StageTotal || e.Err == nil {
+			t.Errorf("got %+v, want stage total, wrapping what came back", e)
+		}
+	})
+}
+
+// In two steps the deadline holds until Release, which reports that it had passed.
+func TestLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, attempt(t, limit(time.Second)))
+		defer end()
+		ctx := context.Background()
+		for _, tc := range []struct {
+			name     string
+			after    time.Duration
+			err      error
+			reported bool
+		}{
+			{"in time", time.Second - 1, nil, false},
+			{"in time, with an error", time.Second - 1, os.ErrDeadlineExceeded, false},
+			{"late, yet well", 2 * time.Second, nil, false},
+			{"late, with an answer", 2 * time.Second, pooltest.ErrReply, false},
+			{"late", 2 * time.Second, os.ErrDeadlineExceeded, true},
+		} {
+			l, err := p.Acquire(ctx, pool.Op{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait(tc.after)
+			if over := l.Context().Err() != nil; over != (tc.after >= time.Second) {
+				t.Errorf("%s: the lease's context is over: %t", tc.name, over)
+			}
+			l.Release(tc.err)
+			if l.Context().Err() == nil {
+				t.Errorf("%s: the lease's context is not over after Release", tc.name)
+			}
+			events := seen.take()
+			if (len(events) == 1) != tc.reported {
+				t.Errorf("%s: got events %+v, reported %t wanted", tc.name, events, tc.reported)
+			}
+			for _, e := range events {
+				if e.Reason != "attempt" || !errors.Is(e.Err, timeout.ErrAttempt) || !errors.Is(e.Err, tc.err) {
+					t.Errorf("%s: got event %+v", tc.name, e)
+				}
+			}
+		}
+	})
+}
+
+func TestConfigure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := total(t, limit(time.Second))
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, l)
+		defer end()
+		if l.Configure(timeout.Config{MinLeft: -1}) == nil || l.Config() != limit(time.Second) {
+			t.Errorf("a bad configuration was accepted: %+v", l.Config())
+		}
+		err := p.Do(context.Background(), pool.Op{}, func(ctx context.Context, c conn) error {
+			if err := l.Configure(timeout.Config{Limit: time.Minute, MinLeft: time.Second}); err != nil {
+				t.Error(err)
+			}
+			return untilOver(ctx, c)
+		})
+		if e := asError(t, err); e.Limit != time.Second {
+			t.Errorf("the limit was %v, want that of the beginning, 1s", e.Limit)
+		}
+		if e := asError(t, p.Do(context.Background(), pool.Op{}, untilOver)); e.Limit != time.Minute {
+			t.Errorf("the limit was %v, want 1m", e.Limit)
+		}
+		want := pool.LayerInfo{
+			Kind: "timeout.total", Role: pool.RoleTotal, Settings: map[string]string{"limit": "1m0s", "min_left": "1s"},
+		}
+		if got := fmt.Sprint(l.Describe()); got != fmt.Sprint(want) {
+			t.Errorf("described as %s, want %v", got, want)
+		}
+	})
+}
+
+func TestValidate(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  timeout.Config
+		want string // "" for none
+	}{
+		{timeout.Config{}, ""},
+		{timeout.Config{Limit: -1}, ""},
+		{timeout.Config{Limit: -1, MinLeft: time.Hour}, ""},
+		{timeout.Config{MinLeft: -time.Second}, "timeout: MinLeft is -1s: must be 0 (any time left will do) or more"},
+		{timeout.Config{Limit: time.Second, MinLeft: time.Second}, "timeout: MinLeft is 1s: must be less than Limit, which is 1s"},
+		{timeout.Config{MinLeft: 4 * time.Second}, "timeout: MinLeft is 4s: must be less than Limit, which is 3s"}, // the default
+	} {
+		_, err := timeout.NewAttempt(tc.cfg)
+		if (err == nil) != (tc.want == "") || err != nil && err.Error() != tc.want {
+			t.Errorf("%+v: got %v, want %q", tc.cfg, err, tc.want)
+		}
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p, end := newPool(t, fake, pool.Config{Name: "sessions"}, attempt(t, limit(time.Second)))
+		defer end()
+		err := p.Do(context.Background(), pool.Op{}, untilOver)
+		if got, want := err.Error(), "timeout: the attempt took too long (1s): context deadline exceeded"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		fake.Inject(pooltest.Open, -1, pooltest.Hang())
+		err = p.Do(context.Background(), pool.Op{}, untilOver)
+		if want := "timeout: the attempt took too long (1s) while it waited for a resource: pool \"sessions\": "; !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %q, want it to begin with %q", err, want)
+		}
+	})
+}
+
+// A real socket whose read deadline is the context's: what comes back is an i/o timeout, and never a context's error.
+func TestSocket(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	p, err := pool.New(dialer(silent.Addr().String()), pool.Config{}, attempt(t, limit(50*time.Millisecond)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = p.Do(context.Background(), pool.Op{}, func(ctx context.Context, c net.Conn) error {
+		deadline, _ := ctx.Deadline()
+		if err := c.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		_, err := c.Read(make([]byte, 1))
+		return err
+	})
+	if !errors.Is(err, timeout.ErrAttempt) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want ErrAttempt that wraps the i/o timeout", err)
+	}
+	if n := p.Stat().Idle; n != 0 {
+		t.Errorf("%d connections are idle, want 0: the one that got no answer is closed", n)
+	}
+}
+
+type dialer string
+
+func (d dialer) Open(ctx context.Context) (net.Conn, error) {
+	var nd net.Dialer
+	return nd.DialContext(ctx, "tcp", string(d))
+}
+func (dialer) Check(context.Context, net.Conn) error     { return nil }
+func (dialer) Close(_ context.Context, c net.Conn) error { return c.Close() }
+
+// B6: failsafe's timeout sets no deadline on the context, and does not return early.
+func TestPitfallB6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, total(t, limit(time.Second)))
+		defer end()
+		begin := time.Now()
+		err := p.Do(context.Background(), pool.Op{}, func(ctx context.Context, c conn) error {
+			if d, ok := ctx.Deadline(); !ok || !d.Equal(begin.Add(time.Second)) {
+				t.Errorf("the deadline is %v, %t, want 1s from the beginning", d, ok)
+			}
+			return untilOver(ctx, c) // what honours the context returns in time
+		})
+		if took := time.Since(begin); took != time.Second || !errors.Is(err, timeout.ErrTotal) {
+			t.Errorf("returned %v after %v, want ErrTotal after 1s", err, took)
+		}
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Release(nil)
+		begin = time.Now()
+		err = p.Do(context.Background(), pool.Op{}, untilOver) // and so does the pool's queue
+		if took := time.Since(begin); took != time.Second || !errors.Is(err, timeout.ErrTotal) {
+			t.Errorf("the queue returned %v after %v, want ErrTotal after 1s", err, took)
+		}
+	})
+}
