@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -38,9 +39,26 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	err = ErrAborted
 	defer func() { p.give(caller, c, r, err) }()
 	p.begun(ctx, c, r)
-	err = fn(p.hub.withCall(ctx, c), r.v)
+	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
+		err = explain(foreign(ctx), err)
+	}
 	return err
 }
+
+// explain makes sure that the error of a use whose context is over says so, whatever the client made of it: a client that was interrupted
+// may only know that its socket was closed. Deadlines of layers are theirs to explain.
+func explain(ctx context.Context, err error) error {
+	if over := ctx.Err(); over != nil && !errors.Is(err, over) {
+		return &overError{over: contextCause(ctx), err: err}
+	}
+	return err
+}
+
+// overError is what a client returned when the context of its use was over.
+type overError struct{ over, err error }
+
+func (e *overError) Error() string   { return e.over.Error() + ": " + e.err.Error() }
+func (e *overError) Unwrap() []error { return []error{e.over, e.err} }
 
 type doUse[T any] struct {
 	Call

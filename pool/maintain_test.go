@@ -1,0 +1,457 @@
+package pool_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
+func TestMaxLifetimeOfIdleResources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 20, MaxLifetime: 100 * time.Second})
+		if err := p.Warm(background, 20); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(89 * time.Second)
+		if n := p.Stat().Idle; n != 20 {
+			t.Errorf("%d left after 89 s, want all 20", n)
+		}
+		ended := 0 // at how many different moments
+		for last := 20; last > 0; {
+			time.Sleep(100 * time.Millisecond)
+			if n := p.Stat().Idle; n < last {
+				ended++
+				last = n
+			}
+		}
+		if ended < 5 {
+			t.Errorf("20 resources opened together ended at %d moments: there is no jitter", ended)
+		}
+		if s := p.Stat(); s.Closed[pool.CloseLifetime] != 20 {
+			t.Errorf("closed %v", s.Closed)
+		}
+	})
+}
+
+// A resource that is never idle for long must reach its lifetime all the same.
+func TestMaxLifetimeOfBusyResources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, MaxLifetime: 10 * time.Second})
+		for range 250 {
+			l := acquire(t, p)
+			time.Sleep(100 * time.Millisecond)
+			l.Release(nil)
+		}
+		if opened, _, _, _ := fake.Counts(); opened < 3 || opened > 4 {
+			t.Errorf("%d connections served 25 s, want 3 or so", opened)
+		}
+	})
+}
+
+func TestMaxIdleTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 5, MinIdle: 2, MaxIdleTime: 10 * time.Second})
+		if err := p.Warm(background, 5); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		acquire(t, p).Release(nil)
+		time.Sleep(2 * time.Second)
+		if s := p.Stat(); s.Idle != 2 || s.Closed[pool.CloseIdle] != 3 {
+			t.Errorf("idle %d, closed %v, want 2 left", s.Idle, s.Closed)
+		}
+		time.Sleep(time.Minute)
+		if s := p.Stat(); s.Idle != 2 || s.Opened != 5 {
+			t.Errorf("idle %d, opened %d: those of MinIdle are left alone", s.Idle, s.Opened)
+		}
+	})
+}
+
+func TestCheckOnBorrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, CheckAfter: 2 * time.Second, CheckTimeout: time.Second})
+		acquire(t, p).Release(nil)
+		fake.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+		time.Sleep(1900 * time.Millisecond)
+		acquire(t, p).Release(nil) // within the window: not checked
+		if n := p.Stat().CheckFailures; n != 0 {
+			t.Errorf("checked within the window")
+		}
+		time.Sleep(2100 * time.Millisecond)
+		l := acquire(t, p) // checked, closed, and replaced without the borrower losing its place
+		if id := value(t, l).ID; id != 2 {
+			t.Errorf("got connection %d, want a new one", id)
+		}
+		l.Release(nil)
+		if s := p.Stat(); s.CheckFailures != 1 || s.Closed[pool.CloseCheck] != 1 {
+			t.Errorf("got %+v", s)
+		}
+		// A check that hangs is bounded.
+		fake.Inject(pooltest.Check, -1, pooltest.Hang())
+		time.Sleep(3 * time.Second)
+		start := time.Now()
+		acquire(t, p).Release(nil)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("a hanging check took %v, want CheckTimeout", d)
+		}
+	})
+}
+
+func TestCheckAlwaysAndNever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for after, want := range map[time.Duration]uint64{time.Nanosecond: 1, -1: 0} {
+			fake := &pooltest.Fake{}
+			p := newPool(t, fake, pool.Config{MaxSize: 1, CheckAfter: after})
+			acquire(t, p).Release(nil)
+			if after < 0 {
+				time.Sleep(time.Hour)
+			}
+			fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+			acquire(t, p).Release(nil)
+			if n := p.Stat().CheckFailures; n != want {
+				t.Errorf("CheckAfter %d: %d checks failed, want %d", after, n, want)
+			}
+		}
+	})
+}
+
+// One resource that turns out to be broken has the others checked before they are lent; one that answers late does not.
+func TestSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 3, CheckAfter: time.Hour})
+		leases := []pool.Lease[conn]{acquire(t, p), acquire(t, p), acquire(t, p)}
+		for _, l := range leases {
+			value(t, l).Break()
+		}
+		leases[0].Release(nil)
+		leases[1].Release(nil)
+		leases[2].Release(pooltest.ErrBroken)
+		for range 3 {
+			if err := p.Do(background, op, use); err != nil {
+				t.Errorf("a broken connection was lent: %v", err)
+			}
+		}
+		if s := p.Stat(); s.CheckFailures != 2 {
+			t.Errorf("%d checks failed, want 2", s.CheckFailures)
+		}
+	})
+}
+
+func TestKeepAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		events := newRecorder()
+		p := newPool(t, fake, pool.Config{MaxSize: 3, MinIdle: 3, KeepAlive: 10 * time.Second}, events)
+		if err := p.Warm(background, 3); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		fake.Inject(pooltest.Check, 2, pooltest.Fail(pooltest.ErrBroken))
+		time.Sleep(2 * time.Second)
+		s := p.Stat()
+		if s.CheckFailures != 2 || s.Idle != 3 || s.Opened != 5 {
+			t.Errorf("got %+v, want two found and replaced", s)
+		}
+		if n := len(events.only(pool.EventCheckFailed)); n != 2 {
+			t.Errorf("%d events, want 2", n)
+		}
+	})
+}
+
+func TestReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		l := acquire(t, p)
+		value(t, l).Soil()
+		fake.Inject(pooltest.Reset, 1, pooltest.Slow(500*time.Millisecond))
+		start := time.Now()
+		l.Release(nil)
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Release took %v", d)
+		}
+		l = acquire(t, p)
+		if c := value(t, l); c.Soiled() || c.ID != 1 {
+			t.Errorf("connection %d, soiled %t: want the first one, clean", c.ID, c.Soiled())
+		}
+		value(t, l).Soil()
+		fake.Inject(pooltest.Reset, 1, pooltest.Fail(pooltest.ErrBroken))
+		l.Release(nil)
+		l = acquire(t, p)
+		if id := value(t, l).ID; id != 2 {
+			t.Errorf("connection %d, want a new one after a failed reset", id)
+		}
+		l.Release(nil)
+		if s := p.Stat(); s.Closed[pool.CloseReset] != 1 {
+			t.Errorf("closed %v", s.Closed)
+		}
+	})
+}
+
+func TestLeakDetection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := newRecorder()
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 2, LeakAfter: 10 * time.Second}, events)
+		l := leakHere(t, p)
+		acquire(t, p).Release(nil)
+		time.Sleep(9 * time.Second)
+		if got := events.only(pool.EventLeaked); len(got) != 0 {
+			t.Errorf("reported too early: %+v", got)
+		}
+		time.Sleep(20 * time.Second)
+		got := events.only(pool.EventLeaked)
+		if len(got) != 1 || !contains(got[0].Stack, "leakHere") || got[0].Duration < 10*time.Second || got[0].Duration > 11*time.Second {
+			t.Errorf("got %+v, want one report of leakHere after 10 s", got)
+		}
+		if n := p.Stat().Leaked; n != 1 {
+			t.Errorf("Leaked is %d", n)
+		}
+		l.Release(nil)
+	})
+}
+
+func leakHere(t *testing.T, p *pool.Pool[conn]) pool.Lease[conn] { return acquire(t, p) }
+
+func TestConfigureResizes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 2})
+		leases := []pool.Lease[conn]{acquire(t, p), acquire(t, p)}
+		got := make(chan pool.Lease[conn], 1)
+		go func() { got <- acquire(t, p) }()
+		synctest.Wait()
+		if err := p.Configure(pool.Config{MaxSize: 3}); err != nil { // it wakes the waiter
+			t.Fatal(err)
+		}
+		leases = append(leases, <-got)
+		if err := p.Configure(pool.Config{MaxSize: 1}); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range leases {
+			l.Release(nil)
+		}
+		synctest.Wait()
+		if s := p.Stat(); s.Idle != 1 || s.Max != 1 || s.Closed[pool.CloseShrunk] != 2 {
+			t.Errorf("after shrinking: %+v", s)
+		}
+		if err := p.Configure(pool.Config{MaxSize: 4, MinIdle: 4}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := p.Stat().Idle; n != 4 {
+			t.Errorf("%d idle after MinIdle 4", n)
+		}
+		if err := p.Configure(pool.Config{MaxSize: 2}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := p.Stat().Idle; n != 2 {
+			t.Errorf("%d idle after shrinking to 2", n)
+		}
+		if err := p.Configure(pool.Config{MaxSize: 2, MaxLifetime: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := p.Stat().Idle; n != 0 {
+			t.Errorf("%d idle after a lifetime was set", n)
+		}
+	})
+}
+
+func TestCleanup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 4, MaxIdleTime: time.Hour})
+		if err := p.Warm(background, 4); err != nil {
+			t.Fatal(err)
+		}
+		if n := p.Cleanup(); n != 0 {
+			t.Errorf("reaped %d, though nothing is stale", n)
+		}
+		time.Sleep(30 * time.Minute)
+		if err := p.Configure(pool.Config{MaxSize: 4, MaxIdleTime: 40 * time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Minute - time.Nanosecond)
+		if n := p.Cleanup(); n != 0 {
+			t.Errorf("reaped %d a nanosecond too early", n)
+		}
+	})
+}
+
+func TestClear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 3})
+		lent, idle := acquire(t, p), acquire(t, p)
+		idle.Release(nil)
+		fake.Inject(pooltest.Open, 1, pooltest.Slow(time.Second))
+		opening := make(chan pool.Lease[conn], 1)
+		busy := acquire(t, p)
+		go func() { opening <- acquire(t, p) }()
+		synctest.Wait()
+		p.Clear()
+		busy.Release(nil)
+		lent.Release(nil)
+		l := <-opening
+		if id := value(t, l).ID; id != 4 {
+			t.Errorf("lent connection %d, which is older than Clear", id)
+		}
+		l.Release(nil)
+		synctest.Wait()
+		if s := p.Stat(); s.Closed[pool.CloseCleared] != 3 {
+			t.Errorf("closed %v, want 3 cleared", s.Closed)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, MinIdle: 1})
+		l := acquire(t, p)
+		got := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(background, op)
+			got <- err
+		}()
+		synctest.Wait()
+		cause := errors.New("failover")
+		p.Pause(cause)
+		if err := <-got; !errors.Is(err, pool.ErrPaused) || !errors.Is(err, cause) {
+			t.Errorf("a waiter got %v, want ErrPaused with its cause", err)
+		}
+		if err := p.Do(background, op, use); !errors.Is(err, pool.ErrPaused) || !errors.Is(err, cause) {
+			t.Errorf("got %v, want ErrPaused with its cause", err)
+		}
+		if err := p.Warm(background, 1); !errors.Is(err, pool.ErrPaused) {
+			t.Errorf("Warm: %v, want ErrPaused", err)
+		}
+		l.Discard(nil)
+		synctest.Wait()
+		if s := p.Stat(); s.Opened != 1 || s.Refused != 2 {
+			t.Errorf("got %+v: nothing is opened while paused", s)
+		}
+		p.Resume()
+		if err := p.Do(background, op, use); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCloseDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p, err := pool.New(fake, pool.Config{MaxSize: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := acquire(t, p), acquire(t, p)
+		waiter := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(background, op)
+			waiter <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := contextWithTimeout(time.Second)
+		defer cancel()
+		time.AfterFunc(100*time.Millisecond, func() { a.Release(nil) })
+		start := time.Now()
+		err = p.Close(ctx)
+		if err == nil || !contains(err.Error(), "1 of 2 resources are still lent") || time.Since(start) != time.Second {
+			t.Errorf("Close with one lease out: %v after %v", err, time.Since(start))
+		}
+		if err := <-waiter; !errors.Is(err, pool.ErrClosed) {
+			t.Errorf("the waiter got %v, want ErrClosed", err)
+		}
+		if _, err := p.Acquire(background, op); !errors.Is(err, pool.ErrClosed) {
+			t.Errorf("Acquire got %v, want ErrClosed", err)
+		}
+		time.AfterFunc(time.Second, func() { b.Release(nil) })
+		if err := p.Close(background); err != nil {
+			t.Errorf("a second Close: %v", err)
+		}
+		if _, _, alive, _ := fake.Counts(); alive != 0 {
+			t.Errorf("%d alive after Close", alive)
+		}
+		if h := p.Check(background); h.Status != pool.StatusDown {
+			t.Errorf("a closed pool is %v", h.Status)
+		}
+		if err := p.Warm(background, 1); !errors.Is(err, pool.ErrClosed) {
+			t.Errorf("Warm: %v, want ErrClosed", err)
+		}
+	})
+}
+
+// Close must not wait for a server that does not answer.
+func TestCloseEndsOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Hang())
+		p := newPool(t, fake, pool.Config{MaxSize: 2, OpenTimeout: time.Hour})
+		go func() { _, _ = p.Acquire(background, op) }()
+		synctest.Wait()
+		start := time.Now()
+		closePool(t, p)
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Close took %v", d)
+		}
+	})
+}
+
+// An idle pool must not keep a processor awake.
+func TestClockRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: 3 * time.Second})
+		acquire(t, p).Release(nil)
+		time.Sleep(2 * time.Second) // the clock rests by now
+		l := acquire(t, p)          // and is right all the same
+		time.Sleep(5 * time.Second)
+		if age := p.Stat().OldestLease; age != 5*time.Second {
+			t.Errorf("the lease is %v old, want 5s", age)
+		}
+		l.Release(nil)
+		acquire(t, p).Release(nil) // it came back just now: no check
+		if n := p.Stat().CheckFailures; n != 0 {
+			t.Error("checked")
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, AcquireTimeout: time.Second})
+		h := p.Check(background)
+		if h.Status != pool.StatusOK || h.Details["conn"] != "1" || len(h.Reasons) != 0 || h.Stat.Max != 1 {
+			t.Errorf("got %+v", h)
+		}
+		l := acquire(t, p)
+		if h := p.Check(background); h.Status != pool.StatusDegraded || h.Err == nil || len(h.Reasons) != 1 {
+			t.Errorf("with nothing free: %+v", h)
+		}
+		l.Release(nil)
+		fake.Inject(pooltest.Check, 1, func(ctx ctx) error { time.Sleep(20 * time.Millisecond); return pooltest.ErrBroken })
+		if h := p.Check(background); h.Status != pool.StatusDown || h.Latency != 20*time.Millisecond || !errors.Is(h.Err, pooltest.ErrBroken) {
+			t.Errorf("with a failing check: %+v", h)
+		}
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
+		if h := p.Check(background); h.Status != pool.StatusDown || !errors.Is(h.Err, pooltest.ErrDenied) {
+			t.Errorf("with no way to open: %+v", h)
+		}
+		p.Pause(nil)
+		if h := p.Check(background); h.Status != pool.StatusDown || !errors.Is(h.Err, pool.ErrPaused) {
+			t.Errorf("paused: %+v", h)
+		}
+	})
+}

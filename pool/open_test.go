@@ -1,0 +1,263 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// The opening of a resource outlives the caller who wanted it, and serves the next.
+func TestCancellationDoesNotEndOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, 1, pooltest.Slow(2*time.Second))
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		if _, err := p.Acquire(ctx, op); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want context.DeadlineExceeded", err)
+		}
+		start := time.Now()
+		acquire(t, p).Release(nil)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("the next waited for %v, want the second that was left", d)
+		}
+		if opened, _, _, _ := fake.Counts(); opened != 1 {
+			t.Errorf("%d connections were opened, want 1", opened)
+		}
+	})
+}
+
+func TestOpenConcurrency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Second))
+		p := newPool(t, fake, pool.Config{MaxSize: 10, OpenConcurrency: 3})
+		for range 10 {
+			go func() { acquire(t, p).Release(nil) }()
+		}
+		synctest.Wait()
+		if n := p.Stat().Opening; n != 3 {
+			t.Errorf("%d are being opened, want 3", n)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
+
+// Each of these must be an error for those who wait, and nothing worse.
+func TestOpenFailures(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault pooltest.Fault
+		want  string
+	}{
+		"an error":  {pooltest.Fail(pooltest.ErrDenied), pooltest.ErrDenied.Error()},
+		"a panic":   {pooltest.Panic("boom"), "the driver's Open panicked: boom"},
+		"a Goexit":  {pooltest.Exit(), "runtime.Goexit"},
+		"a timeout": {pooltest.Hang(), "deadline exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				fake.Inject(pooltest.Open, 1, c.fault)
+				p := newPool(t, fake, pool.Config{MaxSize: 1, OpenTimeout: time.Second})
+				start := time.Now()
+				_, err := p.Acquire(background, op)
+				if !errors.Is(err, pool.ErrOpen) || !contains(err.Error(), c.want) {
+					t.Errorf("got %v, want ErrOpen with %q", err, c.want)
+				}
+				if d := time.Since(start); d > time.Second {
+					t.Errorf("told after %v", d)
+				}
+				var classified pool.Classified
+				if !errors.As(err, &classified) || classified.Class().Fault != pool.FaultServer {
+					t.Errorf("the class of %v is not the server's", err)
+				}
+				acquire(t, p).Release(nil) // the next try succeeds
+				if s := p.Stat(); s.OpenFailures != 1 || s.Failed != 1 {
+					t.Errorf("got %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// A dead server sees one try at a time, ever more rarely, however many wait.
+func TestOpenBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+		p := newPool(t, fake, pool.Config{MaxSize: 10, MinIdle: 5, OpenBackoff: 800 * time.Millisecond})
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { // until the server is back
+				for {
+					l, err := p.Acquire(background, op)
+					if err == nil {
+						l.Release(nil)
+						return
+					}
+					if !errors.Is(err, pool.ErrOpen) {
+						t.Errorf("got %v, want ErrOpen", err)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(60 * time.Second)
+		n := p.Stat().OpenFailures
+		if n < 60 || n > 120 { // 60 s in pauses of 600 to 800 ms, and a few short ones at first
+			t.Errorf("%d tries in 60 s", n)
+		}
+		fake.Inject(pooltest.Open, 0, nil) // the server is back
+		start := time.Now()
+		if err := p.Warm(background, 0); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("whole again after %v", d)
+		}
+		wg.Wait()
+	})
+}
+
+// While somebody holds a resource, those who wait may still be served by its return.
+func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 2, AcquireTimeout: 2 * time.Second})
+		held := acquire(t, p)
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
+		time.AfterFunc(time.Second, func() { held.Release(nil) })
+		l := acquire(t, p)
+		// Nothing comes back in time: the error says what was wrong with the server.
+		_, err := p.Acquire(background, op)
+		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, pooltest.ErrDenied) {
+			t.Errorf("got %v, want a timeout that wraps what opening met", err)
+		}
+		var classified pool.Classified
+		if errors.As(err, &classified); classified.Class().Fault != pool.FaultServer || classified.Class().Repeat != pool.RepeatNever {
+			t.Errorf("got class %+v", classified.Class())
+		}
+		l.Release(nil)
+	})
+}
+
+// When the last resource that could have come back breaks, the waiters are told as soon as the next try fails.
+func TestWaitersAreToldWhenNothingCanComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, AcquireTimeout: time.Hour})
+		held := acquire(t, p)
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+		got := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(background, op)
+			got <- err
+		}()
+		synctest.Wait()
+		held.Release(pooltest.ErrBroken)
+		select {
+		case err := <-got:
+			if !errors.Is(err, pool.ErrOpen) {
+				t.Errorf("got %v, want ErrOpen", err)
+			}
+		case <-time.After(time.Second):
+			t.Error("still waiting after a second")
+		}
+	})
+}
+
+func TestMinIdleIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 4, MinIdle: 3})
+		synctest.Wait()
+		if n := p.Stat().Idle; n != 3 {
+			t.Errorf("%d idle after New, want 3", n)
+		}
+		l := acquire(t, p)
+		p.Cleanup()
+		synctest.Wait()
+		if s := p.Stat(); s.Idle != 3 || s.InUse != 1 {
+			t.Errorf("idle %d in use %d, want 3 and 1", s.Idle, s.InUse)
+		}
+		l.Discard(nil)
+		synctest.Wait()
+		if s := p.Stat(); s.Idle != 3 || s.Closed[pool.CloseDiscard] != 1 {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+func TestWarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Second))
+		p := newPool(t, fake, pool.Config{MaxSize: 8, OpenConcurrency: 2})
+		start := time.Now()
+		if err := p.Warm(background, 6); err != nil {
+			t.Fatal(err)
+		}
+		if s, d := p.Stat(), time.Since(start); s.Idle != 6 || d != 3*time.Second {
+			t.Errorf("%d idle after %v, want 6 after 3s", s.Idle, d)
+		}
+		if err := p.Warm(background, 9); err == nil || !contains(err.Error(), "size is 9: must be between 0 and MaxSize, which is 8") {
+			t.Errorf("got %v", err)
+		}
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
+		if err := p.Warm(background, 8); !errors.Is(err, pooltest.ErrDenied) {
+			t.Errorf("got %v, want what opening met", err)
+		}
+		fake.Inject(pooltest.Open, -1, pooltest.Hang())
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		if err := p.Warm(ctx, 8); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want context.DeadlineExceeded", err)
+		}
+	})
+}
+
+// A slow Close keeps its place: the pool never has more than MaxSize open.
+func TestClosingCountsAsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Close, -1, pooltest.Slow(500*time.Millisecond))
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		acquire(t, p).Discard(nil)
+		start := time.Now()
+		acquire(t, p).Release(nil)
+		if d := time.Since(start); d != 500*time.Millisecond {
+			t.Errorf("replaced after %v, want when the old one was closed, after 500ms", d)
+		}
+		if _, _, _, peak := fake.Counts(); peak != 1 {
+			t.Errorf("%d were alive at once", peak)
+		}
+	})
+}
+
+func TestCloseFailuresAreSurvived(t *testing.T) {
+	for name, fault := range map[string]pooltest.Fault{
+		"an error": pooltest.Fail(pooltest.ErrDenied), "a panic": pooltest.Panic("boom"), "a Goexit": pooltest.Exit(), "a hang": pooltest.Hang(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				fake.Inject(pooltest.Close, 1, fault)
+				events := newRecorder()
+				p := newPool(t, fake, pool.Config{MaxSize: 1}, events)
+				acquire(t, p).Discard(nil)
+				acquire(t, p).Release(nil)
+				closed := events.only(pool.EventClosed)
+				if len(closed) != 1 || closed[0].Err == nil || closed[0].Reason != "discarded" {
+					t.Errorf("got %+v", closed)
+				}
+			})
+		})
+	}
+}
