@@ -1,0 +1,148 @@
+package tracing
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+const systemRedis = "redis"
+
+// defaultPorts are those that server.port is left out for.
+var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
+
+// maxPlans bounds the plans that a pool's layer keeps. The span of an operation beyond it costs a few allocations more.
+const maxPlans = 500
+
+type specKind uint8
+
+const (
+	ofUse specKind = iota
+	ofUseAboveCommands
+	ofCommand
+)
+
+// spec is what a span is about.
+type spec struct {
+	kind                    specKind
+	name, target, namespace string
+}
+
+// plan is how a span begins: made once for each spec, and shared, so the slice is never appended to.
+type plan struct {
+	name    string
+	options []trace.SpanStartOption
+}
+
+// plans holds a pool's plans in a map that is replaced, never changed.
+type plans struct {
+	known atomic.Pointer[map[spec]*plan]
+	mu    sync.Mutex
+}
+
+func (p *plans) get(c *pool.Call, s spec) *plan {
+	if known := p.known.Load(); known != nil {
+		if found := (*known)[s]; found != nil {
+			return found
+		}
+	}
+	return p.add(s, newPlan(c.Identity(), s))
+}
+
+func (p *plans) add(s spec, made *plan) *plan {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	grown := map[spec]*plan{}
+	if known := p.known.Load(); known != nil {
+		if len(*known) >= maxPlans {
+			return made
+		}
+		for k, v := range *known {
+			grown[k] = v
+		}
+	}
+	grown[s] = made
+	p.known.Store(&grown)
+	return made
+}
+
+func newPlan(id pool.Identity, s spec) *plan {
+	kind := trace.SpanKindClient
+	var attrs []attribute.KeyValue
+	if s.kind == ofUseAboveCommands {
+		kind = trace.SpanKindInternal
+	} else {
+		attrs = database(id, s)
+	}
+	if s.kind != ofCommand {
+		attrs = append(attrs, semconv.DBClientConnectionPoolName(id.Name))
+	}
+	return &plan{spanName(id, s), []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}}
+}
+
+// spanName follows the conventions: the operation and its target, else what there is of them, else the system.
+func spanName(id pool.Identity, s spec) string {
+	name := strings.TrimSpace(s.name + " " + s.target)
+	if name == "" {
+		name = id.System
+	}
+	if name == "" {
+		name = id.Name
+	}
+	return name
+}
+
+func database(id pool.Identity, s spec) (attrs []attribute.KeyValue) {
+	add := func(key attribute.Key, value string) {
+		if value != "" {
+			attrs = append(attrs, key.String(value))
+		}
+	}
+	namespace := id.Namespace
+	if s.namespace != "" {
+		namespace = s.namespace
+	}
+	add(semconv.DBSystemNameKey, id.System)
+	add(semconv.DBNamespaceKey, namespace)
+	add(semconv.DBOperationNameKey, s.name)
+	if id.System == systemRedis {
+		add(semconv.DBQuerySummaryKey, strings.TrimSpace(s.name+" "+s.target))
+	} else {
+		add(semconv.DBCollectionNameKey, s.target)
+	}
+	add(semconv.ServerAddressKey, id.Address)
+	if id.Port != 0 && id.Port != defaultPorts[id.System] {
+		attrs = append(attrs, semconv.ServerPort(id.Port))
+	}
+	return attrs
+}
+
+// outcome is how something ended, in terms that may be recorded.
+type outcome struct {
+	failed       bool
+	reason, code string // error.type, db.response.status_code
+}
+
+func judge(c *pool.Call, err error) outcome {
+	class := c.Classify(err)
+	return outcome{failed: err != nil && !class.Miss, reason: class.Type, code: class.Code}
+}
+
+// mark records the outcome on a span. The conventions advise against a status description that only repeats error.type.
+func (o outcome) mark(span trace.Span, database bool) {
+	if !o.failed {
+		return
+	}
+	span.SetStatus(codes.Error, "")
+	span.SetAttributes(semconv.ErrorTypeKey.String(o.reason))
+	if database && o.code != "" {
+		span.SetAttributes(semconv.DBResponseStatusCode(o.code))
+	}
+}
