@@ -1,0 +1,74 @@
+package retry
+
+import (
+	"context"
+	"math"
+	"testing"
+	"time"
+)
+
+// A pause is never longer than MaxDelay or what the server asked for, never shorter than that, never below what Jitter allows, and never
+// begun if it would not end before the deadline.
+func FuzzDelay(f *testing.F) {
+	f.Add(int64(50*time.Millisecond), int64(time.Second), 2.0, 0.8, int64(0), int64(time.Second))
+	f.Add(int64(time.Second), int64(5*time.Second), 2.0, 0.1, int64(time.Minute), int64(time.Second)) // EarnORM's
+	f.Add(int64(1), int64(1), 1.0, 1.0, int64(0), int64(0))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), math.MaxFloat64, 1.0, int64(0), int64(-1))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1.5, -1.0, int64(math.MaxInt64), int64(math.MaxInt64))
+	f.Add(int64(0), int64(1), 1e300, 5e-324, int64(1), int64(1))
+	f.Fuzz(func(t *testing.T, initial, longest int64, multiplier, jitter float64, hint, left int64) {
+		cfg := Config{InitialDelay: time.Duration(initial), MaxDelay: time.Duration(longest), Multiplier: multiplier, Jitter: jitter}
+		if cfg.Validate() != nil || hint < 0 {
+			t.Skip("not a configuration")
+		}
+		cfg = cfg.withDefaults()
+		ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(time.Duration(left)))
+		defer cancel()
+		a := newSeries()
+		a.begin(newSettings(cfg))
+		least := time.Duration(float64(cfg.InitialDelay) * (1 - max(cfg.Jitter, 0)))
+		least -= least / 1000 // what floating point loses
+		for n := range 50 {
+			d := a.delay(time.Duration(hint))
+			if d > max(cfg.MaxDelay, time.Duration(hint)) {
+				t.Fatalf("pause %d is %v, longer than %v and %v", n, d, cfg.MaxDelay, time.Duration(hint))
+			}
+			if d < time.Duration(hint) || d < least-1 {
+				t.Fatalf("pause %d is %v, shorter than %v or %v", n, d, time.Duration(hint), least)
+			}
+			deadline, _ := ctx.Deadline()
+			before := time.Now()
+			if fits(ctx, d) && before.Add(d).After(deadline) && before.Add(d).After(before) {
+				t.Fatalf("pause %d of %v was allowed %v before the deadline", n, d, deadline.Sub(before))
+			}
+		}
+	})
+}
+
+// Pauses grow as told, and jitter spreads them over all of what it may.
+func TestDelays(t *testing.T) {
+	nominal := []time.Duration{50, 100, 200, 400, 800, 1000, 1000}
+	for _, jitter := range []float64{-1, 0.1, 0.8, 1} {
+		shortest, longest := make([]time.Duration, len(nominal)), make([]time.Duration, len(nominal))
+		s := newSettings(Config{Jitter: jitter}.withDefaults())
+		a := newSeries()
+		for round := range 2000 {
+			a.begin(s)
+			for i := range nominal {
+				d := a.delay(0)
+				if round == 0 {
+					shortest[i], longest[i] = d, d
+				}
+				shortest[i], longest[i] = min(shortest[i], d), max(longest[i], d)
+			}
+		}
+		for i, n := range nominal {
+			n *= time.Millisecond
+			least := time.Duration(float64(n) * (1 - max(jitter, 0)))
+			slack := (n - least) / 20
+			if shortest[i] < least-1 || shortest[i] > least+slack || longest[i] > n || longest[i] < n-slack-1 {
+				t.Errorf("jitter %v, pause %d: from %v to %v, want from %v to %v", jitter, i+1, shortest[i], longest[i], least, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// ErrGaveUp says that an error allows another attempt, which was not made; test for it with errors.Is. [Error.Reason] says why.
+var ErrGaveUp = errors.New("gave up")
+
+// Why no further attempt was made: the values of [Error.Reason], and of Event.Reason of a pool.EventGaveUp but for the last.
+const (
+	ReasonAttempts = "attempts" // Config.MaxAttempts have been made
+	ReasonBudget   = "budget"   // the retry budget is used up
+	ReasonDeadline = "deadline" // the context's deadline has passed, or would have before the pause was over
+	ReasonCanceled = "canceled" // the context was cancelled
+	ReasonFinal    = "final"    // the last attempt's error allows no repetition; it was not the first
+)
+
+// Error is a use that failed although it was, or could have been, attempted again. It wraps the last attempt's error and, where the
+// context had to do with it, the context's error and cause. Its class is that of the last attempt's error, unless the caller cancelled.
+type Error struct {
+	Attempts int    // how many were made
+	Reason   string // why not more
+	Err      error  // what the last attempt came to
+	Earlier  error  // what the one before came to, if the last was refused in this process and never reached the server; else nil
+
+	context error
+	class   pool.Class
+}
+
+// Error says how many attempts were made, why not more, and what the last came to.
+func (e *Error) Error() string {
+	attempts := "1 attempt"
+	if e.Attempts != 1 {
+		attempts = fmt.Sprintf("%d attempts", e.Attempts)
+	}
+	text := fmt.Sprintf("retry: %s after %s: %v", why[e.Reason], attempts, e.Err)
+	if e.Earlier != nil {
+		text += fmt.Sprintf(" (the attempt before: %v)", e.Earlier)
+	}
+	return text
+}
+
+// why says the reasons in words.
+var why = map[string]string{
+	ReasonAttempts: "gave up",
+	ReasonBudget:   "gave up, the retry budget is used up,",
+	ReasonDeadline: "gave up, no time is left for another,",
+	ReasonCanceled: "canceled",
+	ReasonFinal:    "failed",
+}
+
+// Is makes the error ErrGaveUp, unless its last attempt's error allowed no repetition.
+func (e *Error) Is(target error) bool { return target == ErrGaveUp && e.Reason != ReasonFinal }
+
+// Unwrap returns Err, Earlier and the context's error, those that there are.
+func (e *Error) Unwrap() []error {
+	all := []error{e.Err}
+	for _, err := range []error{e.Earlier, e.context} {
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
+// Class makes the error [pool.Classified].
+func (e *Error) Class() pool.Class { return e.class }
+
+// contextError returns why ctx is over, with its cause where that says more.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if err == nil || errors.Is(cause, err) {
+		return cause
+	}
+	return errors.Join(err, cause)
+}
