@@ -1,0 +1,173 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+var errLate = errors.New("late")
+
+// Whatever is asked first, the answers must be those of a context made by context.WithDeadlineCause.
+func TestDeadlineIsLikeTheRealOne(t *testing.T) {
+	asks := map[string]func(context.Context) any{
+		"Err":   func(c context.Context) any { return c.Err() },
+		"Cause": func(c context.Context) any { return context.Cause(c) },
+		"Done": func(c context.Context) any {
+			select {
+			case <-c.Done():
+				return true
+			default:
+				return false
+			}
+		},
+		"Value": func(c context.Context) any { return c.Value(diaryKey{"k"}) },
+		"child": func(c context.Context) any {
+			child, cancel := context.WithCancel(c)
+			defer cancel()
+			return [2]error{child.Err(), context.Cause(child)}
+		},
+	}
+	ends := map[string]func(cancelParent, cancel func()){
+		"not at all":        func(func(), func()) {},
+		"by its deadline":   func(func(), func()) { time.Sleep(2 * time.Second) },
+		"by Cancel":         func(_, cancel func()) { cancel() },
+		"by the parent":     func(parent, _ func()) { parent() },
+		"late, by Cancel":   func(_, cancel func()) { time.Sleep(2 * time.Second); cancel() },
+		"by both":           func(parent, cancel func()) { cancel(); parent() },
+		"by parent, Cancel": func(parent, cancel func()) { parent(); cancel() },
+	}
+	for how, end := range ends {
+		for first, ask := range asks {
+			for second, askAgain := range asks {
+				synctest.Test(t, func(t *testing.T) {
+					root, cancelRoot := context.WithCancelCause(context.WithValue(background, diaryKey{"k"}, "v"))
+					defer cancelRoot(nil)
+					deadline := time.Now().Add(time.Second)
+					lazy, d := pool.WithDeadline(root, deadline, errLate)
+					real, cancel := context.WithDeadlineCause(root, deadline, errLate)
+					defer cancel()
+					end(func() { cancelRoot(errors.New("the parent's cause")) }, func() { d.Cancel(); cancel() })
+					synctest.Wait()
+					// A context that both deadline and Cancel ended: the real one knows which came first, the lazy one need not.
+					if got, want := ask(lazy), ask(real); got != want && how != "late, by Cancel" && how != "by both" {
+						t.Errorf("ended %s, %s: got %v, want %v", how, first, got, want)
+					}
+					if got, want := askAgain(lazy), askAgain(real); got != want && how != "late, by Cancel" && how != "by both" {
+						t.Errorf("ended %s, %s after %s: got %v, want %v", how, second, first, got, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestDeadlineWakesThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, d := pool.WithDeadline(background, time.Now().Add(time.Second), errLate)
+		defer d.Cancel()
+		start := time.Now()
+		<-ctx.Done()
+		if time.Since(start) != time.Second || !errors.Is(context.Cause(ctx), errLate) || !d.Passed() {
+			t.Errorf("after %v: %v", time.Since(start), context.Cause(ctx))
+		}
+		ctx, d = pool.WithDeadline(background, time.Now().Add(time.Hour), errLate)
+		time.AfterFunc(time.Second, d.Cancel)
+		<-ctx.Done()
+		if !errors.Is(ctx.Err(), context.Canceled) || d.Passed() {
+			t.Errorf("cancelled: %v", ctx.Err())
+		}
+	})
+}
+
+func TestNearerDeadlineOfTheParent(t *testing.T) {
+	parent, cancel := context.WithTimeout(background, time.Minute)
+	defer cancel()
+	ctx, d := pool.WithDeadline(parent, time.Now().Add(time.Hour), errLate)
+	if ctx != parent || d != nil {
+		t.Error("a deadline that is not needed was made")
+	}
+	d.Cancel() // harmless
+	if d.Passed() || parent.Err() != nil {
+		t.Error("the parent was touched")
+	}
+}
+
+func TestDeadlineIsConcurrent(t *testing.T) {
+	for range 200 {
+		ctx, d := pool.WithDeadline(background, time.Now().Add(100*time.Microsecond), errLate)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { <-ctx.Done(); _ = context.Cause(ctx) })
+			wg.Go(func() { _ = ctx.Err(); _ = ctx.Value(diaryKey{}) })
+		}
+		wg.Go(d.Cancel)
+		wg.Wait()
+		if ctx.Err() == nil {
+			t.Fatal("not over")
+		}
+	}
+}
+
+// The interrupter makes a client return that does not look at its context, and what it touched is closed.
+func TestInterrupt(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 1})
+	ctx, cancel := context.WithCancel(background)
+	err := p.Do(ctx, op, func(_ context.Context, c conn) error {
+		cancel()
+		return c.Block()
+	})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("got %v, want context.Canceled and what the client said", err)
+	}
+	if err := p.Do(background, op, use); err != nil {
+		t.Error(err)
+	}
+	if s := p.Stat(); s.Closed[pool.CloseBroken] != 1 {
+		t.Errorf("closed %v", s.Closed)
+	}
+	// A lease is interrupted as well.
+	ctx, cancel = context.WithCancel(background)
+	l, err := p.Acquire(ctx, op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := value(t, l).Block(); !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("Block: %v", err)
+	}
+	l.Release(nil)
+	if s := p.Stat(); s.Idle != 0 {
+		t.Error("an interrupted connection is idle, though its outcome was success")
+	}
+}
+
+// An interrupt that comes too late must not hit the next user of the resource.
+func TestInterruptIsFenced(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 4})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 2000 {
+				ctx, cancel := context.WithCancel(background)
+				go cancel()
+				_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
+				// Nobody cancels this one: it must never see a broken connection.
+				if err := p.Do(background, op, use); err != nil {
+					t.Errorf("an interrupt hit a later user: %v", err)
+					return
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+}
