@@ -69,7 +69,8 @@ func (h hedge) Wrap(next pool.Handler) pool.Handler {
 
 func hedgedPool(t *testing.T) (*pool.Pool[conn], [2]*pooltest.Spy) {
 	spies := [2]*pooltest.Spy{{}, {}}
-	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 8},
+	// Room for two attempts of every goroutine: slow first ones that hold all resources would starve the second ones.
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 16},
 		pool.Bracket(spies[0]), hedge{200 * time.Microsecond}, pool.Bracket(spies[1]))
 	return p, spies
 }
@@ -118,7 +119,7 @@ func TestHedgeInAcquire(t *testing.T) {
 	p, spies := hedgedPool(t)
 	p.Cleanup()
 	var wg sync.WaitGroup
-	for range 16 { // more than resources, so that some attempts wait long enough to be hedged
+	for range 32 { // more than resources, so that some attempts wait long enough to be hedged
 		wg.Go(func() {
 			for range 50 {
 				l, err := p.Acquire(background, op)
@@ -140,7 +141,7 @@ func TestHedgeInAcquire(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	balanced(t, spies, 800)
+	balanced(t, spies, 1600)
 	if n := p.Stat().InUse; n != 0 {
 		t.Errorf("%d still lent", n)
 	}
