@@ -1,0 +1,135 @@
+package redispool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// replies says what the replies mean that are not simply an answer the caller did not like.
+var replies = map[string]pool.Class{
+	// Refused unexecuted, for a while.
+	"LOADING":     {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"BUSY":        {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"MASTERDOWN":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"CLUSTERDOWN": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"TRYAGAIN":    {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"NOREPLICAS":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	// Refused unexecuted: the name may lead to another server by now, so the connection goes as well.
+	"READONLY": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true},
+
+	// Refused, and the answer would be the same.
+	"OOM":       {Fault: pool.FaultServer},
+	"MISCONF":   {Fault: pool.FaultServer},
+	"WRONGPASS": {Fault: pool.FaultServer},
+	"DENIED":    {Fault: pool.FaultServer},
+	// The session lost its authentication, or never had any.
+	"NOAUTH": {Fault: pool.FaultServer, Broken: true},
+}
+
+// Classify says what err means, as the table in the package's documentation does.
+func (d *Driver) Classify(err error) pool.Class {
+	if errors.Is(err, redis.Nil) {
+		return pool.Class{Miss: true}
+	}
+	if errors.Is(err, redis.TxFailedErr) {
+		return pool.Class{Type: "tx_failed"} // a watched key has changed: the caller's loop reads it again
+	}
+	var reply redis.Error
+	if errors.As(err, &reply) {
+		return classifyReply(reply)
+	}
+	return classifyFailure(err)
+}
+
+func classifyReply(reply redis.Error) pool.Class {
+	code := code(reply)
+	class := replies[code]
+	switch {
+	case redis.IsReadOnlyError(reply): // also from within a script
+		code = "READONLY"
+		class = replies[code]
+	case redis.IsMaxClientsError(reply): // the server hangs up after it
+		class = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+	case code == "UNBLOCKED" && strings.Contains(reply.Error(), "instance state changed"): // the master became a replica
+		class = replies["READONLY"]
+	}
+	class.Code = code
+	return class
+}
+
+// classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that an io.EOF or a
+// context's error that stands alone is the borrower's own: from decoding a value, for example.
+func classifyFailure(err error) pool.Class {
+	var unanswered *Error
+	isOurs := errors.As(err, &unanswered)
+	if isOurs && unanswered.Err == nil {
+		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
+	}
+	switch {
+	case errors.Is(err, redis.ErrClosed):
+		return pool.Class{Fault: pool.FaultLocal, Broken: true}
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+		return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}
+	case isDisagreement(err):
+		return pool.Class{Fault: pool.FaultServer, Broken: true}
+	case isNotConnected(err):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+	case isNetwork(err, isOurs):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+	case isOurs:
+		return pool.Class{Broken: true} // an argument could not be encoded, or a reply not be decoded
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return pool.Class{Fault: pool.FaultCaller}
+	}
+	return pool.Class{}
+}
+
+// isNotConnected says whether nothing can have been sent.
+func isNotConnected(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// isDisagreement says whether the two sides do not agree about TLS, which another try would not change.
+func isDisagreement(err error) bool {
+	var (
+		op     *net.OpError
+		verify *tls.CertificateVerificationError
+		header tls.RecordHeaderError
+	)
+	return errors.As(err, &verify) || errors.As(err, &header) ||
+		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
+}
+
+// isNetwork says whether err is about a connection. Of what a command met, that includes all that is about its end or about time.
+func isNetwork(err error, isOurs bool) bool {
+	var (
+		op      *net.OpError
+		timeout net.Error
+	)
+	return errors.As(err, &op) || errors.Is(err, net.ErrClosed) ||
+		isOurs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout))
+}
+
+// code returns the code with which the text of a reply begins, such as WRONGTYPE: a word in capitals. It is "" for what has none, and for
+// what is no reply.
+func code(err error) string {
+	const longest = 32
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return ""
+	}
+	word, _, _ := strings.Cut(reply.Error(), " ")
+	if word == "" || len(word) > longest || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+		return ""
+	}
+	return word
+}

@@ -1,0 +1,453 @@
+package redispool_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// Classes by the names they have in the design.
+var (
+	answered    = pool.Class{}
+	miss        = pool.Class{Miss: true}
+	refused     = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways}
+	refusedHere = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+	permanent   = pool.Class{Fault: pool.FaultServer}
+	unfit       = pool.Class{Fault: pool.FaultServer, Broken: true}
+	ambiguous   = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+	gaveUp      = pool.Class{Fault: pool.FaultCaller}
+	unusable    = pool.Class{Broken: true}
+)
+
+func with(c pool.Class, code string) pool.Class { c.Code = code; return c }
+
+func TestClassify(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  func(t *testing.T) error
+		want pool.Class
+	}{
+		{"Nil", on(nil, do("get", "missing")), miss},
+		{"Nil of a pop", on(nil, do("lpop", "missing")), miss},
+		{"Nil, wrapped", func(*testing.T) error { return fmt.Errorf("user 1: %w", redis.Nil) }, miss},
+		{"WRONGTYPE", on(nil, do("set", "k", "v"), do("lpush", "k", "v")), with(answered, "WRONGTYPE")},
+		{"syntax", on(nil, do("set", "k", "v", "nonsense")), with(answered, "ERR")},
+		{"unknown command", on(nil, do("nonsense")), with(answered, "ERR")},
+		{"NOSCRIPT", on(nil, do("evalsha", strings.Repeat("0", 40), 0)), with(answered, "NOSCRIPT")},
+		{"NOGROUP", on(nil, do("xreadgroup", "group", "g", "c", "streams", "missing", ">")), with(answered, "NOGROUP")},
+		{"EXECABORT", on(nil, do("multi"), swallow(do("nonsense")), do("exec")), with(answered, "EXECABORT")},
+		{"a script's own error", on(nil, do("eval", "return redis.error_reply('my own words')", 0)), answered},
+		{"transaction failed", transactionFailed, pool.Class{Type: "tx_failed"}},
+		{"CLIENT UNBLOCK", unblocked("client", "unblock", "ID", "error"), with(answered, "UNBLOCKED")},
+
+		{"NOAUTH", on([]string{"--requirepass", "pw"}), with(unfit, "NOAUTH")},
+		{"NOAUTH later on", lostAuthentication, with(unfit, "NOAUTH")},
+		{"WRONGPASS", wrongPassword, with(permanent, "WRONGPASS")},
+		{"NOPERM", on(nil, do("acl", "setuser", "weak", "on", "nopass", "+auth"), do("auth", "weak", "x"), do("get", "k")),
+			with(answered, "NOPERM")},
+		{"OOM", on([]string{"--maxmemory", "1"}, do("set", "k", "v")), with(permanent, "OOM")},
+		{"MISCONF", misconfigured, with(permanent, "MISCONF")},
+		{"DENIED", scripted("-DENIED Redis is running in protected mode\r\n"), with(permanent, "DENIED")},
+
+		{"LOADING", loading, with(refused, "LOADING")},
+		{"BUSY", busy, with(refused, "BUSY")},
+		{"MASTERDOWN", on(nil, do("config", "set", "replica-serve-stale-data", "no"), do("replicaof", "127.0.0.1", "1"), do("get", "k")),
+			with(refused, "MASTERDOWN")},
+		{"NOREPLICAS", on([]string{"--min-replicas-to-write", "1"}, do("set", "k", "v")), with(refused, "NOREPLICAS")},
+		{"CLUSTERDOWN", on([]string{"--cluster-enabled", "yes"}, do("get", "k")), with(refused, "CLUSTERDOWN")},
+		{"TRYAGAIN", scripted("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"), with(refused, "TRYAGAIN")},
+		{"READONLY", on(nil, do("replicaof", "127.0.0.1", "1"), do("set", "k", "v")), with(refusedHere, "READONLY")},
+		{"READONLY in a script", on(nil, do("replicaof", "127.0.0.1", "1"), do("eval", "return redis.call('set','k','v')", 0)),
+			with(refusedHere, "READONLY")},
+		{"READONLY in a transaction", on(nil, do("replicaof", "127.0.0.1", "1"), transact), with(refusedHere, "READONLY")},
+		{"READONLY and what follows", on(nil, do("replicaof", "127.0.0.1", "1"), swallow(do("set", "k", "v")), do("get", "k")),
+			with(refusedHere, "READONLY")},
+		{"UNBLOCKED by a failover", unblocked("replicaof", "127.0.0.1", "1"), with(refusedHere, "UNBLOCKED")},
+		{"max clients", tooMany, with(refusedHere, "ERR")},
+
+		{"MOVED", scripted("-MOVED 3999 127.0.0.1:6381\r\n"), with(answered, "MOVED")},
+		{"ASK", scripted("-ASK 3999 127.0.0.1:6381\r\n"), with(answered, "ASK")},
+		{"CROSSSLOT", on([]string{"--cluster-enabled", "yes"}, formCluster, do("mget", "a", "b")), with(answered, "CROSSSLOT")},
+
+		{"nobody listens", func(t *testing.T) error { return opening(t, redispool.Options{Address: "127.0.0.1:1"}) }, refusedHere},
+		{"no such host", func(t *testing.T) error { return opening(t, redispool.Options{Address: "host.invalid"}) }, refusedHere},
+		{"not TLS", scriptedTLS("-ERR what is this?\r\n"), unfit},
+		{"not TLS, and silent", scriptedTLS(""), ambiguous},
+		{"EOF", scripted(""), ambiguous},
+		{"EOF in mid-reply", scripted("$10\r\nab"), ambiguous},
+		{"EOF and what follows", func(t *testing.T) error {
+			return scriptedUse(t, "", swallow(do("get", "k")), do("get", "k"))
+		}, ambiguous},
+		{"read timeout", on(nil, do("blpop", "missing", 10)), ambiguous},
+		{"deadline", on(nil, func(ctx context.Context, c *redispool.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			return c.BLPop(ctx, 10*time.Second, "missing").Err()
+		}), ambiguous},
+		{"deadline in a pipeline", on(nil, func(ctx context.Context, c *redispool.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.BLPop(ctx, 10*time.Second, "missing"); return nil })
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("got %v", err) //nolint:errorlint // not to be found
+			}
+			return cmds[0].Err()
+		}), ambiguous},
+		{"over before it was sent", on(nil, func(ctx context.Context, c *redispool.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, 0)
+			defer cancel()
+			return c.Get(ctx, "k").Err()
+		}), gaveUp},
+		{"no Redis", scripted("HTTP/1.1 400 Bad Request\r\n"), unusable},
+		{"an argument that cannot be encoded", on(nil, do("set", "k", struct{}{})), unusable},
+		{"a reply of another type", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
+			return c.Process(ctx, redis.NewIntCmd(ctx, "get", "k"))
+		}), unusable},
+		{"client closed", func(*testing.T) error { return redis.ErrClosed }, pool.Class{Fault: pool.FaultLocal, Broken: true}},
+		{"client's pool", func(*testing.T) error { return redis.ErrPoolTimeout },
+			pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}},
+
+		{"the application's", func(*testing.T) error { return errors.New("no such user") }, answered},
+		{"the application's EOF", func(*testing.T) error { return fmt.Errorf("decode: %w", io.ErrUnexpectedEOF) }, answered},
+		{"the application's file", func(*testing.T) error { _, err := os.ReadFile("/no/such/file"); return err }, answered},
+		{"the application's context", func(*testing.T) error { return context.DeadlineExceeded }, gaveUp},
+		{"a number that is none", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
+			_, err := c.Get(ctx, "k").Int()
+			return err
+		}), answered},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := driver(t, redispool.Options{})
+			err := test.err(t)
+			if err == nil {
+				t.Fatal("there was no error")
+			}
+			t.Log(err)
+			if got := d.Classify(err); got != test.want {
+				t.Errorf("%v:\n got %+v\nwant %+v", err, got, test.want)
+			}
+		})
+	}
+}
+
+func driver(t *testing.T, opts redispool.Options) *redispool.Driver {
+	t.Helper()
+	d, err := redispool.NewDriver(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// opening returns the error with which a connection cannot be opened.
+func opening(t *testing.T, opts redispool.Options) error {
+	t.Helper()
+	return using(t, opts)
+}
+
+// using returns the error of the last of the steps, which follow one another on one connection.
+func using(t *testing.T, opts redispool.Options, steps ...lendFunc) error {
+	t.Helper()
+	d := driver(t, opts)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := d.Open(ctx)
+	if err != nil || steps == nil {
+		return err
+	}
+	defer func() { _ = d.Close(ctx, c) }()
+	for i, step := range steps {
+		if err = step(ctx, c); err != nil && i < len(steps)-1 {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	return err
+}
+
+// on runs steps on a server of their own if it needs arguments or they change it, else on the shared one.
+func on(args []string, steps ...lendFunc) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		s := launch(t, args...)
+		return using(t, redispool.Options{Address: s.addr, ReadTimeout: 200 * time.Millisecond}, steps...)
+	}
+}
+
+func swallow(f lendFunc) lendFunc {
+	return func(ctx context.Context, c *redispool.Conn) error {
+		if err := f(ctx, c); err == nil {
+			return errors.New("there was no error to keep")
+		}
+		return nil
+	}
+}
+
+func transact(ctx context.Context, c *redispool.Conn) error {
+	_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Set(ctx, "k", "v", 0); return nil })
+	if !redis.IsExecAbortError(err) {
+		return errors.New("not aborted")
+	}
+	return err
+}
+
+func transactionFailed(t *testing.T) error {
+	s := need(t)
+	return using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+		return c.Watch(ctx, func(tx redis.Cmdable) error {
+			if err := s.redis(t).Incr(ctx, "watched").Err(); err != nil {
+				return err
+			}
+			_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "watched"); return nil })
+			return err
+		}, "watched")
+	})
+}
+
+// unblocked has a BLPOP ended by another client, which sends words; ID stands for the first client's.
+func unblocked(words ...any) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		s := launch(t)
+		other := s.redis(t)
+		return using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+			id := c.ClientID(ctx).Val()
+			done := make(chan error, 1)
+			go func() { done <- c.BLPop(ctx, 0, "missing").Err() }()
+			eventually(t, func() error {
+				if list := other.ClientList(ctx).Val(); !strings.Contains(list, "cmd=blpop") {
+					return errors.New("nobody is blocked")
+				}
+				return nil
+			})
+			sent := append([]any(nil), words...)
+			for i := range sent {
+				if sent[i] == "ID" {
+					sent[i] = id
+				}
+			}
+			if err := other.Do(ctx, sent...).Err(); err != nil {
+				t.Error(err)
+			}
+			return <-done
+		})
+	}
+}
+
+func lostAuthentication(t *testing.T) error {
+	s := launch(t, "--requirepass", "pw")
+	return using(t, redispool.Options{Address: s.addr, Password: "pw"}, do("reset"), do("get", "k"))
+}
+
+func wrongPassword(t *testing.T) error {
+	s := launch(t, "--requirepass", "pw")
+	err := opening(t, redispool.Options{Address: s.addr, Password: "s3cret!"})
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: "pw"})
+	defer func() { _ = c.Close() }()
+	if log, lerr := c.ACLLog(t.Context(), 10).Result(); lerr != nil || len(log) != 1 || log[0].Count != 1 {
+		t.Errorf("the server has seen the password more than once: %+v, %v", log, lerr)
+	}
+	return err
+}
+
+// misconfigured has a server fail to save.
+func misconfigured(t *testing.T) error {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := launch(t, "--dir", dir, "--save", "3600 1000")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	return using(t, redispool.Options{Address: s.addr}, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
+		return poll(10*time.Second, func() error {
+			_ = c.BgSave(ctx).Err()
+			if info := c.Info(ctx, "persistence").Val(); !strings.Contains(info, "rdb_last_bgsave_status:err") {
+				return errors.New("the server has saved")
+			}
+			return nil
+		})
+	}, do("set", "k", "v"))
+}
+
+// loading opens a connection to a server that takes its time to load its data.
+func loading(t *testing.T) error {
+	s := launch(t)
+	ctx := t.Context()
+	c := s.redis(t)
+	for i := range 100 {
+		if err := c.Set(ctx, strconv.Itoa(i), strings.Repeat("v", 2000), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Save(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	s.args = append(s.args, "--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
+	if err := s.run(); err != nil {
+		t.Fatal(err)
+	}
+	return opening(t, redispool.Options{Address: s.addr})
+}
+
+// busy sends a command while the server runs a script without end.
+func busy(t *testing.T) error {
+	s := launch(t, "--busy-reply-threshold", "1")
+	return using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+		other := s.redis(t)
+		done := make(chan error, 1)
+		go func() { done <- other.Eval(ctx, "while true do end", nil).Err() }()
+		var err error
+		eventually(t, func() error {
+			if err = c.Get(ctx, "k").Err(); err == nil || errors.Is(err, redis.Nil) {
+				return errors.New("the server is not busy")
+			}
+			return nil
+		})
+		if kerr := c.ScriptKill(ctx).Err(); kerr != nil {
+			t.Error(kerr)
+		}
+		<-done
+		return err
+	})
+}
+
+func tooMany(t *testing.T) error {
+	s := launch(t, "--maxclients", "1")
+	c := s.redis(t)
+	eventually(t, func() error { return c.Ping(t.Context()).Err() })
+	return opening(t, redispool.Options{Address: s.addr})
+}
+
+// formCluster makes a cluster of one server.
+func formCluster(ctx context.Context, c *redispool.Conn) error {
+	if err := c.ClusterAddSlotsRange(ctx, 0, 16383).Err(); err != nil {
+		return err
+	}
+	return poll(10*time.Second, func() error {
+		if info := c.ClusterInfo(ctx).Val(); !strings.Contains(info, "cluster_state:ok") {
+			return errors.New("the cluster is not formed")
+		}
+		return nil
+	})
+}
+
+// scriptedTLS returns the error of a TLS handshake with a server that answers it like this.
+func scriptedTLS(reply string) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var server sync.WaitGroup
+		server.Go(func() {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, reply)
+			_, _ = io.Copy(io.Discard, c)
+		})
+		t.Cleanup(func() { _ = l.Close(); server.Wait() })
+		return opening(t, redispool.Options{Address: l.Addr().String(), TLS: &redispool.TLS{}, DialTimeout: 100 * time.Millisecond})
+	}
+}
+
+// scripted returns the error that a server's reply to GET makes; "" stands for hanging up.
+func scripted(reply string) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		return scriptedUse(t, reply, do("get", "k"))
+	}
+}
+
+func scriptedUse(t *testing.T, reply string, steps ...lendFunc) error {
+	t.Helper()
+	addr := script(t, func(words []string) (string, bool) {
+		switch words[0] {
+		case "hello":
+			return "%1\r\n$5\r\nproto\r\n:3\r\n", true
+		case "ping":
+			return "+PONG\r\n", true
+		case "get":
+			return reply, strings.HasPrefix(reply, "-")
+		}
+		return "+OK\r\n", true
+	})
+	return using(t, redispool.Options{Address: addr}, steps...)
+}
+
+// script starts a server that answers each command, given in lower case, with what reply returns, and hangs up after it if goOn is false.
+func script(t *testing.T, reply func(words []string) (answer string, goOn bool)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { serve(c, reply) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
+	return l.Addr().String()
+}
+
+func serve(c net.Conn, reply func([]string) (string, bool)) {
+	defer func() { _ = c.Close() }()
+	r := bufio.NewReader(c)
+	for {
+		words, err := readWords(r)
+		if err != nil {
+			return
+		}
+		answer, goOn := reply(words)
+		if _, err := io.WriteString(c, answer); err != nil || !goOn {
+			return
+		}
+	}
+}
+
+// readWords reads a command as clients send it: an array of strings.
+func readWords(r *bufio.Reader) ([]string, error) {
+	var n int
+	if _, err := fmt.Fscanf(r, "*%d\r\n", &n); err != nil {
+		return nil, err
+	}
+	words := make([]string, n)
+	for i := range words {
+		var size int
+		if _, err := fmt.Fscanf(r, "$%d\r\n", &size); err != nil {
+			return nil, err
+		}
+		word := make([]byte, size+len("\r\n"))
+		if _, err := io.ReadFull(r, word); err != nil {
+			return nil, err
+		}
+		words[i] = strings.ToLower(string(word[:size]))
+	}
+	return words, nil
+}

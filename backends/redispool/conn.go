@@ -1,0 +1,78 @@
+package redispool
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Conn is a connection to Redis, lent by a pool. It has all commands of [redis.Cmdable], pipelines and transactions included. It is made
+// by a [Driver] and used by one borrower at a time; its methods may be called concurrently, and then wait for one another.
+//
+// Whatever a borrower changes about the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...) is undone before the next borrower gets
+// the connection. A command whose context is over is not sent. An error that is no reply is an [Error].
+//
+// It cannot receive published messages: a subscription needs a connection of its own, which go-redis opens by itself, so Conn has no
+// Subscribe. Use a redis.Client beside the pool for that. SUBSCRIBE, MONITOR and CLIENT REPLY sent by [Conn.Do] cost the connection: it
+// is closed when it comes back.
+type Conn struct {
+	redis.Cmdable
+
+	client  *redis.Client // its only connection is pinned by session
+	session *redis.Conn
+	socket  *socket
+	addr    string // as go-redis knows it
+
+	ready    bool // Open is done: set before anybody else sees the Conn
+	exact    bool // only Options.Protocol will do
+	fellBack bool // the server refused HELLO and speaks protocol 2
+	traces   atomic.Uint32
+}
+
+// Do sends a command given by its words, for commands that have no method.
+func (c *Conn) Do(ctx context.Context, args ...any) *redis.Cmd { return c.session.Do(ctx, args...) }
+
+// Process sends a command that was made by one of go-redis' constructors, and stores the reply in it.
+func (c *Conn) Process(ctx context.Context, cmd redis.Cmder) error {
+	return c.session.Process(ctx, cmd)
+}
+
+// Watch runs fn after WATCH keys, on this connection. A transaction that fn sends with tx.TxPipelined is carried out only if none of the
+// keys has changed since, and is [redis.TxFailedErr] otherwise: nothing was done then, and the whole Watch may be tried again. Watches
+// that fn leaves behind are removed.
+func (c *Conn) Watch(ctx context.Context, fn func(tx redis.Cmdable) error, keys ...string) error {
+	args := make([]any, 1, 1+len(keys))
+	args[0] = "watch"
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	if err := c.Process(ctx, redis.NewStatusCmd(ctx, args...)); err != nil {
+		return err
+	}
+	err := fn(c.Cmdable)
+	if c.has(watching) {
+		_ = c.Process(ctx, redis.NewStatusCmd(ctx, "unwatch")) // if that fails, the pool sees to it
+	}
+	return err
+}
+
+// abort ends the connection and every command in progress on it.
+func (c *Conn) abort() {
+	c.mark(aborted)
+	c.socket.abort()
+}
+
+func (c *Conn) mark(t trace)     { c.traces.Or(uint32(t)) }
+func (c *Conn) clear(t trace)    { c.traces.And(^uint32(t)) }
+func (c *Conn) has(t trace) bool { return c.traces.Load()&uint32(t) != 0 }
+
+// guarded runs f, and has the socket closed if ctx ends meanwhile: go-redis honours a context's deadline, not its cancellation.
+func (c *Conn) guarded(ctx context.Context, f func() error) error {
+	stop := context.AfterFunc(ctx, c.abort)
+	err := f()
+	if !stop() && err == nil {
+		err = over(ctx)
+	}
+	return err
+}

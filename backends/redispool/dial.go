@@ -1,0 +1,104 @@
+package redispool
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// keepAlive has the kernel find dead peers of connections that lie idle: after 30 s, then thrice every 5 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// dialer makes the sockets that go-redis is given.
+type dialer struct {
+	network, address string
+	timeout          time.Duration
+	tls              *tls.Config // nil without TLS
+}
+
+func newDialer(o Options) (*dialer, error) {
+	d := &dialer{timeout: o.DialTimeout}
+	var err error
+	if d.network, d.address, err = o.network(); err != nil {
+		return nil, err
+	}
+	if o.TLS == nil {
+		return d, nil
+	}
+	host, _, err := net.SplitHostPort(d.address)
+	if err != nil {
+		return nil, fmt.Errorf("redispool: Address: %w", err)
+	}
+	d.tls, err = o.TLS.config(host)
+	return d, err
+}
+
+// config reads the files. Its errors name the field and the file.
+func (t *TLS) config(host string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	c.InsecureSkipVerify = t.InsecureSkipVerify // asked for by name; the field's doc says what it means
+	if t.ServerName != "" {
+		c.ServerName = t.ServerName
+	}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("redispool: TLS.CAFile: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("redispool: TLS.CAFile is %q: there is no PEM certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("redispool: TLS.CertFile %q with TLS.KeyFile %q: %w", t.CertFile, t.KeyFile, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// dial connects within ctx and the timeout, TLS handshake included.
+func (d *dialer) dial(ctx context.Context) (*socket, error) {
+	if d.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.timeout)
+		defer cancel()
+	}
+	nd := net.Dialer{KeepAliveConfig: keepAlive}
+	raw, err := nd.DialContext(ctx, d.network, d.address)
+	if err != nil {
+		return nil, err
+	}
+	if d.tls == nil {
+		return &socket{Conn: raw, raw: raw}, nil
+	}
+	secure := tls.Client(raw, d.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return &socket{Conn: secure, raw: raw}, nil
+}
+
+// socket is a connection of which we keep hold, so that closing it ends whatever go-redis does with it.
+//
+// It hides that the transport is a syscall.Conn. With protocol 3 go-redis would otherwise peek at it by two system calls around each
+// command, to look for push messages; they are read with the next reply all the same.
+type socket struct {
+	net.Conn
+	raw net.Conn // the transport below TLS, or the same
+}
+
+// abort makes every call in progress return at once. It does not wait for the peer, as a TLS connection's Close may.
+func (s *socket) abort() { _ = s.raw.Close() }
+
+// errRedial is what go-redis gets should it ever want a second socket for a resource.
+var errRedial = errors.New("redispool: a connection is not dialled twice")

@@ -1,0 +1,2 @@
+// Package redispool
+package redispool

@@ -1,0 +1,232 @@
+package redispool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+func TestLend(t *testing.T) {
+	s := need(t)
+	for _, protocol := range []int{0, 2, 3} {
+		t.Run(fmt.Sprint("protocol ", protocol), func(t *testing.T) {
+			p := open(t, redispool.Options{Address: s.addr, DB: 3, ClientName: "lend", Protocol: protocol}, pool.Config{MaxSize: 1})
+			use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+				info := c.ClientInfo(ctx).Val()
+				if info.DB != 3 || info.Name != "lend" {
+					t.Errorf("the session is in database %d and called %q", info.DB, info.Name)
+				}
+				if want := max(protocol, 2); protocol != 0 && info.Resp != want {
+					t.Errorf("protocol %d, want %d", info.Resp, want)
+				}
+				if info.LibName != "" {
+					t.Errorf("the client has introduced itself as %q", info.LibName)
+				}
+				if err := c.Set(ctx, "lend", "a", 0).Err(); err != nil {
+					return err
+				}
+				return c.Do(ctx, "append", "lend", "b").Err()
+			})
+			got, err := pool.Get(t.Context(), p, pool.Op{}, func(ctx context.Context, c *redispool.Conn) (string, error) {
+				return c.Get(ctx, "lend").Result()
+			})
+			if got != "ab" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if opened := p.Stat().Opened; opened != 1 {
+				t.Errorf("%d connections were opened", opened)
+			}
+		})
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	need(t)
+	path := filepath.Join(t.TempDir(), "s.sock")
+	launch(t, "--unixsocket", path)
+	opts, err := redispool.ParseURL("unix://" + path + "?db=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, opts, pool.Config{})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	want := pool.Identity{Name: "redis " + path + "/1", System: "redis", Address: path, Namespace: "1"}
+	if got := p.Identity(); got != want {
+		t.Errorf("identity %+v, want %+v", got, want)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for _, test := range []struct {
+		opts redispool.Options
+		want pool.Identity
+	}{
+		{redispool.Options{}, pool.Identity{System: "redis", Address: "localhost", Port: 6379, Namespace: "0"}},
+		{redispool.Options{Address: "[::1]:7000", DB: 2}, pool.Identity{System: "redis", Address: "::1", Port: 7000, Namespace: "2"}},
+		{redispool.Options{Address: "/run/r.sock"}, pool.Identity{System: "redis", Address: "/run/r.sock", Namespace: "0"}},
+	} {
+		d, err := redispool.NewDriver(test.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Identity(); got != test.want {
+			t.Errorf("%v: %+v, want %+v", test.opts, got, test.want)
+		}
+	}
+	p := open(t, redispool.Options{Address: "cache"}, pool.Config{})
+	if name := p.Identity().Name; name != "redis cache:6379/0" {
+		t.Errorf("the pool is called %q", name)
+	}
+}
+
+// A command that blocks is ended by the cancellation of its context, which go-redis alone would not notice.
+func TestInterrupt(t *testing.T) {
+	s := need(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	time.AfterFunc(30*time.Millisecond, cancel)
+	began := time.Now()
+	err := p.Do(ctx, pool.Op{Name: "BLPOP"}, func(ctx context.Context, c *redispool.Conn) error {
+		return c.BLPop(ctx, 10*time.Second, "nothing").Err()
+	})
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	var failed *redispool.Error
+	if !errors.As(err, &failed) || failed.Command != "BLPOP" || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %#v", err)
+	}
+	t.Log(err)
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	if st := p.Stat(); st.Closed[pool.CloseBroken] != 1 || st.Opened != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A deadline reaches the socket, and is told from a read timeout.
+func TestDeadline(t *testing.T) {
+	s := need(t)
+	p := open(t, redispool.Options{Address: s.addr, ReadTimeout: 50 * time.Millisecond}, pool.Config{MaxSize: 1})
+	stall := func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "blpop", "nothing", 10).Err() }
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, pool.Op{}, stall); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a deadline: %v", err)
+	}
+	ctx, lazy := pool.WithDeadline(t.Context(), time.Now().Add(20*time.Millisecond), nil)
+	defer lazy.Cancel()
+	if err := p.Do(ctx, pool.Op{}, stall); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a lazy deadline: %v", err)
+	}
+	var timeout net.Error
+	err := p.Do(t.Context(), pool.Op{}, stall)
+	if !errors.As(err, &timeout) || !timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without: %v", err)
+	}
+	eventually(t, func() error {
+		if n := p.Stat().Closed[pool.CloseBroken]; n != 3 {
+			return fmt.Errorf("%d connections were closed", n)
+		}
+		return nil
+	})
+}
+
+// A command whose context is over already costs no connection.
+func TestNotSent(t *testing.T) {
+	s := need(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		dead, cancel := context.WithCancel(ctx)
+		cancel()
+		err := c.Incr(dead, "notsent").Err()
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "INCR") {
+			t.Errorf("got %v", err)
+		}
+		cmds, err := c.Pipelined(dead, func(p redis.Pipeliner) error { p.Incr(dead, "notsent"); return nil })
+		if !errors.Is(err, context.Canceled) || !errors.Is(cmds[0].Err(), context.Canceled) {
+			t.Errorf("got %v, %v", err, cmds)
+		}
+		if n, err := c.Exists(ctx, "notsent").Result(); n != 0 || err != nil {
+			t.Errorf("it was sent: %v", err)
+		}
+		return nil
+	})
+	if st := p.Stat(); st.Closed.Total() != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// An error that the borrower keeps to himself still costs the connection.
+func TestSwallowedFailure(t *testing.T) {
+	s := need(t)
+	p := open(t, redispool.Options{Address: s.addr, ReadTimeout: 20 * time.Millisecond}, pool.Config{MaxSize: 1})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		if err := c.Do(ctx, "blpop", "nothing", 10).Err(); err == nil {
+			t.Error("BLPOP has returned")
+		}
+		return nil
+	})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	if st := p.Stat(); st.Opened != 2 || st.Closed.Total() != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// The server's limit is said in its own words, and what is there goes on being lent.
+func TestConnectionLimit(t *testing.T) {
+	s := launch(t, "--maxclients", "2")
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 3, AcquireTimeout: 200 * time.Millisecond})
+	eventually(t, func() error { return p.Warm(t.Context(), 2) }) // the server has yet to forget who asked whether it is there
+	err := p.Warm(t.Context(), 3)
+	if !redis.IsMaxClientsError(err) {
+		t.Errorf("got %v", err)
+	}
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+}
+
+func TestCredentials(t *testing.T) {
+	s := launch(t, "--user", "default", "off", "--user", "app", "on", ">first", ">second", "~*", "&*", "+@all")
+	var calls int
+	opts := redispool.Options{Address: s.addr, Credentials: func(context.Context) (string, string, error) {
+		calls++
+		return "app", []string{"first", "second"}[calls%2], nil
+	}}
+	p := open(t, opts, pool.Config{MaxSize: 1})
+	for range 2 {
+		use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+			who, err := c.Do(ctx, "acl", "whoami").Text()
+			if who != "app" {
+				t.Errorf("authenticated as %q, %v", who, err)
+			}
+			return err
+		})
+		p.Clear()
+	}
+	if calls < 2 {
+		t.Errorf("the callback was asked %d times", calls)
+	}
+
+	failure := errors.New("vault is sealed")
+	opts.Credentials = func(context.Context) (string, string, error) { return "", "", failure }
+	p = open(t, opts, pool.Config{})
+	err := p.Do(t.Context(), pool.Op{}, func(context.Context, *redispool.Conn) error { return nil })
+	if !errors.Is(err, failure) || !strings.Contains(err.Error(), "Credentials") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,124 @@
+package redispool
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Inspect says what the server tells about itself by ROLE and INFO:
+//
+//	role                      master or replica
+//	version                   of the server
+//	connected_replicas        of a master
+//	replica_lag_seconds       of a master with replicas: the longest time since one of them acknowledged
+//	replica_lag_bytes         likewise: how far the last of them is behind
+//	master_link_status        of a replica: up or down
+//	master_last_io_seconds    of a replica: since it last heard from the master
+//
+// What the user may not ask is left out; "not_permitted" then names the commands. That is no error.
+func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error) {
+	var role *redis.Cmd
+	var server, replication *redis.StringCmd
+	err := c.guarded(ctx, func() error {
+		_, err := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
+			role, server, replication = p.Do(ctx, "role"), p.Info(ctx, "server"), p.Info(ctx, "replication")
+			return nil
+		})
+		return err
+	})
+	var refused []string
+	for _, cmd := range []redis.Cmder{role, server, replication} {
+		switch {
+		case cmd.Err() == nil:
+		case code(cmd.Err()) == "NOPERM":
+			refused = append(refused, displayName(cmd.Name()))
+		default:
+			return nil, fmt.Errorf("redispool: inspect: %w", cmd.Err())
+		}
+	}
+	if err != nil && refused == nil {
+		return nil, fmt.Errorf("redispool: inspect: %w", err)
+	}
+	details := map[string]string{}
+	if words, _ := role.Slice(); len(words) > 0 {
+		details["role"] = roleName(fmt.Sprint(words[0]))
+	}
+	maps.Copy(details, describe(parseInfo(server.Val()), parseInfo(replication.Val())))
+	if refused != nil {
+		details["not_permitted"] = strings.Join(refused, " ")
+	}
+	return details, nil
+}
+
+// roleName is the role in today's words.
+func roleName(role string) string {
+	if role == "slave" {
+		return "replica"
+	}
+	return role
+}
+
+// parseInfo reads a reply to INFO: lines of name:value, and headings that begin with #.
+func parseInfo(reply string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(reply) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && !strings.HasPrefix(name, "#") {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+// describe picks what Inspect reports. The fields are explained in https://redis.io/docs/latest/commands/info/ .
+func describe(server, replication map[string]string) map[string]string {
+	details := map[string]string{}
+	put := func(name, value string) {
+		if value != "" {
+			details[name] = value
+		}
+	}
+	put("version", server["redis_version"])
+	put("role", roleName(replication["role"]))
+	switch details["role"] {
+	case "master":
+		put("connected_replicas", replication["connected_slaves"])
+		seconds, bytes, ok := replicaLag(replication)
+		if ok {
+			put("replica_lag_seconds", strconv.FormatInt(seconds, 10))
+			put("replica_lag_bytes", strconv.FormatInt(bytes, 10))
+		}
+	case "replica":
+		put("master_link_status", replication["master_link_status"])
+		put("master_last_io_seconds", replication["master_last_io_seconds_ago"])
+	}
+	return details
+}
+
+// replicaLag finds the replica that is furthest behind, in lines such as
+//
+//	slave0:ip=127.0.0.1,port=6380,state=online,offset=28,lag=1
+func replicaLag(replication map[string]string) (seconds, bytes int64, ok bool) {
+	head, _ := strconv.ParseInt(replication["master_repl_offset"], 10, 64)
+	for i := 0; ; i++ {
+		line, found := replication["slave"+strconv.Itoa(i)]
+		if !found {
+			return seconds, bytes, ok
+		}
+		ok = true
+		for field := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(field, "=")
+			n, _ := strconv.ParseInt(value, 10, 64)
+			switch name {
+			case "lag":
+				seconds = max(seconds, n)
+			case "offset":
+				bytes = max(bytes, head-n)
+			}
+		}
+	}
+}
