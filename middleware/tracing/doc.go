@@ -51,7 +51,7 @@
 //	poolstack.layer          who did it
 //	poolstack.attempt        in which attempt
 //	poolstack.reason         why
-//	poolstack.state.from     the breaker's state before
-//	poolstack.state.to       and after
+//	poolstack.from           the breaker's state before
+//	poolstack.to             and after
 //	poolstack.duration       in seconds: the pause before a retry, the limit that was hit, how long until it makes sense to come back
 package tracing

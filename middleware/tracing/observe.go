@@ -15,8 +15,8 @@ var (
 	freshKey    = attribute.Key("poolstack.connection.fresh")
 	layerKey    = attribute.Key("poolstack.layer")
 	reasonKey   = attribute.Key("poolstack.reason")
-	fromKey     = attribute.Key("poolstack.state.from")
-	toKey       = attribute.Key("poolstack.state.to")
+	fromKey     = attribute.Key("poolstack.from")
+	toKey       = attribute.Key("poolstack.to")
 	durationKey = attribute.Key("poolstack.duration")
 )
 

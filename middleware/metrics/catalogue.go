@@ -1,0 +1,237 @@
+package metrics
+
+import (
+	"slices"
+
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// The attributes of our own.
+const (
+	faultKey  = "poolstack.fault"  // whose failure it is: none, server, caller, local
+	fromKey   = "poolstack.from"   // a breaker's state
+	layerKey  = "poolstack.layer"  // who did it: pool, or a layer's kind
+	reasonKey = "poolstack.reason" // why
+	stageKey  = "poolstack.stage"  // what was cut short: acquire, attempt, total
+	stateKey  = "poolstack.state"  // a breaker's state, or what a resource is undergoing
+	toKey     = "poolstack.to"     // a breaker's state
+)
+
+const (
+	poolNameKey        = string(semconv.DBClientConnectionPoolNameKey)
+	connectionStateKey = string(semconv.DBClientConnectionStateKey)
+)
+
+// Kind is what an [Instrument] does.
+type Kind uint8
+
+// The kinds of instruments.
+const (
+	Counter       Kind = iota // counts events as they happen
+	UpDownCounter             // a level that adds up over pools, read at each collection
+	Gauge                     // a level that does not, read at each collection
+	Histogram                 // a distribution, recorded as it happens
+)
+
+// String returns the kind in OpenTelemetry's words.
+func (k Kind) String() string {
+	return [...]string{"Counter", "UpDownCounter", "Gauge", "Histogram"}[k]
+}
+
+// Instrument is one metric of the [Catalogue].
+type Instrument struct {
+	Name        string
+	Kind        Kind
+	Unit        string // in UCUM's notation; what is counted stands in braces
+	Description string
+	Attributes  []string // those it may have; the first, the pool's name, is always there
+
+	// Buckets are a Histogram's bounds, in its unit. RedisBuckets are those of a Redis pool, nil when they are the same.
+	Buckets, RedisBuckets []float64
+}
+
+// The index of each instrument in the catalogue.
+const (
+	operationDuration = iota
+	connectionCount
+	connectionMax
+	connectionIdleMax
+	connectionIdleMin
+	connectionPending
+	connectionTimeouts
+	connectionCreateTime
+	connectionWaitTime
+	connectionUseTime
+	failures
+	retryAttempts
+	retryGiveUps
+	breakerState
+	breakerTransitions
+	rejections
+	timeouts
+	acquireWaits
+	acquireTimeout
+	connectionMaintenance
+	connectionClosed
+	openFailures
+	checkFailures
+	leaks
+	leaseOldest
+
+	instruments // how many
+)
+
+// timeBuckets tell waits from uses of a server and slow from stuck; the conventions have none for these.
+var timeBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// catalogue is the one table that instruments are created from. Those of the name db.client.* are OpenTelemetry's, word by word.
+var catalogue = [instruments]Instrument{
+	operationDuration: {
+		Name: "db.client.operation.duration", Kind: Histogram, Unit: "s",
+		Description: "Duration of database client operations.",
+		Attributes: []string{
+			poolNameKey, string(semconv.DBSystemNameKey), string(semconv.DBNamespaceKey), string(semconv.DBOperationNameKey),
+			string(semconv.DBCollectionNameKey), string(semconv.DBQuerySummaryKey), string(semconv.DBResponseStatusCodeKey),
+			string(semconv.ErrorTypeKey), string(semconv.ServerAddressKey), string(semconv.ServerPortKey),
+		},
+		Buckets:      []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10},
+		RedisBuckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10},
+	},
+	connectionCount: {
+		Name: "db.client.connection.count", Kind: UpDownCounter, Unit: "{connection}",
+		Description: "The number of connections that are currently in state described by the `state` attribute.",
+		Attributes:  []string{poolNameKey, connectionStateKey},
+	},
+	connectionMax: {
+		Name: "db.client.connection.max", Kind: UpDownCounter, Unit: "{connection}",
+		Description: "The maximum number of open connections allowed.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionIdleMax: {
+		Name: "db.client.connection.idle.max", Kind: UpDownCounter, Unit: "{connection}",
+		Description: "The maximum number of idle open connections allowed.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionIdleMin: {
+		Name: "db.client.connection.idle.min", Kind: UpDownCounter, Unit: "{connection}",
+		Description: "The minimum number of idle open connections allowed.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionPending: {
+		Name: "db.client.connection.pending_requests", Kind: UpDownCounter, Unit: "{request}",
+		Description: "The number of current pending requests for an open connection.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionTimeouts: {
+		Name: "db.client.connection.timeouts", Kind: Counter, Unit: "{timeout}",
+		Description: "The number of connection timeouts that have occurred trying to obtain a connection from the pool.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionCreateTime: {
+		Name: "db.client.connection.create_time", Kind: Histogram, Unit: "s",
+		Description: "The time it took to create a new connection.",
+		Attributes:  []string{poolNameKey},
+		Buckets:     timeBuckets,
+	},
+	connectionWaitTime: {
+		Name: "db.client.connection.wait_time", Kind: Histogram, Unit: "s",
+		Description: "The time it took to obtain an open connection from the pool.",
+		Attributes:  []string{poolNameKey},
+		Buckets:     timeBuckets,
+	},
+	connectionUseTime: {
+		Name: "db.client.connection.use_time", Kind: Histogram, Unit: "s",
+		Description: "The time between borrowing a connection and returning it to the pool.",
+		Attributes:  []string{poolNameKey},
+		Buckets:     timeBuckets,
+	},
+	failures: {
+		Name: "poolstack.failures", Kind: Counter, Unit: "{failure}",
+		Description: "Uses that ended with an error, by whose fault that was; server and local spend the error budget.",
+		Attributes:  []string{poolNameKey, faultKey},
+	},
+	retryAttempts: {
+		Name: "poolstack.retry.attempts", Kind: Counter, Unit: "{attempt}",
+		Description: "Further attempts, by the error type of the one before.",
+		Attributes:  []string{poolNameKey, reasonKey},
+	},
+	retryGiveUps: {
+		Name: "poolstack.retry.give_ups", Kind: Counter, Unit: "{failure}",
+		Description: "Uses that were not attempted again though their error allowed it, by what hindered it.",
+		Attributes:  []string{poolNameKey, reasonKey},
+	},
+	breakerState: {
+		Name: "poolstack.breaker.state", Kind: Gauge, Unit: "{breaker}",
+		Description: "1 for the state that the circuit breaker is in, 0 for the others.",
+		Attributes:  []string{poolNameKey, stateKey},
+	},
+	breakerTransitions: {
+		Name: "poolstack.breaker.transitions", Kind: Counter, Unit: "{transition}",
+		Description: "Changes of the circuit breaker's state.",
+		Attributes:  []string{poolNameKey, fromKey, toKey},
+	},
+	rejections: {
+		Name: "poolstack.rejections", Kind: Counter, Unit: "{rejection}",
+		Description: "Uses, or attempts of them, that the pool or a layer refused.",
+		Attributes:  []string{poolNameKey, layerKey, reasonKey},
+	},
+	timeouts: {
+		Name: "poolstack.timeouts", Kind: Counter, Unit: "{timeout}",
+		Description: "Limits of time that were hit, by what was cut short.",
+		Attributes:  []string{poolNameKey, stageKey},
+	},
+	acquireWaits: {
+		Name: "poolstack.acquire.waits", Kind: Counter, Unit: "{wait}",
+		Description: "Resources that were lent only after a wait.",
+		Attributes:  []string{poolNameKey},
+	},
+	acquireTimeout: {
+		Name: "poolstack.acquire.timeout", Kind: Gauge, Unit: "s",
+		Description: "How long a use may wait for a resource; not reported when the pool sets no bound.",
+		Attributes:  []string{poolNameKey},
+	},
+	connectionMaintenance: {
+		Name: "poolstack.connection.maintenance", Kind: UpDownCounter, Unit: "{connection}",
+		Description: "Connections that are being opened, checked or closed; they count towards the maximum.",
+		Attributes:  []string{poolNameKey, stateKey},
+	},
+	connectionClosed: {
+		Name: "poolstack.connection.closed", Kind: Counter, Unit: "{connection}",
+		Description: "Connections that were closed, by why.",
+		Attributes:  []string{poolNameKey, reasonKey},
+	},
+	openFailures: {
+		Name: "poolstack.open.failures", Kind: Counter, Unit: "{failure}",
+		Description: "Connections that could not be opened.",
+		Attributes:  []string{poolNameKey},
+	},
+	checkFailures: {
+		Name: "poolstack.check.failures", Kind: Counter, Unit: "{failure}",
+		Description: "Connections that failed a check or could not be reset.",
+		Attributes:  []string{poolNameKey, reasonKey},
+	},
+	leaks: {
+		Name: "poolstack.leaks", Kind: Counter, Unit: "{lease}",
+		Description: "Leases that were out for longer than the pool's limit for leaks.",
+		Attributes:  []string{poolNameKey},
+	},
+	leaseOldest: {
+		Name: "poolstack.lease.oldest", Kind: Gauge, Unit: "s",
+		Description: "How long the longest of the present leases has lasted; 0 when nothing is lent.",
+		Attributes:  []string{poolNameKey},
+	},
+}
+
+// Catalogue returns all metrics that the layer makes.
+func Catalogue() []Instrument {
+	all := slices.Clone(catalogue[:])
+	for i := range all {
+		all[i].Attributes = slices.Clone(all[i].Attributes)
+		all[i].Buckets = slices.Clone(all[i].Buckets)
+		all[i].RedisBuckets = slices.Clone(all[i].RedisBuckets)
+	}
+	return all
+}
+
+// exact says whether the values are whole numbers.
+func (i Instrument) exact() bool { return i.Unit != "s" }

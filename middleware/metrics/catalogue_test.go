@@ -1,0 +1,287 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// What has a name of OpenTelemetry's is OpenTelemetry's.
+func TestCatalogueFollowsTheConventions(t *testing.T) {
+	type convention interface{ Name() string }
+	described := map[string][2]string{}
+	for _, c := range []interface {
+		convention
+		Unit() string
+		Description() string
+	}{
+		dbconv.ClientOperationDuration{}, dbconv.ClientConnectionCount{}, dbconv.ClientConnectionMax{}, dbconv.ClientConnectionIdleMax{},
+		dbconv.ClientConnectionIdleMin{}, dbconv.ClientConnectionPendingRequests{}, dbconv.ClientConnectionTimeouts{},
+		dbconv.ClientConnectionCreateTime{}, dbconv.ClientConnectionWaitTime{}, dbconv.ClientConnectionUseTime{},
+	} {
+		described[c.Name()] = [2]string{c.Unit(), c.Description()}
+	}
+	for _, i := range Catalogue() {
+		want, ok := described[i.Name]
+		delete(described, i.Name)
+		switch {
+		case ok && want != [2]string{i.Unit, i.Description}:
+			t.Errorf("%s is %q, %q, want %q", i.Name, i.Unit, i.Description, want)
+		case !ok && !strings.HasPrefix(i.Name, "poolstack."):
+			t.Errorf("%s is neither OpenTelemetry's nor ours", i.Name)
+		}
+		if i.Kind == Histogram && !slices.IsSorted(i.Buckets) || i.Kind != Histogram && i.Buckets != nil {
+			t.Errorf("%s has buckets %v", i.Name, i.Buckets)
+		}
+	}
+	for name := range described {
+		t.Errorf("%s is missing", name)
+	}
+}
+
+// The package's documentation lists what there is.
+func TestDocumentation(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for _, i := range Catalogue() {
+		fmt.Fprintf(&want, "//\t%s, %v, %s\n", i.Name, i.Kind, i.Unit)
+		fmt.Fprintf(&want, "//\t\t%s\n", i.Description)
+		if len(i.Attributes) > 1 {
+			by := "by " + strings.Join(i.Attributes[1:], ", ")
+			by = strings.Replace(by, "summary, ", "summary,\n//\t\t", 1)
+			fmt.Fprintf(&want, "//\t\t%s\n", by)
+		}
+	}
+	if !strings.Contains(string(doc), want.String()) {
+		t.Errorf("doc.go does not contain\n%s", want.String())
+	}
+}
+
+// everything is a stack in which all that is counted by events of layers happens.
+var everything = []pool.Middleware{
+	say{"retry", []pool.Event{{Kind: pool.EventRetry, Reason: "timeout"}, {Kind: pool.EventGaveUp, Reason: "budget"}}},
+	say{"breaker", []pool.Event{
+		{Kind: pool.EventStateChanged, From: "closed", To: "open"}, {Kind: pool.EventRejected, Reason: "breaker_open"},
+	}},
+	say{"timeout.attempt", []pool.Event{{Kind: pool.EventTimeout, Reason: "attempt"}}},
+}
+
+// Everything that is emitted is in the catalogue as it is emitted, and everything in the catalogue is emitted.
+func TestCatalogueIsEmitted(t *testing.T) {
+	for _, id := range []pool.Identity{redis, mongodb} {
+		t.Run(id.System, func(t *testing.T) {
+			r := newRig(t, id, pool.Config{}, everything...)
+			for _, err := range []error{nil, pooltest.ErrReply} {
+				_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return err })
+			}
+			r.await("db.client.connection.create_time", "1") // it is reported in the background
+			emitted := map[string]metricdata.Metrics{}
+			for _, m := range r.collect() {
+				emitted[m.Name] = m
+			}
+			for _, spec := range Catalogue() {
+				m, ok := emitted[spec.Name]
+				if !ok {
+					t.Errorf("%s is not emitted", spec.Name)
+				}
+				delete(emitted, spec.Name)
+				verify(t, spec, m, id.System)
+			}
+			for name := range emitted {
+				t.Errorf("%s is not in the catalogue", name)
+			}
+		})
+	}
+}
+
+func verify(t *testing.T, spec Instrument, m metricdata.Metrics, system string) {
+	t.Helper()
+	if m.Unit != spec.Unit || m.Description != spec.Description {
+		t.Errorf("%s is emitted with unit %q, %q", spec.Name, m.Unit, m.Description)
+	}
+	kind := Gauge
+	switch data := m.Data.(type) {
+	case metricdata.Sum[int64]:
+		kind = UpDownCounter
+		if data.IsMonotonic {
+			kind = Counter
+		}
+	case metricdata.Histogram[float64]:
+		kind = Histogram
+	}
+	if kind != spec.Kind {
+		t.Errorf("%s is emitted as %v", spec.Name, kind)
+	}
+	bounds := spec.Buckets
+	if system == systemRedis && spec.RedisBuckets != nil {
+		bounds = spec.RedisBuckets
+	}
+	seen := map[string]bool{}
+	for _, p := range points(t, m) {
+		if !slices.Equal(p.bounds, bounds) {
+			t.Errorf("%s is emitted with the buckets %v", spec.Name, p.bounds)
+		}
+		for _, a := range p.attrs.ToSlice() {
+			seen[string(a.Key)] = true
+			if !slices.Contains(spec.Attributes, string(a.Key)) {
+				t.Errorf("%s is emitted with the attribute %s", spec.Name, a.Key)
+			}
+		}
+		if v, _ := p.attrs.Value(semconv.DBClientConnectionPoolNameKey); v.AsString() == "" {
+			t.Errorf("%s is emitted without the pool's name", spec.Name)
+		}
+	}
+	for _, key := range spec.Attributes {
+		if redisOnly, mongoOnly := key == "db.query.summary", key == "db.collection.name" || key == "server.port"; !seen[key] &&
+			!(redisOnly && system != systemRedis) && !(mongoOnly && system == systemRedis) {
+			t.Errorf("%s is emitted without the attribute %s", spec.Name, key)
+		}
+	}
+}
+
+// The first collection shows what there is to show, before anything has happened.
+func TestFirstCollection(t *testing.T) {
+	r := newRig(t, redis, pool.Config{MaxSize: 7, AcquireTimeout: 3 * time.Second},
+		say{kind: "timeout.total"}, say{kind: "retry"}, say{kind: "breaker"}, say{kind: "timeout.attempt"})
+	want := `
+db.client.connection.count db.client.connection.state=idle 0
+db.client.connection.count db.client.connection.state=used 0
+db.client.connection.idle.max 7
+db.client.connection.idle.min 0
+db.client.connection.max 7
+db.client.connection.pending_requests 0
+db.client.connection.timeouts 0
+poolstack.acquire.timeout 3
+poolstack.acquire.waits 0
+poolstack.breaker.state poolstack.state=closed 1
+poolstack.breaker.state poolstack.state=half-open 0
+poolstack.breaker.state poolstack.state=open 0
+poolstack.breaker.transitions poolstack.from=closed poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.to=closed 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=open poolstack.to=half-open 0
+poolstack.check.failures poolstack.reason=check 0
+poolstack.check.failures poolstack.reason=reset 0
+poolstack.connection.closed poolstack.reason=broken 0
+poolstack.connection.closed poolstack.reason=check_failed 0
+poolstack.connection.closed poolstack.reason=cleared 0
+poolstack.connection.closed poolstack.reason=discarded 0
+poolstack.connection.closed poolstack.reason=idle 0
+poolstack.connection.closed poolstack.reason=lifetime 0
+poolstack.connection.closed poolstack.reason=pool_closed 0
+poolstack.connection.closed poolstack.reason=reset_failed 0
+poolstack.connection.closed poolstack.reason=shrunk 0
+poolstack.connection.maintenance poolstack.state=checking 0
+poolstack.connection.maintenance poolstack.state=closing 0
+poolstack.connection.maintenance poolstack.state=opening 0
+poolstack.failures poolstack.fault=caller 0
+poolstack.failures poolstack.fault=local 0
+poolstack.failures poolstack.fault=none 0
+poolstack.failures poolstack.fault=server 0
+poolstack.leaks 0
+poolstack.lease.oldest 0
+poolstack.open.failures 0
+poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_half_open 0
+poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open 0
+poolstack.rejections poolstack.layer=pool poolstack.reason=pool_closed 0
+poolstack.rejections poolstack.layer=pool poolstack.reason=pool_exhausted 0
+poolstack.rejections poolstack.layer=pool poolstack.reason=pool_paused 0
+poolstack.rejections poolstack.layer=timeout.attempt poolstack.reason=timeout_begin 0
+poolstack.rejections poolstack.layer=timeout.total poolstack.reason=timeout_begin 0
+poolstack.retry.attempts poolstack.reason=_OTHER 0
+poolstack.retry.attempts poolstack.reason=timeout 0
+poolstack.retry.give_ups poolstack.reason=attempts 0
+poolstack.retry.give_ups poolstack.reason=budget 0
+poolstack.retry.give_ups poolstack.reason=canceled 0
+poolstack.retry.give_ups poolstack.reason=deadline 0
+poolstack.timeouts poolstack.stage=acquire 0
+poolstack.timeouts poolstack.stage=attempt 0
+poolstack.timeouts poolstack.stage=total 0`
+	if got := "\n" + strings.Join(r.lines(), "\n"); got != want {
+		t.Errorf("got%s\nwant%s", got, want)
+	}
+}
+
+// A pool without a breaker has no breaker's metrics, one without a bound on waits none of it.
+func TestFirstCollectionWithoutLayers(t *testing.T) {
+	r := newRig(t, redis, pool.Config{AcquireTimeout: -1})
+	for _, name := range []string{"poolstack.breaker.", "poolstack.retry.", "poolstack.acquire.timeout"} {
+		for _, l := range r.lines() {
+			if strings.HasPrefix(l, name) {
+				t.Errorf("there is %s", l)
+			}
+		}
+	}
+}
+
+// What layers and pool report is counted once, by its attributes.
+func TestEvents(t *testing.T) {
+	timedOut := &pool.Error{Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded}
+	for _, c := range []struct {
+		event  pool.Event
+		series []string
+	}{
+		{pool.Event{Kind: pool.EventAcquired}, []string{"db.client.connection.wait_time"}},
+		{pool.Event{Kind: pool.EventAcquired, Duration: 1}, []string{"db.client.connection.wait_time", "poolstack.acquire.waits"}},
+		{pool.Event{Kind: pool.EventReleased}, []string{"db.client.connection.use_time"}},
+		{pool.Event{Kind: pool.EventOpened}, []string{"db.client.connection.create_time"}},
+		{
+			pool.Event{Kind: pool.EventAcquireFailed, Reason: "open_failed", Err: timedOut},
+			[]string{"db.client.connection.timeouts", "poolstack.timeouts poolstack.stage=acquire"},
+		},
+		{
+			pool.Event{Kind: pool.EventAcquireFailed, Reason: "pool_exhausted", Err: &pool.Error{Reason: pool.ErrExhausted}},
+			[]string{"poolstack.rejections poolstack.layer=pool poolstack.reason=pool_exhausted"},
+		},
+		{pool.Event{Kind: pool.EventAcquireFailed, Reason: "canceled", Err: &pool.Error{Reason: pool.ErrAcquireCanceled}}, nil},
+		{pool.Event{Kind: pool.EventOpenFailed, Err: errors.New("secret")}, []string{"poolstack.open.failures"}},
+		{pool.Event{Kind: pool.EventCheckFailed, Reason: "reset"}, []string{"poolstack.check.failures poolstack.reason=reset"}},
+		{pool.Event{Kind: pool.EventClosed, Reason: "idle"}, []string{"poolstack.connection.closed poolstack.reason=idle"}},
+		{pool.Event{Kind: pool.EventLeaked, Stack: "secret"}, []string{"poolstack.leaks"}},
+		{pool.Event{Kind: pool.EventRetry, Layer: "retry", Reason: "LOADING"}, []string{"poolstack.retry.attempts poolstack.reason=LOADING"}},
+		{pool.Event{Kind: pool.EventGaveUp, Layer: "retry", Reason: "budget"}, []string{"poolstack.retry.give_ups poolstack.reason=budget"}},
+		{
+			pool.Event{Kind: pool.EventRejected, Layer: "breaker", Reason: "breaker_open"},
+			[]string{"poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open"},
+		},
+		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "total"}, []string{"poolstack.timeouts poolstack.stage=total"}},
+		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "acquire"}, nil},
+		{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", From: "closed", To: "open"}, []string{
+			"poolstack.breaker.transitions poolstack.from=closed poolstack.to=open",
+		}},
+		{pool.Event{Kind: pool.EventPaused}, nil},
+		{pool.Event{Kind: "unknown", Reason: "x"}, nil},
+	} {
+		t.Run(fmt.Sprint(c.event.Kind, c.series), func(t *testing.T) {
+			r := newReader(t)
+			layer, err := New(Config{MeterProvider: r.provider})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.event.Pool = "p"
+			layer.recorder.Observe(context.Background(), c.event)
+			var want []string
+			for _, s := range c.series {
+				want = append(want, s+" 1")
+			}
+			if got := r.lines(); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}

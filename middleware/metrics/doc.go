@@ -1,0 +1,87 @@
+// Package metrics is the layer that records OpenTelemetry metrics of a pool: how long uses take and how they end, how full the pool is,
+// and what the other layers do. Its place is outside of them, inside of tracing only: then it sees what the caller sees, and each
+// measurement carries the span of its use, from which an SDK makes exemplars.
+//
+// What happens is recorded when it happens, without an allocation; how things stand is read from the pool at each collection. When the
+// pool is closed its levels end; its counters stay as they are, and go on when a pool of that name is made again. Counters exist from
+// the beginning, at 0, for the outcomes that are known beforehand; so does the state of a breaker.
+//
+// Two pools of one name that live at the same time on one MeterProvider would add up: [pool.New] fails for the second.
+//
+// # Metrics
+//
+// Those of the name db.client.* are the ones of the database conventions of OpenTelemetry (semantic conventions 1.43.0). All have the
+// attribute db.client.connection.pool.name, and:
+//
+//	db.client.operation.duration, Histogram, s
+//		Duration of database client operations.
+//		by db.system.name, db.namespace, db.operation.name, db.collection.name, db.query.summary,
+//		db.response.status_code, error.type, server.address, server.port
+//	db.client.connection.count, UpDownCounter, {connection}
+//		The number of connections that are currently in state described by the `state` attribute.
+//		by db.client.connection.state
+//	db.client.connection.max, UpDownCounter, {connection}
+//		The maximum number of open connections allowed.
+//	db.client.connection.idle.max, UpDownCounter, {connection}
+//		The maximum number of idle open connections allowed.
+//	db.client.connection.idle.min, UpDownCounter, {connection}
+//		The minimum number of idle open connections allowed.
+//	db.client.connection.pending_requests, UpDownCounter, {request}
+//		The number of current pending requests for an open connection.
+//	db.client.connection.timeouts, Counter, {timeout}
+//		The number of connection timeouts that have occurred trying to obtain a connection from the pool.
+//	db.client.connection.create_time, Histogram, s
+//		The time it took to create a new connection.
+//	db.client.connection.wait_time, Histogram, s
+//		The time it took to obtain an open connection from the pool.
+//	db.client.connection.use_time, Histogram, s
+//		The time between borrowing a connection and returning it to the pool.
+//	poolstack.failures, Counter, {failure}
+//		Uses that ended with an error, by whose fault that was; server and local spend the error budget.
+//		by poolstack.fault
+//	poolstack.retry.attempts, Counter, {attempt}
+//		Further attempts, by the error type of the one before.
+//		by poolstack.reason
+//	poolstack.retry.give_ups, Counter, {failure}
+//		Uses that were not attempted again though their error allowed it, by what hindered it.
+//		by poolstack.reason
+//	poolstack.breaker.state, Gauge, {breaker}
+//		1 for the state that the circuit breaker is in, 0 for the others.
+//		by poolstack.state
+//	poolstack.breaker.transitions, Counter, {transition}
+//		Changes of the circuit breaker's state.
+//		by poolstack.from, poolstack.to
+//	poolstack.rejections, Counter, {rejection}
+//		Uses, or attempts of them, that the pool or a layer refused.
+//		by poolstack.layer, poolstack.reason
+//	poolstack.timeouts, Counter, {timeout}
+//		Limits of time that were hit, by what was cut short.
+//		by poolstack.stage
+//	poolstack.acquire.waits, Counter, {wait}
+//		Resources that were lent only after a wait.
+//	poolstack.acquire.timeout, Gauge, s
+//		How long a use may wait for a resource; not reported when the pool sets no bound.
+//	poolstack.connection.maintenance, UpDownCounter, {connection}
+//		Connections that are being opened, checked or closed; they count towards the maximum.
+//		by poolstack.state
+//	poolstack.connection.closed, Counter, {connection}
+//		Connections that were closed, by why.
+//		by poolstack.reason
+//	poolstack.open.failures, Counter, {failure}
+//		Connections that could not be opened.
+//	poolstack.check.failures, Counter, {failure}
+//		Connections that failed a check or could not be reset.
+//		by poolstack.reason
+//	poolstack.leaks, Counter, {lease}
+//		Leases that were out for longer than the pool's limit for leaks.
+//	poolstack.lease.oldest, Gauge, s
+//		How long the longest of the present leases has lasted; 0 when nothing is lent.
+//
+// [Catalogue] returns the same as values, with the buckets of the histograms.
+//
+// The duration is recorded once a use, in a two-step use at the release of the lease, and includes waits, attempts and pauses. A miss is
+// a success. db.query.summary and the finer buckets are for Redis, db.collection.name is for all others; server.port is left out when it
+// is the system's default; db.response.status_code and error.type are there on failure. Of a retry, error.type is the last attempt's.
+//
+// Attributes come from a bounded set: see Config.MaxOperations. Keys, values, statements and texts of errors are never among them.
+package metrics

@@ -1,0 +1,431 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+const duration = "db.client.operation.duration"
+
+func TestConforms(t *testing.T) {
+	for name, provider := range map[string]func(testing.TB) metric.MeterProvider{
+		"SDK":   func(t testing.TB) metric.MeterProvider { return newReader(t).provider },
+		"no-op": func(testing.TB) metric.MeterProvider { return noop.NewMeterProvider() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pooltest.RunMiddleware(t, func(t testing.TB) pool.Middleware {
+				layer, err := New(Config{MeterProvider: provider(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return layer
+			})
+		})
+	}
+}
+
+func TestDuration(t *testing.T) {
+	const (
+		redisAttrs = " db.namespace=3 db.operation.name=GET db.query.summary=GET sessions%s db.system.name=redis%s server.address=10.0.0.1"
+		mongoAttrs = " db.collection.name=orders db.namespace=shop db.operation.name=find%s db.system.name=mongodb%s" +
+			" server.address=db.example server.port=27018"
+	)
+	find := pool.Op{Name: "find", Target: "orders"}
+	for _, c := range []struct {
+		name  string
+		id    pool.Identity
+		op    pool.Op
+		err   error
+		attrs string
+		fault string
+	}{
+		{"success", redis, get, nil, fmt.Sprintf(redisAttrs, "", ""), ""},
+		{"miss", redis, get, pooltest.ErrMiss, fmt.Sprintf(redisAttrs, "", ""), ""},
+		{"reply", redis, get, pooltest.ErrReply, fmt.Sprintf(redisAttrs, " db.response.status_code=REPLY", " error.type=REPLY"), "none"},
+		{"server", redis, get, pooltest.ErrBroken, fmt.Sprintf(redisAttrs, "", " error.type=_OTHER"), "server"},
+		{"timeout", mongodb, find, context.DeadlineExceeded, fmt.Sprintf(mongoAttrs, "", " error.type=timeout"), "server"},
+		{"caller", mongodb, find, context.Canceled, fmt.Sprintf(mongoAttrs, "", " error.type=canceled"), "caller"},
+		{"local", mongodb, find, pooltest.ErrClosed, fmt.Sprintf(mongoAttrs, "", " error.type=_OTHER"), "local"},
+		{"no target", redis, pool.Op{Name: "PING"}, nil,
+			" db.namespace=3 db.operation.name=PING db.query.summary=PING db.system.name=redis server.address=10.0.0.1", ""},
+		{"nothing known", pool.Identity{}, pool.Op{}, nil, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.id, pool.Config{})
+			_ = r.pool.Do(context.Background(), c.op, func(context.Context, *pooltest.Conn) error { return c.err })
+			if got, want := r.lines(duration), []string{duration + c.attrs + " 1"}; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			for _, fault := range []string{"none", "server", "caller", "local"} {
+				want := "0"
+				if fault == c.fault {
+					want = "1"
+				}
+				r.want("poolstack.failures poolstack.fault="+fault, want)
+			}
+		})
+	}
+}
+
+// times returns the sum of a histogram.
+func (r *reader) sum(name string) (seconds float64) {
+	for _, m := range r.collect() {
+		if h, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == name {
+			for _, p := range h.DataPoints {
+				seconds += p.Sum
+			}
+		}
+	}
+	return seconds
+}
+
+// What took how long is told apart, and how things stand is read at collection.
+func TestTimesAndLevels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, redis, pool.Config{MaxSize: 2})
+		if err := r.pool.Warm(context.Background(), 1); err != nil {
+			t.Fatal(err)
+		}
+		r.server.Inject(pooltest.Open, 1, pooltest.Slow(time.Second)) // the second connection
+		ctx := context.Background()
+		l, err := r.pool.Acquire(ctx, get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.want("db.client.connection.count db.client.connection.state=used", "1")
+		second := make(chan pool.Lease[*pooltest.Conn])
+		go func() {
+			l, err := r.pool.Acquire(ctx, get)
+			if err != nil {
+				t.Error(err)
+			}
+			second <- l
+		}()
+		synctest.Wait()
+		r.want("db.client.connection.pending_requests", "1")
+		r.want("poolstack.connection.maintenance poolstack.state=opening", "1")
+		l2 := <-second // after a second
+		time.Sleep(2 * time.Second)
+		r.want("poolstack.lease.oldest", "3")
+		r.want("db.client.connection.count db.client.connection.state=used", "2")
+		var wg sync.WaitGroup
+		wg.Go(func() { l.Release(nil) }) // the end of a two-step use is in any goroutine
+		wg.Go(func() { l2.Release(pooltest.ErrReply) })
+		wg.Wait()
+		for name, want := range map[string]float64{
+			"db.client.connection.create_time": 1, "db.client.connection.wait_time": 1, "db.client.connection.use_time": 3 + 2, duration: 3 + 3,
+		} {
+			if got := r.sum(name); got != want {
+				t.Errorf("%s adds up to %v s, want %v s", name, got, want)
+			}
+		}
+		r.want("poolstack.acquire.waits", "1")
+		r.want("db.client.connection.count db.client.connection.state=idle", "2")
+		r.want("poolstack.failures poolstack.fault=none", "1")
+	})
+}
+
+func TestPanic(t *testing.T) {
+	r := newRig(t, pool.Identity{Name: "p"}, pool.Config{})
+	func() {
+		defer func() { _ = recover() }()
+		_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { panic("secret") })
+	}()
+	r.want(duration+" error.type=aborted", "1")
+	r.want("poolstack.failures poolstack.fault=caller", "1")
+}
+
+// Two pools of one name would add up; when one is closed its levels end, and the next goes on where it stopped.
+func TestOneNameOnePool(t *testing.T) {
+	r := newReader(t)
+	first := newRigOn(r, redis, Config{}, pool.Config{})
+	other := newRigOn(r, mongodb, Config{}, pool.Config{}) // another name is no problem
+	_ = first.pool.Do(context.Background(), get, ping)
+
+	layer, err := New(Config{MeterProvider: r.provider})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pool.New(&server{id: redis}, pool.Config{}, layer)
+	if err == nil || !strings.Contains(err.Error(), `a pool named "cache" exists already`) {
+		t.Errorf("New for the second pool returned %v", err)
+	}
+	if _, err = pool.New(&server{id: redis}, pool.Config{}, first.layer); err == nil {
+		t.Error("New with the first pool's own layer did not fail")
+	}
+	r.want("db.client.connection.max", "10") // not 20 or 30
+
+	first.close()
+	other.close()
+	const opened = "db.client.connection.create_time"
+	for _, l := range r.lines() {
+		for _, i := range Catalogue() {
+			if (i.Kind == UpDownCounter || i.Kind == Gauge) && strings.HasPrefix(l, i.Name+" ") {
+				t.Errorf("after Close there is %s", l)
+			}
+		}
+	}
+	r.want(opened, "1")
+
+	again := newRigOn(r, redis, Config{}, pool.Config{})
+	_ = again.pool.Do(context.Background(), get, ping)
+	r.want("db.client.connection.max", "10")
+	again.close() // all that goes on in the background has been reported then
+	r.want(opened, "2")
+}
+
+// Two systems keep their own buckets on one provider, whichever comes first.
+func TestBucketsOfSeveralSystems(t *testing.T) {
+	r := newReader(t)
+	for _, id := range []pool.Identity{mongodb, redis} {
+		g := newRigOn(r, id, Config{}, pool.Config{})
+		_ = g.pool.Do(context.Background(), get, ping)
+	}
+	spec := Catalogue()[operationDuration]
+	for _, m := range r.collect() {
+		for _, p := range points(t, m) {
+			want := spec.Buckets
+			if system, _ := p.attrs.Value("db.system.name"); system.AsString() == systemRedis {
+				want = spec.RedisBuckets
+			}
+			if m.Name == duration && !slices.Equal(p.bounds, want) {
+				t.Errorf("%s%s has the buckets %v, want %v", m.Name, p.labels(), p.bounds, want)
+			}
+		}
+	}
+}
+
+// However many names a program invents, there is a bounded number of series, and one warning.
+func TestCardinality(t *testing.T) {
+	var warnings atomic.Int32
+	r := newRigOn(newReader(t), redis, Config{MaxOperations: 3}, pool.Config{}, watcher(func(e pool.Event) {
+		if e.Kind == pool.EventWarning && e.Layer == "metrics" {
+			warnings.Add(1)
+		}
+	}))
+	do := func(name, target string, err error) {
+		_ = r.pool.Do(context.Background(), pool.Op{Name: name, Target: target}, func(context.Context, *pooltest.Conn) error { return err })
+	}
+	for i := range 1000 {
+		do("GET", fmt.Sprint("user:", i), nil)
+	}
+	do("SET", "a", nil)
+	do("SET", "b", nil)
+	do("PING", "", nil)
+	for i := range 10 {
+		do(fmt.Sprint("op", i), "x", nil)
+	}
+	const system = " db.namespace=3 db.operation.name=%s db.query.summary=%s db.system.name=redis server.address=10.0.0.1 %d"
+	var want []string
+	for summary, n := range map[string]int{
+		"GET user:0": 1, "GET user:1": 1, "GET user:2": 1, "GET _OTHER": 997, "SET _OTHER": 2, "PING": 1, "_OTHER": 10,
+	} {
+		name, _, _ := strings.Cut(summary, " ")
+		want = append(want, duration+fmt.Sprintf(system, name, summary, n))
+	}
+	slices.Sort(want)
+	if got := r.lines(duration); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if n := warnings.Load(); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
+	}
+}
+
+// The same holds for ways to fail, and for what layers report.
+func TestCardinalityOfFailures(t *testing.T) {
+	r := newRig(t, redis, pool.Config{})
+	for i := range 100 {
+		_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return strange(fmt.Sprint("type", i)) })
+		r.layer.recorder.Observe(context.Background(), pool.Event{Kind: pool.EventRetry, Pool: "cache", Reason: fmt.Sprint("type", i)})
+	}
+	if n := len(r.lines(duration)); n != maxFailures+1 {
+		t.Errorf("%d series, want %d", n, maxFailures+1)
+	}
+	for i := range 2 * maxSeries {
+		r.layer.recorder.Observe(context.Background(), pool.Event{Kind: pool.EventRejected, Pool: "cache", Layer: fmt.Sprint("layer", i)})
+	}
+	if n := len(r.lines()); n > maxSeries+100 {
+		t.Errorf("%d series, want about %d", n, maxSeries)
+	}
+	if r.has("poolstack.rejections poolstack.layer=_OTHER poolstack.reason=_OTHER") == "" {
+		t.Error("what is too much is not added up")
+	}
+}
+
+type strange string
+
+func (s strange) Error() string     { return string(s) }
+func (s strange) Class() pool.Class { return pool.Class{Type: string(s)} }
+
+// watcher is a layer that only observes.
+type watcher func(pool.Event)
+
+func (w watcher) Wrap(next pool.Handler) pool.Handler     { return next }
+func (w watcher) Observe(_ context.Context, e pool.Event) { w(e) }
+
+// Measurements lead to the traces they were made in.
+func TestExemplars(t *testing.T) {
+	r := newRig(t, redis, pool.Config{})
+	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{7}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled})
+	_ = r.pool.Do(trace.ContextWithSpanContext(context.Background(), sc), get, reply)
+	led := map[string]bool{}
+	for _, m := range r.collect() {
+		switch data := m.Data.(type) {
+		case metricdata.Histogram[float64]:
+			for _, e := range data.DataPoints[0].Exemplars {
+				led[m.Name] = trace.TraceID(e.TraceID) == sc.TraceID()
+			}
+		case metricdata.Sum[int64]:
+			for _, p := range data.DataPoints {
+				for _, e := range p.Exemplars {
+					led[m.Name] = trace.TraceID(e.TraceID) == sc.TraceID()
+				}
+			}
+		}
+	}
+	for _, name := range []string{duration, "db.client.connection.wait_time", "db.client.connection.use_time", "poolstack.failures"} {
+		if !led[name] {
+			t.Errorf("%s does not lead to the trace", name)
+		}
+	}
+}
+
+func TestNoOpInstallsNothing(t *testing.T) {
+	layer, err := New(Config{MeterProvider: noop.NewMeterProvider()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if faces := layer.Unwrap(); len(faces) != 0 {
+		t.Errorf("it has %d optional faces, want none", len(faces))
+	}
+	called := false
+	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called { //nolint:staticcheck // a layer that did anything would panic
+		t.Error("Wrap did not return next itself")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	_, err := New(Config{MaxOperations: -3})
+	if want := "metrics: MaxOperations is -3: must be 0 (default 200) or more"; err == nil || err.Error() != want {
+		t.Errorf("New returned %v, want %s", err, want)
+	}
+	layer, err := New(Config{}) // on the global provider, which does nothing yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := layer.Describe()
+	if info.Kind != "metrics" || info.Role != pool.RoleObserve || info.Settings["MaxOperations"] != "200" {
+		t.Errorf("Describe returned %+v", info)
+	}
+	p, err := pool.New(&server{id: redis}, pool.Config{}, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Do(context.Background(), get, ping), p.Close(context.Background())); err != nil {
+		t.Error(err)
+	}
+}
+
+// broken is a provider whose instruments cannot be made, and that cannot be compared with others.
+type broken struct {
+	noop.MeterProvider
+	meters []metric.Meter
+}
+
+func (b broken) Meter(string, ...metric.MeterOption) metric.Meter { return brokenMeter{} }
+
+type brokenMeter struct{ noop.Meter }
+
+var errBroken = errors.New("cannot be made")
+
+func (brokenMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	return noop.Int64Counter{}, errBroken
+}
+
+func TestUnwillingProvider(t *testing.T) {
+	if _, err := New(Config{MeterProvider: broken{}}); !errors.Is(err, errBroken) {
+		t.Errorf("New returned %v, want %v", err, errBroken)
+	}
+	if _, err := claim(broken{}, "p"); err != nil {
+		t.Errorf("claim for a provider that is not comparable returned %v", err)
+	}
+}
+
+// A layer that is hidden within another one records uses all the same.
+func TestHidden(t *testing.T) {
+	r := newReader(t)
+	layer, err := New(Config{MeterProvider: r.provider})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pool.New(&server{id: pool.Identity{Name: "p"}}, pool.Config{}, pool.MiddlewareFunc(layer.Wrap))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Do(context.Background(), pool.Op{}, nothing), p.Close(context.Background())); err != nil {
+		t.Error(err)
+	}
+	if got := r.lines(); !slices.Equal(got, []string{duration + " 1"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestConcurrency(t *testing.T) {
+	r := newRig(t, redis, pool.Config{MaxSize: 4}, everything...)
+	stop := make(chan struct{})
+	var collecting, using sync.WaitGroup
+	collecting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				r.collect()
+			}
+		}
+	})
+	for g := range 8 {
+		using.Go(func() {
+			for i := range 200 {
+				op := pool.Op{Name: fmt.Sprint("op", i%50), Target: fmt.Sprint(g)}
+				_ = r.pool.Do(context.Background(), op, func(context.Context, *pooltest.Conn) error {
+					return []error{nil, pooltest.ErrReply, pooltest.ErrMiss}[i%3]
+				})
+			}
+		})
+	}
+	using.Wait()
+	close(stop)
+	collecting.Wait()
+	total := 0
+	for _, l := range r.lines(duration) {
+		n := 0
+		if _, err := fmt.Sscan(l[strings.LastIndexByte(l, ' '):], &n); err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if total != 1600 {
+		t.Errorf("%d uses were recorded, want 1600", total)
+	}
+}
+
+func reply(context.Context, *pooltest.Conn) error { return pooltest.ErrReply }

@@ -1,0 +1,126 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// The stages of timeouts, as in the events of the timeout layers.
+const (
+	stageAcquire = "acquire"
+	stageAttempt = "attempt"
+	stageTotal   = "total"
+)
+
+// kindPool is Event.Layer of the pool itself.
+const kindPool = "pool"
+
+// poolRefusals are the error types of uses that the pool refused, at once or while they waited.
+var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
+
+// Observe counts what happened.
+func (r *recorder) Observe(ctx context.Context, e pool.Event) {
+	t := r.find(e.Pool)
+	if t == nil {
+		t = r.nameTarget(e.Pool)
+		r.put(t)
+	}
+	switch e.Kind {
+	case pool.EventAcquired:
+		t.record(ctx, connectionWaitTime, e)
+		if e.Duration > 0 {
+			t.count(ctx, acquireWaits, "", "")
+		}
+	case pool.EventReleased:
+		t.record(ctx, connectionUseTime, e)
+	case pool.EventOpened:
+		t.record(ctx, connectionCreateTime, e)
+	case pool.EventAcquireFailed:
+		t.notAcquired(ctx, e)
+	case pool.EventOpenFailed:
+		t.count(ctx, openFailures, "", "")
+	case pool.EventCheckFailed:
+		t.count(ctx, checkFailures, e.Reason, "")
+	case pool.EventClosed:
+		t.count(ctx, connectionClosed, e.Reason, "")
+	case pool.EventLeaked:
+		t.count(ctx, leaks, "", "")
+	case pool.EventRetry:
+		t.count(ctx, retryAttempts, e.Reason, "")
+	case pool.EventGaveUp:
+		t.count(ctx, retryGiveUps, e.Reason, "")
+	case pool.EventRejected:
+		t.count(ctx, rejections, e.Layer, e.Reason)
+	case pool.EventTimeout:
+		if e.Reason != stageAcquire { // the pool has reported that itself
+			t.count(ctx, timeouts, e.Reason, "")
+		}
+	case pool.EventStateChanged:
+		t.count(ctx, breakerTransitions, e.From, e.To)
+		t.breaker.change(e.From, e.To)
+	}
+}
+
+func (t *target) record(ctx context.Context, instrument int, e pool.Event) {
+	if h := t.r.histograms[instrument]; h.Enabled(ctx) {
+		h.Record(ctx, e.Duration.Seconds(), t.byName...)
+	}
+}
+
+// notAcquired counts a use that got no resource. Cancelled ones and those for which none could be opened are counted elsewhere.
+func (t *target) notAcquired(ctx context.Context, e pool.Event) {
+	switch {
+	case errors.Is(e.Err, pool.ErrAcquireTimeout): // whatever the reason: it may name what opening a resource met
+		t.count(ctx, connectionTimeouts, "", "")
+		t.count(ctx, timeouts, stageAcquire, "")
+	case slices.Contains(poolRefusals, e.Reason):
+		t.count(ctx, rejections, kindPool, e.Reason)
+	}
+}
+
+// zero makes the counters exist before anything has happened, so that the first event shows as an increase.
+func (t *target) zero(layers []pool.LayerInfo) {
+	zero := func(instrument int, values ...string) {
+		for _, v := range values {
+			t.add(context.Background(), instrument, 0, v, "")
+		}
+	}
+	rejected := func(layer string, reasons ...string) {
+		for _, reason := range reasons {
+			t.add(context.Background(), rejections, 0, layer, reason)
+		}
+	}
+	for _, fault := range []pool.Fault{pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal} {
+		zero(failures, fault.String())
+	}
+	for _, instrument := range []int{connectionTimeouts, acquireWaits, openFailures, leaks} {
+		zero(instrument, "")
+	}
+	for _, reason := range pool.CloseReasons() {
+		zero(connectionClosed, reason.String())
+	}
+	zero(checkFailures, "check", "reset")
+	zero(timeouts, stageAcquire)
+	rejected(kindPool, poolRefusals...)
+	for _, l := range layers {
+		switch l.Kind {
+		case "retry":
+			zero(retryAttempts, "timeout", other)
+			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled")
+		case "breaker":
+			for _, change := range [][2]string{{closed, open}, {open, halfOpen}, {halfOpen, closed}, {halfOpen, open}} {
+				t.add(context.Background(), breakerTransitions, 0, change[0], change[1])
+			}
+			rejected(l.Kind, "breaker_open", "breaker_half_open")
+		case "timeout.attempt":
+			zero(timeouts, stageAttempt)
+			rejected(l.Kind, "timeout_begin")
+		case "timeout.total":
+			zero(timeouts, stageTotal)
+			rejected(l.Kind, "timeout_begin")
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package metrics
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// recorder holds the instruments of one provider, and what the pools they are used for need.
+type recorder struct {
+	provider      metric.MeterProvider
+	meter         metric.Meter
+	maxOperations int
+
+	// Those of the catalogue that are of the kind; nil else. The operation's duration is not here: its buckets depend on the system.
+	counters   [instruments]metric.Int64Counter
+	histograms [instruments]metric.Float64Histogram
+	levels     [instruments]metric.Int64Observable
+	seconds    [instruments]metric.Float64Observable
+	observed   []metric.Observable
+
+	mu      sync.Mutex
+	targets atomic.Pointer[[]*target] // one for each name of a pool; replaced, never changed
+}
+
+func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
+	r := &recorder{provider: provider, maxOperations: maxOperations}
+	r.meter = provider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL))
+	var errs []error
+	for i, spec := range catalogue {
+		if i != operationDuration {
+			errs = append(errs, r.create(i, spec))
+		}
+	}
+	return r, errors.Join(errs...)
+}
+
+func (r *recorder) create(i int, spec Instrument) (err error) {
+	unit, description := metric.WithUnit(spec.Unit), metric.WithDescription(spec.Description)
+	switch {
+	case spec.Kind == Counter:
+		r.counters[i], err = r.meter.Int64Counter(spec.Name, unit, description)
+	case spec.Kind == Histogram:
+		r.histograms[i], err = r.meter.Float64Histogram(spec.Name, unit, description, metric.WithExplicitBucketBoundaries(spec.Buckets...))
+	case spec.Kind == UpDownCounter:
+		r.levels[i], err = r.meter.Int64ObservableUpDownCounter(spec.Name, unit, description)
+		r.observed = append(r.observed, r.levels[i])
+	case spec.exact():
+		r.levels[i], err = r.meter.Int64ObservableGauge(spec.Name, unit, description)
+		r.observed = append(r.observed, r.levels[i])
+	default:
+		r.seconds[i], err = r.meter.Float64ObservableGauge(spec.Name, unit, description)
+		r.observed = append(r.observed, r.seconds[i])
+	}
+	return err
+}
+
+// durationOf creates the operation's duration for a system. Of two instruments with one name in one scope an SDK keeps the buckets of
+// the first, so each system has a scope of its own.
+func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
+	spec := catalogue[operationDuration]
+	buckets := spec.Buckets
+	if system == systemRedis {
+		buckets = spec.RedisBuckets
+	}
+	meter := r.provider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL),
+		metric.WithInstrumentationAttributes(attribute.String(string(semconv.DBSystemNameKey), system)))
+	return meter.Float64Histogram(spec.Name, metric.WithUnit(spec.Unit), metric.WithDescription(spec.Description),
+		metric.WithExplicitBucketBoundaries(buckets...))
+}
+
+// find returns the target of the pool's name, or nil. There are few, and the strings are mostly identical: a scan is fastest.
+func (r *recorder) find(name string) *target {
+	if all := r.targets.Load(); all != nil {
+		for _, t := range *all {
+			if t.name == name {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// put makes t the target of its name.
+func (r *recorder) put(t *target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := []*target{t}
+	if old := r.targets.Load(); old != nil {
+		all = append(all, slices.DeleteFunc(slices.Clone(*old), func(o *target) bool { return o.name == t.name })...)
+	}
+	r.targets.Store(&all)
+}
+
+// targetOf returns the target of a pool whose uses are recorded. If the layer has not been attached, being hidden within another, it
+// makes one.
+func (r *recorder) targetOf(id pool.Identity) *target {
+	if t := r.find(id.Name); t != nil && t.duration != nil {
+		return t
+	}
+	t, err := r.newTarget(id)
+	if err != nil {
+		otel.Handle(err)
+	}
+	r.put(t)
+	return t
+}

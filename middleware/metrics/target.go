@@ -1,0 +1,202 @@
+package metrics
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+const (
+	systemRedis = "redis"
+	other       = "_OTHER" // the conventions' word for what has no name of its own
+
+	maxFailures = 30  // kinds of failure of an operation that are told apart
+	maxSeries   = 500 // values of a pool's counters that are told apart
+)
+
+// defaultPorts are those that server.port is left out for.
+var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
+
+// target is a pool, as far as recording is concerned. All options are made once; recording with a slice that exists allocates nothing.
+type target struct {
+	r        *recorder
+	name     string
+	duration metric.Float64Histogram // nil while only the pool's name is known
+
+	maxOperations int
+	operations    cache[operationKey, *operation]
+	folded        atomic.Bool // and told
+
+	system  string
+	attrs   []attribute.KeyValue  // of every operation
+	byName  []metric.RecordOption // the pool's name only
+	series  cache[seriesKey, []metric.AddOption]
+	breaker breaker
+}
+
+func (r *recorder) newTarget(id pool.Identity) (t *target, err error) {
+	t = r.nameTarget(id.Name)
+	t.system, t.attrs = id.System, identify(id)
+	t.duration, err = r.durationOf(id.System)
+	return t, err
+}
+
+// nameTarget makes the target of a pool that has not been attached: of an event of the background from before that.
+func (r *recorder) nameTarget(name string) *target {
+	t := &target{r: r, name: name, maxOperations: r.maxOperations}
+	t.byName = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(name)))}
+	return t
+}
+
+func identify(id pool.Identity) []attribute.KeyValue {
+	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(id.Name)}
+	for key, value := range map[attribute.Key]string{
+		semconv.DBSystemNameKey: id.System, semconv.DBNamespaceKey: id.Namespace, semconv.ServerAddressKey: id.Address,
+	} {
+		if value != "" {
+			attrs = append(attrs, key.String(value))
+		}
+	}
+	if id.Port != 0 && id.Port != defaultPorts[id.System] {
+		attrs = append(attrs, semconv.ServerPort(id.Port))
+	}
+	return attrs
+}
+
+type operationKey struct{ name, target string }
+
+// operation holds the options for one operation's outcomes.
+type operation struct {
+	attrs    []attribute.KeyValue
+	success  []metric.RecordOption
+	failures cache[failureKey, []metric.RecordOption]
+}
+
+// operation returns what op is recorded as. folded says that op is one too many to be told from all others.
+func (t *target) operation(op pool.Op) (o *operation, folded bool) {
+	k := operationKey{op.Name, op.Target}
+	if o, ok := t.operations.get(k, t.maxOperations, t.newOperation); ok {
+		return o, false
+	}
+	if k.target != "" {
+		k.target = other
+	}
+	if o, ok := t.operations.get(k, 2*t.maxOperations, t.newOperation); ok {
+		return o, true
+	}
+	o, _ = t.operations.get(operationKey{name: other}, 2*t.maxOperations+1, t.newOperation)
+	return o, true
+}
+
+// tellFolded says whether nobody has been told yet.
+func (t *target) tellFolded() bool { return !t.folded.Load() && t.folded.CompareAndSwap(false, true) }
+
+func (t *target) newOperation(k operationKey) *operation {
+	o := &operation{attrs: t.attrs[:len(t.attrs):len(t.attrs)]}
+	add := func(key attribute.Key, value string) {
+		if value != "" {
+			o.attrs = append(o.attrs, key.String(value))
+		}
+	}
+	add(semconv.DBOperationNameKey, k.name)
+	if t.system == systemRedis {
+		add(semconv.DBQuerySummaryKey, strings.TrimSpace(k.name+" "+k.target))
+	} else {
+		add(semconv.DBCollectionNameKey, k.target)
+	}
+	o.success = o.options()
+	return o
+}
+
+func (o *operation) options(extra ...attribute.KeyValue) []metric.RecordOption {
+	all := append(o.attrs[:len(o.attrs):len(o.attrs)], extra...)
+	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(all...))}
+}
+
+type failureKey struct{ reason, code string }
+
+// failure returns the options for a failed use.
+func (o *operation) failure(class pool.Class) []metric.RecordOption {
+	options, ok := o.failures.get(failureKey{class.Type, class.Code}, maxFailures, o.newFailure)
+	if !ok {
+		options, _ = o.failures.get(failureKey{reason: other}, maxFailures+1, o.newFailure)
+	}
+	return options
+}
+
+func (o *operation) newFailure(k failureKey) []metric.RecordOption {
+	extra := []attribute.KeyValue{semconv.ErrorTypeKey.String(k.reason)}
+	if k.code != "" {
+		extra = append(extra, semconv.DBResponseStatusCode(k.code))
+	}
+	return o.options(extra...)
+}
+
+// seriesKey is a counter and the values of its attributes besides the pool's name, in the catalogue's order.
+type seriesKey struct {
+	instrument int
+	a, b       string
+}
+
+// count counts an event.
+func (t *target) count(ctx context.Context, instrument int, a, b string) {
+	t.add(ctx, instrument, 1, a, b)
+}
+
+func (t *target) add(ctx context.Context, instrument int, n int64, a, b string) {
+	counter := t.r.counters[instrument]
+	if !counter.Enabled(ctx) {
+		return
+	}
+	options, ok := t.series.get(seriesKey{instrument, a, b}, maxSeries, t.newSeries)
+	if !ok {
+		options = t.newSeries(seriesKey{instrument, other, other})
+	}
+	counter.Add(ctx, n, options...)
+}
+
+func (t *target) newSeries(k seriesKey) []metric.AddOption {
+	keys := catalogue[k.instrument].Attributes
+	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(t.name)}
+	for i, v := range []string{k.a, k.b}[:len(keys)-1] {
+		attrs = append(attrs, attribute.String(keys[i+1], v))
+	}
+	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+}
+
+// cache is a map that is replaced, never changed, so that it is read without a lock.
+type cache[K comparable, V any] struct {
+	known atomic.Pointer[map[K]V]
+	mu    sync.Mutex
+}
+
+// get returns what is kept for k, made by the first who asks. ok is false when there is nothing, and limit entries are kept already.
+func (c *cache[K, V]) get(k K, limit int, make func(K) V) (v V, ok bool) {
+	known := c.known.Load()
+	if known != nil {
+		if v, ok = (*known)[k]; ok || len(*known) >= limit {
+			return v, ok
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	grown := map[K]V{}
+	if known = c.known.Load(); known != nil {
+		if v, ok = (*known)[k]; ok || len(*known) >= limit {
+			return v, ok
+		}
+		grown = maps.Clone(*known)
+	}
+	v = make(k)
+	grown[k] = v
+	c.known.Store(&grown)
+	return v, true
+}
