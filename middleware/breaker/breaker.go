@@ -1,0 +1,160 @@
+package breaker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// kind names the layer in descriptions and events.
+const kind = "breaker"
+
+// Breaker is a circuit breaker around one pool: a [pool.Middleware] for [pool.New]. It is made by [New]; all methods may be called
+// concurrently, also from an observer. There is nothing to close.
+type Breaker struct {
+	start   time.Time              // the origin of its clock
+	bracket pool.Middleware        // over layer
+	cfg     atomic.Pointer[Config] // with defaults filled in; stored under mu, like the next
+	phase   atomic.Pointer[phase]  //
+	refused atomic.Uint64          //
+
+	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
+	mu       sync.Mutex
+	circuit  *gobreaker.CircuitBreaker[struct{}]
+	moved    bool    // the circuit has changed its state, to the next one
+	next     State   //
+	trip     Trip    // why it opened when it was last closed
+	failing  string  // error.type of the failure that is being reported
+	rounds   int     // rounds of probes that have failed since then
+	probed   string  // error.type of what ended the latest of them
+	draw     float64 // the jitter of this open period, from 0 to 1
+	opened   uint64
+	attached bool
+	pool     string
+}
+
+// phase is one stay in a state. It does not change once it is published, except for round, which mu guards.
+type phase struct {
+	state   State
+	since   time.Time
+	window  *window       // when closed
+	until   time.Duration // when open: the end of the open period, on the breaker's clock
+	round   *round        // when half-open
+	refusal *OpenError    // unless closed
+}
+
+// New makes a breaker, closed. The error names what is wrong with cfg.
+func New(cfg Config) (*Breaker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	b := &Breaker{start: time.Now()}
+	b.bracket = pool.Bracket(layer{b})
+	b.cfg.Store(&cfg)
+	b.phase.Store(&phase{state: StateClosed, since: b.start, window: newWindow(&cfg)})
+	b.circuit = gobreaker.NewCircuitBreaker[struct{}](b.circuitSettings())
+	return b, nil
+}
+
+// Wrap makes the breaker a [pool.Middleware].
+func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(next) }
+
+// Describe makes it a [pool.LayerDescriber].
+func (b *Breaker) Describe() pool.LayerInfo {
+	return pool.LayerInfo{Kind: kind, Role: pool.RoleJudge, Settings: b.cfg.Load().settings()}
+}
+
+// Attach makes it a [pool.Attacher]. A breaker serves one pool at a time: one for several would shut them all when one server fails,
+// and take the successes of the others for its recovery. When its pool has been closed it may be given to another; it goes on from
+// the state it is in.
+func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name := p.Identity().Name
+	if b.attached {
+		return nil, fmt.Errorf("breaker: it is attached to pool %q already: give pool %q a breaker of its own", b.pool, name)
+	}
+	b.attached, b.pool = true, name
+	return b.release, nil
+}
+
+func (b *Breaker) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.attached = false
+}
+
+// Config returns the settings in force, with defaults filled in.
+func (b *Breaker) Config() Config { return *b.cfg.Load() }
+
+// Configure puts other settings in force. It never changes the state, and uses under way go on. The rules look at what has been counted
+// so far when the next failure comes in; another Window or Buckets starts from empty counts, and uses under way are then not counted. An
+// open breaker's period is measured anew from when it opened, with the jitter it drew. The probes under way keep their permits and what
+// the others have shown stands; the new limits hold from the next use or outcome on. After an error nothing has changed.
+func (b *Breaker) Configure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.cfg.Swap(&cfg)
+	p := *b.phase.Load()
+	switch p.state {
+	case StateClosed:
+		if cfg.Window == old.Window && cfg.Buckets == old.Buckets {
+			return nil
+		}
+		p.window = newWindow(&cfg)
+	case StateOpen:
+		b.schedule(&p)
+	case StateHalfOpen:
+		return nil
+	}
+	b.phase.Store(&p)
+	return nil
+}
+
+// State returns the state. It never changes it, and takes no lock.
+func (b *Breaker) State() State { return b.phase.Load().state }
+
+// Snapshot returns how the breaker stands. It changes nothing.
+func (b *Breaker) Snapshot() Snapshot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.phase.Load()
+	s := Snapshot{
+		Pool: b.pool, State: p.state, Since: p.since,
+		Opened: b.opened, Refused: b.refused.Load(), Config: *b.cfg.Load(),
+	}
+	if p.state == StateClosed {
+		s.Counts = p.window.counts(b.elapsed())
+		return s
+	}
+	s.Counts, s.Trip, s.Rounds, s.NextProbe = b.trip.Counts, b.trip, b.rounds, p.refusal.NextProbe
+	if p.state == StateHalfOpen {
+		s.ProbesUnderway, s.ProbesSucceeded, s.ProbesFailed = len(p.round.underway), p.round.successes, p.round.failures
+	}
+	return s
+}
+
+// elapsed is the breaker's clock. It is cheaper than time.Now and, being its own, at home in a synctest bubble.
+func (b *Breaker) elapsed() time.Duration { return time.Since(b.start) }
+
+// schedule sets the end of p, an open phase.
+func (b *Breaker) schedule(p *phase) {
+	due := p.since.Add(b.cfg.Load().openPeriod(b.rounds, b.draw))
+	p.until = due.Sub(b.start)
+	p.refusal = b.refusal(StateOpen)
+	p.refusal.NextProbe = due
+}
+
+func (b *Breaker) refusal(s State) *OpenError {
+	return &OpenError{Pool: b.pool, State: s, Trip: b.trip, Rounds: b.rounds, LastProbe: b.probed}
+}

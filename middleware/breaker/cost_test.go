@@ -1,0 +1,141 @@
+package breaker
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func nothing(context.Context, *conn) error { return nil }
+func failing(context.Context, *conn) error { return fail }
+
+// plain is a pool with nothing but the breaker around it.
+func plain(tb testing.TB, layers ...pool.Middleware) *pool.Pool[*conn] {
+	tb.Helper()
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{CheckAfter: -1}, layers...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = p.Close(context.Background()) })
+	return p
+}
+
+// A success allocates nothing, nor does a refusal: its error is made when the breaker opens.
+func TestAllocations(t *testing.T) {
+	ctx := context.Background()
+	for _, test := range []struct {
+		name  string
+		state State
+		fn    func(context.Context, *conn) error
+	}{
+		{"success", StateClosed, nothing},
+		{"refusal while open", StateOpen, nothing},
+		{"refusal while half-open", StateHalfOpen, nothing},
+	} {
+		b := must(t, Config{ConsecutiveFailures: 1, OpenFor: time.Hour})
+		p := plain(t, b)
+		if test.state != StateClosed {
+			_ = p.Do(ctx, get, failing)
+		}
+		if test.state == StateHalfOpen {
+			if err := b.Configure(Config{OpenFor: time.Millisecond, OpenMax: time.Millisecond, ProbeTimeout: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			probe, err := p.Acquire(ctx, get)
+			for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); {
+				probe, err = p.Acquire(ctx, get)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer probe.Release(nil)
+		}
+		if got := testing.AllocsPerRun(1000, func() { _ = p.Do(ctx, get, test.fn) }); got != 0 {
+			t.Errorf("%s in Do: %v allocations, want 0", test.name, got)
+		}
+		got := testing.AllocsPerRun(1000, func() {
+			if l, err := p.Acquire(ctx, get); err == nil {
+				l.Release(nil)
+			}
+		})
+		if got != 0 {
+			t.Errorf("%s in Acquire: %v allocations, want 0", test.name, got)
+		}
+		if got := b.State(); got != test.state {
+			t.Errorf("%s: the breaker ended %v, want %v", test.name, got, test.state)
+		}
+	}
+}
+
+// The breaker alone, beside gobreaker.
+func BenchmarkSuccess(b *testing.B) {
+	ctx := context.Background()
+	b.Run("breaker", func(b *testing.B) {
+		l := layer{must(b, Config{})}
+		for b.Loop() {
+			_, a, _ := l.Begin(ctx, nil)
+			l.End(ctx, nil, a, nil)
+		}
+	})
+	b.Run("gobreaker", func(b *testing.B) {
+		cb := gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{Interval: 10 * time.Second, BucketPeriod: time.Second})
+		for b.Loop() {
+			_, _ = cb.Execute(succeeded)
+		}
+	})
+	b.Run("breaker parallel", func(b *testing.B) {
+		l := layer{must(b, Config{})}
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				_, a, _ := l.Begin(ctx, nil)
+				l.End(ctx, nil, a, nil)
+			}
+		})
+	})
+	b.Run("gobreaker parallel", func(b *testing.B) {
+		cb := gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{Interval: 10 * time.Second, BucketPeriod: time.Second})
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				_, _ = cb.Execute(succeeded)
+			}
+		})
+	})
+}
+
+// A pool with the breaker around it, beside one without, and the other outcomes.
+func BenchmarkPool(b *testing.B) {
+	ctx := context.Background()
+	run := func(name string, fn func(context.Context, *conn) error, cfg Config, layers ...pool.Middleware) {
+		b.Run(name, func(b *testing.B) {
+			p := plain(b, append(layers, must(b, cfg))...)
+			if cfg.ConsecutiveFailures == 1 {
+				_ = p.Do(ctx, get, failing)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = p.Do(ctx, get, fn)
+			}
+		})
+	}
+	b.Run("base", func(b *testing.B) {
+		p := plain(b, pool.MiddlewareFunc(func(next pool.Handler) pool.Handler { return next }))
+		for b.Loop() {
+			_ = p.Do(ctx, get, nothing)
+		}
+	})
+	run("success", nothing, Config{})
+	run("failure", failing, Config{FailureRatio: -1, ConsecutiveFailures: -1})
+	run("refusal", nothing, Config{ConsecutiveFailures: 1, OpenFor: time.Hour})
+	run("refusal observed", nothing, Config{ConsecutiveFailures: 1, OpenFor: time.Hour}, &deaf{})
+}
+
+// deaf is an observer that does nothing.
+type deaf struct{}
+
+func (*deaf) Wrap(next pool.Handler) pool.Handler { return next }
+func (*deaf) Observe(context.Context, pool.Event) {}

@@ -1,0 +1,103 @@
+package breaker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// ErrOpen is what every refusal by a breaker is, open or half-open: errors.Is(err, breaker.ErrOpen).
+var ErrOpen = errors.New("circuit breaker is open")
+
+// Why a breaker changes its state: the Reason of [pool.EventStateChanged].
+const (
+	ReasonFailureRatio = "failure_ratio"        // closed to open: Config.FailureRatio
+	ReasonConsecutive  = "consecutive_failures" // closed to open: Config.ConsecutiveFailures
+	ReasonPeriodOver   = "open_period_over"     // open to half-open
+	ReasonProbesPassed = "probes_succeeded"     // half-open to closed
+	ReasonProbeFailed  = "probe_failed"         // half-open to open
+	ReasonProbeTimeout = "probe_timeout"        // half-open to open: nothing was heard of a probe
+)
+
+// error.type of a refusal.
+const (
+	typeOpen     = "breaker_open"
+	typeHalfOpen = "breaker_half_open"
+)
+
+// Trip is why a closed breaker opened.
+type Trip struct {
+	At        time.Time
+	Rule      string        // ReasonFailureRatio or ReasonConsecutive
+	Counts    Counts        // what the window held
+	Window    time.Duration // how long it was
+	Limit     float64       // the FailureRatio or ConsecutiveFailures that was reached
+	ErrorType string        // error.type of the failure that opened it
+}
+
+// String says it in a sentence, with the figures.
+func (t Trip) String() string {
+	if t.Rule == ReasonConsecutive {
+		return fmt.Sprintf("%d calls in a row failed (limit %g), the last with %s", t.Counts.Consecutive, t.Limit, t.ErrorType)
+	}
+	return fmt.Sprintf("%d of %d calls failed within %v (limit %g %%), the last with %s",
+		t.Counts.Failures, t.Counts.Calls(), t.Window, 100*t.Limit, t.ErrorType)
+}
+
+// OpenError is the refusal of a use by a breaker that is open, or half-open with all its probes under way. It wraps [ErrOpen]. One value
+// is returned for all refusals of a state: do not change it.
+type OpenError struct {
+	Pool   string // the pool's name
+	State  State  // StateOpen or StateHalfOpen
+	Trip   Trip   // why it opened when it was last closed
+	Rounds int    // rounds of probes that have failed since then
+	// LastProbe is the error.type of the failure that ended the latest of these rounds, "probe_timeout" for a probe that was lost.
+	LastProbe string
+	// NextProbe is when the next probe may pass; zero when half-open: it may as soon as another ends.
+	NextProbe time.Time
+}
+
+// Error says why the breaker opened, what its probes have met since, and when the next one is due, counted from the call of Error.
+func (e *OpenError) Error() string {
+	var s strings.Builder
+	s.WriteString("breaker")
+	if e.Pool != "" {
+		fmt.Fprintf(&s, " of pool %q", e.Pool)
+	}
+	fmt.Fprintf(&s, " is %v: %v", e.State, e.Trip)
+	if e.Rounds > 0 {
+		fmt.Fprintf(&s, "; rounds of probes that failed since: %d, the last with %s", e.Rounds, e.LastProbe)
+	}
+	if e.State == StateHalfOpen {
+		s.WriteString("; all its probes are under way")
+		return s.String()
+	}
+	fmt.Fprintf(&s, "; next probe in %v", e.retryAfter().Round(time.Millisecond))
+	return s.String()
+}
+
+// Unwrap returns [ErrOpen].
+func (e *OpenError) Unwrap() error { return ErrOpen }
+
+// Class makes a refusal local: the server was not asked. Repeating it at once is of no use; RetryAfter is the time from now until the
+// next probe may pass, 0 when half-open.
+func (e *OpenError) Class() pool.Class {
+	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatNever, Type: e.errorType(), RetryAfter: e.retryAfter()}
+}
+
+func (e *OpenError) errorType() string {
+	if e.State == StateHalfOpen {
+		return typeHalfOpen
+	}
+	return typeOpen
+}
+
+func (e *OpenError) retryAfter() time.Duration {
+	if e.NextProbe.IsZero() {
+		return 0
+	}
+	return max(time.Until(e.NextProbe), 0)
+}

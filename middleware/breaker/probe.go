@@ -1,0 +1,54 @@
+package breaker
+
+import (
+	"slices"
+	"time"
+)
+
+// round is one half-open state: the probes under way and what the others have shown. Everything in it is guarded by the breaker's mutex.
+type round struct {
+	underway  []*probe // in the order in which they began
+	successes int
+	failures  int
+	reason    string // of the latest failure: ReasonProbeFailed or ReasonProbeTimeout
+	errorType string // its error.type
+}
+
+// probe is a permit of a round. One that has left its round, because it ended or was given up, cannot change it any more.
+type probe struct {
+	round *round
+	since time.Duration // on the breaker's clock
+}
+
+// begin gives out a permit, nil when limit probes are under way.
+func (r *round) begin(now time.Duration, limit int) *probe {
+	if len(r.underway) >= limit {
+		return nil
+	}
+	p := &probe{round: r, since: now}
+	r.underway = append(r.underway, p)
+	return p
+}
+
+// end takes the permit back. It says whether p still had one.
+func (r *round) end(p *probe) bool {
+	i := slices.Index(r.underway, p)
+	if i < 0 {
+		return false
+	}
+	r.underway = slices.Delete(r.underway, i, i+1)
+	return true
+}
+
+// expire gives up the probes that began at least timeout ago: they count as failed.
+func (r *round) expire(now, timeout time.Duration) {
+	for len(r.underway) > 0 && now-r.underway[0].since >= timeout {
+		r.underway = slices.Delete(r.underway, 0, 1)
+		r.fail(ReasonProbeTimeout, ReasonProbeTimeout)
+	}
+}
+
+func (r *round) fail(reason, errorType string) {
+	r.failures++
+	r.reason, r.errorType = reason, errorType
+}
