@@ -58,7 +58,7 @@ func TestBudgetBoundsAmplification(t *testing.T) {
 // Successes, and answers that are errors, pay for later retries.
 func TestBudgetEarns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRetry(t, retry.Config{BudgetBurst: 2, Budget: 0.25})
+		r := newRetry(t, retry.Config{BudgetBurst: 2, Budget: 0.3})
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, r)
 		defer end()
 		step := func(name string, want float64, errs ...error) {
@@ -69,18 +69,20 @@ func TestBudgetEarns(t *testing.T) {
 			}
 		}
 		step("a success, full", 2, nil)
-		step("one retry that succeeds", 1.25, pooltest.ErrRefused, nil)
-		step("a success", 1.5, nil)
-		step("an answer", 1.75, pooltest.ErrReply)
-		step("an answer to a retry", 1, pooltest.ErrRefused, pooltest.ErrMiss)
-		step("an error that allows no retry", 1, pooltest.ErrDenied)
-		step("one retry, no budget for two", 0, pooltest.ErrRefused)
-		step("no retry", 0, pooltest.ErrRefused)
-		for range 7 {
-			step("a success", r.Budget()+0.25, nil)
+		step("one retry that succeeds", 1.3, pooltest.ErrRefused, nil)
+		step("a success", 1.6, nil)
+		step("an answer", 1.9, pooltest.ErrReply)
+		step("an answer to a retry", 1.2, pooltest.ErrRefused, pooltest.ErrMiss)
+		step("an error that allows no retry", 1.2, pooltest.ErrDenied)
+		step("one retry, no budget for two", 0.2, pooltest.ErrRefused)
+		step("no retry", 0.2, pooltest.ErrRefused)
+		for _, want := range []float64{0.5, 0.8, 1.1, 1.4, 1.7, 2, 2} {
+			step("a success", want, nil)
 		}
-		step("the last step", 2, nil)
-		step("no more", 2, nil)
+		step("one retry", 1.3, pooltest.ErrRefused, nil)
+		step("a success", 1.6, nil)
+		step("a success", 1.9, nil)
+		step("a success, more than it holds", 2, nil)
 	})
 }
 

@@ -15,6 +15,7 @@ func FuzzDelay(f *testing.F) {
 	f.Add(int64(1), int64(1), 1.0, 1.0, int64(0), int64(0))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), math.MaxFloat64, 1.0, int64(0), int64(-1))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1.5, -1.0, int64(math.MaxInt64), int64(math.MaxInt64))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 2.0, -1.0, int64(0), int64(0))
 	f.Add(int64(0), int64(1), 1e300, 5e-324, int64(1), int64(1))
 	f.Fuzz(func(t *testing.T, initial, longest int64, multiplier, jitter float64, hint, left int64) {
 		cfg := Config{InitialDelay: time.Duration(initial), MaxDelay: time.Duration(longest), Multiplier: multiplier, Jitter: jitter}
@@ -26,15 +27,14 @@ func FuzzDelay(f *testing.F) {
 		defer cancel()
 		a := newSeries()
 		a.begin(newSettings(cfg))
-		least := time.Duration(float64(cfg.InitialDelay) * (1 - max(cfg.Jitter, 0)))
-		least -= least / 1000 // what floating point loses
+		least := float64(cfg.InitialDelay)*(1-max(cfg.Jitter, 0))*0.999 - 1 // less what floating point loses
 		for n := range 50 {
 			d := a.delay(time.Duration(hint))
 			if d > max(cfg.MaxDelay, time.Duration(hint)) {
 				t.Fatalf("pause %d is %v, longer than %v and %v", n, d, cfg.MaxDelay, time.Duration(hint))
 			}
-			if d < time.Duration(hint) || d < least-1 {
-				t.Fatalf("pause %d is %v, shorter than %v or %v", n, d, time.Duration(hint), least)
+			if d < time.Duration(hint) || float64(d) < least {
+				t.Fatalf("pause %d is %v, shorter than %v or %.0f ns", n, d, time.Duration(hint), least)
 			}
 			deadline, _ := ctx.Deadline()
 			before := time.Now()
@@ -47,7 +47,8 @@ func FuzzDelay(f *testing.F) {
 
 // Pauses grow as told, and jitter spreads them over all of what it may.
 func TestDelays(t *testing.T) {
-	nominal := []time.Duration{50, 100, 200, 400, 800, 1000, 1000}
+	const ms = time.Millisecond
+	nominal := []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, time.Second, time.Second}
 	for _, jitter := range []float64{-1, 0.1, 0.8, 1} {
 		shortest, longest := make([]time.Duration, len(nominal)), make([]time.Duration, len(nominal))
 		s := newSettings(Config{Jitter: jitter}.withDefaults())
@@ -63,7 +64,6 @@ func TestDelays(t *testing.T) {
 			}
 		}
 		for i, n := range nominal {
-			n *= time.Millisecond
 			least := time.Duration(float64(n) * (1 - max(jitter, 0)))
 			slack := (n - least) / 20
 			if shortest[i] < least-1 || shortest[i] > least+slack || longest[i] > n || longest[i] < n-slack-1 {

@@ -53,8 +53,7 @@ func ExampleError() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrRefused })
-	var e *retry.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*retry.Error](err); ok {
 		fmt.Println(e.Attempts, e.Reason)
 	}
 	fmt.Println(err)

@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,6 +199,7 @@ func final(ctx context.Context, n int, err, earlier error, class pool.Class) *Er
 // settings are what Configure replaces.
 type settings struct {
 	Config
+
 	middle, spread    float64 // a pause of nominally d is drawn from middle*d, give or take the share spread of it
 	perSuccess, limit int64   // of the budget, in fractions of a token; limit is 0 if there is none
 }
@@ -206,7 +208,7 @@ func newSettings(cfg Config) *settings {
 	jitter := max(cfg.Jitter, 0)
 	s := &settings{Config: cfg, middle: 1 - jitter/2, spread: jitter / (2 - jitter)}
 	if cfg.Budget > 0 {
-		s.perSuccess, s.limit = int64(cfg.Budget*token), int64(cfg.BudgetBurst)*token
+		s.perSuccess, s.limit = int64(math.Round(cfg.Budget*token)), int64(cfg.BudgetBurst)*token
 	}
 	return s
 }

@@ -248,6 +248,54 @@ func TestCancelInPause(t *testing.T) {
 	})
 }
 
+// A layer outside cancels during an attempt: no retry is announced.
+func TestCancelledFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		cancelling := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(time.Second, cancel)
+				return next(ctx, c)
+			}
+		})
+		silent := pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+			return func(ctx context.Context, _ *pool.Call) error {
+				<-ctx.Done()
+				return pooltest.ErrBroken
+			}
+		})
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, cancelling, newRetry(t, retry.Config{}), silent)
+		defer end()
+		err := p.Do(context.Background(), idempotent, failing(nil))
+		if e := asError(t, err); e.Attempts != 1 || e.Reason != retry.ReasonCanceled || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %+v, want canceled after 1 attempt", e)
+		}
+		if events := seen.take(); len(events) != 1 || events[0].Kind != pool.EventGaveUp {
+			t.Errorf("got events %+v, want only that it gave up", events)
+		}
+	})
+}
+
+// A pause may take all the time but a moment, for it has to end before the deadline.
+func TestPauseFits(t *testing.T) {
+	for left, want := range map[time.Duration]int{50 * time.Millisecond: 1, 50*time.Millisecond + 1: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			attempts := &counter{}
+			p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, newRetry(t, retry.Config{Jitter: -1}), attempts)
+			defer end()
+			ctx, cancel := context.WithTimeout(context.Background(), left)
+			defer cancel()
+			begin := time.Now()
+			_ = p.Do(ctx, once, failing(pooltest.ErrRefused))
+			took := time.Since(begin)
+			if got := len(attempts.take()); got != want || (took == 0) != (want == 1) {
+				t.Errorf("%v before the deadline: %d attempts in %v, want %d", left, got, took, want)
+			}
+		})
+	}
+}
+
 // The deadline passes during an attempt: nothing more is tried, and the context's cause is told.
 func TestDeadlineInAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -88,8 +88,7 @@ func translate(cause *Error, c *pool.Call, err error) *Error {
 	}
 	e := *cause
 	e.Err = err
-	var refused *pool.Error
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*pool.Error](err); refused {
 		e.Stage = StageAcquire
 		e.class = acquireClass(c.Classify(err))
 	}
@@ -99,13 +98,11 @@ func translate(cause *Error, c *pool.Call, err error) *Error {
 // cutShort says whether err is what a passed deadline makes of an operation. Not so an error that has been translated already: the limit
 // that passed first is the one to name.
 func cutShort(err error) bool {
-	var translated *Error
-	if errors.As(err, &translated) && translated.Err != nil {
+	if translated, ok := errors.AsType[*Error](err); ok && translated.Err != nil {
 		return false
 	}
-	var refused *pool.Error
-	if errors.As(err, &refused) {
-		return errors.Is(refused, pool.ErrAcquireTimeout) || errors.Is(refused, pool.ErrAcquireCanceled)
+	if refused, ok := errors.AsType[*pool.Error](err); ok {
+		return errors.Is(refused, pool.ErrAcquireTimeout)
 	}
 	var t interface{ Timeout() bool }
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) ||

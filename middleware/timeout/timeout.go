@@ -25,6 +25,7 @@ type Timeout struct {
 // settings are what Configure replaces.
 type settings struct {
 	Config
+
 	cause *Error
 }
 
@@ -151,6 +152,7 @@ type held struct {
 // handover carries a held from Wrap to the holder's Begin, without an allocation. It is no context that anybody else gets to see.
 type handover struct {
 	context.Context
+
 	held held
 }
 

@@ -154,6 +154,8 @@ func TestTranslation(t *testing.T) {
 		{context.Canceled, true}, // what a client makes of a context that is over
 		{ioTimeout, true},
 		{fmt.Errorf("client: %w", ioTimeout), true},
+		{&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, true},
+		{quiet{context.DeadlineExceeded}, true},
 		{net.ErrClosed, true}, // a client that closes its socket when the context is over
 		{pooltest.ErrReply, false},
 		{pooltest.ErrMiss, false},
@@ -187,6 +189,12 @@ func TestTranslation(t *testing.T) {
 		}
 	}
 }
+
+// quiet is an error that does not own up to its being a timeout.
+type quiet struct{ error }
+
+func (q quiet) Timeout() bool { return false }
+func (q quiet) Unwrap() error { return q.error }
 
 // The caller's own deadline and cancellation stay the caller's.
 func TestCallers(t *testing.T) {
@@ -277,6 +285,41 @@ func TestAcquireStage(t *testing.T) {
 	}
 }
 
+// A layer inside puts a context of its own around ours, and the limit passes before the pool is asked: the pool takes that for the
+// caller's deadline, which it is not.
+func TestTurnedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				wait(time.Second)
+				return next(context.WithValue(ctx, key{}, "value"), c)
+			}
+		})
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, attempt(t, limit(time.Second)), slow)
+		defer end()
+		e := asError(t, p.Do(context.Background(), pool.Op{}, untilOver))
+		if class := e.Class(); e.Stage != timeout.StageAcquire || class.Fault != pool.FaultLocal || class.Repeat != pool.RepeatAlways {
+			t.Errorf("got %v, class %+v, want acquire, local, always", e, class)
+		}
+	})
+}
+
+// The context is over when the use is, so that what somebody started under it ends.
+func TestContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(time.Second)))
+		defer end()
+		var kept context.Context
+		if err := p.Do(context.Background(), pool.Op{}, func(ctx context.Context, _ conn) error { kept = ctx; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(kept.Err(), context.Canceled) {
+			t.Errorf("after the use its context's error is %v, want canceled", kept.Err())
+		}
+	})
+}
+
 // The pool's own acquire timeout, and whatever else it refuses for, is none of ours.
 func TestPoolsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -292,6 +335,25 @@ func TestPoolsOwn(t *testing.T) {
 		}
 		l.Release(nil)
 		p.Pause(nil)
+		if err := p.Do(context.Background(), pool.Op{}, untilOver); !errors.Is(err, pool.ErrPaused) || errors.As(err, &e) {
+			t.Errorf("got %v, want ErrPaused alone", err)
+		}
+	})
+}
+
+// A refusal of the pool that comes out when the limit has passed is still a refusal, even if its cause has to do with time.
+func TestLateRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				defer wait(time.Second)
+				return next(ctx, c)
+			}
+		})
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, attempt(t, limit(time.Second)), slow)
+		defer end()
+		p.Pause(os.ErrDeadlineExceeded)
+		var e *timeout.Error
 		if err := p.Do(context.Background(), pool.Op{}, untilOver); !errors.Is(err, pool.ErrPaused) || errors.As(err, &e) {
 			t.Errorf("got %v, want ErrPaused alone", err)
 		}
@@ -455,6 +517,27 @@ func TestLease(t *testing.T) {
 					t.Errorf("%s: got event %+v", tc.name, e)
 				}
 			}
+		}
+	})
+}
+
+// A layer inside fails after the grant because the time is up: that is reported once, too.
+func TestFailureAfterGrant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				if err := next(ctx, c); err != nil {
+					return err
+				}
+				return untilOver(ctx, nil)
+			}
+		})
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, attempt(t, limit(time.Second)), slow)
+		defer end()
+		_, err := p.Acquire(context.Background(), pool.Op{})
+		if events := seen.take(); !errors.Is(err, timeout.ErrAttempt) || len(events) != 1 {
+			t.Errorf("got %v, events %+v, want ErrAttempt and one event", err, events)
 		}
 	})
 }
