@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -242,8 +243,7 @@ func (p *Pool[T]) warmUpTo() (size int) {
 
 // tellWarmers ends every Warm if err is not nil, else those whose size has been reached. It is called under the lock.
 func (p *Pool[T]) tellWarmers(err error) {
-	for i := len(p.warmers) - 1; i >= 0; i-- {
-		w := p.warmers[i]
+	for _, w := range slices.Backward(p.warmers) {
 		if err != nil || len(p.all)-p.closing >= w.size {
 			w.done <- err
 			p.dropWarmer(w)
@@ -252,10 +252,5 @@ func (p *Pool[T]) tellWarmers(err error) {
 }
 
 func (p *Pool[T]) dropWarmer(w *warmer) {
-	for i, other := range p.warmers {
-		if other == w {
-			p.warmers = append(p.warmers[:i], p.warmers[i+1:]...)
-			return
-		}
-	}
+	p.warmers = slices.DeleteFunc(p.warmers, func(other *warmer) bool { return other == w })
 }

@@ -121,10 +121,10 @@ func (c *Class) name(err error) {
 // it runs on every failed use, several times.
 func findClassified(err error) (Classified, bool) {
 	for err != nil {
-		if c, ok := err.(Classified); ok {
+		if c, ok := err.(Classified); ok { //nolint:errorlint // this is the walk along the chain
 			return c, true
 		}
-		switch w := err.(type) {
+		switch w := err.(type) { //nolint:errorlint // the same
 		case interface{ Unwrap() error }:
 			err = w.Unwrap()
 		case interface{ Unwrap() []error }:

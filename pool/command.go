@@ -1,6 +1,9 @@
 package pool
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Command is one command that a backend's client sends within a use. Nothing in it is a value, a key or a secret.
 type Command struct {
@@ -75,7 +78,7 @@ func EndCommand(ctx context.Context, cmd Command, err error) {
 	if c == nil {
 		return
 	}
-	for i := len(c.hub.commands) - 1; i >= 0; i-- {
-		c.hub.commands[i].EndCommand(ctx, c, cmd, err)
+	for _, o := range slices.Backward(c.hub.commands) {
+		o.EndCommand(ctx, c, cmd, err)
 	}
 }

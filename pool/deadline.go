@@ -58,8 +58,8 @@ func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }
 func (c *lazyContext) Done() <-chan struct{} { return c.materialize().Done() }
 
 func (c *lazyContext) Err() error {
-	if real := c.real.Load(); real != nil {
-		return real.Err()
+	if own := c.real.Load(); own != nil {
+		return own.Err()
 	}
 	if err := c.parent.Err(); err != nil {
 		return err
@@ -73,8 +73,8 @@ func (c *lazyContext) Err() error {
 // Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
 // a key of type *int; if the deadline has passed, that must be ours and not the parent's.
 func (c *lazyContext) Value(key any) any {
-	if real := c.real.Load(); real != nil {
-		return real.Value(key)
+	if own := c.real.Load(); own != nil {
+		return own.Value(key)
 	}
 	if _, internal := key.(*int); internal && c.over() {
 		return c.materialize().Value(key)
@@ -90,25 +90,25 @@ func (c *lazyContext) over() bool {
 func (c *lazyContext) materialize() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if real := c.real.Load(); real != nil {
-		return real
+	if own := c.real.Load(); own != nil {
+		return own
 	}
 	ctx, cancel := context.WithDeadlineCause(c.parent, c.deadline, c.cause)
 	if c.cancelled.Load() {
 		cancel()
 	}
-	real := &realContext{ctx, cancel}
-	c.real.Store(real)
-	return real
+	own := &realContext{ctx, cancel}
+	c.real.Store(own)
+	return own
 }
 
 func (c *lazyContext) cancel() {
 	c.mu.Lock()
 	c.cancelled.Store(true)
-	real := c.real.Load()
+	own := c.real.Load()
 	c.mu.Unlock()
-	if real != nil {
-		real.cancel()
+	if own != nil {
+		own.cancel()
 	}
 }
 

@@ -51,15 +51,15 @@ func TestDeadlineIsLikeTheRealOne(t *testing.T) {
 					defer cancelRoot(nil)
 					deadline := time.Now().Add(time.Second)
 					lazy, d := pool.WithDeadline(root, deadline, errLate)
-					real, cancel := context.WithDeadlineCause(root, deadline, errLate)
+					genuine, cancel := context.WithDeadlineCause(root, deadline, errLate)
 					defer cancel()
 					end(func() { cancelRoot(errors.New("the parent's cause")) }, func() { d.Cancel(); cancel() })
 					synctest.Wait()
 					// A context that both deadline and Cancel ended: the real one knows which came first, the lazy one need not.
-					if got, want := ask(lazy), ask(real); got != want && how != "late, by Cancel" && how != "by both" {
+					if got, want := ask(lazy), ask(genuine); got != want && how != "late, by Cancel" && how != "by both" {
 						t.Errorf("ended %s, %s: got %v, want %v", how, first, got, want)
 					}
-					if got, want := askAgain(lazy), askAgain(real); got != want && how != "late, by Cancel" && how != "by both" {
+					if got, want := askAgain(lazy), askAgain(genuine); got != want && how != "late, by Cancel" && how != "by both" {
 						t.Errorf("ended %s, %s after %s: got %v, want %v", how, second, first, got, want)
 					}
 				})

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -52,6 +53,7 @@ type bracket[S any] struct {
 // Unwrap shows the layer to those who look for its optional faces.
 func (b *bracket[S]) Unwrap() []any { return []any{b.layer} }
 
+// Wrap makes the handler that calls Begin, next and End.
 func (b *bracket[S]) Wrap(next Handler) Handler {
 	return func(ctx context.Context, c *Call) (err error) {
 		if c.twoStep {
@@ -106,9 +108,10 @@ func Chain(layers ...Middleware) Middleware { return chain(layers) }
 
 type chain []Middleware
 
+// Wrap wraps next in the layers, the last first.
 func (l chain) Wrap(next Handler) Handler {
-	for i := len(l) - 1; i >= 0; i-- {
-		next = l[i].Wrap(next)
+	for _, m := range slices.Backward(l) {
+		next = m.Wrap(next)
 	}
 	return next
 }

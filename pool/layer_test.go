@@ -24,7 +24,7 @@ type diary struct {
 	panicEnd bool
 }
 
-func (d *diary) note(format string, args ...any) {
+func (d *diary) notef(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	*d.notes = append(*d.notes, d.name+" "+fmt.Sprintf(format, args...))
@@ -33,15 +33,15 @@ func (d *diary) note(format string, args ...any) {
 type diaryKey struct{ name string }
 
 func (d *diary) Begin(ctx context.Context, _ *pool.Call) (context.Context, string, error) {
-	d.note("begins")
+	d.notef("begins")
 	return context.WithValue(ctx, diaryKey{d.name}, true), "state of " + d.name, d.beginErr
 }
 
 func (d *diary) End(ctx context.Context, _ *pool.Call, s string, err error) {
 	if s != "state of "+d.name || ctx.Value(diaryKey{d.name}) == nil {
-		d.note("got a wrong state")
+		d.notef("got a wrong state")
 	}
-	d.note("ends: %v", err)
+	d.notef("ends: %v", err)
 	if d.panicEnd {
 		panic("end of " + d.name)
 	}

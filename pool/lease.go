@@ -97,18 +97,18 @@ func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], er
 	u := p.newLeaseUse()
 	u.begin(p.hub, op, ctx)
 	u.nowait = nowait
-	err := ErrAborted
+	err, returned := ErrAborted, false
 	defer func() {
 		if err == nil {
 			return
 		}
-		aborted := err == ErrAborted
 		u.unwind(0, err)
-		if !aborted {
+		if returned { // a panic or Goexit leaves u to the collector
 			u.finish()
 		}
 	}()
 	err = p.handler(ctx, &u.Call)
+	returned = true
 	if err == nil && !u.holds {
 		err = ErrNotGranted
 	}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -88,7 +89,7 @@ func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	p.mu.Lock()
 	w.state = p.state()
 	w.reason = ErrAcquireCanceled
-	if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // contexts return this very value
+	if ctx.Err() == context.DeadlineExceeded {
 		w.reason = ErrAcquireTimeout
 		p.stat.TimedOut++
 	} else {
@@ -155,7 +156,7 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 // judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on the other resources as well: one that
 // broke does, one whose answer was late does not.
 func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
-	if err == ErrAborted {
+	if errors.Is(err, ErrAborted) {
 		r.doom = CloseBroken
 		return false
 	}

@@ -72,6 +72,7 @@ func checkOrder(layers []LayerInfo) (warnings []string, err error) {
 			total = l
 		case RoleAttempt:
 			attempt = l
+		default:
 		}
 	}
 	if repeat != nil && attempt == nil {

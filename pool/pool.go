@@ -48,7 +48,6 @@ type Pool[T any] struct {
 	checking, closing int
 	tasks             int // goroutines of the pool
 	closed            bool
-	detached          bool
 	paused            error // what uses are refused with, or nil
 
 	gen       uint64 // moved by Clear
@@ -96,7 +95,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err != nil {
 		return nil, err
 	}
-	p.base, p.cancel = context.WithCancel(context.Background())
+	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.tasks = 1
 	go p.maintain()
 	p.mu.Lock()

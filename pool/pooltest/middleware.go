@@ -22,9 +22,9 @@ const patience = 30 * time.Second
 // panics and Goexits through, in one-step and two-step uses; that every layer around and inside it sees one End for every Begin; that a
 // lease's context lives until Release; that resources come back in every case; that ended Calls are not touched.
 //
-// make returns a fresh layer at each call; it must be in a state in which it lets uses pass. The suite calls make often, and must not
+// fresh returns a new layer at each call; it must be in a state in which it lets uses pass. The suite calls it often, and must not
 // run in parallel with tests that use pools of their own, for it poisons the Calls of all pools.
-func RunMiddleware(t *testing.T, make func(t testing.TB) pool.Middleware) {
+func RunMiddleware(t *testing.T, fresh func(t testing.TB) pool.Middleware) {
 	t.Helper()
 	poison.On.Store(true)
 	t.Cleanup(func() { poison.On.Store(false) })
@@ -46,12 +46,12 @@ func RunMiddleware(t *testing.T, make func(t testing.TB) pool.Middleware) {
 		{"describes itself", testDescription},
 		{"holds under load", testLoad},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, newStage(t, make, make(t))) })
+		t.Run(c.name, func(t *testing.T) { c.test(t, newStage(t, fresh, fresh(t))) })
 	}
 	t.Run("attaches and detaches", func(t *testing.T) {
-		layer := make(t)
+		layer := fresh(t)
 		for range 3 {
-			newStage(t, make, layer).finish()
+			newStage(t, fresh, layer).finish()
 		}
 	})
 }
@@ -62,13 +62,13 @@ type stage struct {
 	fake         *Fake
 	outer, inner *Spy
 	pool         *pool.Pool[*Conn]
-	make         func(t testing.TB) pool.Middleware
+	fresh        func(t testing.TB) pool.Middleware
 	finish       func()
 }
 
-func newStage(t *testing.T, make func(t testing.TB) pool.Middleware, tested ...pool.Middleware) *stage {
+func newStage(t *testing.T, fresh func(t testing.TB) pool.Middleware, tested ...pool.Middleware) *stage {
 	t.Helper()
-	s := &stage{t: t, fake: &Fake{}, outer: &Spy{}, inner: &Spy{}, make: make}
+	s := &stage{t: t, fake: &Fake{}, outer: &Spy{}, inner: &Spy{}, fresh: fresh}
 	layers := slices.Concat([]pool.Middleware{pool.Bracket(s.outer)}, tested, []pool.Middleware{pool.Bracket(s.inner)})
 	p, err := pool.New(s.fake, pool.Config{Name: "stage", MaxSize: 4, AcquireTimeout: patience}, layers...)
 	if err != nil {
@@ -140,7 +140,7 @@ func testErrors(t *testing.T, s *stage) {
 	s.finish()
 	ctx := context.Background()
 	for _, want := range []error{ErrReply, ErrMiss, ErrDenied, ErrRefused, ErrBroken, context.DeadlineExceeded, errors.New("the caller's own")} {
-		s := newStage(t, s.make, s.make(t)) // a fresh one, for some layers let no more pass after failures
+		s := newStage(t, s.fresh, s.fresh(t)) // a fresh one, for some layers let no more pass after failures
 		if err := s.pool.Do(ctx, op, func(context.Context, *Conn) error { return want }); !errors.Is(err, want) {
 			t.Errorf("Do returned %v, want an error that wraps %v", err, want)
 		}
@@ -287,10 +287,10 @@ func testOuterFailure(t *testing.T, s *stage) {
 	})
 	s.finish()
 	for name, around := range map[string]pool.Middleware{
-		"outside": pool.Chain(failing, s.make(t)),
-		"inside":  pool.Chain(s.make(t), failing),
+		"outside": pool.Chain(failing, s.fresh(t)),
+		"inside":  pool.Chain(s.fresh(t), failing),
 	} {
-		s := newStage(t, s.make, around)
+		s := newStage(t, s.fresh, around)
 		if _, err := s.pool.Acquire(context.Background(), op); !errors.Is(err, fail) {
 			t.Errorf("failing %s: Acquire returned %v, want its error", name, err)
 		}
@@ -322,7 +322,7 @@ func testDescription(t *testing.T, s *stage) {
 // testForks puts a layer outside that makes two attempts at once and takes the first.
 func testForks(t *testing.T, s *stage) {
 	s.finish()
-	s = newStage(t, s.make, pool.MiddlewareFunc(race), s.make(t))
+	s = newStage(t, s.fresh, pool.MiddlewareFunc(race), s.fresh(t))
 	ctx := context.Background()
 	for range 50 {
 		got, err := pool.Get(ctx, s.pool, op, func(ctx context.Context, c *Conn) (int, error) { return 7, c.Use(ctx) })

@@ -23,7 +23,7 @@ var mutants = map[string]func() pool.Middleware{
 	}),
 	"hides causes": wrap(func(ctx context.Context, c *pool.Call, next pool.Handler) error {
 		if err := next(ctx, c); err != nil {
-			return fmt.Errorf("failed: %v", err) //nolint:errorlint // the mistake
+			return fmt.Errorf("failed: %v", err) // the mistake
 		}
 		return nil
 	}),

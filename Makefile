@@ -1,0 +1,66 @@
+# Everything a newcomer types. Needs Go, git and make; redis-server on PATH makes the Redis of the demo and the tests a real one.
+SHELL := /bin/sh
+GO    ?= go
+BIN   := $(CURDIR)/.bin
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/poolstack
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+# Of the demo: make demo ARGS='-duration 20s -rate 200 -seed 7'
+ARGS ?=
+
+.PHONY: help
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: servers ## watch two pools live through an outage (a minute)
+	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/outage ./outage
+	@$(BIN)/servers -- $(BIN)/outage $(ARGS)
+
+.PHONY: test
+test: servers ## run all tests against real servers, which it starts and stops
+	CGO_ENABLED=0 $(BIN)/servers -- $(GO) test ./...
+	cd examples && CGO_ENABLED=0 $(BIN)/servers -- $(GO) test ./...
+
+.PHONY: test-race
+test-race: servers ## the same with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(BIN)/servers -- $(GO) test -race ./...
+	cd examples && CGO_ENABLED=1 $(BIN)/servers -- $(GO) test -race ./...
+
+.PHONY: lint
+lint: $(GOLANGCI) ## vet and lint both modules
+	$(GO) vet ./...
+	cd examples && $(GO) vet ./...
+	$(GOLANGCI) run ./...
+	cd examples && $(GOLANGCI) run ./...
+
+.PHONY: bench
+bench: ## run the benchmarks
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fmt
+fmt: ## format the code
+	gofmt -s -w $$(git ls-files '*.go')
+
+.PHONY: tidy
+tidy: ## tidy both modules
+	$(GO) mod tidy
+	cd examples && $(GO) mod tidy
+
+.PHONY: up
+up: ## start MongoDB, Redis, Jaeger and Prometheus in containers
+	docker compose up --wait
+
+.PHONY: down
+down: ## stop them
+	docker compose down --volumes
+
+.PHONY: servers
+servers:
+	@mkdir -p $(BIN)
+	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/servers ./servers
+
+$(GOLANGCI):
+	GOBIN=$(dir $@) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
