@@ -308,8 +308,7 @@ func TestOpenPeriodGrowsAndStartsAnew(t *testing.T) {
 		r := newRig(t, cfg)
 		for range 2 {
 			r.opens()
-			for i, want := range []time.Duration{1, 2, 4, 5, 5} {
-				want *= time.Second
+			for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
 				if s := r.Snapshot(); s.NextProbe.Sub(s.Since) != want || s.Rounds != i {
 					t.Errorf("after %d rounds it is open for %v, want %d and %v", s.Rounds, s.NextProbe.Sub(s.Since), i, want)
 				}

@@ -210,7 +210,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 		p.window = newWindow(b.cfg.Load())
 	case StateOpen:
 		b.opened++
-		b.draw = rand.Float64() //nolint:gosec // spreads probes; nobody gains by guessing it
+		b.draw = rand.Float64()
 		b.schedule(p)
 		event.Duration, event.Err = p.refusal.retryAfter(), p.refusal
 	case StateHalfOpen:

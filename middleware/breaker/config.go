@@ -112,7 +112,7 @@ func (c Config) withDefaults() Config {
 }
 
 // rule returns the name of the rule by which a breaker with these counts opens, "" when there is none.
-func (c *Config) rule(n Counts) string {
+func (c Config) rule(n Counts) string {
 	switch {
 	case c.FailureRatio > 0 && n.Calls() >= int64(c.MinCalls) && n.FailureRatio() >= c.FailureRatio:
 		return ReasonFailureRatio
@@ -124,7 +124,7 @@ func (c *Config) rule(n Counts) string {
 
 // openPeriod returns how long the breaker stays open when rounds of probes have failed since it was closed. draw, from 0 to 1, is its
 // share of the jitter. The bounds hold after the jitter, which only shortens.
-func (c *Config) openPeriod(rounds int, draw float64) time.Duration {
+func (c Config) openPeriod(rounds int, draw float64) time.Duration {
 	period := c.OpenFor
 	for ; rounds > 0 && period < c.OpenMax; rounds-- {
 		period += min(period, c.OpenMax-period)
@@ -133,7 +133,7 @@ func (c *Config) openPeriod(rounds int, draw float64) time.Duration {
 }
 
 // settings shows c to people.
-func (c *Config) settings() map[string]string {
+func (c Config) settings() map[string]string {
 	share := func(v float64) string {
 		if v < 0 {
 			return "off"

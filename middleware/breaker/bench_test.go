@@ -25,53 +25,6 @@ func plain(tb testing.TB, layers ...pool.Middleware) *pool.Pool[*conn] {
 	return p
 }
 
-// A success allocates nothing, nor does a refusal: its error is made when the breaker opens.
-func TestAllocations(t *testing.T) {
-	ctx := context.Background()
-	for _, test := range []struct {
-		name  string
-		state State
-		fn    func(context.Context, *conn) error
-	}{
-		{"success", StateClosed, nothing},
-		{"refusal while open", StateOpen, nothing},
-		{"refusal while half-open", StateHalfOpen, nothing},
-	} {
-		b := must(t, Config{ConsecutiveFailures: 1, OpenFor: time.Hour})
-		p := plain(t, b)
-		if test.state != StateClosed {
-			_ = p.Do(ctx, get, failing)
-		}
-		if test.state == StateHalfOpen {
-			if err := b.Configure(Config{OpenFor: time.Millisecond, OpenMax: time.Millisecond, ProbeTimeout: time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-			probe, err := p.Acquire(ctx, get)
-			for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); {
-				probe, err = p.Acquire(ctx, get)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer probe.Release(nil)
-		}
-		if got := testing.AllocsPerRun(1000, func() { _ = p.Do(ctx, get, test.fn) }); got != 0 {
-			t.Errorf("%s in Do: %v allocations, want 0", test.name, got)
-		}
-		got := testing.AllocsPerRun(1000, func() {
-			if l, err := p.Acquire(ctx, get); err == nil {
-				l.Release(nil)
-			}
-		})
-		if got != 0 {
-			t.Errorf("%s in Acquire: %v allocations, want 0", test.name, got)
-		}
-		if got := b.State(); got != test.state {
-			t.Errorf("%s: the breaker ended %v, want %v", test.name, got, test.state)
-		}
-	}
-}
-
 // The breaker alone, beside gobreaker.
 func BenchmarkSuccess(b *testing.B) {
 	ctx := context.Background()
