@@ -60,6 +60,7 @@ type PoolInfo interface {
 	Layers() []LayerInfo
 	Stat() Stat
 	Check(ctx context.Context) Health
+	Emit(e Event)
 }
 
 // An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around: New calls Attach

@@ -20,7 +20,7 @@ type Pool[T any] struct {
 	inspector   Inspector[T]   //
 	hub         *hub
 	handler     Handler // nil without layers
-	layers      []LayerInfo
+	layers      []LayerDescriber
 	detach      []func()
 
 	start   time.Time
@@ -104,7 +104,10 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	for _, w := range warnings {
 		p.hub.announce(Event{Kind: EventWarning, Reason: w})
 	}
-	return p, p.attach(layers)
+	if err := p.attach(layers); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // identify asks the driver what it connects to, and makes sure of a name.
@@ -142,10 +145,8 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 		}
 	}
 	all := chain(layers).Unwrap()
-	for _, l := range faces[LayerDescriber](all...) {
-		p.layers = append(p.layers, l.Describe())
-	}
-	if warnings, err = checkOrder(p.layers); err != nil {
+	p.layers = faces[LayerDescriber](all...)
+	if warnings, err = checkOrder(p.Layers()); err != nil {
 		return nil, err
 	}
 	p.hub.observers = faces[Observer](all...)
@@ -175,8 +176,18 @@ func (p *Pool[T]) attach(layers []Middleware) error {
 // Identity returns what the pool connects to, and the name it has in telemetry.
 func (p *Pool[T]) Identity() Identity { return p.hub.id }
 
-// Layers describes the layers that describe themselves, outermost first.
-func (p *Pool[T]) Layers() []LayerInfo { return append([]LayerInfo(nil), p.layers...) }
+// Layers describes the layers that describe themselves, as they are set now, outermost first.
+func (p *Pool[T]) Layers() []LayerInfo {
+	infos := make([]LayerInfo, len(p.layers))
+	for i, l := range p.layers {
+		infos[i] = l.Describe()
+	}
+	return infos
+}
+
+// Emit reports an event that belongs to no use, such as that a layer got new settings, to the observers among the layers. A layer that
+// was attached to the pool may call it, concurrently, but not while it holds a lock.
+func (p *Pool[T]) Emit(e Event) { p.hub.announce(e) }
 
 // Config returns the settings in force, with defaults filled in.
 func (p *Pool[T]) Config() Config {
