@@ -1,0 +1,41 @@
+// Package middleware builds the recommended stack of layers around a pool. Each layer is a package of its own and can be used alone;
+// this package knows in which order they belong, and why.
+//
+//	stack, err := middleware.Standard(middleware.Options{})
+//	p, err := pool.New(driver, pool.Config{}, stack.Layers()...)
+//
+// # The order
+//
+// The first layer is outermost: it sees a use first, and its outcome last.
+//
+//	tracing                  one span for the use, as the caller saw it
+//	  metrics                one duration for the use, and what the layers below report
+//	    logging              the same in words
+//	      timeout.total      bounds the use: all attempts and the pauses between them
+//	        retry            from here on inwards: once for each attempt
+//	          breaker        lets the attempt in, and judges how it ended
+//	            timeout.attempt  bounds the attempt, its wait for a resource included
+//	              the pool
+//
+// The three that look on are outermost, so that they tell what the caller saw: one use, however many attempts it took. (What happens
+// further in reaches them as events, which are span events, counters and lines.) Among them tracing comes first, so that exemplars and
+// lines find its span in the context.
+//
+// The total limit is outside of retry, for it has to hold for everything that retry does, and retry looks at the deadline before it
+// begins another pause.
+//
+// The breaker is inside of retry. So it judges each attempt, and opens after so many failures of the server, not after so many uses
+// that failed several times; and it can refuse the second attempt of a use whose first has opened it. Retry does not repeat a refusal.
+//
+// The attempt's limit is inside of the breaker, so that an attempt that takes too long is a failure the breaker sees; and inside of retry,
+// so that an attempt that hangs leaves time for another.
+//
+// # What pool.New says of another order
+//
+// It refuses what cannot work: two layers of one kind, whose effects would multiply (two retries of 3 attempts make 9); the total limit
+// inside of retry, where it would bound each attempt; the attempt's limit outside of retry, where it would bound all of them together.
+//
+// It accepts, and reports as a [pool.EventWarning], what may surprise: retry without a limit for each attempt, or without one for the
+// whole use; layers that together make more than ten attempts of one use; and any other two layers that stand the other way round than
+// above, such as the breaker outside of retry.
+package middleware
