@@ -93,8 +93,8 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	options := func(extra ...attribute.KeyValue) []metric.ObserveOption {
-		attrs := append(extra, semconv.DBClientConnectionPoolName(t.name))
-		return []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+		extra = append(extra, semconv.DBClientConnectionPoolName(t.name))
+		return []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(extra...))}
 	}
 	l := &levels{
 		target: t, pool: p, byName: options(),

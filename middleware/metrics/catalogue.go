@@ -81,6 +81,8 @@ const (
 	instruments // how many
 )
 
+const connections = "{connection}"
+
 // timeBuckets tell waits from uses of a server and slow from stuck; the conventions have none for these.
 var timeBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
@@ -98,22 +100,22 @@ var catalogue = [instruments]Instrument{
 		RedisBuckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10},
 	},
 	connectionCount: {
-		Name: "db.client.connection.count", Kind: UpDownCounter, Unit: "{connection}",
+		Name: "db.client.connection.count", Kind: UpDownCounter, Unit: connections,
 		Description: "The number of connections that are currently in state described by the `state` attribute.",
 		Attributes:  []string{poolNameKey, connectionStateKey},
 	},
 	connectionMax: {
-		Name: "db.client.connection.max", Kind: UpDownCounter, Unit: "{connection}",
+		Name: "db.client.connection.max", Kind: UpDownCounter, Unit: connections,
 		Description: "The maximum number of open connections allowed.",
 		Attributes:  []string{poolNameKey},
 	},
 	connectionIdleMax: {
-		Name: "db.client.connection.idle.max", Kind: UpDownCounter, Unit: "{connection}",
+		Name: "db.client.connection.idle.max", Kind: UpDownCounter, Unit: connections,
 		Description: "The maximum number of idle open connections allowed.",
 		Attributes:  []string{poolNameKey},
 	},
 	connectionIdleMin: {
-		Name: "db.client.connection.idle.min", Kind: UpDownCounter, Unit: "{connection}",
+		Name: "db.client.connection.idle.min", Kind: UpDownCounter, Unit: connections,
 		Description: "The minimum number of idle open connections allowed.",
 		Attributes:  []string{poolNameKey},
 	},
@@ -191,12 +193,12 @@ var catalogue = [instruments]Instrument{
 		Attributes:  []string{poolNameKey},
 	},
 	connectionMaintenance: {
-		Name: "poolstack.connection.maintenance", Kind: UpDownCounter, Unit: "{connection}",
+		Name: "poolstack.connection.maintenance", Kind: UpDownCounter, Unit: connections,
 		Description: "Connections that are being opened, checked or closed; they count towards the maximum.",
 		Attributes:  []string{poolNameKey, stateKey},
 	},
 	connectionClosed: {
-		Name: "poolstack.connection.closed", Kind: Counter, Unit: "{connection}",
+		Name: "poolstack.connection.closed", Kind: Counter, Unit: connections,
 		Description: "Connections that were closed, by why.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},

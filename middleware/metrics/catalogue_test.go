@@ -147,8 +147,9 @@ func verify(t *testing.T, spec Instrument, m metricdata.Metrics, system string) 
 		}
 	}
 	for _, key := range spec.Attributes {
-		if redisOnly, mongoOnly := key == "db.query.summary", key == "db.collection.name" || key == "server.port"; !seen[key] &&
-			!(redisOnly && system != systemRedis) && !(mongoOnly && system == systemRedis) {
+		absent := map[string]bool{"db.query.summary": system != systemRedis, "db.collection.name": system == systemRedis,
+			"server.port": system == systemRedis}
+		if !seen[key] && !absent[key] {
 			t.Errorf("%s is emitted without the attribute %s", spec.Name, key)
 		}
 	}
@@ -205,6 +206,7 @@ poolstack.rejections poolstack.layer=timeout.attempt poolstack.reason=timeout_be
 poolstack.rejections poolstack.layer=timeout.total poolstack.reason=timeout_begin 0
 poolstack.retry.attempts poolstack.reason=_OTHER 0
 poolstack.retry.attempts poolstack.reason=timeout 0
+poolstack.retry.attempts poolstack.reason=timeout_attempt 0
 poolstack.retry.give_ups poolstack.reason=attempts 0
 poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0

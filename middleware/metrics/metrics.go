@@ -83,7 +83,7 @@ func (m *Metrics) Unwrap() []any {
 
 // Describe is called by [pool.New].
 func (m *Metrics) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"MaxOperations": strconv.Itoa(m.max)}}
+	return pool.LayerInfo{Kind: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
 }
 
 // layer is what one pool's uses pass through.

@@ -317,7 +317,7 @@ func TestNoOpInstallsNothing(t *testing.T) {
 	}
 	called := false
 	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
-	if err := layer.Wrap(next)(nil, nil); err != nil || !called { //nolint:staticcheck // a layer that did anything would panic
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called { // a layer that did anything would panic
 		t.Error("Wrap did not return next itself")
 	}
 }
@@ -332,7 +332,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := layer.Describe()
-	if info.Kind != "metrics" || info.Role != pool.RoleObserve || info.Settings["MaxOperations"] != "200" {
+	if info.Kind != "metrics" || info.Role != pool.RoleObserve || info.Settings["max_operations"] != "200" {
 		t.Errorf("Describe returned %+v", info)
 	}
 	p, err := pool.New(&server{id: redis}, pool.Config{}, layer)
@@ -347,7 +347,7 @@ func TestValidate(t *testing.T) {
 // broken is a provider whose instruments cannot be made, and that cannot be compared with others.
 type broken struct {
 	noop.MeterProvider
-	meters []metric.Meter
+	_ func()
 }
 
 func (b broken) Meter(string, ...metric.MeterOption) metric.Meter { return brokenMeter{} }

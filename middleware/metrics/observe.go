@@ -61,6 +61,7 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	case pool.EventStateChanged:
 		t.count(ctx, breakerTransitions, e.From, e.To)
 		t.breaker.change(e.From, e.To)
+	default: // nothing to count
 	}
 }
 
@@ -108,7 +109,7 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	for _, l := range layers {
 		switch l.Kind {
 		case "retry":
-			zero(retryAttempts, "timeout", other)
+			zero(retryAttempts, "timeout", "timeout_attempt", other)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled")
 		case "breaker":
 			for _, change := range [][2]string{{closed, open}, {open, halfOpen}, {halfOpen, closed}, {halfOpen, open}} {

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,7 +101,7 @@ func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 func (t *target) tellFolded() bool { return !t.folded.Load() && t.folded.CompareAndSwap(false, true) }
 
 func (t *target) newOperation(k operationKey) *operation {
-	o := &operation{attrs: t.attrs[:len(t.attrs):len(t.attrs)]}
+	o := &operation{attrs: slices.Clip(t.attrs)}
 	add := func(key attribute.Key, value string) {
 		if value != "" {
 			o.attrs = append(o.attrs, key.String(value))
@@ -117,8 +118,8 @@ func (t *target) newOperation(k operationKey) *operation {
 }
 
 func (o *operation) options(extra ...attribute.KeyValue) []metric.RecordOption {
-	all := append(o.attrs[:len(o.attrs):len(o.attrs)], extra...)
-	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(all...))}
+	set := attribute.NewSet(slices.Concat(o.attrs, extra)...)
+	return []metric.RecordOption{metric.WithAttributeSet(set)}
 }
 
 type failureKey struct{ reason, code string }
@@ -178,8 +179,8 @@ type cache[K comparable, V any] struct {
 	mu    sync.Mutex
 }
 
-// get returns what is kept for k, made by the first who asks. ok is false when there is nothing, and limit entries are kept already.
-func (c *cache[K, V]) get(k K, limit int, make func(K) V) (v V, ok bool) {
+// get returns what is kept for k, built for the first who asks. ok is false when there is nothing, and limit entries are kept already.
+func (c *cache[K, V]) get(k K, limit int, build func(K) V) (v V, ok bool) {
 	known := c.known.Load()
 	if known != nil {
 		if v, ok = (*known)[k]; ok || len(*known) >= limit {
@@ -195,7 +196,7 @@ func (c *cache[K, V]) get(k K, limit int, make func(K) V) (v V, ok bool) {
 		}
 		grown = maps.Clone(*known)
 	}
-	v = make(k)
+	v = build(k)
 	grown[k] = v
 	c.known.Store(&grown)
 	return v, true

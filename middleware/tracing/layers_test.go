@@ -192,7 +192,7 @@ func TestNoOpInstallsNothing(t *testing.T) {
 	}
 	called := false
 	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
-	if err := layer.Wrap(next)(nil, nil); err != nil || !called { //nolint:staticcheck // a layer that did anything would panic
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called { // a layer that did anything would panic
 		t.Error("Wrap did not return next itself")
 	}
 }
@@ -206,7 +206,7 @@ func TestValidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"WaitThreshold": "1ms", "Commands": "false", "SkipUnsampled": "false", "Filter": "false"}
+	want := map[string]string{"wait_threshold": "1ms", "commands": "false", "skip_unsampled": "false", "filter": "false"}
 	info := layer.Describe()
 	if info.Kind != "tracing" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != fmt.Sprint(want) {
 		t.Errorf("Describe returned %+v", info)

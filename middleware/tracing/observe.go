@@ -34,6 +34,7 @@ func (o observer) Observe(ctx context.Context, e pool.Event) {
 		if e.Duration < o.t.cfg.WaitThreshold {
 			return
 		}
+	default:
 	}
 	u := o.t.useFrom(ctx, e.Pool, e.Op)
 	if u == nil {

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,9 +65,7 @@ func (p *plans) add(s spec, made *plan) *plan {
 		if len(*known) >= maxPlans {
 			return made
 		}
-		for k, v := range *known {
-			grown[k] = v
-		}
+		maps.Copy(grown, *known)
 	}
 	grown[s] = made
 	p.known.Store(&grown)

@@ -3,6 +3,7 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -89,10 +90,10 @@ func (t *Tracing) Unwrap() []any {
 // Describe is called by [pool.New].
 func (t *Tracing) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
-		"WaitThreshold": t.cfg.WaitThreshold.String(),
-		"Commands":      fmt.Sprint(t.cfg.Commands),
-		"SkipUnsampled": fmt.Sprint(t.cfg.SkipUnsampled),
-		"Filter":        fmt.Sprint(t.cfg.Filter != nil),
+		"wait_threshold": t.cfg.WaitThreshold.String(),
+		"commands":       strconv.FormatBool(t.cfg.Commands),
+		"skip_unsampled": strconv.FormatBool(t.cfg.SkipUnsampled),
+		"filter":         strconv.FormatBool(t.cfg.Filter != nil),
 	}}
 }
 

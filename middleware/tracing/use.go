@@ -27,11 +27,12 @@ type use struct {
 	op              pool.Op
 	span            trace.Span
 
-	mu       sync.Mutex // hedged attempts run concurrently
-	begin    time.Time  // of the present attempt
-	attempts int        // that are over
-	attempt  context.Context
-	pending  []child // of the first attempt
+	mu       sync.Mutex      // hedged attempts run concurrently
+	begin    time.Time       // of the present attempt
+	attempts int             // that are over
+	attempt  trace.Span      // of the present attempt, nil while nothing needs it
+	within   context.Context // with that span
+	pending  []child         // of the first attempt
 	over     bool
 }
 
@@ -99,7 +100,7 @@ func (u *use) end(n int, o outcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
-	if u.attempts > 0 && n > u.attempts {
+	if u.attempt != nil || u.attempts > 0 && n > u.attempts {
 		u.closeAttempt(time.Now(), o)
 	}
 	u.flush(u.Context)
@@ -112,19 +113,17 @@ func (u *use) inAttempt(by time.Time) context.Context {
 		if u.begin.After(by) {
 			u.begin = by
 		}
-		u.attempt, _ = u.layer.t.tracer.Start(u.Context, "attempt", trace.WithSpanKind(trace.SpanKindInternal),
+		u.within, u.attempt = u.layer.t.tracer.Start(u.Context, "attempt", trace.WithSpanKind(trace.SpanKindInternal), //nolint:spancheck // closeAttempt ends it
 			trace.WithTimestamp(u.begin), trace.WithAttributes(attemptKey.Int(u.attempts+1)))
 	}
-	return u.attempt
+	return u.within
 }
 
 func (u *use) closeAttempt(now time.Time, o outcome) {
-	ctx := u.inAttempt(now)
-	u.flush(ctx)
-	span := trace.SpanFromContext(ctx)
-	o.mark(span, false)
-	span.End(trace.WithTimestamp(now))
-	u.attempt = nil
+	u.flush(u.inAttempt(now))
+	o.mark(u.attempt, false)
+	u.attempt.End(trace.WithTimestamp(now))
+	u.attempt, u.within = nil, nil
 }
 
 func (u *use) flush(parent context.Context) {

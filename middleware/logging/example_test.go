@@ -1,0 +1,41 @@
+package logging_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/earnorm/poolstack/middleware/logging"
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func Example() {
+	// Without what differs from run to run; a program takes its own logger, or none for the default one.
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "duration" || a.Key == "fault" {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	layer, err := logging.New(logging.Config{Logger: logger, Every: 3})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"}, layer) // a real pool has a real driver, and more layers inside
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = p.Close(ctx) }()
+
+	for range 4 {
+		_ = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrRefused })
+	}
+	// Output:
+	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED error="pooltest: the server refused it unexecuted"
+	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED error="pooltest: the server refused it unexecuted" suppressed=2
+}
