@@ -299,7 +299,8 @@ func TestNewWarns(t *testing.T) {
 func TestTuning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stack, calls := standard(t, quiet()), 0
-		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, stack.Layers()...)
+		seen := &recorder{kinds: []pool.Kind{pool.EventConfigured}}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, append(stack.Layers(), seen)...)
 		defer end()
 		fail := func(context.Context, conn) error { calls++; return pooltest.ErrRefused }
 		_ = p.Do(context.Background(), pool.Op{}, fail)
@@ -314,6 +315,12 @@ func TestTuning(t *testing.T) {
 		)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if n := len(seen.take()); n < 3 {
+			t.Errorf("%d changes were reported, want those of retry and of both limits at least", n)
+		}
+		if l := p.Layers()[4]; l.Kind != "retry" || l.Multiplier != 2 {
+			t.Errorf("retry is described as %+v, want it as it is set now", l)
 		}
 		calls = 0
 		begin := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,3 +101,43 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// Every pool that the layer is around hears of new settings, until it is closed, and nobody of what was refused.
+func TestConfigureIsReported(t *testing.T) {
+	seen := []*configured{{}, {}}
+	l := newRetry(t, retry.Config{})
+	first, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "first"}, seen[0], l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, end := newPool(t, &pooltest.Fake{}, pool.Config{Name: "second"}, seen[1], l)
+	defer end()
+	step := func(cfg retry.Config, want ...int) {
+		t.Helper()
+		_ = l.Configure(cfg)
+		for i, s := range seen {
+			if n := s.take(); n != want[i] {
+				t.Errorf("%+v: pool %d heard of %d changes, want %d", cfg, i+1, n, want[i])
+			}
+		}
+	}
+	step(retry.Config{MaxAttempts: 2}, 1, 1)
+	step(retry.Config{MaxAttempts: -2}, 0, 0)
+	if err := first.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	step(retry.Config{MaxAttempts: 2}, 0, 1)
+}
+
+// configured is a layer that counts the changes of settings which the layer under test reports.
+type configured struct{ n atomic.Int64 }
+
+func (c *configured) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (c *configured) Observe(_ context.Context, e pool.Event) {
+	if e.Kind == pool.EventConfigured && e.Layer == "retry" {
+		c.n.Add(1)
+	}
+}
+
+func (c *configured) take() int { return int(c.n.Swap(0)) }

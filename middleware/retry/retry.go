@@ -21,6 +21,7 @@ type Retry struct {
 	settings atomic.Pointer[settings]
 	budget   budget
 	series   sync.Pool // of *series
+	attached attached
 }
 
 // New makes the layer. The error is that of [Config.Validate].
@@ -39,7 +40,7 @@ func New(cfg Config) (*Retry, error) {
 func (r *Retry) Config() Config { return r.settings.Load().Config }
 
 // Configure puts other settings in force, for uses that begin from now on. Nothing is reset: the budget keeps its tokens, as far as a
-// smaller BudgetBurst allows. After an error nothing has changed.
+// smaller BudgetBurst allows. It is reported as a [pool.EventConfigured]. After an error nothing has changed.
 func (r *Retry) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -49,6 +50,7 @@ func (r *Retry) Configure(cfg Config) error {
 	if s.budgeted() {
 		r.budget.cap(s.limit)
 	}
+	r.attached.emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
 	return nil
 }
 
@@ -58,6 +60,9 @@ func (r *Retry) Budget() float64 { return float64(r.budget.tokens.Load()) / toke
 
 // Describe implements [pool.LayerDescriber].
 func (r *Retry) Describe() pool.LayerInfo { return r.Config().describe() }
+
+// Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
+func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) { return r.attached.add(p), nil }
 
 // Wrap implements [pool.Middleware].
 func (r *Retry) Wrap(next pool.Handler) pool.Handler {

@@ -20,6 +20,7 @@ type Timeout struct {
 	standard time.Duration // what a Limit of 0 stands for
 	settings atomic.Pointer[settings]
 	handing  sync.Pool // of *handover
+	attached attached
 }
 
 // settings are what Configure replaces.
@@ -53,7 +54,8 @@ func (t *Timeout) configured(cfg Config) (*Timeout, error) {
 // Config returns the settings in force, with defaults filled in.
 func (t *Timeout) Config() Config { return t.settings.Load().Config }
 
-// Configure puts other settings in force, for what begins from now on: deadlines already set stay. After an error nothing has changed.
+// Configure puts other settings in force, for what begins from now on: deadlines already set stay. It is reported as a
+// [pool.EventConfigured]. After an error nothing has changed.
 func (t *Timeout) Configure(cfg Config) error {
 	if cfg.Limit == 0 {
 		cfg.Limit = t.standard
@@ -62,6 +64,7 @@ func (t *Timeout) Configure(cfg Config) error {
 		return err
 	}
 	t.settings.Store(&settings{cfg, newCause(t.stage, t.about, cfg.Limit)})
+	t.attached.emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind})
 	return nil
 }
 
@@ -74,6 +77,9 @@ func (t *Timeout) Describe() pool.LayerInfo {
 	}
 	return pool.LayerInfo{Kind: t.kind, Role: t.role, Settings: map[string]string{"limit": limit, "min_left": cfg.MinLeft.String()}}
 }
+
+// Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
+func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.add(p), nil }
 
 // Wrap implements [pool.Middleware].
 func (t *Timeout) Wrap(next pool.Handler) pool.Handler {

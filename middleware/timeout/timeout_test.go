@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -675,3 +676,43 @@ func TestPitfallB6(t *testing.T) {
 		}
 	})
 }
+
+// Every pool that the layer is around hears of new settings, until it is closed, and nobody of what was refused.
+func TestConfigureIsReported(t *testing.T) {
+	seen := []*configured{{}, {}}
+	l := total(t, timeout.Config{})
+	first, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "first"}, seen[0], l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, end := newPool(t, &pooltest.Fake{}, pool.Config{Name: "second"}, seen[1], l)
+	defer end()
+	step := func(cfg timeout.Config, want ...int) {
+		t.Helper()
+		_ = l.Configure(cfg)
+		for i, s := range seen {
+			if n := s.take(); n != want[i] {
+				t.Errorf("%+v: pool %d heard of %d changes, want %d", cfg, i+1, n, want[i])
+			}
+		}
+	}
+	step(limit(time.Second), 1, 1)
+	step(timeout.Config{MinLeft: -1}, 0, 0)
+	if err := first.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	step(limit(time.Second), 0, 1)
+}
+
+// configured is a layer that counts the changes of settings which the layer under test reports.
+type configured struct{ n atomic.Int64 }
+
+func (c *configured) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (c *configured) Observe(_ context.Context, e pool.Event) {
+	if e.Kind == pool.EventConfigured && e.Layer == "timeout.total" {
+		c.n.Add(1)
+	}
+}
+
+func (c *configured) take() int { return int(c.n.Swap(0)) }
