@@ -14,13 +14,14 @@
 //	mux.Handle("/metrics", tel.MetricsHandler())
 //
 // Nothing global is touched unless [Config].SetGlobal asks for it. A collector that is away is no error: Setup does not wait, spans wait
-// in a bounded queue and are dropped when it is full, metrics are kept as the sums they are, and Shutdown returns by its deadline.
+// in a bounded queue and are dropped when it is full, metrics are kept as the sums they are, and Shutdown returns by its deadline. When it is
+// back, it is found within ten seconds.
 //
 // # When nothing is set
 //
 // The specification's default is to send everything to a collector on localhost. Here OTLP is on for a signal when an endpoint is set, for
 // all signals or for this one; without one nothing is sent, so that a program on a laptop does not try for ever. The Prometheus exporter
-// is on: it costs only what is scraped. Both change with OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER, which then say all there is.
+// is on: it talks to nobody by itself. Both change with OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER, which then say all there is.
 // With "otlp" among them and no endpoint, the endpoint is the specification's: http://localhost:4317, or :4318 for http/protobuf (https
 // if certificates are set).
 //

@@ -68,32 +68,43 @@ func readEnvironment(noPrometheus bool) (environment, error) {
 	if strings.EqualFold(get("OTEL_SDK_DISABLED"), "true") {
 		return environment{disabled: true}, nil
 	}
-	errs := []error{checkSampler(), checkPairs("OTEL_RESOURCE_ATTRIBUTES", false)}
+	var wrong mistakes
+	wrong.add(checkSampler(), checkPairs("OTEL_RESOURCE_ATTRIBUTES", false))
 	for _, name := range checkedNames() {
-		errs = append(errs, check(name))
+		wrong.add(check(name))
 	}
-	var env environment
-	var err error
-	env.traces, err = readSignal(traces, exporterOTLP, exporterConsole)
-	errs = append(errs, err)
-	env.metrics, err = readSignal(metrics, exporterOTLP, exporterPrometheus, exporterConsole)
-	errs = append(errs, err)
-
+	env := environment{
+		traces:  readSignal(traces, &wrong, exporterOTLP, exporterConsole),
+		metrics: readSignal(metrics, &wrong, exporterOTLP, exporterPrometheus, exporterConsole),
+	}
 	if get("OTEL_METRICS_EXPORTER") == "" {
 		env.prometheus = !noPrometheus
 	} else {
 		env.prometheus = slices.Contains(env.metrics.exporters, exporterPrometheus)
 	}
 	env.metrics.exporters = slices.DeleteFunc(env.metrics.exporters, func(e string) bool { return e == exporterPrometheus })
-	return env, errors.Join(errs...)
+	return env, errors.Join(wrong...)
+}
+
+// mistakes are errors, each once: both signals may come upon the same variable.
+type mistakes []error
+
+func (m *mistakes) add(errs ...error) {
+	for _, err := range errs {
+		if err != nil && !slices.ContainsFunc(*m, func(e error) bool { return e.Error() == err.Error() }) {
+			*m = append(*m, err)
+		}
+	}
 }
 
 // readSignal reads which exporters a signal has, of those that are known, and how it reaches a collector.
-func readSignal(s signal, known ...string) (otlp, error) {
+func readSignal(s signal, wrong *mistakes, known ...string) otlp {
 	var o otlp
 	var err error
-	if o.exporters, err = readExporters(s, known); err != nil || !slices.Contains(o.exporters, exporterOTLP) {
-		return o, err
+	o.exporters, err = readExporters(s, known)
+	wrong.add(err)
+	if !slices.Contains(o.exporters, exporterOTLP) {
+		return o
 	}
 	o.protocol = protocolHTTP // the specification's default ("Specify Protocol")
 	if _, p := s.otlp("PROTOCOL"); p != "" {
@@ -106,10 +117,11 @@ func readSignal(s signal, known ...string) (otlp, error) {
 	}
 	headers, _ := s.otlp("HEADERS")
 	o.tls, err = readTLS(s)
+	wrong.add(err, checkEndpoint(s, o.protocol), checkPairs(headers, true))
 	if _, endpoint := s.otlp("ENDPOINT"); endpoint == "" {
 		o.defaultURL = defaultURL(s, o)
 	}
-	return o, errors.Join(err, checkEndpoint(s, o.protocol), checkPairs(headers, true))
+	return o
 }
 
 // readExporters reads a list such as "otlp,console". Unset means otlp where an endpoint says to whom, and nothing otherwise:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,19 @@ const repeatAfter = time.Minute
 // The SDK's batch processor runs its exports on a background context, so that a hanging collector would keep its goroutine alive
 // long after Shutdown's deadline, and it hands what fails to a global handler instead of returning it. Both are put right here.
 type ending struct {
-	begun   atomic.Bool
-	over    chan struct{} // closed, it ends every export still in progress, whichever context that one runs on
-	giveUp  func()        // closes over
-	mu      sync.Mutex
-	notSent []error
+	begun  atomic.Bool
+	over   chan struct{} // closed, it ends every export still in progress, whichever context that one runs on
+	giveUp func()        // closes over
+
+	mu     sync.Mutex
+	losses []loss // since begun
+}
+
+// A loss is what one exporter could not send.
+type loss struct {
+	exporter string
+	exports  int
+	first    error
 }
 
 func newEnding() *ending {
@@ -37,17 +46,34 @@ func newEnding() *ending {
 
 func (e *ending) begin() { e.begun.Store(true) }
 
-func (e *ending) lose(what string, err error) {
+// note takes the outcome of an export that was under way at begin or later. Where exports repeat what earlier ones held, only the last one
+// counts: Shutdown cuts a periodic export short, and then sends all of it again.
+func (e *ending) note(exporter string, repeats bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.notSent = append(e.notSent, fmt.Errorf("telemetry: %s: %w", what, err))
+	same := func(l loss) bool { return l.exporter == exporter }
+	if repeats {
+		e.losses = slices.DeleteFunc(e.losses, same)
+	}
+	if err == nil {
+		return
+	}
+	if i := slices.IndexFunc(e.losses, same); i >= 0 {
+		e.losses[i].exports++
+		return
+	}
+	e.losses = append(e.losses, loss{exporter: exporter, exports: 1, first: err})
 }
 
 // lost returns what has failed to be sent since begin.
 func (e *ending) lost() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return errors.Join(e.notSent...)
+	var errs []error
+	for _, l := range e.losses {
+		errs = append(errs, fmt.Errorf("telemetry: %s: exports that failed: %d, the first with: %w", l.exporter, l.exports, l.first))
+	}
+	return errors.Join(errs...)
 }
 
 // An export is what the exporters of both kinds of data have in common.
@@ -72,14 +98,11 @@ func (x *export) run(ctx context.Context, send func(context.Context) error) erro
 		}
 	}()
 
-	final := x.ending.begun.Load()
 	err := send(ctx)
-	if err == nil || !x.ending.begun.Load() {
+	if !x.ending.begun.Load() {
 		return x.health.note(err)
 	}
-	if final || !x.repeats { // otherwise Shutdown cut it short, and its final export brings the same again
-		x.ending.lose(x.name, err)
-	}
+	x.ending.note(x.name, x.repeats, err)
 	return nil
 }
 

@@ -18,6 +18,8 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // A builder makes the exporters that push; Prometheus, which is pulled, is made apart.
@@ -67,7 +69,7 @@ func (b builder) export(name string, release func()) export {
 
 func newOTLPTraces(ctx context.Context, o otlp) (sdktrace.SpanExporter, func(), error) {
 	if o.protocol == protocolGRPC {
-		var opts []otlptracegrpc.Option
+		opts := []otlptracegrpc.Option{otlptracegrpc.WithDialOption(reconnect)}
 		if o.defaultURL != "" {
 			opts = append(opts, otlptracegrpc.WithEndpointURL(o.defaultURL))
 		}
@@ -85,7 +87,7 @@ func newOTLPTraces(ctx context.Context, o otlp) (sdktrace.SpanExporter, func(), 
 
 func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), error) {
 	if o.protocol == protocolGRPC {
-		var opts []otlpmetricgrpc.Option
+		opts := []otlpmetricgrpc.Option{otlpmetricgrpc.WithDialOption(reconnect)}
 		if o.defaultURL != "" {
 			opts = append(opts, otlpmetricgrpc.WithEndpointURL(o.defaultURL))
 		}
@@ -100,6 +102,12 @@ func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), er
 	e, err := otlpmetrichttp.New(ctx, opts...)
 	return e, client.CloseIdleConnections, err
 }
+
+// reconnect has a collector that is back found within ten seconds: by itself, gRPC lets up to two minutes pass between two attempts.
+var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+})
 
 // newHTTPClient returns a client of our own: the exporters share one transport in the whole process, whose connections, and the
 // goroutines that serve them, outlive a shutdown by 90 seconds.

@@ -8,7 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.opentelemetry.io/otel"
@@ -222,6 +225,33 @@ func TestConsole(t *testing.T) {
 		t.Errorf("the console got %d spans and %d metrics, want 1 and 1", spans, metrics)
 	}
 }
+
+// Traces and metrics share the console, and a writer of the program's need not expect two calls at once.
+func TestConsoleWritesOneAtATime(t *testing.T) {
+	var busy atomic.Bool
+	b := builder{cfg: Config{Console: writerFunc(func(p []byte) (int, error) {
+		if busy.Swap(true) {
+			t.Error("two writes at once")
+		}
+		runtime.Gosched()
+		busy.Store(false)
+		return len(p), nil
+	})}}
+	console := b.console()
+	var exporters sync.WaitGroup
+	for range 4 {
+		exporters.Go(func() {
+			for range 500 {
+				_, _ = console.Write([]byte("x"))
+			}
+		})
+	}
+	exporters.Wait()
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestGlobals(t *testing.T) {
 	setenv(t)

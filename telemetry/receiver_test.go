@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -45,26 +46,32 @@ type receiver struct {
 // newReceiver starts a receiver for protocol, encrypted if cert is not nil, and stops it when the test ends.
 func newReceiver(t testing.TB, protocol string, cert *tls.Certificate, gate chan struct{}) *receiver {
 	t.Helper()
-	r := &receiver{gate: gate}
+	return newReceiverAt(t, "127.0.0.1:0", protocol, cert, gate)
+}
+
+func newReceiverAt(t testing.TB, address, protocol string, cert *tls.Certificate, gate chan struct{}) *receiver {
+	t.Helper()
+	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{gate: gate, url: "http://" + lis.Addr().String()}
+	if cert != nil {
+		r.url = "https://" + lis.Addr().String()
+	}
 	if protocol == protocolGRPC {
-		r.startGRPC(t, cert)
+		r.startGRPC(t, lis, cert)
 	} else {
-		r.startHTTP(t, cert)
+		r.startHTTP(t, lis, cert)
 	}
 	return r
 }
 
-func (r *receiver) startGRPC(t testing.TB, cert *tls.Certificate) {
+func (r *receiver) startGRPC(t testing.TB, lis net.Listener, cert *tls.Certificate) {
 	t.Helper()
-	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var opts []grpc.ServerOption
-	r.url = "http://" + lis.Addr().String()
 	if cert != nil {
 		opts = append(opts, grpc.Creds(credentials.NewServerTLSFromCert(cert)))
-		r.url = "https://" + lis.Addr().String()
 	}
 	srv := grpc.NewServer(opts...)
 	collectortrace.RegisterTraceServiceServer(srv, r)
@@ -74,7 +81,7 @@ func (r *receiver) startGRPC(t testing.TB, cert *tls.Certificate) {
 	t.Cleanup(func() { srv.Stop(); <-served })
 }
 
-func (r *receiver) startHTTP(t testing.TB, cert *tls.Certificate) {
+func (r *receiver) startHTTP(t testing.TB, lis net.Listener, cert *tls.Certificate) {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", func(_ http.ResponseWriter, req *http.Request) {
@@ -89,7 +96,7 @@ func (r *receiver) startHTTP(t testing.TB, cert *tls.Certificate) {
 			r.addMetrics(msg.GetResourceMetrics())
 		}
 	})
-	srv := httptest.NewUnstartedServer(mux)
+	srv := &httptest.Server{Listener: lis, Config: &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}}
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that does not trust us is part of the tests
 	if cert == nil {
 		srv.Start()
@@ -97,7 +104,6 @@ func (r *receiver) startHTTP(t testing.TB, cert *tls.Certificate) {
 		srv.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
 		srv.StartTLS()
 	}
-	r.url = srv.URL
 	t.Cleanup(srv.Close)
 }
 
