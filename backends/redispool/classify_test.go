@@ -145,7 +145,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func driver(t *testing.T, opts redispool.Options) *redispool.Driver {
+func driver(t testing.TB, opts redispool.Options) *redispool.Driver {
 	t.Helper()
 	d, err := redispool.NewDriver(opts)
 	if err != nil {

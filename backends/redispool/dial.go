@@ -97,6 +97,20 @@ type socket struct {
 	raw net.Conn // the transport below TLS, or the same
 }
 
+// Write gives the peer's reason for hanging up, if it said any. With TLS 1.3 a server refuses a client's certificate when the client has
+// finished the handshake, so the first write can fail before anybody has read the refusal.
+func (s *socket) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b)
+	if err == nil || s.Conn == s.raw || errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	_ = s.SetReadDeadline(time.Now().Add(time.Second)) // it has arrived, or never will
+	if _, reason := s.Read(make([]byte, 1)); isDisagreement(reason) {
+		return n, reason
+	}
+	return n, err
+}
+
 // abort makes every call in progress return at once. It does not wait for the peer, as a TLS connection's Close may.
 func (s *socket) abort() { _ = s.raw.Close() }
 

@@ -1,2 +1,58 @@
-// Package redispool
+// Package redispool makes pools of connections to Redis, over the client github.com/redis/go-redis/v9.
+//
+//	opts, err := redispool.ParseURL("redis://app:password@localhost:6379/0")
+//	...
+//	p, err := redispool.New(opts, pool.Config{MaxSize: 20})
+//	...
+//	value, err := pool.Get(ctx, p, pool.Op{Name: "GET", Idempotent: true},
+//		func(ctx context.Context, c *redispool.Conn) (string, error) { return c.Get(ctx, "key").Result() })
+//
+// # One resource is one connection
+//
+// A [Conn] is one socket, dialled once. Closing it ends whatever is in progress on it, a dead one stays dead, and what is lent is in
+// nobody else's hand. go-redis' own pool, retries, redials and maintenance notifications are off, so that each attempt is one attempt and
+// one timeout is in force: an INCR whose reply is lost has been sent once. To try again is for a layer, which knows whether it may.
+//
+// A cancelled context ends the command at once, and costs the connection; so does a deadline that passes in mid-command. A command whose
+// context is over already is not sent. What a borrower changes about the session is undone by RESET before the next one gets it, which
+// needs Redis 6.2; with older servers, and where RESET does not help, the connection is closed instead. TxPipelined, and Watch, leave
+// nothing to undo.
+//
+// Replies come as go-redis gives them: strings of bytes, which are decoded by choice (Result, Bytes, Int, Scan), never by a setting.
+//
+// # What errors mean
+//
+//	                                                                fault    repeat         connection
+//	redis.Nil                                                       none     never (a miss) kept
+//	redis.TxFailedErr                                               none     never          kept
+//	WRONGTYPE, ERR, NOSCRIPT, EXECABORT, NOPERM, MOVED, ASK, ...    none     never          kept
+//	LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, NOREPLICAS    server   always         kept
+//	READONLY, also as the cause of EXECABORT; max clients reached   server   always         closed
+//	OOM, MISCONF, WRONGPASS, DENIED                                 server   never          kept
+//	NOAUTH; disagreement about TLS                                  server   never          closed
+//	no connection could be made                                     server   always         closed
+//	the connection ended, or time ran out, in mid-command           server   if idempotent  closed
+//	the context was over before the command was sent                caller   never          kept
+//	an argument could not be encoded, a reply not be decoded        none     never          closed
+//	an error of the borrower's own                                  none     never          kept
+//
+// The pool lays an error at the caller when the caller's own context was over. MOVED and ASK come from a cluster, which one connection
+// cannot serve. A connection that failed is closed even if its borrower keeps the error to himself.
+//
+// "Repeat: always" speaks of the command that was refused. A function that sends several has perhaps changed something by then; mark its
+// Op idempotent only if the whole of it is, and keep to one writing command in a use that is to be repeated.
+//
+// # For those who come from EarnORM
+//
+//	uri                         ParseURL; the password may hold anything once it is percent-encoded
+//	min_size, max_size          MinIdle and MaxSize of pool.Config
+//	ssl                         the scheme rediss, or Options.TLS
+//	ssl_cert_reqs=required      what TLS does; there is nothing to set
+//	ssl_cert_reqs=none          TLS.InsecureSkipVerify
+//	encoding, decode_responses  replies are strings of bytes; c.Get(ctx, key).Bytes() or .Result() or .Int() decodes as you like
+//	pool.acquire()              Pool.Do, pool.Get or Pool.Acquire
+//	check_health, get_metrics   Pool.Check and Pool.Stat
+//	cleanup                     Pool.Cleanup
+//
+// ParseURL says the same of the old names, and of those of other clients, when it meets them.
 package redispool

@@ -159,21 +159,25 @@ func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 // verdict looks at the replies to commands of ours; err is what their pipeline returned. That a user may not send PING proves the
 // connection as well as a PONG.
 func verdict(cmds []redis.Cmder, err error) error {
-	expected := map[string]string{"reset": "RESET", "select": "OK", "ping": "PONG"}
 	for _, cmd := range cmds {
-		failure := cmd.Err()
-		if status, ok := cmd.(*redis.StatusCmd); ok && failure == nil && status.Val() != expected[cmd.Name()] {
-			failure = errors.New("unexpected reply")
-		}
-		switch {
+		switch failure := cmd.Err(); {
 		case failure == nil:
 		case cmd.Name() == "ping" && code(failure) == "NOPERM":
-			err = nil
+			return nil // it is the last one
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
 		}
 	}
-	return err
+	if err != nil {
+		return err // there was no connection
+	}
+	expected := map[string]string{"reset": "RESET", "select": "OK", "ping": "PONG"}
+	for _, cmd := range cmds {
+		if status, ok := cmd.(*redis.StatusCmd); ok && status.Val() != expected[cmd.Name()] {
+			return fmt.Errorf("%s: unexpected reply", displayName(cmd.Name()))
+		}
+	}
+	return nil
 }
 
 // Check sends a PING.

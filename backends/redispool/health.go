@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,7 +37,9 @@ func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error
 		switch {
 		case cmd.Err() == nil:
 		case code(cmd.Err()) == "NOPERM":
-			refused = append(refused, displayName(cmd.Name()))
+			if name := displayName(cmd.Name()); !slices.Contains(refused, name) {
+				refused = append(refused, name)
+			}
 		default:
 			return nil, fmt.Errorf("redispool: inspect: %w", cmd.Err())
 		}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,10 +25,31 @@ import (
 // shared is the server of all tests that leave it alone; nil when there is none to be had.
 var shared *server
 
+// logged is what go-redis logs during the tests.
+var logged logBuffer
+
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Printf(_ context.Context, format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fmt.Fprintf(&b.text, format+"\n", args...)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	flag.Parse()
+	redis.SetLogger(&logged)
 	dir, err := os.MkdirTemp("", "redispool")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -207,3 +229,5 @@ func use(t testing.TB, p *pool.Pool[*redispool.Conn], fn func(ctx context.Contex
 		t.Fatal(err)
 	}
 }
+
+func config() pool.Config { return pool.Config{} }

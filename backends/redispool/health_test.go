@@ -1,0 +1,107 @@
+package redispool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+func TestHealth(t *testing.T) {
+	master := launch(t, "--repl-diskless-sync-delay", "0")
+	replica := launch(t, "--replicaof", master.host()+" "+master.port())
+	atMaster := open(t, redispool.Options{Address: master.addr}, pool.Config{})
+	atReplica := open(t, redispool.Options{Address: replica.addr}, pool.Config{})
+	eventually(t, func() error {
+		h := atReplica.Check(t.Context())
+		if h.Status != pool.StatusOK || h.Details["master_link_status"] != "up" {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+	h := atReplica.Check(t.Context())
+	if h.Details["role"] != "replica" || h.Latency <= 0 {
+		t.Errorf("the replica is %+v", h)
+	}
+	if _, err := strconv.Atoi(h.Details["master_last_io_seconds"]); err != nil {
+		t.Errorf("the replica is %+v", h)
+	}
+	eventually(t, func() error { // the replica has acknowledged
+		h = atMaster.Check(t.Context())
+		if h.Status != pool.StatusOK || h.Details["replica_lag_bytes"] != "0" {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+	if d := h.Details; d["role"] != "master" || d["connected_replicas"] != "1" || !strings.Contains(d["version"], ".") {
+		t.Errorf("the master is %+v", h)
+	}
+	if lag, err := strconv.Atoi(h.Details["replica_lag_seconds"]); err != nil || lag > 2 {
+		t.Errorf("the master is %+v", h)
+	}
+	master.kill()
+	eventually(t, func() error {
+		if h := atReplica.Check(t.Context()); h.Details["master_link_status"] != "down" {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+}
+
+// A user who may do little is no sign of bad health.
+func TestHealthOfTheWeak(t *testing.T) {
+	s := launch(t,
+		"--user", "weak", "on", ">"+secret, "~*", "+get",
+		"--user", "weaker", "on", ">"+secret, "~*", "+get", "+role",
+	)
+	for user, want := range map[string]map[string]string{
+		"weak":   {"not_permitted": "ROLE INFO"},
+		"weaker": {"not_permitted": "INFO", "role": "master"},
+	} {
+		p := open(t, redispool.Options{Address: s.addr, Username: user, Password: secret}, pool.Config{CheckAfter: 1})
+		h := p.Check(t.Context())
+		if h.Status != pool.StatusOK || fmt.Sprint(h.Details) != fmt.Sprint(want) {
+			t.Errorf("%s: %+v", user, h)
+		}
+		err := p.Do(t.Context(), pool.Op{}, do("set", "k", "v"))
+		if err == nil || !strings.HasPrefix(err.Error(), "NOPERM") {
+			t.Errorf("%s: %v", user, err)
+		}
+		if st := p.Stat(); st.Opened != 1 || st.Closed.Total() != 0 {
+			t.Errorf("%s: %+v", user, st)
+		}
+	}
+}
+
+// A check tells a server that does not answer from one that does.
+func TestCheck(t *testing.T) {
+	s := launch(t)
+	d := driver(t, redispool.Options{Address: s.addr})
+	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+		if err := d.Check(ctx, c); err != nil {
+			t.Error(err)
+		}
+		if err := c.ConfigSet(ctx, "requirepass", secret).Err(); err != nil {
+			return err
+		}
+		if err := do("reset")(ctx, c); err != nil {
+			return err
+		}
+		if err := d.Check(ctx, c); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+			t.Errorf("without authentication: %v", err)
+		}
+		s.kill()
+		if err := d.Check(ctx, c); err == nil {
+			t.Error("a dead server passes")
+		}
+		return errors.New("done")
+	})
+	if err == nil || err.Error() != "done" {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,141 @@
+package redispool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// A server that is killed during a use, and comes back.
+func TestOutage(t *testing.T) {
+	s := launch(t)
+	opts := redispool.Options{Address: s.addr}
+	p := open(t, opts, pool.Config{MaxSize: 4, AcquireTimeout: time.Second, OpenBackoff: 50 * time.Millisecond})
+	if err := p.Warm(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	// One use is in mid-command.
+	blocked := make(chan error, 1)
+	go func() {
+		blocked <- p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+			return c.BLPop(ctx, 0, "nothing").Err()
+		})
+	}()
+	other := s.redis(t)
+	eventually(t, func() error {
+		if !strings.Contains(other.ClientList(t.Context()).Val(), "cmd=blpop") {
+			return errors.New("nobody is blocked")
+		}
+		return nil
+	})
+	s.kill()
+	d := driver(t, opts)
+	if err := <-blocked; d.Classify(err) != ambiguous {
+		t.Errorf("a use in mid-command: %v is %+v", err, d.Classify(err))
+	}
+	// The others find out when they are used, and nobody waits for longer than he must.
+	ping := func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() }
+	for range 8 {
+		err := p.Do(t.Context(), pool.Op{}, ping)
+		if err == nil {
+			t.Fatal("a dead server answers")
+		}
+		var refusal *pool.Error
+		if !errors.As(err, &refusal) && d.Classify(err) != ambiguous {
+			t.Errorf("%v is %+v", err, d.Classify(err))
+		}
+	}
+	if h := p.Check(t.Context()); h.Status != pool.StatusDown {
+		t.Errorf("health is %v", h.Status)
+	}
+	if err := s.run(); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	eventually(t, func() error { return p.Do(t.Context(), pool.Op{}, ping) })
+	if took := time.Since(back); took > 2*time.Second {
+		t.Errorf("the pool was back after %v", took)
+	}
+	for range 100 {
+		if err := p.Do(t.Context(), pool.Op{}, ping); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A server that is frozen holds nobody beyond his deadline, and what was in mid-command then is not lent again.
+func TestFrozenServer(t *testing.T) {
+	s := launch(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2})
+	if err := p.Warm(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var uses sync.WaitGroup
+	for range 4 {
+		uses.Go(func() {
+			err := p.Do(ctx, pool.Op{}, func(ctx context.Context, c *redispool.Conn) error { return c.Incr(ctx, "n").Err() })
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	}
+	uses.Wait()
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Set(ctx, "k", "v", 0).Err() })
+	eventually(t, func() error {
+		if st := p.Stat(); st.Closed[pool.CloseBroken] != 2 {
+			return fmt.Errorf("%d connections were closed", st.Closed[pool.CloseBroken])
+		}
+		return nil
+	})
+}
+
+// A command whose reply is lost is sent once: to repeat it is for a layer that knows whether it may.
+func TestSentOnce(t *testing.T) {
+	var mu sync.Mutex
+	sent, dialled := 0, 0
+	addr := script(t, func(words []string) (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch words[0] {
+		case "hello":
+			dialled++
+			return "%1\r\n$5\r\nproto\r\n:3\r\n", true
+		case "incr":
+			sent++
+			return "", false
+		}
+		return "+PONG\r\n", true
+	})
+	p := open(t, redispool.Options{Address: addr}, pool.Config{MaxSize: 1})
+	err := p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+		err := c.Incr(ctx, "n").Err()
+		if again := c.Incr(ctx, "n").Err(); again == nil {
+			t.Error("a dead connection has come back to life")
+		}
+		return err
+	})
+	if err == nil {
+		t.Error("there was a reply")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if sent != 1 || dialled != 1 {
+		t.Errorf("INCR was sent %d times over %d connections", sent, dialled)
+	}
+}

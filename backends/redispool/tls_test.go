@@ -1,0 +1,195 @@
+package redispool_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// authority signs certificates, and keeps everything in files.
+type authority struct {
+	dir  string
+	file string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{dir: t.TempDir()}
+	a.cert = &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	a.file, _, a.key = a.write(t, "ca", a.cert)
+	return a
+}
+
+// issue makes a certificate for a host, and for a client.
+func (a *authority) issue(t *testing.T, name, host string, notAfter time.Time) (certFile, keyFile string) {
+	t.Helper()
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: notAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		c.IPAddresses = []net.IP{ip}
+	} else {
+		c.DNSNames = []string{host}
+	}
+	certFile, keyFile, _ = a.write(t, name, c)
+	return certFile, keyFile
+}
+
+// write makes a key and signs c with the authority's, or with itself if there is none yet.
+func (a *authority) write(t *testing.T, name string, c *x509.Certificate) (certFile, keyFile string, key *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := a.key
+	if signer == nil {
+		signer = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.save(t, name+".crt", "CERTIFICATE", der), a.save(t, name+".key", "PRIVATE KEY", keyDER), key
+}
+
+func (a *authority) save(t *testing.T, name, kind string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(a.dir, name)
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// launchTLS starts a server that speaks TLS on one port more.
+func launchTLS(t *testing.T, a *authority, certFile, keyFile string, args ...string) (addr string) {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	launch(t, append([]string{
+		"--tls-port", strconv.Itoa(port), "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-ca-cert-file", a.file,
+	}, args...)...)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+func TestTLS(t *testing.T) {
+	need(t)
+	a, stranger := newAuthority(t, "ours"), newAuthority(t, "stranger")
+	hour := time.Now().Add(time.Hour)
+	byIP := func(args ...string) string {
+		cert, key := a.issue(t, "byip", "127.0.0.1", hour)
+		return launchTLS(t, a, cert, key, args...)
+	}
+	plain, mutual := byIP("--tls-auth-clients", "no"), byIP()
+	cert, key := a.issue(t, "byname", "redis.test", hour)
+	named := launchTLS(t, a, cert, key, "--tls-auth-clients", "no")
+	cert, key = a.issue(t, "expired", "127.0.0.1", time.Now().Add(-time.Minute))
+	expired := launchTLS(t, a, cert, key, "--tls-auth-clients", "no")
+	clientCert, clientKey := a.issue(t, "client", "client", hour)
+	strangerCert, strangerKey := stranger.issue(t, "stranger", "client", hour)
+
+	for _, test := range []struct {
+		name, addr string
+		tls        *redispool.TLS
+		want       string // of the error; "" for none
+	}{
+		{"verified", plain, &redispool.TLS{CAFile: a.file}, ""},
+		{"an authority nobody knows", plain, &redispool.TLS{}, "unknown authority"},
+		{"another authority", plain, &redispool.TLS{CAFile: stranger.file}, "unknown authority"},
+		{"not verified", plain, &redispool.TLS{InsecureSkipVerify: true}, ""},
+		{"another host", named, &redispool.TLS{CAFile: a.file}, "doesn't contain any IP SANs"},
+		{"the host's name", named, &redispool.TLS{CAFile: a.file, ServerName: "redis.test"}, ""},
+		{"another name", named, &redispool.TLS{CAFile: a.file, ServerName: "other.test"}, "not other.test"},
+		{"expired", expired, &redispool.TLS{CAFile: a.file}, "expired"},
+		{"client certificate", mutual, &redispool.TLS{CAFile: a.file, CertFile: clientCert, KeyFile: clientKey}, ""},
+		{"no client certificate", mutual, &redispool.TLS{CAFile: a.file}, "certificate required"},
+		{"a stranger's client certificate", mutual, &redispool.TLS{CAFile: a.file, CertFile: strangerCert, KeyFile: strangerKey},
+			"unknown certificate authority"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			opts := redispool.Options{Address: test.addr, TLS: test.tls, Password: ""}
+			err := using(t, opts, func(ctx context.Context, c *redispool.Conn) error { return c.Set(ctx, "k", "v", 0).Err() })
+			if test.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+			if got := driver(t, opts).Classify(err); got != unfit {
+				t.Errorf("the class of %v is %+v, want %+v", err, got, unfit)
+			}
+		})
+	}
+	t.Run("interrupted", func(t *testing.T) {
+		p := open(t, redispool.Options{Address: plain, TLS: &redispool.TLS{CAFile: a.file}}, pool.Config{MaxSize: 1})
+		use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(30*time.Millisecond, cancel)
+		began := time.Now()
+		err := p.Do(ctx, pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+			return c.BLPop(ctx, 10*time.Second, "nothing").Err()
+		})
+		if took := time.Since(began); !errors.Is(err, context.Canceled) || took > 100*time.Millisecond {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
+
+// Errors about files name the field and the file.
+func TestTLSFiles(t *testing.T) {
+	a := newAuthority(t, "ours")
+	cert, key := a.issue(t, "client", "client", time.Now().Add(time.Hour))
+	_, other := a.issue(t, "other", "client", time.Now().Add(time.Hour))
+	for _, test := range []struct {
+		tls         redispool.TLS
+		field, file string
+	}{
+		{redispool.TLS{CAFile: "/no/ca.pem"}, "TLS.CAFile", "/no/ca.pem"},
+		{redispool.TLS{CAFile: key}, "TLS.CAFile", key},
+		{redispool.TLS{CertFile: "/no/c.pem", KeyFile: key}, "TLS.CertFile", "/no/c.pem"},
+		{redispool.TLS{CertFile: cert, KeyFile: "/no/k.pem"}, "TLS.KeyFile", "/no/k.pem"},
+		{redispool.TLS{CertFile: cert, KeyFile: other}, "TLS.KeyFile", other},
+	} {
+		_, err := redispool.NewDriver(redispool.Options{TLS: &test.tls})
+		if err == nil || !strings.Contains(err.Error(), test.field) || !strings.Contains(err.Error(), test.file) {
+			t.Errorf("%+v: %v", test.tls, err)
+		}
+		if strings.Contains(fmt.Sprint(err), "PRIVATE KEY") {
+			t.Errorf("the key is in %v", err)
+		}
+	}
+}
