@@ -84,14 +84,15 @@ func (r *rig) tree(times bool) string {
 	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {
 		return cmp.Or(a.StartTime().Compare(b.StartTime()), cmp.Compare(a.Name(), b.Name()))
 	})
+	children := map[trace.SpanID][]sdktrace.ReadOnlySpan{}
+	for _, s := range spans {
+		children[s.Parent().SpanID()] = append(children[s.Parent().SpanID()], s)
+	}
 	var b strings.Builder
 	drawn := 0
 	var draw func(parent trace.SpanID, indent string)
 	draw = func(parent trace.SpanID, indent string) {
-		for _, s := range spans {
-			if s.Parent().SpanID() != parent {
-				continue
-			}
+		for _, s := range children[parent] {
 			drawn++
 			fmt.Fprintf(&b, "\n%s%s", indent, s.Name())
 			if times {

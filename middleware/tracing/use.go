@@ -113,8 +113,10 @@ func (u *use) inAttempt(by time.Time) context.Context {
 		if u.begin.After(by) {
 			u.begin = by
 		}
-		u.within, u.attempt = u.layer.t.tracer.Start(u.Context, "attempt", trace.WithSpanKind(trace.SpanKindInternal), //nolint:spancheck // closeAttempt ends it
-			trace.WithTimestamp(u.begin), trace.WithAttributes(attemptKey.Int(u.attempts+1)))
+		tracer := u.layer.t.tracer
+		u.within, u.attempt = tracer.Start(u.Context, "attempt", //nolint:spancheck // closeAttempt ends it
+			trace.WithSpanKind(trace.SpanKindInternal), trace.WithTimestamp(u.begin),
+			trace.WithAttributes(attemptKey.Int(u.attempts+1)))
 	}
 	return u.within
 }
