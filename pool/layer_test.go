@@ -386,3 +386,29 @@ func TestFacetedKeepsTheLaws(t *testing.T) {
 		return pool.Chain(append(layers, pool.Bracket(newFaceted("x")))...)
 	})
 }
+
+// Events of a use carry its innermost context, so that spans and exemplars find their trace.
+func TestEventsCarryTheInnermostContext(t *testing.T) {
+	a, _, _, layers, _ := diaries()
+	var missing []pool.Kind
+	watch := observerFunc(func(ctx context.Context, e pool.Event) {
+		if e.Op == op && ctx.Value(diaryKey{a.name}) == nil {
+			missing = append(missing, e.Kind)
+		}
+	})
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, MaxWaiters: -1}, watch, layers[0])
+	_ = p.Do(background, op, func(ctx context.Context, c conn) error {
+		_ = p.Do(ctx, op, use) // refused
+		return c.Use(ctx)
+	})
+	l := acquire(t, p)
+	l.Release(nil)
+	if len(missing) != 0 {
+		t.Errorf("without it: %q", missing)
+	}
+}
+
+type observerFunc func(context.Context, pool.Event)
+
+func (f observerFunc) Wrap(next pool.Handler) pool.Handler       { return next }
+func (f observerFunc) Observe(ctx context.Context, e pool.Event) { f(ctx, e) }

@@ -125,7 +125,7 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 		r.recordStack()
 	}
 	if c != nil && c.hub.observed() {
-		r.lentAt = p.elapsed()
+		r.lentAt, r.ctx = p.elapsed(), ctx
 		c.Emit(ctx, Event{Kind: EventAcquired, Duration: c.wait, Fresh: c.fresh})
 	}
 }
@@ -141,15 +141,16 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 	}
 	dirty := r.doom == closeNot && p.resetter != nil && p.leftDirty(r)
 	var held time.Duration
-	observed := c != nil && c.hub.observed()
-	if observed {
+	ctx := r.ctx
+	if ctx != nil {
 		held = p.elapsed() - r.lentAt
+		r.ctx = nil
 	}
 	p.mu.Lock()
 	p.back(r, suspect, dirty)
 	p.mu.Unlock()
-	if observed {
-		c.Emit(caller, Event{Kind: EventReleased, Duration: held, Err: err})
+	if ctx != nil {
+		c.Emit(ctx, Event{Kind: EventReleased, Duration: held, Err: err})
 	}
 }
 
@@ -194,7 +195,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
 	switch {
 	case doom != closeNot:
 		p.retire(r, doom)
-	case dirty:
+	case dirty && !p.closed:
 		p.spawnReset(r)
 	default:
 		r.trust = p.suspicion

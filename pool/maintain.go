@@ -2,6 +2,7 @@ package pool
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -67,6 +68,9 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 	p.now = p.elapsed()
 	if p.now >= p.nextScan {
 		leaks = p.scan(p.now)
+	}
+	if len(p.idle) < p.cfg.MinIdle {
+		p.spawnOpens(0) // lending does not look, for it is the fast path
 	}
 	pause = max(p.nextScan-p.now, 0)
 	if p.active {
@@ -159,7 +163,7 @@ func (p *Pool[T]) keepAlive(now time.Duration) {
 	if now-r.proven < p.cfg.KeepAlive {
 		return
 	}
-	p.idle = append(p.idle[:oldest], p.idle[oldest+1:]...)
+	p.idle = slices.Delete(p.idle, oldest, oldest+1)
 	p.spawnCheck(r)
 }
 

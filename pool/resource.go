@@ -33,6 +33,7 @@ type resource[T any] struct {
 	call        *Call           // in a layered two-step use
 	stop        func() bool     // disarms the interrupter
 	caller      context.Context // of a two-step use without layers
+	ctx         context.Context // the innermost, if anybody observes
 	doom        CloseReason     // it is to be closed whatever the outcome
 	onCancel    func()          // made once
 	interrupted chan struct{}   // made once, with the interrupter's answer
