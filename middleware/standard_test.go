@@ -191,7 +191,10 @@ func TestOptions(t *testing.T) {
 		{middleware.Options{Breaker: breaker.Config{Probes: -1}}, []string{"middleware: Options.Breaker: breaker: Probes is -1"}},
 		{
 			middleware.Options{Without: []string{"retry", "timeout"}},
-			[]string{`middleware: Options.Without names "timeout": must be among tracing, metrics, logging, timeout.total, retry, breaker, timeout.attempt`},
+			[]string{
+				`middleware: Options.Without names "timeout": must be among tracing, metrics, logging, timeout.total, retry, breaker, ` +
+					`timeout.attempt`,
+			},
 		},
 		{middleware.Options{Retry: retry.Config{MaxAttempts: -3}, Without: []string{"retry"}}, nil}, // not looked at
 	} {

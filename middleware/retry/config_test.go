@@ -95,7 +95,8 @@ func TestConfigure(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	want := pool.LayerInfo{Kind: "retry", Role: pool.RoleRepeat, Multiplier: 4, Settings: map[string]string{
-		"max_attempts": "4", "initial_delay": "50ms", "max_delay": "1s", "multiplier": "2", "jitter": "0.8", "budget": "0.2", "budget_burst": "100",
+		"max_attempts": "4", "initial_delay": "50ms", "max_delay": "1s", "multiplier": "2", "jitter": "0.8",
+		"budget": "0.2", "budget_burst": "100",
 	}}
 	if got := newRetry(t, retry.Config{MaxAttempts: 4}).Describe(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -543,54 +542,6 @@ func TestFailureAfterGrant(t *testing.T) {
 	})
 }
 
-func TestConfigure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := total(t, limit(time.Second))
-		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, l)
-		defer end()
-		if l.Configure(timeout.Config{MinLeft: -1}) == nil || l.Config() != limit(time.Second) {
-			t.Errorf("a bad configuration was accepted: %+v", l.Config())
-		}
-		err := p.Do(context.Background(), pool.Op{}, func(ctx context.Context, c conn) error {
-			if err := l.Configure(timeout.Config{Limit: time.Minute, MinLeft: time.Second}); err != nil {
-				t.Error(err)
-			}
-			return untilOver(ctx, c)
-		})
-		if e := asError(t, err); e.Limit != time.Second {
-			t.Errorf("the limit was %v, want that of the beginning, 1s", e.Limit)
-		}
-		if e := asError(t, p.Do(context.Background(), pool.Op{}, untilOver)); e.Limit != time.Minute {
-			t.Errorf("the limit was %v, want 1m", e.Limit)
-		}
-		want := pool.LayerInfo{
-			Kind: "timeout.total", Role: pool.RoleTotal, Settings: map[string]string{"limit": "1m0s", "min_left": "1s"},
-		}
-		if got := fmt.Sprint(l.Describe()); got != fmt.Sprint(want) {
-			t.Errorf("described as %s, want %v", got, want)
-		}
-	})
-}
-
-func TestValidate(t *testing.T) {
-	for _, tc := range []struct {
-		cfg  timeout.Config
-		want string // "" for none
-	}{
-		{timeout.Config{}, ""},
-		{timeout.Config{Limit: -1}, ""},
-		{timeout.Config{Limit: -1, MinLeft: time.Hour}, ""},
-		{timeout.Config{MinLeft: -time.Second}, "timeout: MinLeft is -1s: must be 0 (any time left will do) or more"},
-		{timeout.Config{Limit: time.Second, MinLeft: time.Second}, "timeout: MinLeft is 1s: must be less than Limit, which is 1s"},
-		{timeout.Config{MinLeft: 4 * time.Second}, "timeout: MinLeft is 4s: must be less than Limit, which is 3s"}, // the default
-	} {
-		_, err := timeout.NewAttempt(tc.cfg)
-		if (err == nil) != (tc.want == "") || err != nil && err.Error() != tc.want {
-			t.Errorf("%+v: got %v, want %q", tc.cfg, err, tc.want)
-		}
-	}
-}
-
 func TestErrorText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -602,7 +553,8 @@ func TestErrorText(t *testing.T) {
 		}
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
 		err = p.Do(context.Background(), pool.Op{}, untilOver)
-		if want := "timeout: the attempt took too long (1s) while it waited for a resource: pool \"sessions\": "; !strings.HasPrefix(err.Error(), want) {
+		want := `timeout: the attempt took too long (1s) while it waited for a resource: pool "sessions": `
+		if !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %q, want it to begin with %q", err, want)
 		}
 	})
@@ -676,43 +628,3 @@ func TestPitfallB6(t *testing.T) {
 		}
 	})
 }
-
-// Every pool that the layer is around hears of new settings, until it is closed, and nobody of what was refused.
-func TestConfigureIsReported(t *testing.T) {
-	seen := []*configured{{}, {}}
-	l := total(t, timeout.Config{})
-	first, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "first"}, seen[0], l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, end := newPool(t, &pooltest.Fake{}, pool.Config{Name: "second"}, seen[1], l)
-	defer end()
-	step := func(cfg timeout.Config, want ...int) {
-		t.Helper()
-		_ = l.Configure(cfg)
-		for i, s := range seen {
-			if n := s.take(); n != want[i] {
-				t.Errorf("%+v: pool %d heard of %d changes, want %d", cfg, i+1, n, want[i])
-			}
-		}
-	}
-	step(limit(time.Second), 1, 1)
-	step(timeout.Config{MinLeft: -1}, 0, 0)
-	if err := first.Close(context.Background()); err != nil {
-		t.Error(err)
-	}
-	step(limit(time.Second), 0, 1)
-}
-
-// configured is a layer that counts the changes of settings which the layer under test reports.
-type configured struct{ n atomic.Int64 }
-
-func (c *configured) Wrap(next pool.Handler) pool.Handler { return next }
-
-func (c *configured) Observe(_ context.Context, e pool.Event) {
-	if e.Kind == pool.EventConfigured && e.Layer == "timeout.total" {
-		c.n.Add(1)
-	}
-}
-
-func (c *configured) take() int { return int(c.n.Swap(0)) }
