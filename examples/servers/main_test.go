@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,7 +168,7 @@ func TestExitStatusIsTheCommands(t *testing.T) {
 		"its own flags":       {[]string{"-redis", "miniredis", "--", "sh", "-c", `exit "$1"`, "sh", "3"}, 3, ""},
 		"help":                {[]string{"-h"}, 0, "usage: servers [flags] [--] CMD ARGS..."},
 		"unknown flag":        {[]string{"-frobnicate"}, 2, "flag provided but not defined: -frobnicate"},
-		"unknown redis":       {[]string{"-redis", "valkey", "--", "true"}, 2, `Redis is "valkey": must be "auto" (default), "redis-server" or "miniredis"`},
+		"unknown redis":       {[]string{"-redis", "valkey", "--", "true"}, 2, `-redis: local: Redis is "valkey": must be "auto"`},
 		"a flag's no boolean": {[]string{"-v=maybe"}, 2, `invalid boolean value "maybe"`},
 	}
 	for name, tt := range tests {
@@ -252,10 +253,12 @@ func (r running) status(t *testing.T) int {
 	return exitStatus(r.ProcessState)
 }
 
+// A lineReader finds lines in what a program prints, in any order.
 type lineReader struct {
-	t    *testing.T
-	file *os.File
-	text string
+	t     *testing.T
+	file  *os.File
+	lines []string // complete ones that nobody has asked for
+	part  string
 }
 
 // after waits for a line that begins with prefix and returns the rest of it.
@@ -263,18 +266,19 @@ func (l *lineReader) after(prefix string) string {
 	l.t.Helper()
 	_ = l.file.SetReadDeadline(time.Now().Add(patience))
 	for {
-		for line, rest, found := strings.Cut(l.text, "\n"); found; line, rest, found = strings.Cut(l.text, "\n") {
-			l.text = rest
-			if value, ok := strings.CutPrefix(strings.TrimSuffix(line, "\r"), prefix); ok {
+		for i, line := range l.lines {
+			if value, ok := strings.CutPrefix(line, prefix); ok {
+				l.lines = slices.Delete(l.lines, i, i+1)
 				return value
 			}
 		}
 		buf := make([]byte, 4096)
 		n, err := l.file.Read(buf)
 		if err != nil {
-			l.t.Fatalf("waiting for a line %q: %v; the rest is %q", prefix, err, l.text)
+			l.t.Fatalf("waiting for a line %q: %v; there are %q and %q", prefix, err, l.lines, l.part)
 		}
-		l.text += string(buf[:n])
+		lines := strings.Split(strings.ReplaceAll(l.part+string(buf[:n]), "\r\n", "\n"), "\n")
+		l.lines, l.part = append(l.lines, lines[:len(lines)-1]...), lines[len(lines)-1]
 	}
 }
 
@@ -340,7 +344,7 @@ func TestWithoutACommand(t *testing.T) {
 
 // waits is a command that tells who it is and which signal it gets, and does nothing else. It has a child.
 const waits = `trap 'echo got INT; exit 3' INT; trap 'echo got TERM; exit 4' TERM; trap 'echo got HUP; exit 5' HUP
-tail -f /dev/null & echo child=$!; echo servers=$SERVERS_URL; echo command=$$
+sh -c 'echo child=$$; exec tail -f /dev/null' & echo servers=$SERVERS_URL; echo command=$$
 wait; wait`
 
 func TestSignalsReachTheCommand(t *testing.T) {

@@ -20,6 +20,7 @@ package local
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -156,8 +157,8 @@ func (s *Servers) Env() []string {
 	}
 }
 
-// Guard makes another process share the servers' fate: if this process ends without Close, pid is killed as they are. A negative pid
-// means a whole process group. The caller calls forget as soon as the process has ended; what Close does is none of its business.
+// Guard makes another process share the servers' fate: when this process ends, with Close or without, pid is killed. A negative pid
+// means a whole process group. The caller calls forget as soon as the process has ended and been waited for.
 func (s *Servers) Guard(pid int) (forget func()) {
 	s.host.warden.watch(pid)
 	return func() { s.host.warden.forget(pid) }
@@ -296,14 +297,14 @@ func newHost(log io.Writer) (h *host, err error) {
 	if h.exe, err = os.Executable(); err != nil {
 		return h, err
 	}
-	if h.dir, err = os.MkdirTemp("", "poolstack-servers-"); err != nil {
-		return h, err
-	}
 	if h.pipe, err = newLifeline(); err != nil {
 		return h, err
 	}
-	h.warden, err = startWarden(h)
-	return h, err
+	h.dir = filepath.Join(os.TempDir(), "poolstack-servers-"+rand.Text())
+	if h.warden, err = startWarden(h); err != nil {
+		return h, err
+	}
+	return h, os.Mkdir(h.dir, 0o700) // now there is somebody to remove it
 }
 
 // close ends what the servers shared. The warden removes the directory; this only makes sure that it did.

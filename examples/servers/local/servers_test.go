@@ -24,7 +24,10 @@ var both = []string{control.MongoDB, control.Redis}
 func TestStartedServersAnswerAndListenOnLoopbackOnly(t *testing.T) {
 	s := start(t, local.Options{})
 	env := strings.Join(s.Env(), "\n")
-	for _, want := range []string{"REDIS_URL=redis://127.0.0.1:", "MONGODB_URI=mongodb://127.0.0.1:", "TOXIPROXY_URL=http://127.0.0.1:", "SERVERS_URL=http://127.0.0.1:"} {
+	for _, want := range []string{
+		"REDIS_URL=redis://127.0.0.1:", "MONGODB_URI=mongodb://127.0.0.1:",
+		"TOXIPROXY_URL=http://127.0.0.1:", "SERVERS_URL=http://127.0.0.1:",
+	} {
 		if !strings.Contains(env, want) {
 			t.Errorf("Env has no %s:\n%s", want, env)
 		}
@@ -219,7 +222,8 @@ func TestWhatAStateDoesNotAllow(t *testing.T) {
 			t.Errorf("%s: got %v, want %v that says %q", what, err, want, says)
 		}
 	}
-	check("thaw of a running server", s.Thaw(ctx, control.Redis), control.ErrState, "thaw redis: not possible in its present state: it is running, not frozen")
+	check("thaw of a running server", s.Thaw(ctx, control.Redis), control.ErrState,
+		"thaw redis: not possible in its present state: it is running, not frozen")
 	if err := s.Freeze(ctx, control.Redis); err != nil {
 		t.Fatal(err)
 	}
