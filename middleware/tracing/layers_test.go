@@ -145,7 +145,7 @@ func TestBackground(t *testing.T) {
 }
 
 func TestSkipUnsampled(t *testing.T) {
-	r := newRig(t, redis, Config{SkipUnsampled: true}, pool.Config{})
+	r := newRig(t, redis, Config{SkipUnsampled: true}, pool.Config{}).warm()
 	sc := trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}
 	for _, c := range []struct {
 		name string
@@ -215,7 +215,7 @@ func TestValidate(t *testing.T) {
 
 // More operations than there is room for plans make the same spans.
 func TestManyOperations(t *testing.T) {
-	r := newRig(t, redis, Config{}, pool.Config{})
+	r := newRig(t, redis, Config{}, pool.Config{}).warm()
 	for i := range maxPlans + 10 {
 		_ = r.pool.Do(context.Background(), pool.Op{Name: fmt.Sprint("op", i)}, ping)
 	}

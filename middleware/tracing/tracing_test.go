@@ -277,7 +277,7 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 
 // Of very many commands none is lost, and none is kept in memory to the end.
 func TestManyCommands(t *testing.T) {
-	r := newRig(t, redis, Config{Commands: true}, pool.Config{})
+	r := newRig(t, redis, Config{Commands: true}, pool.Config{}).warm()
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
 		for range 1000 {
 			_ = command(ctx, pool.Command{Name: "GET"}, 0, nil)
