@@ -42,8 +42,7 @@ func (d *Driver) Classify(err error) pool.Class {
 	if errors.Is(err, redis.TxFailedErr) {
 		return pool.Class{Type: "tx_failed"} // a watched key has changed: the caller's loop reads it again
 	}
-	var reply redis.Error
-	if errors.As(err, &reply) {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
 		return classifyReply(reply)
 	}
 	return classifyFailure(err)
@@ -68,8 +67,7 @@ func classifyReply(reply redis.Error) pool.Class {
 // classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that an io.EOF or a
 // context's error that stands alone is the borrower's own: from decoding a value, for example.
 func classifyFailure(err error) pool.Class {
-	var unanswered *Error
-	isOurs := errors.As(err, &unanswered)
+	unanswered, isOurs := errors.AsType[*Error](err)
 	if isOurs && unanswered.Err == nil {
 		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
 	}
@@ -94,8 +92,8 @@ func classifyFailure(err error) pool.Class {
 
 // isNotConnected says whether nothing can have been sent.
 func isNotConnected(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // isDisagreement says whether the two sides do not agree about TLS, which another try would not change.
@@ -123,8 +121,8 @@ func isNetwork(err error, isOurs bool) bool {
 // what is no reply.
 func code(err error) string {
 	const longest = 32
-	var reply redis.Error
-	if !errors.As(err, &reply) {
+	reply, ok := errors.AsType[redis.Error](err)
+	if !ok {
 		return ""
 	}
 	word, _, _ := strings.Cut(reply.Error(), " ")

@@ -104,7 +104,7 @@ func TestClassify(t *testing.T) {
 			defer cancel()
 			cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.BLPop(ctx, 10*time.Second, "missing"); return nil })
 			if !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("got %v", err) //nolint:errorlint // not to be found
+				return fmt.Errorf("got %v", err)
 			}
 			return cmds[0].Err()
 		}), ambiguous},

@@ -115,12 +115,10 @@ const connect = "CONNECT"
 
 // openError says that a handshake has failed, and why, in the words of the reply if there was one.
 func (d *Driver) openError(err error, password string) error {
-	var refused *refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		err = refused.reply
 	}
-	var failed *Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*Error](err); ok {
 		return &Error{Command: connect, Err: fmt.Errorf("handshake with %s: %w", d.dialer.address, failed.Err), Context: failed.Context}
 	}
 	return fmt.Errorf("redispool: %s: handshake with %s: %w", connect, d.dialer.address, discreet(err, password))

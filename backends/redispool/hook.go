@@ -45,7 +45,7 @@ func (r *refusal) Error() string { return r.reply.Error() }
 
 // greeting judges the reply to a command of the client's own handshake.
 func (c *Conn) greeting(cmd redis.Cmder, err error) error {
-	if _, reply := err.(redis.Error); !reply || cmd.Name() != "hello" {
+	if !isReply(err) || cmd.Name() != "hello" {
 		return err
 	}
 	if known := code(err); known != "ERR" && known != "NOPROTO" || redis.IsMaxClientsError(err) || c.exact {
@@ -87,10 +87,10 @@ func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	if c.has(watching|queueing) && endsTransaction(cmd.Name(), err) {
 		c.clear(watching | queueing)
 	}
-	if err == nil || err == redis.Nil {
+	if err == nil || isNil(err) {
 		return err
 	}
-	if _, reply := err.(redis.Error); reply {
+	if isReply(err) {
 		c.judge(err)
 		return err
 	}
@@ -117,7 +117,7 @@ func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.Proce
 	if err == nil {
 		return nil
 	}
-	if _, reply := err.(redis.Error); !reply {
+	if !isReply(err) {
 		c.mark(dead)
 		return notAnswered(cmds, &Error{Command: batchCommand(cmds).Name, Err: err, Context: over(ctx)})
 	}
@@ -141,8 +141,7 @@ func notSent(cmds []redis.Cmder, err *Error) error {
 // notAnswered sets err on those that have an error but no reply.
 func notAnswered(cmds []redis.Cmder, err *Error) error {
 	for _, cmd := range cmds {
-		old := cmd.Err()
-		if _, reply := old.(redis.Error); old != nil && !reply {
+		if old := cmd.Err(); old != nil && !isReply(old) {
 			cmd.SetErr(err)
 		}
 	}
@@ -151,7 +150,7 @@ func notAnswered(cmds []redis.Cmder, err *Error) error {
 
 // judge notes when a reply has made go-redis give the connection up.
 func (c *Conn) judge(err error) {
-	if err == nil || err == redis.Nil {
+	if err == nil || isNil(err) {
 		return
 	}
 	if redis.IsReadOnlyError(err) {
@@ -198,6 +197,13 @@ type abortedError struct{ cause, abort error }
 
 func (e *abortedError) Error() string   { return e.abort.Error() + ": " + e.cause.Error() }
 func (e *abortedError) Unwrap() []error { return []error{e.cause, e.abort} }
+
+// isReply and isNil look at errors as go-redis hands them to a hook, which are never wrapped. They run on every miss, so they do without
+// errors.As.
+
+func isReply(err error) bool { _, ok := err.(redis.Error); return ok } //nolint:errorlint // see above
+
+func isNil(err error) bool { return err == redis.Nil } //nolint:errorlint // see above
 
 // transaction says whether cmds were sent by TxPipelined.
 func transaction(cmds []redis.Cmder) bool {

@@ -27,7 +27,7 @@ func (o Options) String() string {
 		u.Host = "invalid"
 	case network == "unix":
 		u.Scheme, u.Path = "unix", address
-		put("db", printInt(o.DB))
+		put("db", intText(o.DB))
 	default:
 		u.Host, u.Path = address, "/"+strconv.Itoa(o.DB)
 	}
@@ -36,11 +36,11 @@ func (o Options) String() string {
 	} else if o.Username != "" {
 		u.User = url.User(o.Username)
 	}
-	put("protocol", printInt(o.Protocol))
+	put("protocol", intText(o.Protocol))
 	put("client_name", o.ClientName)
-	put("dial_timeout", printDuration(o.DialTimeout))
-	put("read_timeout", printDuration(o.ReadTimeout))
-	put("write_timeout", printDuration(o.WriteTimeout))
+	put("dial_timeout", durationText(o.DialTimeout))
+	put("read_timeout", durationText(o.ReadTimeout))
+	put("write_timeout", durationText(o.WriteTimeout))
 	if t := o.TLS; t != nil {
 		u.Scheme = "rediss"
 		put("tls_ca_file", t.CAFile)
@@ -55,14 +55,14 @@ func (o Options) String() string {
 	return u.String()
 }
 
-func printInt(n int) string {
+func intText(n int) string {
 	if n == 0 {
 		return ""
 	}
 	return strconv.Itoa(n)
 }
 
-func printDuration(d time.Duration) string {
+func durationText(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}

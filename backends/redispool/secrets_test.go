@@ -58,9 +58,8 @@ func TestSecrets(t *testing.T) {
 			if test.reply != nil {
 				opts.Address = script(t, test.reply)
 			}
-			err := errors.New("")
-			var p *pool.Pool[*redispool.Conn]
-			if p, err = redispool.New(opts, pool.Config{OpenTimeout: time.Second}); err == nil {
+			p, err := redispool.New(opts, pool.Config{OpenTimeout: time.Second})
+			if err == nil {
 				defer func() { _ = p.Close(context.Background()) }()
 				err = p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
 					for _, step := range test.steps {
@@ -93,7 +92,7 @@ func tree(err error) func(func(error) bool) {
 			return
 		}
 		var wrapped []error
-		switch e := err.(type) { //nolint:errorlint // looks at each by itself
+		switch e := err.(type) {
 		case interface{ Unwrap() error }:
 			wrapped = []error{e.Unwrap()}
 		case interface{ Unwrap() []error }:

@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -88,7 +89,7 @@ func secondWord(args []any) string {
 func endsTransaction(name string, err error) bool {
 	switch name {
 	case "exec":
-		return err == nil || err == redis.Nil || err == redis.TxFailedErr || redis.IsExecAbortError(err)
+		return err == nil || isNil(err) || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err)
 	case "discard", "unwatch":
 		return err == nil
 	}

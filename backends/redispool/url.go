@@ -71,10 +71,10 @@ func ParseURL(rawURL string) (Options, error) {
 	if err != nil {
 		return Options{}, errors.New("redispool: the URL's options cannot be parsed: check the percent-encoding")
 	}
-	if err := o.setPath(u, query); err != nil {
+	if err := setPath(&o, u, query); err != nil {
 		return Options{}, err
 	}
-	if err := o.setQuery(query); err != nil {
+	if err := setQuery(&o, query); err != nil {
 		return Options{}, err
 	}
 	if err := o.Validate(); err != nil {
@@ -102,7 +102,7 @@ func parseURL(rawURL string) (*url.URL, error) {
 }
 
 // setPath reads the database's index from the path of a TCP URL.
-func (o *Options) setPath(u *url.URL, query url.Values) error {
+func setPath(o *Options, u *url.URL, query url.Values) error {
 	path := strings.TrimPrefix(u.Path, "/")
 	if u.Scheme == "unix" || path == "" {
 		return nil
@@ -119,7 +119,7 @@ func (o *Options) setPath(u *url.URL, query url.Values) error {
 }
 
 // setQuery sets what the options of a URL say.
-func (o *Options) setQuery(query url.Values) error {
+func setQuery(o *Options, query url.Values) error {
 	names := make([]string, 0, len(query))
 	for name := range query {
 		names = append(names, name)
@@ -131,7 +131,7 @@ func (o *Options) setQuery(query url.Values) error {
 			errs = append(errs, fmt.Errorf("redispool: option %q is given %d times", name, len(query[name])))
 			continue
 		}
-		if err := o.set(name, query.Get(name)); err != nil {
+		if err := set(o, name, query.Get(name)); err != nil {
 			errs = append(errs, fmt.Errorf("redispool: option %q: %w", name, err))
 		}
 	}
@@ -139,7 +139,7 @@ func (o *Options) setQuery(query url.Values) error {
 }
 
 // set sets one option by its name in URLs.
-func (o *Options) set(name, value string) (err error) {
+func set(o *Options, name, value string) (err error) {
 	switch name {
 	case "db":
 		o.DB, err = parseInt(value)
@@ -154,12 +154,12 @@ func (o *Options) set(name, value string) (err error) {
 	case "write_timeout":
 		o.WriteTimeout, err = parseDuration(value)
 	default:
-		return o.setTLS(name, value)
+		return setTLS(o, name, value)
 	}
 	return err
 }
 
-func (o *Options) setTLS(name, value string) (err error) {
+func setTLS(o *Options, name, value string) (err error) {
 	t := o.TLS
 	if t == nil {
 		t = &TLS{}
