@@ -89,7 +89,7 @@ func (h *hub) classify(ctx context.Context, err error) Class {
 	if err == nil {
 		return Class{}
 	}
-	if own, ok := findClassified(err); ok {
+	if own, ok := find(err, anyClassified); ok {
 		class := own.Class()
 		class.name(err)
 		return class
@@ -117,34 +117,38 @@ func (c *Class) name(err error) {
 	}
 }
 
-// findClassified returns the outermost error in err's tree that knows its class. It is errors.As without reflection and allocation, for
-// it runs on every failed use, several times.
-func findClassified(err error) (Classified, bool) {
+// find returns the outermost error in err's tree that is E and suits. It is errors.As without reflection and allocation, for it runs on
+// every failed use, several times.
+func find[E any](err error, suits func(E) bool) (found E, ok bool) {
 	for err != nil {
-		if c, ok := err.(Classified); ok { //nolint:errorlint // this is the walk along the chain
-			return c, true
+		if e, ok := err.(E); ok && suits(e) {
+			return e, true
 		}
-		switch w := err.(type) { //nolint:errorlint // the same
+		switch w := err.(type) { //nolint:errorlint // this is the walk along the chain
 		case interface{ Unwrap() error }:
 			err = w.Unwrap()
 		case interface{ Unwrap() []error }:
-			for _, e := range w.Unwrap() {
-				if c, ok := findClassified(e); ok {
-					return c, true
+			for _, branch := range w.Unwrap() {
+				if e, ok := find(branch, suits); ok {
+					return e, true
 				}
 			}
-			return nil, false
+			return found, false
 		default:
-			return nil, false
+			return found, false
 		}
 	}
-	return nil, false
+	return found, false
 }
+
+func anyClassified(Classified) bool { return true }
+
+type timeouter interface{ Timeout() bool }
 
 // isTimeout says whether err is about time that ran out: a context's, a socket's, or any error that says so itself.
 func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+	_, ok := find(err, timeouter.Timeout)
+	return ok
 }
 
 // defaultClass serves drivers that are no Classifier. An error nobody explains is laid at the server, and its resource is suspect.
