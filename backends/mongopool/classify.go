@@ -1,0 +1,251 @@
+package mongopool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// Labels that servers and the driver put on errors; see the specifications "Retryable Writes", "Transactions" and "Client Backpressure"
+// of MongoDB's drivers.
+const (
+	labelNetwork       = "NetworkError"
+	labelOverloaded    = "SystemOverloadedError" // with labelRetryable: refused before anything was done
+	labelRetryable     = "RetryableError"
+	labelNoWrites      = "NoWritesPerformed"
+	labelTransient     = "TransientTransactionError" // the transaction is aborted: it has had no effect
+	labelUnknownCommit = "UnknownTransactionCommitResult"
+)
+
+// Classify says what an error of the driver means; see the package's documentation for the rules. Errors it does not know are taken for
+// the borrower's own. It may be called concurrently.
+//
+// Class.Broken is true only for a client that somebody has disconnected: a lease is a right to use the shared client, and the sockets
+// belong to the driver, which closes those that fail by itself. To close the lease's resource as well would heal nothing.
+func (d *Driver) Classify(err error) pool.Class {
+	down := (*downError)(nil)
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments), errors.Is(err, mongo.ErrFileNotFound):
+		return pool.Class{Miss: true}
+	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
+		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
+	case errors.As(err, &down), inHandshake(err): // even if cancelled: the driver does that by itself when a server goes down
+		return unconnected(err)
+	case errors.Is(err, context.Canceled):
+		return pool.Class{Fault: pool.FaultCaller}
+	case errors.Is(err, driver.ErrDeadlineWouldBeExceeded): // too little time left to send anything
+		return pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatAlways}
+	}
+	if reason := unsent(err); reason != "" {
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: reason}
+	}
+	if f, ok := commandFailure(err); ok {
+		return f.class()
+	}
+	if class, ok := classifyWrites(err); ok {
+		return class
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
+	}
+	return pool.Class{}
+}
+
+// inHandshake says whether err is about a socket that could not be made: then the borrower's command was not sent. An error of the
+// borrower's command has a ConnectionError in it; one of the handshake stands in a ConnectionError, outside of any command, or is
+// labelled as an overload of the server, which the driver takes it for.
+func inHandshake(err error) bool {
+	var conn topology.ConnectionError
+	if !errors.As(err, &conn) {
+		return false
+	}
+	var outer, inner driver.Error
+	return !errors.As(err, &outer) || outer.HasErrorLabel(labelOverloaded) || errors.As(conn.Wrapped, &inner)
+}
+
+// poolCleared is the reason when the driver has given up its sockets to a server, because one of them has failed.
+const poolCleared = "pool_cleared"
+
+// unsent names the reason why nothing was sent, if it is one of the driver's own: no server to be had, no socket to be had.
+func unsent(err error) string {
+	if err == nil {
+		return ""
+	}
+	var noServer topology.ServerSelectionError
+	var noSocket topology.WaitQueueTimeoutError
+	var cleared driver.RetryablePoolError
+	switch {
+	case errors.As(err, &noServer):
+		return "server_selection"
+	case errors.As(err, &noSocket):
+		// There is a socket for every lease, so this is a wait for one that is being made, or for one whose answer is late.
+		return "wait_queue"
+	case errors.As(err, &cleared), errors.Is(err, topology.ErrPoolClosed), errors.Is(err, topology.ErrServerClosed):
+		return poolCleared
+	}
+	return ""
+}
+
+// unconnected is the class of a failure to make a socket. Credentials or a certificate that are not accepted will not be accepted next
+// time.
+func unconnected(err error) pool.Class {
+	class := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}
+	if code := codeOf(err); code != 0 {
+		class.Code, class.Type = strconv.Itoa(code), ""
+		if code == authenticationFailed {
+			class.Repeat = pool.RepeatNever
+		}
+	}
+	if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
+		class.Repeat, class.Type = pool.RepeatNever, "certificate"
+	}
+	return class
+}
+
+// failure is a command that failed as a whole, whichever of the driver's types says so.
+type failure struct {
+	code    int
+	labels  []string
+	backoff time.Duration // that the server asks for
+	late    bool          // its reply was
+}
+
+// authenticationFailed is the code of credentials that the server does not take.
+const authenticationFailed = 18
+
+// codeOf returns the server's code in an error of a whole command, 0 if there is none.
+func codeOf(err error) int {
+	f, _ := commandFailure(err)
+	return f.code
+}
+
+func commandFailure(err error) (failure, bool) {
+	var inner driver.Error // what command monitors see, and what a CommandError wraps
+	seen := errors.As(err, &inner)
+	f := failure{int(inner.Code), inner.Labels, inner.BaseBackoff, errors.Is(err, context.DeadlineExceeded)}
+	if cmd, ok := errors.AsType[mongo.CommandError](err); ok {
+		f.code, f.labels, seen = int(cmd.Code), cmd.Labels, true
+	}
+	return f, seen
+}
+
+func (f failure) has(label string) bool { return slices.Contains(f.labels, label) }
+
+func (f failure) class() pool.Class {
+	class := codeClass(f.code)
+	switch {
+	case f.has(labelOverloaded) && f.has(labelRetryable):
+		class.Fault, class.Repeat, class.RetryAfter = pool.FaultServer, pool.RepeatAlways, f.backoff
+	case f.has(labelNetwork):
+		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatIfIdempotent
+		if !f.late {
+			class.Type = "network"
+		}
+	case f.has(labelUnknownCommit):
+		class.Repeat = pool.RepeatIfIdempotent
+	case f.has(labelNoWrites), f.has(labelTransient):
+		class.Repeat = pool.RepeatAlways
+	}
+	return class
+}
+
+// classifyWrites is for writes that the server has carried out in part, or without the confirmation that was asked for.
+func classifyWrites(err error) (pool.Class, bool) {
+	var one mongo.WriteException
+	var many mongo.BulkWriteException
+	var client mongo.ClientBulkWriteException
+	var codes []int
+	var unconfirmed []mongo.WriteConcernError
+	switch {
+	case errors.As(err, &one):
+		for _, e := range one.WriteErrors {
+			codes = append(codes, e.Code)
+		}
+		unconfirmed = pointee(one.WriteConcernError)
+	case errors.As(err, &many):
+		for _, e := range many.WriteErrors {
+			codes = append(codes, e.Code)
+		}
+		unconfirmed = pointee(many.WriteConcernError)
+	case errors.As(err, &client):
+		if client.WriteError != nil {
+			codes = append(codes, client.WriteError.Code)
+		}
+		for _, e := range client.WriteErrors {
+			codes = append(codes, e.Code)
+		}
+		unconfirmed = client.WriteConcernErrors
+	default:
+		return pool.Class{}, false
+	}
+	return worstOf(codes, unconfirmed), true
+}
+
+func pointee(e *mongo.WriteConcernError) []mongo.WriteConcernError {
+	if e == nil {
+		return nil
+	}
+	return []mongo.WriteConcernError{*e}
+}
+
+// worstOf folds the errors of several writes into one class: the server's failures weigh more than what the borrower did wrong. Some
+// writes may have been carried out, so that a repetition is never safe by itself.
+func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) pool.Class {
+	var worst pool.Class
+	for i, code := range codes {
+		if class := codeClass(code); i == 0 || class.Fault > worst.Fault {
+			worst = class
+		}
+	}
+	for _, e := range unconfirmed {
+		if worst.Fault != pool.FaultServer {
+			worst = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Code: strconv.Itoa(e.Code)}
+			if e.Code == 79 || e.Code == 100 { // UnknownReplWriteConcern, CannotSatisfyWriteConcern: the set is not like that
+				worst.Repeat = pool.RepeatNever
+			}
+		}
+	}
+	worst.Repeat = min(worst.Repeat, pool.RepeatIfIdempotent)
+	return worst
+}
+
+// codeClass goes by the server's error codes (src/mongo/base/error_codes.yml of the server). A code that is not listed is the server's
+// verdict on what the borrower asked for (a duplicate key, a bad value, an unknown command): nobody's fault, and the same next time.
+func codeClass(code int) pool.Class {
+	class := pool.Class{}
+	if code != 0 {
+		class.Code = strconv.Itoa(code)
+	}
+	switch code {
+	case 11001, 12582: // a duplicate key's other codes: on update, in a capped collection
+		class.Code = "11000"
+	case 43, // CursorNotFound
+		237,         // CursorKilled
+		112, 46, 24, // WriteConflict, LockBusy, LockTimeout
+		251: // NoSuchTransaction
+		class.Repeat = pool.RepeatIfIdempotent
+	case 10107, 10058, 13435, 13436, // NotWritablePrimary, its old code, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary: asked on entry
+		133, // FailedToSatisfyReadPreference
+		391, // ReauthenticationRequired
+		462: // IngressRequestRateLimitExceeded
+		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatAlways
+	case 6, 7, 89, 9001, 202, 384, // mongos could not reach a shard, or lost it
+		50, 262, // MaxTimeMSExpired, ExceededTimeLimit
+		91, 189, 11600, 11602, // ShutdownInProgress, PrimarySteppedDown, interrupted at shutdown, by a change of state: maybe midway
+		64,  // WriteConcernTimeout
+		134: // ReadConcernMajorityNotAvailableYet
+		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatIfIdempotent
+	case 1, 8, authenticationFailed, 14031: // InternalError, UnknownError, and OutOfDiskSpace
+		class.Fault = pool.FaultServer
+	}
+	return class
+}

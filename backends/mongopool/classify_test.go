@@ -1,0 +1,264 @@
+package mongopool
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+func network(cause error) mongo.CommandError {
+	inner := driver.Error{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: cause}}
+	return mongo.CommandError{Labels: inner.Labels, Wrapped: inner}
+}
+
+func writeError(codes ...int) mongo.WriteException {
+	var e mongo.WriteException
+	for _, code := range codes {
+		e.WriteErrors = append(e.WriteErrors, mongo.WriteError{Code: code})
+	}
+	return e
+}
+
+func bulkError(codes ...int) mongo.BulkWriteException {
+	var e mongo.BulkWriteException
+	for _, code := range codes {
+		e.WriteErrors = append(e.WriteErrors, mongo.BulkWriteError{WriteError: mongo.WriteError{Code: code}})
+	}
+	return e
+}
+
+func unconfirmed(code int) *mongo.WriteConcernError { return &mongo.WriteConcernError{Code: code} }
+
+func TestClassify(t *testing.T) {
+	const (
+		none, server, caller, local = pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal
+		never, ifIdempotent, always = pool.RepeatNever, pool.RepeatIfIdempotent, pool.RepeatAlways
+	)
+	command := func(code int32, labels ...string) error { return mongo.CommandError{Code: code, Labels: labels} }
+	for _, c := range []struct {
+		name string
+		err  error
+		want pool.Class
+	}{
+		// Nobody's fault.
+		{"no documents", mongo.ErrNoDocuments, pool.Class{Miss: true}},
+		{"no file", mongo.ErrFileNotFound, pool.Class{Miss: true}},
+		{"borrower's own", errors.New("mine"), pool.Class{}},
+		{"borrower's own network error", io.ErrUnexpectedEOF, pool.Class{}},
+		{"nil document", mongo.ErrNilDocument, pool.Class{}},
+		{"duplicate key", writeError(11000), pool.Class{Code: "11000"}},
+		{"duplicate key on update", writeError(11001), pool.Class{Code: "11000"}},
+		{"duplicate key by findAndModify", command(11000), pool.Class{Code: "11000"}},
+		{"several duplicate keys", bulkError(11000, 11000), pool.Class{Code: "11000"}},
+		{"bad value", command(2), pool.Class{Code: "2"}},
+		{"document fails validation", writeError(121), pool.Class{Code: "121"}},
+		{"not allowed", command(13), pool.Class{Code: "13"}},
+		{"unknown command", command(59), pool.Class{Code: "59"}},
+		{"transaction on a standalone", command(20), pool.Class{Code: "20"}},
+		{"cursor is gone", command(43), pool.Class{Repeat: ifIdempotent, Code: "43"}},
+		{"write conflict", command(112), pool.Class{Repeat: ifIdempotent, Code: "112"}},
+		{"write conflict in a transaction", command(112, labelTransient), pool.Class{Repeat: always, Code: "112"}},
+
+		// Not sent.
+		{"no server", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded},
+			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+		{"no server in a transaction",
+			mongo.CommandError{Labels: []string{labelTransient}, Wrapped: topology.ServerSelectionError{Wrapped: context.DeadlineExceeded}},
+			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+		{"no socket", topology.WaitQueueTimeoutError{Wrapped: context.DeadlineExceeded},
+			pool.Class{Fault: server, Repeat: always, Type: "wait_queue"}},
+		{"pool cleared", driver.Error{Labels: []string{labelTransient}, Wrapped: cleared{}},
+			pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"pool closed", topology.ErrPoolClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"server closed", topology.ErrServerClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"dial failed", driver.Error{
+			Labels:  []string{labelOverloaded, labelRetryable, labelNetwork},
+			Wrapped: topology.ConnectionError{Wrapped: io.EOF},
+		}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"dial cancelled by the driver itself", driver.Error{
+			Labels:  []string{labelOverloaded, labelRetryable, labelNetwork},
+			Wrapped: topology.ConnectionError{Wrapped: context.Canceled},
+		}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"name not resolved", topology.ConnectionError{Wrapped: errors.New("no such host")},
+			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"certificate refused",
+			topology.ConnectionError{Wrapped: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}},
+			pool.Class{Fault: server, Repeat: never, Type: "certificate"}},
+		{"handshake cut short",
+			mongo.CommandError{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Wrapped: io.EOF}}},
+			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"all servers down", &downError{errors.New("refused")}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"too little time left", fmt.Errorf("rtt: %w", driver.ErrDeadlineWouldBeExceeded), pool.Class{Fault: caller, Repeat: always}},
+
+		// Refused by the server before it did anything.
+		{"not primary", command(10107), pool.Class{Fault: server, Repeat: always, Code: "10107"}},
+		{"not primary, for a read", command(13435), pool.Class{Fault: server, Repeat: always, Code: "13435"}},
+		{"recovering", command(13436), pool.Class{Fault: server, Repeat: always, Code: "13436"}},
+		{"overloaded", driver.Error{Code: 462, Labels: []string{labelOverloaded, labelRetryable}, BaseBackoff: time.Second},
+			pool.Class{Fault: server, Repeat: always, Code: "462", RetryAfter: time.Second}},
+		{"stepped down, no writes", command(189, "RetryableWriteError", labelNoWrites), pool.Class{Fault: server, Repeat: always, Code: "189"}},
+
+		// Maybe done, maybe not.
+		{"reply lost", network(io.EOF), pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"reply late", network(context.DeadlineExceeded), pool.Class{Fault: server, Repeat: ifIdempotent}},
+		{"reply lost in a transaction", mongo.CommandError{Labels: []string{labelTransient, labelNetwork}},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"commit's reply lost", mongo.CommandError{Labels: []string{labelNetwork, labelUnknownCommit}},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"commit unknown", command(64, labelUnknownCommit), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		{"as monitors see it", driver.Error{Labels: []string{labelNetwork}, Wrapped: io.EOF},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"time limit on the server", mongo.CommandError{Code: 50, Wrapped: driver.Error{Code: 50, Wrapped: context.DeadlineExceeded}},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "50"}},
+		{"shutting down", command(91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"stepped down", command(189, "RetryableWriteError"), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "189"}},
+		{"interrupted", command(11602), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "11602"}},
+		{"deadline without more", context.DeadlineExceeded, pool.Class{Fault: server, Repeat: ifIdempotent}},
+		{"not confirmed in time", mongo.WriteException{WriteConcernError: unconfirmed(64)},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		{"not confirmed, and a duplicate",
+			mongo.WriteException{WriteConcernError: unconfirmed(64), WriteErrors: writeError(11000).WriteErrors},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		{"bulk: a duplicate, then not primary", bulkError(11000, 10107), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "10107"}},
+		{"bulk not confirmed", mongo.BulkWriteException{WriteConcernError: unconfirmed(91)},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"client's bulk", mongo.ClientBulkWriteException{
+			WriteErrors: map[int]mongo.WriteError{3: {Code: 11000}}, WriteConcernErrors: []mongo.WriteConcernError{{Code: 64}},
+		}, pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		{"client's bulk as a whole", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 13}},
+			pool.Class{Code: "13"}},
+		{"client's bulk, server full", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 14031}},
+			pool.Class{Fault: server, Repeat: never, Code: "14031"}},
+
+		// The server's, and for good.
+		{"authentication failed", mongo.CommandError{Code: 18, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Code: 18}}},
+			pool.Class{Fault: server, Repeat: never, Code: "18"}},
+		{"internal error", command(1), pool.Class{Fault: server, Repeat: never, Code: "1"}},
+		{"no such write concern", mongo.WriteException{WriteConcernError: unconfirmed(79)},
+			pool.Class{Fault: server, Repeat: never, Code: "79"}},
+		{"too few members for the write concern", mongo.WriteException{WriteConcernError: unconfirmed(100)},
+			pool.Class{Fault: server, Repeat: never, Code: "100"}},
+
+		// This process's own.
+		{"cancelled", network(context.Canceled), pool.Class{Fault: caller, Repeat: never}},
+		{"cancelled while it looked for a server", topology.ServerSelectionError{Wrapped: context.Canceled},
+			pool.Class{Fault: caller, Repeat: never}},
+		{"client disconnected", mongo.ErrClientDisconnected,
+			pool.Class{Fault: local, Repeat: never, Broken: true, Type: "client_disconnected"}},
+	} {
+		if c.want.Fault == none && c.want.Broken {
+			t.Fatal("a class that cannot be")
+		}
+		d := &Driver{}
+		if got := d.Classify(c.err); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+		if got := d.Classify(fmt.Errorf("wrapped: %w", c.err)); got != c.want {
+			t.Errorf("%s, wrapped: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// cleared is as the driver's own error, which is not exported.
+type cleared struct{}
+
+func (cleared) Error() string   { return "cleared" }
+func (cleared) Retryable() bool { return true }
+
+// The same classes as the driver's own errors have them when a server provokes them.
+func TestClassifyProvoked(t *testing.T) {
+	failing := func(code int, labels ...any) reply {
+		return reply{doc: bson.D{
+			{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "errmsg", Value: "scripted"}, {Key: "errorLabels", Value: bson.A(labels)},
+		}}
+	}
+	writes := func(field string, value any) reply {
+		return reply{doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: field, Value: value}}}
+	}
+	server := func(r pool.Repeat, code string) pool.Class {
+		return pool.Class{Fault: pool.FaultServer, Repeat: r, Code: code}
+	}
+	for _, c := range []struct {
+		name   string
+		answer reply
+		want   pool.Class
+	}{
+		{"reply lost", reply{drop: true}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "network"}},
+		{"not primary", failing(10107, "RetryableWriteError"), server(pool.RepeatAlways, "10107")},
+		{"stepped down", failing(189, "RetryableWriteError"), server(pool.RepeatIfIdempotent, "189")},
+		{"stepped down, no writes", failing(189, "RetryableWriteError", labelNoWrites), server(pool.RepeatAlways, "189")},
+		{"shutting down", failing(91), server(pool.RepeatIfIdempotent, "91")},
+		{"time limit", failing(50), server(pool.RepeatIfIdempotent, "50")},
+		{"not allowed", failing(13), pool.Class{Code: "13"}},
+		{"unknown command", failing(59), pool.Class{Code: "59"}},
+		{"duplicate key", writes("writeErrors", bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}}}),
+			pool.Class{Code: "11000"}},
+		{"not confirmed", writes("writeConcernError", bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "timed out"}}),
+			server(pool.RepeatIfIdempotent, "64")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFakeSet(t)
+			f.script("insert", c.answer)
+			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
+			err := p.Do(bounded(t), pool.Op{}, insert)
+			if got := d.Classify(err); got != c.want {
+				t.Errorf("the class of %v is %+v, want %+v", err, got, c.want)
+			}
+			if n := len(f.commands("insert")); n != 1 {
+				t.Errorf("the insert was sent %d times, want once", n)
+			}
+		})
+	}
+}
+
+// Sockets that cannot be made while others live: the borrower's command was not sent.
+func TestClassifyHandshake(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		hello reply
+		want  pool.Class
+	}{
+		{"cut short", reply{drop: true}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t)
+			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2})
+			if err := p.Warm(bounded(t), 1); err != nil {
+				t.Fatal(err)
+			}
+			f.script("hello", c.hello)
+			busy := make(chan struct{})
+			f.script("count", reply{after: busy, doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}}})
+			err := p.Do(bounded(t), pool.Op{}, func(ctx context.Context, conn *Conn) error {
+				done := make(chan struct{})
+				go func() { // takes the only socket there is
+					defer close(done)
+					_, _ = conn.Collection("c").EstimatedDocumentCount(ctx)
+				}()
+				eventually(t, "the socket is taken", func() bool { return d.Stats().SocketsBusy == 1 })
+				err := insert(ctx, conn)
+				close(busy)
+				<-done
+				return err
+			})
+			if got := d.Classify(err); got != c.want {
+				t.Errorf("the class of %v is %+v, want %+v", err, got, c.want)
+			}
+			if n := len(f.commands("insert")); n != 0 {
+				t.Errorf("the insert was sent %d times, want never", n)
+			}
+		})
+	}
+}

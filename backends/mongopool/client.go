@@ -1,0 +1,184 @@
+package mongopool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+)
+
+// client is the mongo.Client that leases share. It lives as long as resources are bound to it.
+type client struct {
+	mc    *mongo.Client
+	db    *mongo.Database
+	reads *readpref.ReadPref // nil means primary
+	size  int                // its maxPoolSize: how many resources it can serve; 0 means any number
+	meter *meter
+	refs  int // resources bound to it; guarded by Driver.mu
+}
+
+// full says whether another resource would find no socket. It is called under Driver.mu.
+func (c *client) full() bool { return c.size > 0 && c.refs >= c.size }
+
+// ping proves that a server is there which satisfies the read preference.
+func (c *client) ping(ctx context.Context) error {
+	return c.mc.Ping(context.WithValue(ctx, ownKey{}, true), nil)
+}
+
+// warm opens sockets until there are n, and pings at least once. The driver opens a socket for a command that finds none idle, so there
+// are as many pings at once as sockets are idle or missing. They hold no socket for longer than a ping lasts: somebody may need it.
+func (c *client) warm(ctx context.Context, n int) error {
+	for {
+		open, idle := c.meter.sockets()
+		if err := c.pings(ctx, max(n-open, 0)+idle); err != nil {
+			return err
+		}
+		if open, _ := c.meter.sockets(); open >= n {
+			return nil
+		}
+	}
+}
+
+// pings sends k pings at once, or one if k is 0.
+func (c *client) pings(ctx context.Context, k int) error {
+	if k <= 1 {
+		return c.ping(ctx)
+	}
+	errs := make([]error, k)
+	var wg sync.WaitGroup
+	for i := range k {
+		wg.Go(func() { errs[i] = c.ping(ctx) })
+	}
+	wg.Wait()
+	return mostTelling(errs)
+}
+
+// mostTelling returns one of several errors that came about at the same time: rather than that the driver gave up its sockets, the
+// reason for it.
+func mostTelling(errs []error) (err error) {
+	for _, e := range errs {
+		if e != nil && (err == nil || unsent(err) == poolCleared) {
+			err = e
+		}
+	}
+	return err
+}
+
+// whileUp runs f and ends it as soon as every server has failed a check since it began or, for a new client, since that was made. The
+// driver would let it wait for one to come back; whoever opens or checks resources has a back-off for that, and others to tell.
+func (c *client) whileUp(ctx context.Context, isNew bool, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := c.meter.watch(isNew, func(err error) { cancel(&downError{err}) })
+	defer stop()
+	err := f(ctx)
+	if reason := c.meter.handshakeError(); reason != nil && unsent(err) == poolCleared {
+		return reason // which another command has met
+	}
+	if down := (*downError)(nil); err != nil && errors.As(context.Cause(ctx), &down) {
+		return down // f's error says only that it was cancelled
+	}
+	return err
+}
+
+// downError is what the last server to fail its check has failed with.
+type downError struct{ cause error }
+
+func (e *downError) Error() string { return "no server answers: " + e.cause.Error() }
+func (e *downError) Unwrap() error { return e.cause }
+
+// run runs a command of the pool's own against the database admin, on a server that satisfies the read preference.
+func (c *client) run(ctx context.Context, command string, reply any) error {
+	ctx = context.WithValue(ctx, ownKey{}, true)
+	opts := options.RunCmd()
+	if c.reads != nil {
+		opts.SetReadPreference(c.reads)
+	}
+	return c.mc.Database("admin").RunCommand(ctx, bson.D{{Key: command, Value: 1}}, opts).Decode(reply)
+}
+
+// disconnect closes all sockets and ends the driver's goroutines. Given a deadline, the driver would wait for busy sockets in a loop that
+// does not rest; there are none, so it gets a context without one, which is cancelled when ctx is over, or at once when no server is
+// there to be told that its sessions have ended.
+func (c *client) disconnect(ctx context.Context) error {
+	undated, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop := context.AfterFunc(ctx, cancel)
+	defer stop()
+	if up, _ := c.meter.serversUp(); up == 0 {
+		cancel()
+	}
+	err := c.mc.Disconnect(context.WithValue(undated, ownKey{}, true))
+	c.meter.events.stop()
+	if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) { // a borrower may have done it
+		return fmt.Errorf("mongopool: disconnect: %w", err)
+	}
+	return nil
+}
+
+// monitor puts the pool's monitors beside those that co has already.
+func monitor(co *options.ClientOptions, m *meter, c *commands, observed bool) {
+	co.SetPoolMonitor(bothPools(&event.PoolMonitor{Event: m.poolEvent}, co.PoolMonitor))
+	co.SetServerMonitor(bothServers(m, co.ServerMonitor))
+	own := &event.CommandMonitor{Succeeded: c.succeeded, Failed: c.failed}
+	if observed { // for Started the driver makes a copy of every command
+		own.Started = c.started
+	}
+	co.SetMonitor(bothCommands(own, co.Monitor))
+}
+
+func bothPools(a, b *event.PoolMonitor) *event.PoolMonitor {
+	if b == nil || b.Event == nil {
+		return a
+	}
+	return &event.PoolMonitor{Event: both(a.Event, b.Event)}
+}
+
+func bothServers(m *meter, user *event.ServerMonitor) *event.ServerMonitor {
+	var composed event.ServerMonitor
+	if user != nil {
+		composed = *user
+	}
+	composed.ServerOpening = both(m.serverAdded, composed.ServerOpening)
+	composed.ServerClosed = both(m.serverGone, composed.ServerClosed)
+	composed.ServerDescriptionChanged = both(m.serverChanged, composed.ServerDescriptionChanged)
+	composed.ServerHeartbeatFailed = both(m.heartbeatFailed, composed.ServerHeartbeatFailed)
+	return &composed
+}
+
+func bothCommands(a, b *event.CommandMonitor) *event.CommandMonitor {
+	if b == nil {
+		return a
+	}
+	return &event.CommandMonitor{
+		Started:   bothCtx(a.Started, b.Started),
+		Succeeded: bothCtx(a.Succeeded, b.Succeeded),
+		Failed:    bothCtx(a.Failed, b.Failed),
+	}
+}
+
+func both[E any](a, b func(*E)) func(*E) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(e *E) { a(e); b(e) }
+}
+
+func bothCtx[E any](a, b func(context.Context, *E)) func(context.Context, *E) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(ctx context.Context, e *E) { a(ctx, e); b(ctx, e) }
+}

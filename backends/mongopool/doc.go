@@ -1,0 +1,86 @@
+// Package mongopool makes pools of leases on MongoDB, over the driver go.mongodb.org/mongo-driver/v2.
+//
+//	p, err := mongopool.New(mongopool.Options{URI: os.Getenv("MONGODB_URI"), Database: "shop"}, pool.Config{MaxSize: 20})
+//	...
+//	err = p.Do(ctx, pool.Op{Name: "insert", Target: "users"}, func(ctx context.Context, c *mongopool.Conn) error {
+//		_, err := c.Collection("users").InsertOne(ctx, bson.D{{Key: "name", Value: "John"}})
+//		return err
+//	})
+//
+// # One client, and a lease is the right to use it
+//
+// The driver discovers the servers of a deployment, watches them, and keeps sockets to each. A client for every resource would do all that
+// as often: 20 of them against one server mean 40 sockets and 80 goroutines, where one client has 22 and 4. So all resources of a pool
+// share one mongo.Client, and a [Conn] is the right to use it: MaxSize bounds how many uses there are at once, borrowers wait for their
+// turn in the pool, in order of arrival, and layers see every use.
+//
+// The client has at most MaxSize sockets to a server. A lease that runs one command at a time always finds one for it; one that runs
+// several at once may make others wait in the driver, which [Stats] shows (SocketWait). Opening a resource opens a socket, so that
+// Pool.Warm and MinIdle mean connections that are there, not the permission to make them; the driver's own minPoolSize would take 10 s for
+// ten. MaxIdleTime closes sockets as well as resources, within ten seconds. MaxLifetime, Clear and Discard end resources, which costs
+// nothing; the driver gives up sockets when they fail, and moves by itself to servers that take over.
+//
+// The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and a pool with MinIdle
+// 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason, instead of
+// after the driver's 30 s.
+//
+// A session is begun by [Conn.StartSession], for causally consistent reads or transactions, and ends with the lease. [Conn.WithTransaction]
+// does both. They need a server that knows them: transactions a replica set or a sharded cluster.
+//
+// # The driver's retries
+//
+// They are off. By default the driver sends a command again when its reply is lost; and in a context with a deadline, which every use
+// should have, it does so without limit until then: against a server that gives a find up at once (ExceededTimeLimit), 1,286 times within
+// 100 ms. It knows nothing of a budget, of a breaker that has opened, or of the attempts that a layer makes around it. So one attempt of
+// a layer is one command here, and to try again is for package retry, which asks [Driver.Classify] whether it may. Options.RetryReads and
+// RetryWrites, or retryReads=true and retryWrites=true in the URI (as copied from Atlas), turn them on; Stats.Commands, divided by the
+// pool's Acquires, then shows what they come to, and layers that observe commands see each. What stays is the driver's own loop in
+// WithTransaction.
+//
+// # What errors mean
+//
+//	                                                                  fault    repeat
+//	ErrNoDocuments                                                    none     never (a miss)
+//	duplicate key, bad value, unknown command, not authorized, ...    none     never
+//	an error of the borrower's own                                    none     never
+//	WriteConflict, CursorNotFound                                     none     if idempotent
+//	no server, no socket, sockets given up, handshake failed          server   always
+//	NotWritablePrimary, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary  server always
+//	labels SystemOverloadedError and RetryableError                   server   always (RetryAfter: as the server asks)
+//	labels NoWritesPerformed; TransientTransactionError               by code  always
+//	label NetworkError: reply lost or late                            server   if idempotent
+//	MaxTimeMSExpired, stepped down, shutting down, interrupted        server   if idempotent
+//	written but not confirmed as asked, a bulk done in part           server   if idempotent
+//	AuthenticationFailed, InternalError, certificate not accepted     server   never
+//	too little time left to send it                                   caller   always
+//	context cancelled                                                 caller   never
+//	client disconnected by a borrower                                 local    never
+//
+// The pool lays an error at the caller when the caller's own context was over. Only the last makes the resource unfit, since sockets that
+// fail are the driver's to close. In case of doubt a command counts as done: PrimarySteppedDown and its like can interrupt one midway.
+//
+// "Repeat: always" speaks of the command that failed. A function that sends several has perhaps changed something by then: keep to one
+// writing command in a use that is to be repeated, or use a transaction.
+//
+// # What cannot be seen from outside
+//
+// Pools made by New and NewPool report what happens to the client's sockets and servers to the layers that observe ([EventSocketOpened] and
+// its like), and each command, by name and collection, to the layers that observe commands. [Driver.Stats] counts it all.
+//
+// # For those who come from EarnORM
+//
+//	uri                         Options.URI, or ParseURI
+//	database                    Options.Database, or the URI's path
+//	min_size, max_size          MinIdle and MaxSize of pool.Config
+//	ssl                         Options.TLS, or tls=true; certificates are verified
+//	auth_source                 Options.AuthSource, or authSource
+//	replica_set                 Options.ReplicaSet, or replicaSet
+//	read_preference             Options.ReadPreference, or readPreference
+//	conn[database]              Conn.Database, Conn.DatabaseNamed
+//	db[collection]              Conn.Collection
+//	pool.acquire()              Pool.Do, pool.Get or Pool.Acquire
+//	check_health, get_metrics   Pool.Check; Pool.Stat and Driver.Stats
+//	cleanup                     Pool.Cleanup
+//
+// An option that is unknown, or said twice and differently, is an error; none is dropped.
+package mongopool

@@ -1,0 +1,296 @@
+package mongopool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// layerName is what the events of this package give as Layer.
+const layerName = "mongopool"
+
+// New makes a pool of leases on one shared client, wrapped by layers as [pool.New] wraps them. It is NewDriver and [Driver.NewPool] in
+// one; keep the Driver to read its [Driver.Stats]. The pool must be closed, and the client with all its sockets goes with it.
+func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
+	d, err := NewDriver(opts)
+	if err != nil {
+		return nil, err
+	}
+	return d.NewPool(cfg, layers...)
+}
+
+// Driver is the [pool.Driver] for MongoDB. It holds nothing open by itself: the shared client is made for the first resource and
+// disconnected after the last, so there is nothing to close. Its methods may be called concurrently.
+type Driver struct {
+	settings settings
+	totals   totals
+	commands commands
+	attached *attachment   // nil for a Driver whose pool was not made by NewPool
+	making   chan struct{} // of capacity 1: full while a client is being made
+
+	current atomic.Pointer[client] // what resources are bound to from now on; nil when it is yet to be made
+
+	mu   sync.Mutex
+	live map[*client]struct{} // all that have not been disconnected
+}
+
+var (
+	_ pool.Driver[*Conn]    = (*Driver)(nil)
+	_ pool.Resetter[*Conn]  = (*Driver)(nil)
+	_ pool.Inspector[*Conn] = (*Driver)(nil)
+	_ pool.Classifier       = (*Driver)(nil)
+	_ pool.Describer        = (*Driver)(nil)
+)
+
+// NewDriver checks opts, reading the files they name and asking the DNS for a mongodb+srv:// URI, and connects to nothing yet. Use
+// [Driver.NewPool] to put a pool over it. Under a pool made by pool.New, which a driver cannot see, the number of sockets is bounded by
+// the commands that the leases run at once, not by MaxSize.
+func NewDriver(opts Options) (*Driver, error) {
+	s, err := opts.settle()
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{settings: s, making: make(chan struct{}, 1), live: map[*client]struct{}{}}
+	d.commands.database, d.commands.totals = s.database, &d.totals
+	return d, nil
+}
+
+// NewPool makes the pool over the driver; a Driver serves one. The client's socket pool takes its measures from cfg: never more sockets
+// to a server than MaxSize, MinIdle of them kept open, the others closed after MaxIdleTime without use, OpenConcurrency opened at once.
+// When Configure raises MaxSize, a larger client takes over as resources are opened and come back. The other measures, and a lower
+// MaxSize, hold for the next client.
+func (d *Driver) NewPool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
+	if d.attached != nil {
+		return nil, errors.New("mongopool: the driver has a pool already")
+	}
+	d.attached = &attachment{commands: observesCommands(layers), ready: make(chan struct{})}
+	return pool.New(d, cfg, append([]pool.Middleware{d.attached}, layers...)...)
+}
+
+// attachment is the layer by which the driver gets to know its pool. It adds nothing to a use.
+type attachment struct {
+	commands bool          // some layer wants to see commands
+	ready    chan struct{} // closed when pool is set
+	pool     pool.PoolInfo
+}
+
+// Wrap returns next.
+func (a *attachment) Wrap(next pool.Handler) pool.Handler { return next }
+
+// Attach notes the pool.
+func (a *attachment) Attach(p pool.PoolInfo) (detach func(), err error) {
+	a.pool = p
+	close(a.ready)
+	return func() {}, nil
+}
+
+// observesCommands says whether some layer, or a layer inside of it, wants to see commands.
+func observesCommands[L any](layers []L) bool {
+	return slices.ContainsFunc(layers, func(l L) bool {
+		if _, ok := any(l).(pool.CommandObserver); ok {
+			return true
+		}
+		u, ok := any(l).(interface{ Unwrap() []any })
+		return ok && observesCommands(u.Unwrap())
+	})
+}
+
+// Open binds a new resource to the shared client, makes it if there is none, and sees to it that the client has at least as many sockets
+// as resources are bound to it: a pool that is warm has its connections, not only the right to make them.
+func (d *Driver) Open(ctx context.Context) (*Conn, error) {
+	c, err := d.bind(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{client: c}, nil
+}
+
+// Check pings a server that satisfies the read preference.
+func (d *Driver) Check(ctx context.Context, res *Conn) error {
+	if d.outdated(res) {
+		return d.rebind(ctx, res)
+	}
+	return d.judge(res.client, res.client.whileUp(ctx, false, res.client.ping))
+}
+
+// Close ends the sessions that the borrower has left open. With the last resource goes the shared client.
+func (d *Driver) Close(ctx context.Context, res *Conn) error {
+	res.endSessions(ctx)
+	return d.release(ctx, res.client)
+}
+
+// Dirty says whether the borrower has begun a session, or the client that the resource is bound to is to be replaced.
+func (d *Driver) Dirty(res *Conn) bool { return res.inSession() || d.outdated(res) }
+
+// Reset ends the sessions, aborts what transaction is open in them, and binds the resource to the present client.
+func (d *Driver) Reset(ctx context.Context, res *Conn) error {
+	res.endSessions(ctx)
+	if d.outdated(res) {
+		return d.rebind(ctx, res)
+	}
+	return nil
+}
+
+func (d *Driver) outdated(res *Conn) bool { return res.client != d.current.Load() }
+
+// rebind moves a resource that nobody holds to the present client.
+func (d *Driver) rebind(ctx context.Context, res *Conn) error {
+	c, err := d.bind(ctx)
+	if err != nil {
+		return err
+	}
+	old := res.client
+	res.client = c
+	return d.release(ctx, old)
+}
+
+// bind finds or makes the client for a resource, and warms it.
+func (d *Driver) bind(ctx context.Context) (*client, error) {
+	c, n, err := d.acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("mongopool: connect: %w", err)
+	}
+	err = c.whileUp(ctx, n == 1, func(ctx context.Context) error { return c.warm(ctx, n) })
+	if err = d.judge(c, err); err != nil {
+		return nil, errors.Join(fmt.Errorf("mongopool: open: %w", err), d.release(ctx, c))
+	}
+	return c, nil
+}
+
+// judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.
+func (d *Driver) judge(c *client, err error) error {
+	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || codeOf(err) == authenticationFailed) {
+		d.current.CompareAndSwap(c, nil)
+	}
+	return err
+}
+
+// acquire returns a client with room for one more resource, and how many are bound to it, this one included.
+func (d *Driver) acquire(ctx context.Context) (*client, int, error) {
+	if c, n := d.join(); c != nil {
+		return c, n, nil
+	}
+	select {
+	case d.making <- struct{}{}:
+		defer func() { <-d.making }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+	if c, n := d.join(); c != nil { // somebody else has made it
+		return c, n, nil
+	}
+	c, err := d.make(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.refs = 1
+	d.live[c] = struct{}{}
+	d.current.Store(c)
+	return c, 1, nil
+}
+
+func (d *Driver) join() (*client, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.current.Load()
+	if c == nil || c.full() {
+		return nil, 0
+	}
+	c.refs++
+	return c, c.refs
+}
+
+// release unbinds a resource from its client, and disconnects that after the last.
+func (d *Driver) release(ctx context.Context, c *client) error {
+	d.mu.Lock()
+	c.refs--
+	last := c.refs == 0
+	if last {
+		delete(d.live, c)
+		d.current.CompareAndSwap(c, nil)
+	}
+	d.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return c.disconnect(ctx)
+}
+
+// make makes a client. It does no I/O but what the driver does in the background and what Options.Credentials does.
+func (d *Driver) make(ctx context.Context) (*client, error) {
+	var m measures
+	var events *courier
+	observed := true
+	if a := d.attached; a != nil {
+		select {
+		case <-a.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		cfg := a.pool.Config()
+		m = measures{cfg.MaxSize, cfg.MinIdle, cfg.OpenConcurrency, cfg.MaxIdleTime}
+		observed = a.commands
+		events = newCourier(a.pool.Emit, &d.totals.dropped)
+	}
+	co, err := d.settings.clientOptions(ctx, m)
+	if err != nil {
+		events.stop()
+		return nil, err
+	}
+	c := &client{size: m.maxSize, reads: co.ReadPreference, meter: newMeter(&d.totals, events)}
+	monitor(co, c.meter, &d.commands, observed)
+	if c.mc, err = mongo.Connect(co); err != nil {
+		events.stop()
+		return nil, err
+	}
+	c.db = c.mc.Database(d.settings.database)
+	return c, nil
+}
+
+// measures are those of a client's socket pool. 0 means: no bound, none kept, the driver's default, no bound.
+type measures struct {
+	maxSize, minIdle, concurrency int
+	idleTime                      time.Duration
+}
+
+// Identity says what the pool connects to.
+func (d *Driver) Identity() pool.Identity { return d.settings.identity }
+
+// String names the driver's deployment and database, without credentials.
+func (d *Driver) String() string { return "mongopool.Driver(" + d.settings.name + ")" }
+
+// GoString is String, so that %#v shows no more.
+func (d *Driver) GoString() string { return d.String() }
+
+// Stats returns what the driver's monitors have seen.
+func (d *Driver) Stats() Stats {
+	t := &d.totals
+	s := Stats{
+		SocketsOpened: t.opened.Load(), SocketsClosed: t.closed.Load(),
+		SocketWaits: t.waits.Load(), SocketWait: time.Duration(t.wait.Load()), NoSocket: t.noSocket.Load(),
+		Cleared: t.cleared.Load(), ServerChanges: t.changes.Load(), EventsDropped: t.dropped.Load(),
+		Commands: t.commands.Load(), CommandsFailed: t.failed.Load(),
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Clients = len(d.live)
+	for c := range d.live {
+		open, idle := c.meter.sockets()
+		s.Sockets += open
+		s.SocketsBusy += open - idle
+	}
+	if c := d.current.Load(); c != nil {
+		s.ServersUp, s.ServersDown = c.meter.serversUp()
+	}
+	return s
+}

@@ -1,0 +1,403 @@
+package mongopool
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+const patience = 10 * time.Second
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newPool makes a driver and its pool, and closes the pool at the end of the test.
+func newPool(t testing.TB, opts Options, cfg pool.Config, layers ...pool.Middleware) (*Driver, *pool.Pool[*Conn]) {
+	t.Helper()
+	d, err := NewDriver(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := d.NewPool(cfg, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(bounded(t)); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return d, p
+}
+
+// monitors is how many connections a client keeps to the fake server besides those for commands.
+const monitors = 1
+
+func ping(ctx context.Context, c *Conn) error { return c.Client().Ping(ctx, nil) }
+
+func TestWarmOpensSockets(t *testing.T) {
+	const size = 20
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: size})
+	if err := p.Warm(bounded(t), size); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.open(); n != size+monitors {
+		t.Errorf("the server has %d connections, want %d and the driver's own", n, size)
+	}
+	if s := d.Stats(); s.Sockets != size || s.Clients != 1 || s.ServersUp != 1 {
+		t.Errorf("stats %+v, want %d sockets, 1 client, 1 server", s, size)
+	}
+	if err := p.Close(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "every connection is closed", func() bool { return f.open() == 0 })
+	if s := d.Stats(); s.Sockets != 0 || s.Clients != 0 || s.SocketsOpened != s.SocketsClosed {
+		t.Errorf("stats %+v after Close, want no socket and no client", s)
+	}
+}
+
+// A server that does not let one in any more must not make Warm wait for longer than its context allows.
+func TestWarmIsBounded(t *testing.T) {
+	f := newFake(t)
+	never := make(chan struct{})
+	defer close(never)
+	f.script("ping", succeed, reply{after: never, drop: true})
+	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 4, OpenConcurrency: 1})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := p.Warm(ctx, 4); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Warm: %v, want context.DeadlineExceeded", err)
+	}
+}
+
+// Leases that run several commands at once wait for one another in the driver: the server sees no more sockets than MaxSize.
+func TestSocketsNeverExceedMaxSize(t *testing.T) {
+	const size = 3
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: size})
+	var most atomic.Int64
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				most.Store(max(most.Load(), int64(f.open()-monitors)))
+				runtime.Gosched()
+			}
+		}
+	})
+	var borrowers sync.WaitGroup
+	for range 2 * size {
+		borrowers.Go(func() {
+			for range 20 {
+				err := p.Do(bounded(t), pool.Op{Name: "ping"}, func(ctx context.Context, c *Conn) error {
+					errs := make(chan error)
+					for range 4 {
+						go func() { errs <- ping(ctx, c) }()
+					}
+					return errors.Join(<-errs, <-errs, <-errs, <-errs)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	borrowers.Wait()
+	close(done)
+	watch.Wait()
+	if n := most.Load(); n != size {
+		t.Errorf("up to %d sockets at once, want %d", n, size)
+	}
+	if s := d.Stats(); s.SocketWait == 0 || s.Commands != 2*size*20*4 {
+		t.Errorf("stats %+v, want that some waited for a socket, and %d commands", s, 2*size*20*4)
+	}
+}
+
+func TestConfigureLarger(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2})
+	if err := p.Warm(bounded(t), 2); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := p.Acquire(bounded(t), pool.Op{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := lease.Value()
+	cfg := p.Config()
+	cfg.MaxSize = 6
+	if err := p.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Warm(bounded(t), 6); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(bounded(t), before); err != nil {
+		t.Errorf("a lease from before Configure: %v", err)
+	}
+	if size := d.current.Load().size; size != 6 {
+		t.Errorf("the new client has room for %d, want 6", size)
+	}
+	lease.Release(nil)
+	// The resource that was idle moves when it has been used, all of them being so at once.
+	var leases []pool.Lease[*Conn]
+	for range 6 {
+		l, err := p.Acquire(bounded(t), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases = append(leases, l)
+	}
+	for _, l := range leases {
+		l.Release(nil)
+	}
+	eventually(t, "the smaller client is gone", func() bool { return d.Stats().Clients == 1 && d.Stats().Sockets == 6 })
+	eventually(t, "the server has as many sockets", func() bool { return f.open() == 6+monitors })
+	if s := p.Stat(); s.Closed.Total() != 0 {
+		t.Errorf("%d resources were closed, want none: %+v", s.Closed.Total(), s.Closed)
+	}
+}
+
+// With the last resource goes the client; the next use makes another.
+func TestClientComesAndGoes(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
+	for range 3 {
+		if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
+			t.Fatal(err)
+		}
+		if s := d.Stats(); s.Clients != 1 {
+			t.Fatalf("%d clients, want 1", s.Clients)
+		}
+		p.Clear()
+		eventually(t, "every connection is closed", func() bool { return f.open() == 0 && d.Stats().Clients == 0 })
+	}
+}
+
+func TestRefusedConnection(t *testing.T) {
+	f := newFake(t)
+	f.stop()
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
+	start := time.Now()
+	err := p.Do(bounded(t), pool.Op{}, ping)
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %v to find out that nobody listens", took)
+	}
+	if !errors.Is(err, pool.ErrOpen) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the use ended with %v, want an open failure by a refused connection", err)
+	}
+	var own *pool.Error
+	if !errors.As(err, &own) || own.Class().Fault != pool.FaultServer || own.Class().Repeat != pool.RepeatAlways {
+		t.Errorf("the class of %v is %+v, want server, always", err, own.Class())
+	}
+	if n := d.Stats().Clients; n != 0 {
+		t.Errorf("%d clients are left, want none", n)
+	}
+}
+
+func TestServerDiesAndComesBack(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 4})
+	if err := p.Warm(bounded(t), 4); err != nil {
+		t.Fatal(err)
+	}
+	started, release := make(chan struct{}), make(chan struct{})
+	f.script("count", reply{after: release, drop: true})
+	ended := make(chan error)
+	go func() {
+		ended <- p.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *Conn) error {
+			close(started)
+			_, err := c.Collection("c").EstimatedDocumentCount(ctx)
+			return err
+		})
+	}()
+	<-started
+	eventually(t, "the command has arrived", func() bool { return len(f.commands("count")) > 0 })
+	close(release)
+	f.stop()
+	err := <-ended
+	if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatIfIdempotent || class.Broken {
+		t.Errorf("the class of %v is %+v, want server, if idempotent, not broken", err, class)
+	}
+	f.listen(f.address)
+	start := time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		err := p.Do(ctx, pool.Op{}, ping)
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Since(start) > patience {
+			t.Fatalf("the pool has not recovered after %v: %v", patience, err)
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("the pool was whole again after %v, want less than 2 s", took)
+	}
+	if err := p.Warm(bounded(t), 4); err != nil {
+		t.Error(err)
+	}
+}
+
+// A borrower that disconnects the client of all harms those who use it at the moment, and nobody after them.
+func TestDisconnectedByBorrower(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2})
+	if err := p.Warm(bounded(t), 2); err != nil {
+		t.Fatal(err)
+	}
+	err := p.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *Conn) error {
+		if err := c.Client().Disconnect(ctx); err != nil {
+			return err
+		}
+		return ping(ctx, c)
+	})
+	if class := d.Classify(err); !errors.Is(err, mongo.ErrClientDisconnected) || !class.Broken || class.Fault != pool.FaultLocal {
+		t.Errorf("the use ended with %v (%+v), want ErrClientDisconnected, broken, local", err, class)
+	}
+	eventually(t, "a use succeeds", func() bool { return p.Do(bounded(t), pool.Op{}, ping) == nil })
+}
+
+// A frozen server must not keep Close, which tells it that its sessions have ended.
+func TestCloseWhileFrozen(t *testing.T) {
+	f := newFakeSet(t)
+	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{CheckTimeout: 100 * time.Millisecond})
+	err := p.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *Conn) error {
+		_, err := c.Collection("c").InsertOne(ctx, bson.D{{Key: "a", Value: 1}}) // in a session of the driver's own
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	never := make(chan struct{})
+	defer close(never)
+	f.script("endSessions", reply{after: never, drop: true})
+	start := time.Now()
+	if err := p.Close(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if len(f.commands("endSessions")) == 0 {
+		t.Error("the server was not told that the session has ended")
+	}
+}
+
+func TestCancelAndDeadline(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1})
+	never := make(chan struct{})
+	defer close(never)
+	f.script("find", reply{after: never, drop: true})
+	find := func(ctx context.Context, c *Conn) error {
+		_, err := c.Collection("c").Find(ctx, bson.D{})
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		ctx  func() (context.Context, context.CancelFunc)
+		want error
+	}{
+		{"deadline", func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), 30*time.Millisecond)
+		}, context.DeadlineExceeded},
+		{"cancel", func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(30*time.Millisecond, cancel)
+			return ctx, cancel
+		}, context.Canceled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := p.Warm(bounded(t), 1); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := c.ctx()
+			defer cancel()
+			start := time.Now()
+			err := p.Do(ctx, pool.Op{}, find)
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("it returned after %v", took)
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("it ended with %v, want %v", err, c.want)
+			}
+			if class := d.Classify(err); class.Broken {
+				t.Errorf("the class of %v is %+v, want not broken", err, class)
+			}
+			if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
+				t.Errorf("the next use: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewPoolTwice(t *testing.T) {
+	d, _ := newPool(t, Options{Hosts: []string{"127.0.0.1:1"}, Database: "test"}, pool.Config{})
+	if _, err := d.NewPool(pool.Config{}); err == nil {
+		t.Error("a driver takes a second pool")
+	}
+}
+
+func TestNewRefusesBadConfig(t *testing.T) {
+	if _, err := New(Options{Hosts: []string{"h"}, Database: "test"}, pool.Config{MaxSize: -1}); err == nil {
+		t.Error("New takes a negative MaxSize")
+	}
+	if _, err := New(Options{}, pool.Config{}); err == nil {
+		t.Error("New takes Options without a database")
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for _, c := range []struct {
+		opts Options
+		want pool.Identity
+	}{
+		{Options{URI: "mongodb://h:1234/db"}, pool.Identity{System: "mongodb", Address: "h", Port: 1234, Namespace: "db"}},
+		{Options{URI: "mongodb://h/db"}, pool.Identity{System: "mongodb", Address: "h", Port: 27017, Namespace: "db"}},
+		{Options{Database: "db"}, pool.Identity{System: "mongodb", Address: "localhost", Port: 27017, Namespace: "db"}},
+		{Options{URI: "mongodb://h,i:1/db"}, pool.Identity{System: "mongodb", Namespace: "db"}},
+		{Options{URI: "mongodb://[::1]:1/db"}, pool.Identity{System: "mongodb", Address: "::1", Port: 1, Namespace: "db"}},
+		{Options{URI: "mongodb://%2Ftmp%2Fm.sock/db"}, pool.Identity{System: "mongodb", Address: "/tmp/m.sock", Namespace: "db"}},
+	} {
+		if got := mustDriver(t, c.opts).Identity(); got != c.want {
+			t.Errorf("%+v: identity %+v, want %+v", c.opts, got, c.want)
+		}
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := t.TempDir() + "/m.sock"
+	f := newFake(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.accept(l)
+	t.Cleanup(func() { _ = l.Close() })
+	_, p := newPool(t, Options{Hosts: []string{path}, Database: "test"}, pool.Config{})
+	if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,48 @@
+package mongopool
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// The live tests and the Examples need a MongoDB server, or one that speaks its protocol, at MONGODB_URI; they write to databases of
+// their own there and drop them. Without it they are skipped; but with CI=true and POOLSTACK_LIVE=1, which is how continuous integration
+// runs the tests under a server, they fail.
+const (
+	envURI  = "MONGODB_URI"
+	envLive = "POOLSTACK_LIVE"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(envURI) == "" {
+		if mustBeLive() {
+			fmt.Fprintf(os.Stderr, "%s is not set, though CI is true and %s is 1\n", envURI, envLive)
+			os.Exit(1)
+		}
+		skip := "^Example"
+		if given := flag.Lookup("test.skip").Value.String(); given != "" {
+			skip += "|" + given
+		}
+		if err := flag.Set("test.skip", skip); err != nil { // an Example cannot skip itself
+			panic(err)
+		}
+	}
+	os.Exit(pooltest.Main(m))
+}
+
+func mustBeLive() bool { return os.Getenv("CI") == "true" && os.Getenv(envLive) == "1" }
+
+// liveURI returns the address of a real server, or skips the test.
+func liveURI(t testing.TB) string {
+	t.Helper()
+	uri := os.Getenv(envURI)
+	if uri == "" {
+		t.Skipf("%s is not set: it needs a real server", envURI)
+	}
+	return uri
+}

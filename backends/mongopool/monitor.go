@@ -1,0 +1,353 @@
+package mongopool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// Stats is what the driver's monitors have seen: the sockets beneath the leases, and the commands within the uses. The levels are read
+// one after the other, so they may disagree by what happened in between.
+type Stats struct {
+	// How things stand.
+	Clients     int // shared clients: one, none while no resource is open, two while a larger one takes over
+	Sockets     int // open for commands; the driver's own for monitoring, one or two a server, are not counted
+	SocketsBusy int // of them in use by a command, or waiting for an answer that nobody wants any more
+	ServersUp   int // servers that are known to be up
+	ServersDown int // servers that are not
+
+	// What has happened since NewDriver.
+	SocketsOpened uint64
+	SocketsClosed uint64
+	SocketWaits   uint64        // commands that have been given a socket
+	SocketWait    time.Duration // how long they waited for it, added up: near 0 unless a lease runs several commands at once
+	NoSocket      uint64        // commands that got none
+	Cleared       uint64        // times that the driver gave up all sockets to a server, because one of them had failed
+	ServerChanges uint64        // times that a server changed its role, went down or came back
+	EventsDropped uint64        // facts that came faster than the layers heard of them
+
+	// Commands that were sent for borrowers, each try of the driver's own retries included: divided by pool.Stat's Acquires it is the
+	// amplification. The driver's and the pool's own commands (hello, ping) are not counted.
+	Commands       uint64
+	CommandsFailed uint64
+}
+
+// Kinds of [pool.Event] that say what happens to the sockets beneath the leases. Pools made by [New] and [Driver.NewPool] report them
+// to those of their layers that are observers, with context.Background().
+const (
+	EventSocketOpened   pool.Kind = "socket_opened"   // Duration is how long it took
+	EventSocketClosed   pool.Kind = "socket_closed"   // Reason is the driver's: "idle", "stale", "error", "poolClosed", ...; Err
+	EventSocketsCleared pool.Kind = "sockets_cleared" // all sockets to a server were given up: Err
+	EventServerChanged  pool.Kind = "server_changed"  // From and To are the driver's kinds of server: "Unknown", "Standalone", "RSPrimary"
+)
+
+// totals are the counters of a Driver, over all its clients.
+type totals struct {
+	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed atomic.Uint64
+	wait                                                                         atomic.Int64 // in nanoseconds
+}
+
+// meter watches one client.
+type meter struct {
+	totals *totals
+	events *courier // nil when nobody listens
+	busy   atomic.Int64
+
+	mu        sync.Mutex
+	ready     map[socket]struct{} // the sockets that have been opened and not been closed
+	handshake error               // why the latest socket that did not get ready did not
+	servers   map[string]string   // their kinds, by address
+	failures  int                 // checks of servers that have failed
+	latest    error               // of them
+	watchers  map[*watcher]struct{}
+}
+
+// socket identifies one among those of a client.
+type socket struct {
+	address string
+	id      int64
+}
+
+func newMeter(t *totals, events *courier) *meter {
+	return &meter{
+		totals: t, events: events,
+		ready: map[socket]struct{}{}, servers: map[string]string{}, watchers: map[*watcher]struct{}{},
+	}
+}
+
+// sockets returns how many are open, and how many of them are idle.
+func (m *meter) sockets() (open, idle int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	open = len(m.ready)
+	return open, max(open-int(m.busy.Load()), 0)
+}
+
+// handshakeError returns why the latest socket that did not get ready did not; nil if there was none.
+func (m *meter) handshakeError() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.handshake
+}
+
+// serversUp returns how many servers are known to be up, and how many are not.
+func (m *meter) serversUp() (up, down int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, kind := range m.servers {
+		if kind == unknownServer {
+			down++
+		} else {
+			up++
+		}
+	}
+	return up, down
+}
+
+// unknownServer is the driver's kind for a server that does not answer, or has not yet.
+const unknownServer = "Unknown"
+
+// poolEvent is a PoolMonitor.
+func (m *meter) poolEvent(e *event.PoolEvent) {
+	t := m.totals
+	s := socket{e.Address, e.ConnectionID}
+	switch e.Type {
+	case event.ConnectionCheckedOut:
+		m.busy.Add(1)
+		t.waits.Add(1)
+		t.wait.Add(int64(e.Duration))
+	case event.ConnectionCheckedIn:
+		m.busy.Add(-1)
+	case event.ConnectionCheckOutFailed:
+		t.noSocket.Add(1)
+	case event.ConnectionReady:
+		m.mu.Lock()
+		m.ready[s] = struct{}{}
+		m.mu.Unlock()
+		t.opened.Add(1)
+		m.events.send(pool.Event{Kind: EventSocketOpened, Duration: e.Duration})
+	case event.ConnectionClosed:
+		m.mu.Lock()
+		_, known := m.ready[s]
+		delete(m.ready, s)
+		if !known { // it was never ready
+			m.handshake = e.Error
+		}
+		m.mu.Unlock()
+		if known {
+			t.closed.Add(1)
+			m.events.send(pool.Event{Kind: EventSocketClosed, Reason: e.Reason, Err: e.Error})
+		}
+	case event.ConnectionPoolCleared:
+		t.cleared.Add(1)
+		m.events.send(pool.Event{Kind: EventSocketsCleared, Err: e.Error})
+	}
+}
+
+// The rest is a ServerMonitor. The driver calls it while it holds locks of its own.
+
+func (m *meter) serverAdded(e *event.ServerOpeningEvent) {
+	m.mu.Lock()
+	m.servers[e.Address.String()] = unknownServer
+	m.mu.Unlock()
+}
+
+func (m *meter) serverGone(e *event.ServerClosedEvent) {
+	m.mu.Lock()
+	delete(m.servers, e.Address.String())
+	m.mu.Unlock()
+}
+
+func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
+	from, to := e.PreviousDescription.Kind, e.NewDescription.Kind
+	m.mu.Lock()
+	m.servers[e.Address.String()] = to
+	m.tellWatchers()
+	m.mu.Unlock()
+	if from != to {
+		m.totals.changes.Add(1)
+		m.events.send(pool.Event{Kind: EventServerChanged, From: from, To: to})
+	}
+}
+
+func (m *meter) heartbeatFailed(e *event.ServerHeartbeatFailedEvent) {
+	if errors.Is(e.Failure, context.Canceled) {
+		return // by the driver itself, to check again at once
+	}
+	m.mu.Lock()
+	m.failures++
+	m.latest = e.Failure
+	m.tellWatchers()
+	m.mu.Unlock()
+}
+
+// watcher is somebody who wants to know when no server is there.
+type watcher struct {
+	since int // checks that had failed before it began
+	tell  func(error)
+}
+
+// watch calls tell, which must not block, with the latest failure once no server is up and as many checks have failed as there are
+// servers: from now on, or since the client was made. The driver does not say which check of a server that it cannot connect to has
+// failed, so they are only counted.
+func (m *meter) watch(fromStart bool, tell func(error)) (stop func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := &watcher{tell: tell}
+	if !fromStart {
+		w.since = m.failures
+	}
+	m.watchers[w] = struct{}{}
+	m.tellWatchers()
+	return func() {
+		m.mu.Lock()
+		delete(m.watchers, w)
+		m.mu.Unlock()
+	}
+}
+
+// tellWatchers is called under m.mu.
+func (m *meter) tellWatchers() {
+	for _, kind := range m.servers {
+		if kind != unknownServer {
+			return
+		}
+	}
+	for w := range m.watchers {
+		if n := m.failures - w.since; n > 0 && n >= len(m.servers) {
+			w.tell(m.latest)
+		}
+	}
+}
+
+// courier takes facts to the observers in a goroutine of its own, as the driver reports them while it holds locks. What comes too fast
+// is dropped: the driver never waits for an observer.
+type courier struct {
+	emit  func(pool.Event)
+	drops *atomic.Uint64
+	facts chan pool.Event
+	quit  chan struct{}
+	done  chan struct{}
+}
+
+// courierCapacity is how many facts may be under way: some for each socket of a pool that is cleared at once.
+const courierCapacity = 256
+
+func newCourier(emit func(pool.Event), drops *atomic.Uint64) *courier {
+	c := &courier{
+		emit: emit, drops: drops, facts: make(chan pool.Event, courierCapacity), quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	go c.run()
+	return c
+}
+
+func (c *courier) run() {
+	defer close(c.done)
+	for {
+		select {
+		case e := <-c.facts:
+			c.emit(e)
+		case <-c.quit:
+			for len(c.facts) > 0 {
+				c.emit(<-c.facts)
+			}
+			return
+		}
+	}
+}
+
+func (c *courier) send(e pool.Event) {
+	if c == nil {
+		return
+	}
+	e.Layer = layerName
+	select {
+	case c.facts <- e:
+	default:
+		c.drops.Add(1)
+	}
+}
+
+// stop delivers what is under way. What is sent after it is lost.
+func (c *courier) stop() {
+	if c != nil {
+		close(c.quit)
+		<-c.done
+	}
+}
+
+// commands feeds the layers that observe commands. The driver gives the same context to all of a command's events, so the one that the
+// layers derived is kept under the command's number, which is unique within the process.
+type commands struct {
+	database string
+	totals   *totals
+	open     sync.Map // int64 -> *openCommand
+}
+
+type openCommand struct {
+	ctx context.Context
+	cmd pool.Command
+}
+
+// ownKey marks the contexts of commands that the pool sends for itself.
+type ownKey struct{}
+
+func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
+	if !pool.Observing(ctx) {
+		return
+	}
+	cmd := pool.Command{Name: e.CommandName, Target: target(e.CommandName, e.Command)}
+	if e.DatabaseName != c.database {
+		cmd.Namespace = e.DatabaseName
+	}
+	c.open.Store(e.RequestID, &openCommand{pool.BeginCommand(ctx, cmd), cmd})
+}
+
+func (c *commands) succeeded(ctx context.Context, e *event.CommandSucceededEvent) {
+	c.ended(ctx, e.RequestID, nil)
+}
+
+func (c *commands) failed(ctx context.Context, e *event.CommandFailedEvent) {
+	c.ended(ctx, e.RequestID, e.Failure)
+}
+
+func (c *commands) ended(ctx context.Context, id int64, err error) {
+	if ctx.Value(ownKey{}) != nil {
+		return
+	}
+	c.totals.commands.Add(1)
+	if err != nil {
+		c.totals.failed.Add(1)
+	}
+	if open, ok := c.open.LoadAndDelete(id); ok {
+		open := open.(*openCommand) //nolint:forcetypeassert // nothing else is stored
+		pool.EndCommand(open.ctx, open.cmd, err)
+	}
+}
+
+// onCollections are the commands whose first value is the name of a collection. Other commands have user names and the like there.
+var onCollections = map[string]bool{
+	"find": true, "insert": true, "update": true, "delete": true, "findAndModify": true, "aggregate": true, "count": true,
+	"distinct": true, "killCursors": true, "create": true, "drop": true, "collMod": true,
+	"createIndexes": true, "dropIndexes": true, "listIndexes": true,
+}
+
+// target returns the collection that a command works on, "" when it is none.
+func target(name string, command bson.Raw) string {
+	key := name
+	switch {
+	case name == "getMore":
+		key = "collection"
+	case !onCollections[name]:
+		return ""
+	}
+	collection, _ := command.Lookup(key).StringValueOK() // aggregate has a number there when it works on a database
+	return collection
+}

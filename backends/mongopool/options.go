@@ -1,0 +1,411 @@
+package mongopool
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// Defaults of [Options]: as long as a pool waits for a resource, and for one to be opened, if it is not told otherwise.
+const (
+	defaultConnectTimeout         = 5 * time.Second
+	defaultServerSelectionTimeout = 5 * time.Second
+)
+
+// Options says what to connect to and how. What is asked for twice, in URI and in another field, must agree. How many sockets there are
+// and how long they live is said by pool.Config, not here.
+//
+// Options print without credentials, whatever the verb, and marshal to the same text. They are a plain value: copy and change them.
+type Options struct {
+	// URI is a connection string, mongodb:// or mongodb+srv://. "" means that Hosts and the other fields say everything.
+	URI string
+	// Hosts are "host:port", "host" (port 27017) or the path of a unix socket ending in .sock. Empty means URI's, or else localhost:27017.
+	Hosts []string
+	// Database is what Conn.Database and Conn.Collection use. It is required, here or in URI's path.
+	Database string
+	// AppName is what the server's log and its list of operations show. "" means none.
+	AppName string
+
+	// Username and Password are the credentials. Empty means none, unless the mechanism needs none.
+	Username, Password string
+	// AuthSource is the database that knows the user. "" means what URI implies (its database, or else "admin"), and "admin" without URI.
+	AuthSource string
+	// AuthMechanism is SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509, MONGODB-AWS, MONGODB-OIDC or GSSAPI. "" lets the server choose
+	// among the SCRAMs.
+	AuthMechanism string
+	// Credentials, if set, is asked instead of Username and Password each time a client is made: with the first resource, and with the
+	// next one after the server has refused the credentials of the present client. It must heed ctx. Sockets that are open stay so.
+	Credentials func(ctx context.Context) (username, password string, err error)
+
+	// TLS turns encryption on. Nil means what URI says, or else none.
+	TLS *TLS
+
+	// ReplicaSet is the name that the servers must have for their set. "" means any, or none.
+	ReplicaSet string
+	// ReadPreference is primary, primaryPreferred, secondary, secondaryPreferred or nearest. "" means primary. Tags and staleness are said
+	// by URI. Checks look for a server that satisfies it.
+	ReadPreference string
+	// ReadConcern is local, available, majority, linearizable or snapshot. "" means the server's default.
+	ReadConcern string
+	// WriteConcern is majority, a whole number of servers, or the name of a custom one. "" means the server's default. "0" means that
+	// nobody learns whether a write was carried out.
+	WriteConcern string
+	// Journal makes writes wait for the journal. False means the server's default.
+	Journal bool
+	// Compressors are those to offer, the best first: zstd, zlib, snappy. Empty means none.
+	Compressors []string
+
+	// ConnectTimeout bounds the making of a socket. 0 means 5 s.
+	ConnectTimeout time.Duration
+	// ServerSelectionTimeout bounds how long a command waits for a server that satisfies its read preference; the context's deadline
+	// bounds it as well. 0 means 5 s, which does not outlast an election of about 12 s: a layer of package retry does.
+	ServerSelectionTimeout time.Duration
+
+	// RetryReads and RetryWrites let the driver send a command again by itself. Nil means what URI says, or else not. See the package's
+	// documentation for why.
+	RetryReads, RetryWrites *bool
+
+	// Tune, if set, changes the driver's own options after everything else, for what has no field here: a BSON registry, a stable API
+	// version, a dialer. Monitors that it sets are called after the pool's own. It is called once. What pool.Config says (sizes, idle
+	// time), retries and timeouts for all commands it must leave alone.
+	Tune func(*options.ClientOptions)
+}
+
+// TLS says how connections are encrypted. The zero value verifies the server by the system's authorities and by its host name.
+type TLS struct {
+	// CAFile holds the authorities (PEM) that are trusted instead of the system's. "" means the system's.
+	CAFile string
+	// CertFile and KeyFile hold the client's certificate and its key (PEM). If KeyFile is "", CertFile holds both. "" means none.
+	CertFile, KeyFile string
+	// ServerName is asked for (SNI) and verified for every host. "" means each host's own name.
+	ServerName string
+	// InsecureSkipVerify accepts every certificate. Then anybody in between can read and change everything.
+	InsecureSkipVerify bool
+}
+
+var (
+	mechanisms  = []string{"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "MONGODB-X509", "MONGODB-AWS", "MONGODB-OIDC", "GSSAPI"}
+	preferences = []string{"primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"}
+	concerns    = []string{"local", "available", "majority", "linearizable", "snapshot"}
+	compressors = []string{"snappy", "zlib", "zstd"}
+)
+
+// Validate returns an error that names every field that is wrong, its value and what is allowed; nil when there is none. It reads the
+// files named and looks a mongodb+srv:// URI up in the DNS, but connects to no server.
+func (o Options) Validate() error {
+	_, err := o.settle()
+	return err
+}
+
+// settings are Options that have been found good.
+type settings struct {
+	database string
+	identity pool.Identity
+	name     string // the hosts and the database, for people
+	// clientOptions returns the driver's options for one more client. It keeps the credentials out of sight.
+	clientOptions func(context.Context, measures) (*options.ClientOptions, error)
+}
+
+// settle checks the options and works out what they come to.
+func (o Options) settle() (settings, error) {
+	co := options.Client()
+	if o.URI != "" {
+		u, err := parse(o.URI)
+		if err != nil {
+			return settings{}, err
+		}
+		if o, err = o.agree(u); err != nil {
+			return settings{}, err
+		}
+		co.ApplyURI(o.URI)
+		if u.ServerMonitoringMode != "" { // ApplyURI forgets it
+			co.SetServerMonitoringMode(u.ServerMonitoringMode)
+		}
+	}
+	if err := o.invalid(co); err != nil {
+		return settings{}, err
+	}
+	if err := o.TLS.apply(co); err != nil {
+		return settings{}, err
+	}
+	o.apply(co)
+	if err := o.tune(co); err != nil {
+		return settings{}, err
+	}
+	if err := co.Validate(); err != nil {
+		return settings{}, fmt.Errorf("mongopool: %w", err)
+	}
+	s := settings{database: o.Database, identity: identify(co.Hosts, o.Database), name: strings.Join(co.Hosts, ",") + "/" + o.Database}
+	s.clientOptions = func(ctx context.Context, m measures) (*options.ClientOptions, error) {
+		return o.measured(ctx, co, m)
+	}
+	return s, nil
+}
+
+const defaultPort = 27017
+
+// splitHost returns a host's name and port, and port 0 for a unix socket.
+func splitHost(h string) (host string, port int) {
+	if strings.HasSuffix(h, ".sock") {
+		return h, 0
+	}
+	name, digits, err := net.SplitHostPort(h)
+	if err != nil {
+		return strings.Trim(h, "[]"), defaultPort
+	}
+	port, err = strconv.Atoi(digits)
+	if err != nil {
+		return h, defaultPort
+	}
+	return name, port
+}
+
+func identify(hosts []string, database string) pool.Identity {
+	id := pool.Identity{System: "mongodb", Namespace: database}
+	if len(hosts) == 0 {
+		hosts = []string{"localhost"} // the driver's default
+	}
+	if len(hosts) == 1 {
+		id.Address, id.Port = splitHost(hosts[0])
+	}
+	return id
+}
+
+// invalid returns an error for every field whose value is not allowed. co holds what the URI says.
+func (o Options) invalid(co *options.ClientOptions) error {
+	var errs []error
+	bad := func(field string, value any, allowed string) {
+		errs = append(errs, fmt.Errorf("mongopool: %s is %v: must be %s", field, value, allowed))
+	}
+	oneOf := func(field, value string, values []string) {
+		if value != "" && !slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, value) }) {
+			bad(field, strconv.Quote(value), "empty or one of "+strings.Join(values, ", "))
+		}
+	}
+	if o.Database == "" || strings.ContainsAny(o.Database, `/\. "$`+"\x00") {
+		bad("Database", strconv.Quote(o.Database), `a database's name, here or in the URI, without any of / \ . " $ and spaces`)
+	}
+	for _, h := range o.Hosts {
+		if name, port := splitHost(h); name == "" || port < 0 || port > 65535 || strings.ContainsAny(name, "@/ ") && port != 0 {
+			bad("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
+		}
+	}
+	oneOf("AuthMechanism", o.AuthMechanism, mechanisms)
+	oneOf("ReadPreference", o.ReadPreference, preferences)
+	oneOf("ReadConcern", o.ReadConcern, concerns)
+	for _, c := range o.Compressors {
+		oneOf("Compressors", c, compressors)
+	}
+	if n, err := strconv.Atoi(o.WriteConcern); err == nil && (n < 0 || n == 0 && o.Journal) {
+		bad("WriteConcern", strconv.Quote(o.WriteConcern), "majority, a whole number (1 or more with Journal) or a name")
+	}
+	if o.Username == "" && o.Password != "" {
+		bad("Username", `""`, "set when there is a password")
+	}
+	if o.Credentials != nil && (o.Username != "" || o.Password != "") {
+		bad("Credentials", "set", "nil when Username and Password, or the URI, say who to be")
+	}
+	if o.ConnectTimeout < 0 {
+		bad("ConnectTimeout", o.ConnectTimeout, "0 (default 5s) or more")
+	}
+	if o.ServerSelectionTimeout < 0 {
+		bad("ServerSelectionTimeout", o.ServerSelectionTimeout, "0 (default 5s) or more")
+	}
+	if co.MaxAdaptiveRetries != nil && *co.MaxAdaptiveRetries > 0 && !isTrue(o.RetryReads) && !isTrue(o.RetryWrites) {
+		bad("URI option maxAdaptiveRetries", *co.MaxAdaptiveRetries, "0 unless RetryReads or RetryWrites is on")
+	}
+	return errors.Join(errs...)
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }
+
+// apply puts everything but TLS, measures and credentials from a callback into the driver's options. It has been found valid.
+func (o Options) apply(co *options.ClientOptions) {
+	if len(o.Hosts) > 0 {
+		co.SetHosts(o.Hosts)
+	}
+	if o.AppName != "" {
+		co.SetAppName(o.AppName)
+	}
+	if o.ReplicaSet != "" {
+		co.SetReplicaSet(o.ReplicaSet)
+	}
+	if mode, err := readpref.ModeFromString(o.ReadPreference); err == nil && co.ReadPreference == nil { // else with the URI's tags
+		if rp, err := readpref.New(mode); err == nil {
+			co.SetReadPreference(rp)
+		}
+	}
+	if o.ReadConcern != "" {
+		co.SetReadConcern(&readconcern.ReadConcern{Level: o.ReadConcern})
+	}
+	if wc := (writeconcern.WriteConcern{}); o.WriteConcern != "" || o.Journal {
+		if n, err := strconv.Atoi(o.WriteConcern); err == nil {
+			wc.W = n
+		} else if o.WriteConcern != "" {
+			wc.W = o.WriteConcern
+		}
+		if o.Journal {
+			wc.Journal = new(true)
+		}
+		co.SetWriteConcern(&wc)
+	}
+	if len(o.Compressors) > 0 && len(co.Compressors) == 0 {
+		co.SetCompressors(o.Compressors)
+	}
+	co.SetConnectTimeout(orDefault(o.ConnectTimeout, defaultConnectTimeout))
+	co.SetServerSelectionTimeout(orDefault(o.ServerSelectionTimeout, defaultServerSelectionTimeout))
+	if o.Username != "" || o.AuthMechanism != "" || o.Credentials != nil {
+		o.applyAuth(co)
+	}
+}
+
+func orDefault(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return d
+}
+
+func (o Options) applyAuth(co *options.ClientOptions) {
+	auth := options.Credential{}
+	if co.Auth != nil { // the URI's, with mechanism properties and an implied source
+		auth = *co.Auth
+	}
+	if o.AuthMechanism != "" {
+		auth.AuthMechanism = o.AuthMechanism
+	}
+	if o.AuthSource != "" {
+		auth.AuthSource = o.AuthSource
+	}
+	if o.Username != "" {
+		auth.Username = o.Username
+	}
+	if o.Password != "" {
+		auth.Password, auth.PasswordSet = o.Password, true
+	}
+	co.SetAuth(auth)
+}
+
+// tune calls Tune and makes sure that it has left alone what is not its business.
+func (o Options) tune(co *options.ClientOptions) error {
+	if o.Tune != nil {
+		adaptive := co.MaxAdaptiveRetries
+		reads, writes := co.RetryReads, co.RetryWrites
+		o.Tune(co)
+		for field, changed := range map[string]bool{
+			"MaxPoolSize": co.MaxPoolSize != nil, "MinPoolSize": co.MinPoolSize != nil, "MaxConnecting": co.MaxConnecting != nil,
+			"MaxConnIdleTime": co.MaxConnIdleTime != nil, "Timeout": co.Timeout != nil, "RetryReads": co.RetryReads != reads,
+			"RetryWrites": co.RetryWrites != writes, "MaxAdaptiveRetries": co.MaxAdaptiveRetries != adaptive,
+		} {
+			if changed {
+				return fmt.Errorf("mongopool: Tune sets %s: must leave it to pool.Config and the fields of Options", field)
+			}
+		}
+	}
+	co.SetRetryReads(isTrue(o.RetryReads)).SetRetryWrites(isTrue(o.RetryWrites))
+	if !isTrue(o.RetryReads) && !isTrue(o.RetryWrites) {
+		co.SetMaxAdaptiveRetries(0)
+	}
+	return nil
+}
+
+// measured returns a copy of co for one client.
+func (o Options) measured(ctx context.Context, co *options.ClientOptions, m measures) (*options.ClientOptions, error) {
+	one := *co
+	one.SetMaxPoolSize(uint64(m.maxSize)).SetMinPoolSize(uint64(m.minIdle)) //nolint:gosec // pool.Config has none below 0
+	if m.concurrency > 0 {
+		one.SetMaxConnecting(uint64(m.concurrency))
+	}
+	if m.idleTime > 0 {
+		one.SetMaxConnIdleTime(m.idleTime)
+	}
+	if o.Credentials == nil {
+		return &one, nil
+	}
+	username, password, err := o.Credentials(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	auth := options.Credential{}
+	if one.Auth != nil {
+		auth = *one.Auth
+	}
+	auth.Username, auth.Password, auth.PasswordSet = username, password, password != ""
+	one.SetAuth(auth)
+	return &one, nil
+}
+
+// apply puts TLS into the driver's options, on top of what the URI says.
+func (t *TLS) apply(co *options.ClientOptions) error {
+	if t == nil {
+		return nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if co.TLSConfig != nil {
+		cfg = co.TLSConfig.Clone()
+	}
+	if t.CAFile != "" && cfg.RootCAs == nil { // else the driver has read it, as the URI names it too
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return fmt.Errorf("mongopool: TLS.CAFile: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("mongopool: TLS.CAFile is %q: must hold certificates in PEM", t.CAFile)
+		}
+	}
+	if t.CertFile == "" && t.KeyFile != "" {
+		return fmt.Errorf("mongopool: TLS.KeyFile is %q: must be empty without CertFile", t.KeyFile)
+	}
+	if t.CertFile != "" && len(cfg.Certificates) == 0 {
+		key := t.KeyFile
+		if key == "" {
+			key = t.CertFile
+		}
+		pair, err := tls.LoadX509KeyPair(t.CertFile, key)
+		if err != nil {
+			return fmt.Errorf("mongopool: TLS.CertFile is %q, KeyFile %q: must hold a certificate and its key: %w", t.CertFile, t.KeyFile, err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	if t.ServerName != "" {
+		cfg.ServerName = t.ServerName
+	}
+	cfg.InsecureSkipVerify = cfg.InsecureSkipVerify || t.InsecureSkipVerify
+	co.SetTLSConfig(cfg)
+	return nil
+}
+
+// String names hosts and database, and no credentials.
+func (o Options) String() string {
+	hosts, database := strings.Join(o.Hosts, ","), o.Database
+	if hosts == "" && o.URI != "" {
+		hosts = "by URI"
+	}
+	return fmt.Sprintf("mongopool.Options(hosts %q, database %q)", hosts, database)
+}
+
+// Format prints String for every verb, so that none shows a password.
+func (o Options) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(o.String())) }
+
+// MarshalText returns String, so that no encoding (JSON, YAML, XML) shows a password.
+func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// LogValue returns String, for log/slog.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
