@@ -86,7 +86,7 @@ func (s *stage) verify() {
 	if n := s.pool.Stat().InUse; n != 0 {
 		s.t.Errorf("%d resources are still lent", n)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/15)
 	defer cancel()
 	if err := s.pool.Close(ctx); err != nil {
 		s.t.Errorf("Close: %v", err)
@@ -205,11 +205,22 @@ func (s *stage) await(n int) (opened, closed, alive, peak int) {
 func testCancel(t *testing.T, s *stage) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	err := s.pool.Do(ctx, op, func(ctx context.Context, c *Conn) error {
-		cancel()
-		return c.Block() // it notices nothing but the interrupt
+	using := make(chan *Conn, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- s.pool.Do(ctx, op, func(_ context.Context, c *Conn) error {
+			using <- c
+			return c.Block() // it notices nothing but the interrupt
+		})
+	}()
+	c := <-using
+	cancel()
+	late := time.AfterFunc(patience/15, func() {
+		t.Error("the caller has given up, and the use goes on")
+		s.fake.Interrupt(c)
 	})
-	if !errors.Is(err, context.Canceled) {
+	defer late.Stop()
+	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Do returned %v, want context.Canceled", err)
 	}
 }

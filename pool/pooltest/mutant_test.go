@@ -101,7 +101,7 @@ func TestSuiteFindsMutants(t *testing.T) {
 	for name := range mutants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestMutant$", "-test.timeout=10s")
+			cmd := exec.Command(os.Args[0], "-test.run=^TestMutant$", "-test.timeout=30s")
 			cmd.Env = append(os.Environ(), mutantEnv+"="+name)
 			out, err := cmd.CombinedOutput()
 			if err == nil {
