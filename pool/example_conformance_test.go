@@ -1,0 +1,172 @@
+package pool_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// lineServer is the other side of lineDriver.
+type lineServer struct {
+	listener net.Listener
+	sessions sync.WaitGroup
+	mu       sync.Mutex
+	conns    map[net.Conn]bool
+	closed   bool
+}
+
+// serveLines starts a server on a free port of the loopback interface; stop ends it and all its sessions.
+func serveLines() (addr string, stop func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	s := &lineServer{listener: l, conns: map[net.Conn]bool{}}
+	s.sessions.Go(s.accept)
+	return l.Addr().String(), s.stop
+}
+
+func (s *lineServer) accept() {
+	for {
+		c, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.closed {
+			_ = c.Close()
+		} else {
+			s.conns[c] = true
+			s.sessions.Go(func() { s.serve(c) })
+		}
+		s.mu.Unlock()
+	}
+}
+
+// serve answers until the client goes away. BLACKHOLE is never answered, nor is anything after it.
+func (s *lineServer) serve(c net.Conn) {
+	defer func() {
+		_ = c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	mute := false
+	for lines := bufio.NewScanner(c); lines.Scan(); {
+		command, rest, _ := strings.Cut(lines.Text(), " ")
+		answer := "ERR unknown command"
+		switch command {
+		case "PING":
+			answer = "PONG"
+		case "ECHO":
+			answer = rest
+		case "BLACKHOLE":
+			mute = true
+		}
+		if mute {
+			continue
+		}
+		if _, err := fmt.Fprintln(c, answer); err != nil {
+			return
+		}
+	}
+}
+
+func (s *lineServer) stop() {
+	_ = s.listener.Close()
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.sessions.Wait()
+}
+
+// The driver of the example keeps the contract of every driver.
+func TestExampleDriver(t *testing.T) {
+	pooltest.RunDriver(t, pooltest.DriverSuite[*lineConn]{
+		New: func(t testing.TB) pool.Driver[*lineConn] {
+			addr, stop := serveLines()
+			t.Cleanup(stop)
+			return lineDriver{addr}
+		},
+		Use: func(ctx context.Context, c *lineConn) error {
+			_, err := c.Call(ctx, "ECHO x")
+			return err
+		},
+		Unreachable: func(testing.TB) pool.Driver[*lineConn] {
+			addr, stop := serveLines()
+			stop()
+			return lineDriver{addr}
+		},
+		Break: func(_ testing.TB, c *lineConn) { _ = c.Close() },
+		Block: func(ctx context.Context, c *lineConn) error {
+			_, err := c.Call(ctx, "BLACKHOLE")
+			<-ctx.Done() // the socket's clock may be a little ahead of the context's
+			return err
+		},
+	})
+}
+
+// A server that goes away and its connections: the pool notices, says so, and is whole again when the server is back.
+func TestExampleDriverSurvivesItsServer(t *testing.T) {
+	addr, stop := serveLines()
+	p, err := pool.New(lineDriver{addr}, pool.Config{MaxSize: 3, OpenBackoff: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}()
+	echo := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return p.Do(ctx, pool.Op{Name: "ECHO"}, func(ctx context.Context, c *lineConn) error {
+			_, err := c.Call(ctx, "ECHO x")
+			return err
+		})
+	}
+	if err := p.Warm(context.Background(), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := echo(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	var open *pool.Error
+	for range 10 { // at most one use a connection finds out, then nothing can be opened
+		if errors.As(echo(), &open) {
+			break
+		}
+	}
+	if open == nil || !errors.Is(open, pool.ErrOpen) || open.Class().Fault != pool.FaultServer {
+		t.Fatalf("with the server gone: %v, want ErrOpen, at the server", open)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Skipf("the port was taken by somebody else: %v", err)
+	}
+	s := &lineServer{listener: l, conns: map[net.Conn]bool{}}
+	s.sessions.Go(s.accept)
+	defer s.stop()
+	if err := echo(); err != nil {
+		t.Errorf("with the server back: %v", err)
+	}
+}
+
+// The layer of the example keeps the laws of every layer, and its own promise.
+func TestExampleLayer(t *testing.T) {
+	pooltest.RunMiddleware(t, func(testing.TB) pool.Middleware { return pool.Bracket(&share{limit: 100, busy: map[string]int{}}) })
+}

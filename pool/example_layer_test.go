@@ -1,0 +1,68 @@
+package pool_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// share keeps a single target (a collection, a family of keys) from taking the whole pool: it lets at most limit uses of one at a time.
+type share struct {
+	limit int
+	mu    sync.Mutex
+	busy  map[string]int
+}
+
+func (s *share) Begin(ctx context.Context, c *pool.Call) (context.Context, string, error) {
+	target := c.Op().Target
+	if s.add(target, 1) > s.limit {
+		s.add(target, -1)
+		err := overShare(target)
+		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: "share", Reason: err.Class().Type, Err: err})
+		return ctx, "", err
+	}
+	return ctx, target, nil
+}
+
+func (s *share) End(_ context.Context, _ *pool.Call, target string, _ error) { s.add(target, -1) }
+
+func (s *share) add(target string, n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy[target] += n
+	return s.busy[target]
+}
+
+func (s *share) Describe() pool.LayerInfo { return pool.LayerInfo{Kind: "share", Role: pool.RoleJudge} }
+
+// overShare tells retry, breaker and telemetry what the refusal means.
+type overShare string
+
+func (e overShare) Error() string { return fmt.Sprintf("share: too many uses of %q", string(e)) }
+func (overShare) Class() pool.Class {
+	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "over_share"}
+}
+
+// A layer that keeps one collection from taking the whole pool.
+func Example_layer() {
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{MaxSize: 8}, pool.Bracket(&share{limit: 2, busy: map[string]int{}}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	defer p.Close(ctx)
+	for _, target := range []string{"reports", "reports", "reports", "users"} {
+		lease, err := p.Acquire(ctx, pool.Op{Name: "find", Target: target})
+		fmt.Println(target, err)
+		defer lease.Release(nil) // the zero Lease of a failed Acquire may be released as well
+	}
+	// Output:
+	// reports <nil>
+	// reports <nil>
+	// reports share: too many uses of "reports"
+	// users <nil>
+}
