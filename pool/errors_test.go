@@ -1,0 +1,372 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+var (
+	errWhy  = errors.New("the reason given")
+	errDark = errors.New("dial: no route to host") // an error of which the driver knows nothing
+)
+
+// asking is a layer that keeps what the Call says of the outcome.
+type asking struct{ class pool.Class }
+
+func (a *asking) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	return ctx, struct{}{}, nil
+}
+func (a *asking) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
+	a.class = c.Classify(err)
+}
+
+// refusal is a way in which a pool of one resource does not lend it.
+type refusal struct {
+	name    string
+	driver  func(f *pooltest.Fake)
+	cfg     pool.Config
+	full    bool // the resource is lent
+	prepare func(t *testing.T, p *pool.Pool[conn])
+	ctx     func(t *testing.T) context.Context // nil for background
+	reason  error
+	causes  []error // besides reason
+	class   pool.Class
+	state   pool.State
+	waited  time.Duration
+}
+
+// cancelledAfter and expiringAfter make contexts that are over after d.
+func cancelledAfter(d time.Duration) func(t *testing.T) context.Context {
+	return func(t *testing.T) context.Context {
+		ctx, cancel := context.WithCancelCause(background)
+		t.Cleanup(func() { cancel(nil) })
+		if d == 0 {
+			cancel(errWhy)
+			return ctx
+		}
+		time.AfterFunc(d, func() { cancel(errWhy) })
+		return ctx
+	}
+}
+
+func expiringAfter(d time.Duration) func(t *testing.T) context.Context {
+	return func(t *testing.T) context.Context {
+		ctx, cancel := context.WithTimeout(background, d)
+		t.Cleanup(cancel)
+		return ctx
+	}
+}
+
+func openMeets(fault pooltest.Fault) func(f *pooltest.Fake) {
+	return func(f *pooltest.Fake) { f.Inject(pooltest.Open, -1, fault) }
+}
+
+// Every use in this table begins an hour after the resource was lent, if it was.
+var (
+	lent     = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour}
+	awaited  = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour + time.Second}
+	dialling = pool.State{Max: 1, Opening: 1}
+)
+
+var refusals = []refusal{
+	{
+		name: "closed", prepare: func(t *testing.T, p *pool.Pool[conn]) { closePool(t, p) },
+		reason: pool.ErrClosed,
+		class:  pool.Class{Fault: pool.FaultLocal, Type: "pool_closed"},
+		state:  pool.State{Max: 1},
+	}, {
+		name: "paused", prepare: func(_ *testing.T, p *pool.Pool[conn]) { p.Pause(errWhy) },
+		reason: pool.ErrPaused, causes: []error{errWhy},
+		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_paused"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "paused without a cause", prepare: func(_ *testing.T, p *pool.Pool[conn]) { p.Pause(nil) }, full: true,
+		reason: pool.ErrPaused,
+		class:  pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_paused"},
+		state:  lent,
+	}, {
+		name: "exhausted", cfg: pool.Config{MaxWaiters: -1}, full: true,
+		reason: pool.ErrExhausted,
+		class:  pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_exhausted"},
+		state:  lent,
+	}, {
+		name: "timed out while others hold all", cfg: pool.Config{AcquireTimeout: time.Second}, full: true,
+		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
+		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		state: awaited, waited: time.Second,
+	}, {
+		name: "timed out by the caller's deadline while others hold all", full: true, ctx: expiringAfter(time.Second),
+		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
+		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		state: awaited, waited: time.Second,
+	}, {
+		name: "timed out in a hanging dial", driver: openMeets(pooltest.Hang()), cfg: pool.Config{AcquireTimeout: time.Second},
+		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		state: dialling, waited: time.Second,
+	}, {
+		name: "timed out after failed dials", driver: failThenHang(pooltest.ErrRefused), cfg: pool.Config{AcquireTimeout: time.Second},
+		prepare: func(t *testing.T, p *pool.Pool[conn]) { // the first dial fails here, the second hangs
+			if err := p.Do(background, op, use); !errors.Is(err, pool.ErrOpen) {
+				t.Errorf("the first use: %v", err)
+			}
+		},
+		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded, pooltest.ErrRefused},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
+		state: dialling, waited: time.Second,
+	}, {
+		name: "cancelled in the queue", full: true, ctx: cancelledAfter(time.Second),
+		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
+		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
+		state: awaited, waited: time.Second,
+	}, {
+		name: "cancelled in a hanging dial", driver: openMeets(pooltest.Hang()), ctx: cancelledAfter(time.Second),
+		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
+		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
+		state: dialling, waited: time.Second,
+	}, {
+		name: "cancelled on arrival", ctx: cancelledAfter(0),
+		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
+		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "past its deadline on arrival", full: true, ctx: expiringAfter(-time.Second),
+		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
+		class: pool.Class{Fault: pool.FaultCaller, Type: "acquire_timeout"},
+		state: lent,
+	}, {
+		name: "open refused", driver: openMeets(pooltest.Fail(pooltest.ErrRefused)),
+		reason: pool.ErrOpen, causes: []error{pooltest.ErrRefused},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "open denied", driver: openMeets(pooltest.Fail(pooltest.ErrDenied)), // wrong password: no use to come back
+		reason: pool.ErrOpen, causes: []error{pooltest.ErrDenied},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "open broke", driver: openMeets(pooltest.Fail(pooltest.ErrBroken)), // sent nothing of the use: it may be repeated
+		reason: pool.ErrOpen, causes: []error{pooltest.ErrBroken},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "open failed in a way nobody knows", driver: openMeets(pooltest.Fail(errDark)),
+		reason: pool.ErrOpen, causes: []error{errDark},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		state: pool.State{Max: 1},
+	}, {
+		name: "open hung", driver: openMeets(pooltest.Hang()), cfg: pool.Config{OpenTimeout: time.Second},
+		reason: pool.ErrOpen, causes: []error{context.DeadlineExceeded},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
+		state: pool.State{Max: 1}, waited: time.Second,
+	}, {
+		name: "open panicked", driver: openMeets(pooltest.Panic("driver")),
+		reason: pool.ErrOpen,
+		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		state:  pool.State{Max: 1},
+	}, {
+		name: "open exited", driver: openMeets(pooltest.Exit()),
+		reason: pool.ErrOpen,
+		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		state:  pool.State{Max: 1},
+	},
+}
+
+// failThenHang makes the first dial fail and the others hang.
+func failThenHang(err error) func(f *pooltest.Fake) {
+	return func(f *pooltest.Fake) {
+		f.Inject(pooltest.Open, 1, func(context.Context) error {
+			f.Inject(pooltest.Open, -1, pooltest.Hang())
+			return err
+		})
+	}
+}
+
+// reasons are all the things that an Error can be about; each is about one of them.
+var reasons = []error{
+	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen,
+}
+
+func TestRefusals(t *testing.T) {
+	for _, r := range refusals {
+		for _, layered := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/layers=%t", r.name, layered), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testRefusal(t, r, layered) })
+			})
+		}
+	}
+}
+
+func testRefusal(t *testing.T, r refusal, layered bool) {
+	fake, ask := &pooltest.Fake{}, &asking{}
+	if r.driver != nil {
+		r.driver(fake)
+	}
+	var layers []pool.Middleware
+	if layered { // six, of which some derive contexts
+		layers = append([]pool.Middleware{pool.Bracket(ask)}, append(sixBrackets()[:4], pool.Bracket(deadlines{24 * time.Hour}))...)
+	}
+	r.cfg.MaxSize = 1
+	p := newPool(t, fake, r.cfg, layers...)
+	if r.full {
+		held := acquire(t, p)
+		defer held.Release(nil)
+		time.Sleep(time.Hour)
+	}
+	if r.prepare != nil {
+		r.prepare(t, p)
+	}
+	ctx := background
+	if r.ctx != nil {
+		ctx = r.ctx(t)
+	}
+	called := false
+	err := p.Do(ctx, op, func(context.Context, conn) error { called = true; return nil })
+	if called {
+		t.Error("the function was called")
+	}
+	var e *pool.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want a *pool.Error", err)
+	}
+	for _, reason := range reasons {
+		if errors.Is(err, reason) != (reason == r.reason) {
+			t.Errorf("errors.Is(%v, %v) is %t", err, reason, errors.Is(err, reason))
+		}
+	}
+	for _, cause := range r.causes {
+		if !errors.Is(err, cause) {
+			t.Errorf("%v does not wrap %v", err, cause)
+		}
+	}
+	if e.Class() != r.class {
+		t.Errorf("the class is\n%+v, want\n%+v", e.Class(), r.class)
+	}
+	if layered && ask.class != r.class {
+		t.Errorf("the class that the layers see is\n%+v, want\n%+v", ask.class, r.class)
+	}
+	text := err.Error()
+	e.State.Waiters = 0 // whether it counts itself is left open
+	if e.Pool != "fake memory/0" || e.State != r.state || e.Waited != r.waited {
+		t.Errorf("the error is of pool %q after %v with\n%+v, want after %v with\n%+v", e.Pool, e.Waited, e.State, r.waited, r.state)
+	}
+	for _, part := range []string{`pool "fake memory/0": ` + r.reason.Error(), fmt.Sprintf("in use %d of 1", r.state.InUse), "waiters"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the text %q does not say %q", text, part)
+		}
+	}
+	if strings.Contains(text, "\n") {
+		t.Errorf("the text %q has several lines", text)
+	}
+}
+
+// A use in two steps is told the same.
+func TestRefusalOfAcquire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Second}, sixBrackets()...)
+		defer acquire(t, p).Release(nil)
+		l, err := p.Acquire(background, op)
+		var e *pool.Error
+		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &e) || e.State.InUse != 1 {
+			t.Errorf("got %v", err)
+		}
+		if _, ok := l.Value(); ok || l.Release(nil) || l.Discard(nil) || l.Context() == nil {
+			t.Error("the lease that came with the error is not over")
+		}
+	})
+}
+
+// What an error that no pool has made says is nothing to rely on, but it must not panic.
+func TestZeroError(t *testing.T) {
+	for _, e := range []*pool.Error{{}, {Reason: pool.ErrOpen}, {Cause: errWhy}} {
+		if e.Error() == "" {
+			t.Error("an error without text")
+		}
+		if errors.Is(e, pool.ErrClosed) {
+			t.Errorf("%v is ErrClosed", e)
+		}
+		if errors.Is(e, errWhy) != (e.Cause != nil) {
+			t.Errorf("errors.Is(%v, its cause) is %t", e, e.Cause == nil)
+		}
+		if e.Class() != (pool.Class{}) {
+			t.Errorf("the class of %v is %+v", e, e.Class())
+		}
+	}
+}
+
+// Classes as the layers see them, of outcomes that are none of the pool's own errors.
+func TestClassOfOutcomes(t *testing.T) {
+	over, cancel := context.WithCancel(background)
+	defer cancel()
+	server := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+	typed := func(c pool.Class, name string) pool.Class { c.Type = name; return c }
+	for _, c := range []struct {
+		err  error
+		want pool.Class
+	}{
+		{nil, pool.Class{}},
+		{pooltest.ErrBroken, typed(server, "_OTHER")},
+		{pooltest.ErrRefused, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}},
+		{pooltest.ErrDenied, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"}},
+		{pooltest.ErrReply, pool.Class{Code: "REPLY", Type: "REPLY"}},
+		{pooltest.ErrMiss, pool.Class{Miss: true}},
+		{errDark, pool.Class{Type: "_OTHER"}},
+		{context.DeadlineExceeded, typed(server, "timeout")}, // a client's own: the caller's context is not over
+		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}},
+		{pool.ErrLost, pool.Class{Fault: pool.FaultLocal, Type: "lost"}},
+		{pool.ErrAborted, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "aborted"}},
+	} {
+		ask := &asking{}
+		p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(ask))
+		for _, err := range []error{c.err, wrapped(c.err)} {
+			_ = p.Do(background, op, func(context.Context, conn) error { return err })
+			if ask.class != c.want {
+				t.Errorf("Do with %v: the class is\n%+v, want\n%+v", err, ask.class, c.want)
+			}
+			acquire(t, p).Release(err)
+			if ask.class != c.want {
+				t.Errorf("Acquire with %v: the class is\n%+v, want\n%+v", err, ask.class, c.want)
+			}
+		}
+	}
+	// Whatever went wrong while the caller gave up, is the caller's.
+	ask := &asking{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(ask))
+	err := p.Do(over, op, func(context.Context, conn) error { cancel(); return pooltest.ErrBroken })
+	if want := (pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}); ask.class != want {
+		t.Errorf("an error in a cancelled use: the class is\n%+v, want\n%+v", ask.class, want)
+	}
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("an error in a cancelled use: %v, want both what the client said and context.Canceled", err)
+	}
+}
+
+func wrapped(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("wrapped: %w", errors.Join(errWhy, err))
+}
+
+// A driver that is no Classifier: an error that nobody explains is laid at the server, and its resource is not trusted any more.
+func TestClassWithoutClassifier(t *testing.T) {
+	ask := &asking{}
+	p, err := pool.New[conn](struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(ask))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closePool(t, p)
+	_ = p.Do(background, op, func(context.Context, conn) error { return errDark })
+	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "_OTHER"}
+	if ask.class != want {
+		t.Errorf("the class is\n%+v, want\n%+v", ask.class, want)
+	}
+}
