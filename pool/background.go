@@ -102,10 +102,14 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
 // back, they are told. It is called under the lock.
 func (p *Pool[T]) openFailed(err error) {
 	p.stat.OpenFailures++
-	p.failures++
 	p.lastOpenErr = err
-	p.retryOpen = p.elapsed() + p.backoff()
-	if p.inUse+p.opening+p.checking == 0 {
+	now := p.elapsed()
+	if now >= p.retryOpen {
+		p.failures++ // those that failed together count once
+	}
+	p.retryOpen = now + p.backoff()
+	p.schedule(p.retryOpen + p.cfg.OpenBackoff) // to forget it, if nobody wants to open any more
+	if p.inUse+p.opening+p.checking+len(p.idle) == 0 {
 		p.refuse(ErrOpen, err, &p.stat.Failed)
 	}
 }
@@ -139,6 +143,9 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	defer p.done()
 	p.mu.Lock()
 	p.checking--
+	if p.closed {
+		err = nil // Close has cut it short
+	}
 	if err != nil {
 		p.stat.CheckFailures++
 		if !isTimeout(err) {
@@ -246,6 +253,16 @@ func (p *Pool[T]) tellWarmers(err error) {
 	for _, w := range slices.Backward(p.warmers) {
 		if err != nil || len(p.all)-p.closing >= w.size {
 			w.done <- err
+			p.dropWarmer(w)
+		}
+	}
+}
+
+// tellLargeWarmers ends every Warm for whose size there is no room any more. It is called under the lock.
+func (p *Pool[T]) tellLargeWarmers() {
+	for _, w := range slices.Backward(p.warmers) {
+		if limit := p.cfg.MaxSize; w.size > limit {
+			w.done <- fmt.Errorf("size is %d: MaxSize has become %d", w.size, limit)
 			p.dropWarmer(w)
 		}
 	}

@@ -95,7 +95,7 @@ func (h *hub) classify(ctx context.Context, err error) Class {
 		return class
 	}
 	class := h.driverClass(err)
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	if over, _ := ended(ctx); over != nil || errors.Is(err, context.Canceled) {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	class.name(err)

@@ -83,6 +83,9 @@ func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error 
 	h.Latency = time.Since(start)
 	if err != nil {
 		r.doom = CloseCheck
+		p.mu.Lock()
+		p.stat.CheckFailures++
+		p.mu.Unlock()
 		h.worsen(StatusDown, "check failed: "+err.Error())
 		return err
 	}

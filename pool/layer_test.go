@@ -377,6 +377,9 @@ func TestNewRefusesNil(t *testing.T) {
 	if _, err := pool.New(&pooltest.Fake{}, pool.Config{}, nil); err == nil || !contains(err.Error(), "layer 1 of 1 is nil") {
 		t.Errorf("a nil layer: %v", err)
 	}
+	if _, err := pool.New(&pooltest.Fake{}, pool.Config{}, pool.Chain(nil)); err == nil {
+		t.Error("a nil layer in a Chain")
+	}
 }
 
 // The suite itself on a stack of brackets with every face.

@@ -88,22 +88,23 @@ func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
 	p.mu.Lock()
 	w.state = p.state()
-	w.reason = ErrAcquireCanceled
-	if ctx.Err() == context.DeadlineExceeded {
+	over, cause := ended(ctx)
+	w.reason, w.cause = ErrAcquireCanceled, cause
+	if errors.Is(over, context.DeadlineExceeded) {
 		w.reason = ErrAcquireTimeout
 		p.stat.TimedOut++
 	} else {
 		p.stat.Cancelled++
 	}
 	p.mu.Unlock()
-	err := w.err(ctx, p.hub)
+	err := w.err(p.hub)
 	err.class = Class{Fault: FaultCaller, Repeat: RepeatNever, Type: err.class.Type}
 	return p.report(ctx, c, w, err)
 }
 
 // fail makes the error of a use that got no resource.
 func (p *Pool[T]) fail(ctx context.Context, c *Call, w *waiter[T]) error {
-	return p.report(ctx, c, w, w.err(ctx, p.hub))
+	return p.report(ctx, c, w, w.err(p.hub))
 }
 
 func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error) error {
@@ -135,11 +136,7 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 	if r.stop != nil {
 		r.disarm()
 	}
-	suspect := false
-	if err != nil && r.doom == closeNot {
-		suspect = p.judge(caller, r, err)
-	}
-	dirty := r.doom == closeNot && p.resetter != nil && p.leftDirty(r)
+	suspect, dirty := p.inspect(caller, r, err)
 	var held time.Duration
 	ctx := r.ctx
 	if ctx != nil {
@@ -152,6 +149,28 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 	if ctx != nil {
 		c.Emit(ctx, Event{Kind: EventReleased, Duration: held, Err: err})
 	}
+}
+
+// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods ends the goroutine, r is closed.
+func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (suspect, dirty bool) {
+	if r.doom != closeNot || err == nil && p.resetter == nil {
+		return false, false
+	}
+	done := false
+	defer func() {
+		if !done {
+			r.doom = CloseBroken
+			p.mu.Lock()
+			p.back(r, false, false)
+			p.mu.Unlock()
+		}
+	}()
+	if err != nil {
+		suspect = p.judge(caller, r, err)
+	}
+	dirty = r.doom == closeNot && p.resetter != nil && p.leftDirty(r)
+	done = true
+	return suspect, dirty
 }
 
 // judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on the other resources as well: one that
@@ -186,7 +205,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
 	p.inUse--
 	now := p.clock()
 	r.used, r.proven = now, now
-	r.leaked = false
+	r.leaked, r.stack = false, r.stack[:0]
 	if suspect {
 		p.suspicion++
 	}
@@ -295,7 +314,7 @@ func (p *Pool[T]) pump() {
 		}
 		p.shelve(r)
 	}
-	for p.waiters.n > p.checking+p.opening && len(p.idle) > 0 {
+	for p.waiters.n > p.checking && len(p.idle) > 0 { // not counting dials: they may hang
 		p.spawnCheck(p.popIdle())
 	}
 	p.spawnOpens(0)
@@ -303,14 +322,13 @@ func (p *Pool[T]) pump() {
 
 // prepare starts what would have helped a TryAcquire.
 func (p *Pool[T]) prepare() {
-	if p.waiters.n > 0 || p.checking+p.opening > 0 {
-		return
-	}
-	if len(p.idle) > 0 {
+	switch {
+	case p.waiters.n > 0 || p.checking > 0:
+	case len(p.idle) > 0:
 		p.spawnCheck(p.popIdle())
-		return
+	case p.opening == 0:
+		p.spawnOpens(1)
 	}
-	p.spawnOpens(1)
 }
 
 func (p *Pool[T]) popIdle() *resource[T] {

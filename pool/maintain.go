@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	clockStep = 10 * time.Millisecond // how exact the coarse clock is while the pool is in use
-	restAfter = time.Second           // how long a pool is not used before its clock rests
-	never     = time.Duration(math.MaxInt64)
+	clockStep     = 10 * time.Millisecond // how exact the coarse clock is while the pool is in use
+	restAfter     = time.Second           // how long a pool is not used before its clock rests
+	shortestPause = time.Millisecond      // of the maintainer, whatever the settings
+	never         = time.Duration(math.MaxInt64)
 )
 
 // elapsed reads the real clock.
@@ -72,7 +73,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 	if len(p.idle) < p.cfg.MinIdle {
 		p.spawnOpens(0) // lending does not look, for it is the fast path
 	}
-	pause = max(p.nextScan-p.now, 0)
+	pause = max(p.nextScan-p.now, shortestPause)
 	if p.active {
 		p.active = false
 		p.busyAt = p.now
@@ -88,9 +89,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	p.reap(now)
 	p.nextScan = never
-	if p.failures > 0 && p.retryOpen > now {
-		p.nextScan = p.retryOpen
-	}
+	p.forgive(now)
 	p.keepAlive(now)
 	leaks = p.findLeaks(now)
 	p.pump()
@@ -109,6 +108,21 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 		}
 	}
 	return leaks
+}
+
+// forgive forgets that opening has failed when it has not been tried again for a while, as nobody needed it.
+func (p *Pool[T]) forgive(now time.Duration) {
+	if p.failures == 0 {
+		return
+	}
+	switch end := p.retryOpen + p.cfg.OpenBackoff; {
+	case p.retryOpen > now:
+		p.nextScan = p.retryOpen
+	case end > now:
+		p.nextScan = end
+	case p.waiters.n+p.opening == 0:
+		p.failures, p.lastOpenErr = 0, nil
+	}
 }
 
 // scanPeriod is how long a scan can be put off when all that happens is that resources come and go.

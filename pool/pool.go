@@ -98,14 +98,14 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.tasks = 1
 	go p.maintain()
+	if err := p.attach(layers); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	p.pump()
 	p.mu.Unlock()
 	for _, w := range warnings {
 		p.hub.announce(Event{Kind: EventWarning, Reason: w})
-	}
-	if err := p.attach(layers); err != nil {
-		return nil, err
 	}
 	return p, nil
 }
@@ -140,8 +140,8 @@ func identify(d any, name string) Identity {
 // stack composes the handler and finds the layers' optional faces.
 func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	for i, l := range layers {
-		if l == nil {
-			return nil, fmt.Errorf("pool: layer %d of %d is nil", i+1, len(layers))
+		if holdsNil(l) {
+			return nil, fmt.Errorf("pool: layer %d of %d is nil, or holds one that is", i+1, len(layers))
 		}
 	}
 	all := chain(layers).Unwrap()
@@ -213,6 +213,7 @@ func (p *Pool[T]) Configure(cfg Config) error {
 		r.setLifetime(cfg.MaxLifetime)
 	}
 	p.reap(p.elapsed())
+	p.tellLargeWarmers()
 	p.schedule(0)
 	p.pump()
 	p.mu.Unlock()
@@ -223,6 +224,15 @@ func (p *Pool[T]) Configure(cfg Config) error {
 func (p *Pool[T]) setConfig(cfg Config) {
 	p.cfg = cfg.withDefaults()
 	p.leaks.Store(cfg.LeakAfter > 0)
+}
+
+func (p *Pool[T]) isDrained() bool {
+	select {
+	case <-p.drained:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *Pool[T]) checkTimeout() time.Duration {
@@ -294,6 +304,9 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	select {
 	case <-p.drained:
 	case <-ctx.Done():
+		if p.isDrained() {
+			break
+		}
 		p.mu.Lock()
 		state := p.state()
 		p.mu.Unlock()

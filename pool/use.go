@@ -40,7 +40,7 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	defer func() { p.give(caller, c, r, err) }()
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
-		err = explain(foreign(ctx), err)
+		err = explain(caller, explain(foreign(ctx), err))
 	}
 	return err
 }
@@ -48,8 +48,8 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 // explain makes sure that the error of a use whose context is over says so, whatever the client made of it: a client that was interrupted
 // may only know that its socket was closed. Deadlines of layers are theirs to explain.
 func explain(ctx context.Context, err error) error {
-	if over := ctx.Err(); over != nil && !errors.Is(err, over) {
-		return &overError{over: contextCause(ctx), err: err}
+	if over, cause := ended(ctx); over != nil && !errors.Is(err, over) {
+		return &overError{over: cause, err: err}
 	}
 	return err
 }
@@ -104,7 +104,11 @@ func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
 	return err
 }
 
-func (u *getUse[T, R]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.call) }
+func (u *getUse[T, R]) run(ctx context.Context, c *Call) error {
+	var zero R
+	u.result = zero // of an earlier attempt
+	return u.p.serve(ctx, c, u.call)
+}
 
 func (u *getUse[T, R]) fork() *Call {
 	f := u.home.get(u.p)

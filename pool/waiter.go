@@ -72,7 +72,7 @@ func (p *Pool[T]) freeWaiter(w *waiter[T]) {
 // await blocks until w has been served or told, or its time is up. The caller has queued it.
 func (p *Pool[T]) await(ctx context.Context, w *waiter[T], limit time.Duration) {
 	var expired <-chan time.Time
-	if deadline, ok := ctx.Deadline(); ok {
+	if deadline, ok := ctx.Deadline(); ok && isLazy(ctx) { // any other says so itself when it is over, and with its cause
 		if left := time.Until(deadline); limit < 0 || left < limit {
 			limit = max(left, 0)
 		}
@@ -97,7 +97,7 @@ func (p *Pool[T]) await(ctx context.Context, w *waiter[T], limit time.Duration) 
 
 // withdraw takes w, whose time is up, out of the queue. What has been handed to it in the meantime goes on to the next.
 func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T]) {
-	canceled := errors.Is(ctx.Err(), context.Canceled)
+	over, cause := ended(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.r == nil && w.reason == nil {
@@ -115,15 +115,20 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T]) {
 		p.stat.Waited--
 		p.stat.TotalWait -= w.wait
 		r.seq++
+		r.uses--
 		p.inUse--
 		p.shelve(r)
 		p.pump()
 	}
 	w.wait = p.elapsed() - w.since
-	if canceled {
+	w.cause = cause
+	if errors.Is(over, context.Canceled) {
 		p.stat.Cancelled++
 		w.reason = ErrAcquireCanceled
 		return
+	}
+	if over == nil {
+		w.cause = context.DeadlineExceeded
 	}
 	p.stat.TimedOut++
 	w.reason = ErrAcquireTimeout
@@ -152,14 +157,8 @@ func (p *Pool[T]) refuse(reason, cause error, counter *uint64) {
 }
 
 // err makes the error for a waiter that got nothing.
-func (w *waiter[T]) err(ctx context.Context, h *hub) *Error {
+func (w *waiter[T]) err(h *hub) *Error {
 	cause := w.cause
-	switch {
-	case w.reason == ErrAcquireCanceled || w.reason == ErrAcquireTimeout && ctx.Err() != nil:
-		cause = contextCause(ctx)
-	case w.reason == ErrAcquireTimeout:
-		cause = context.DeadlineExceeded
-	}
 	if cause == nil {
 		cause = w.openErr
 	} else if w.openErr != nil {
@@ -169,6 +168,25 @@ func (w *waiter[T]) err(ctx context.Context, h *hub) *Error {
 		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
 		class: h.classifyRefusal(w.reason, w.openErr, w.opening),
 	}
+}
+
+// ended returns the error and the cause of a context that is over, or nil. It asks those first who are watched: a context hears of its
+// parent's end a little later than others do. A deadline that has passed is an end, though the context's own timer may be late.
+func ended(ctx context.Context) (err, cause error) {
+	for _, x := range [2]context.Context{foreign(ctx), ctx} {
+		if err := x.Err(); err != nil {
+			return err, contextCause(x)
+		}
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded, context.DeadlineExceeded
+	}
+	return nil, nil
+}
+
+func isLazy(ctx context.Context) bool {
+	_, lazy := ctx.(*lazyContext)
+	return lazy
 }
 
 // contextCause returns the error of a context that is over, with its cause where that says more.
