@@ -3,6 +3,7 @@ package pool_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
@@ -166,4 +167,26 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "MaxSize") {
 		t.Errorf("a bad Config: %v", err)
 	}
+}
+
+// Whoever warms the pool up to a size for which there is no room any more is told.
+func TestConfigureTellsWarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Second))
+		p := newPool(t, fake, pool.Config{MaxSize: 4})
+		large, small := make(chan error, 1), make(chan error, 1)
+		go func() { large <- p.Warm(background, 4) }()
+		go func() { small <- p.Warm(background, 2) }()
+		synctest.Wait()
+		if err := p.Configure(pool.Config{MaxSize: 2}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-large; err == nil || !strings.Contains(err.Error(), "size is 4") {
+			t.Errorf("Warm up to 4 of 2: %v", err)
+		}
+		if err := <-small; err != nil {
+			t.Errorf("Warm up to 2 of 2: %v", err)
+		}
+	})
 }

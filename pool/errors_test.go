@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -368,5 +369,161 @@ func TestClassWithoutClassifier(t *testing.T) {
 	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "_OTHER"}
 	if ask.class != want {
 		t.Errorf("the class is\n%+v, want\n%+v", ask.class, want)
+	}
+}
+
+// late is a context whose children hear of its end later than those who watch it: as any context of a foreign type is, and one of the
+// standard library that has thousands of children.
+type late struct {
+	context.Context
+	done chan struct{}
+}
+
+func (l *late) Done() <-chan struct{} { return l.done }
+func (l *late) Value(any) any         { return nil }
+func (l *late) Err() error {
+	select {
+	case <-l.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// A cancellation is the caller's, even if the layers' own contexts have not heard of it yet.
+func TestCancellationIsAskedOfThoseWhoKnowFirst(t *testing.T) {
+	for range 100 {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
+		held := acquire(t, p)
+		caller := &late{Context: background, done: make(chan struct{})}
+		ctx, d := pool.WithDeadline(caller, time.Now().Add(time.Hour), nil)
+		ctx.Done() // now it has a real context that must be told
+		told := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(ctx, op)
+			told <- err
+		}()
+		for p.Stat().Waiters == 0 {
+			runtime.Gosched()
+		}
+		close(caller.done)
+		_, onArrival := p.Acquire(ctx, op)
+		for _, err := range []error{<-told, onArrival} {
+			var e *pool.Error
+			if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.Class().Fault != pool.FaultCaller {
+				t.Fatalf("got %v, want a cancellation by the caller", err)
+			}
+		}
+		if s := p.Stat(); s.Cancelled != 2 || s.TimedOut != 0 {
+			t.Fatalf("%d are counted as cancelled and %d as timed out, want 2 and 0", s.Cancelled, s.TimedOut)
+		}
+		d.Cancel()
+		held.Release(nil)
+	}
+}
+
+// turning is a context that is cancelled after it has been asked a few times.
+type turning struct {
+	context.Context
+	left int
+}
+
+func (c *turning) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Whatever happens while an error is made, it contradicts neither itself nor the books.
+func TestErrorsDoNotContradictThemselves(t *testing.T) {
+	for left := range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Second})
+			held := acquire(t, p)
+			defer held.Release(nil)
+			_, err := p.Acquire(&turning{background, left}, op)
+			s := p.Stat()
+			if errors.Is(err, pool.ErrAcquireTimeout) != errors.Is(err, context.DeadlineExceeded) ||
+				errors.Is(err, pool.ErrAcquireCanceled) != errors.Is(err, context.Canceled) || s.TimedOut+s.Cancelled != 1 ||
+				(s.TimedOut == 1) != errors.Is(err, pool.ErrAcquireTimeout) {
+				t.Errorf("turning after %d looks: %v; %d timed out, %d cancelled", left, err, s.TimedOut, s.Cancelled)
+			}
+		})
+	}
+}
+
+// The cause that the caller gave to its deadline is not lost, whichever timer is the first to fire.
+func TestCauseOfTheCallersDeadline(t *testing.T) {
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
+	held := acquire(t, p)
+	defer held.Release(nil)
+	for range 100 {
+		ctx, cancel := context.WithTimeoutCause(background, time.Millisecond, errWhy)
+		if _, err := p.Acquire(ctx, op); !errors.Is(err, errWhy) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the cause and context.DeadlineExceeded", err)
+		}
+		cancel()
+	}
+}
+
+// A client with socket deadlines returns when the context's deadline passes, and that may be before the context's own timer has fired.
+func TestDeadlineOfAClientsSocket(t *testing.T) {
+	ask := &asking{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, pool.Bracket(ask))
+	for name, deadline := range map[string]func() (context.Context, func()){
+		"the standard library's": func() (context.Context, func()) {
+			ctx, cancel := context.WithTimeout(background, 3*time.Millisecond)
+			return ctx, cancel
+		},
+		"WithDeadline's": func() (context.Context, func()) {
+			ctx, d := pool.WithDeadline(background, time.Now().Add(3*time.Millisecond), nil)
+			return ctx, d.Cancel
+		},
+	} {
+		for used := 0; used < 50; {
+			if err := p.Warm(background, 1); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := deadline()
+			called := false
+			err := p.Do(ctx, op, func(ctx context.Context, _ conn) error {
+				called = true
+				for d, _ := ctx.Deadline(); time.Now().Before(d); {
+				}
+				return pooltest.ErrBroken
+			})
+			cancel()
+			if !called {
+				continue // this machine is slow
+			}
+			used++
+			if !errors.Is(err, context.DeadlineExceeded) || ask.class.Fault != pool.FaultCaller {
+				t.Fatalf("%s: got %v, at the %v, want context.DeadlineExceeded, at the caller", name, err, ask.class.Fault)
+			}
+		}
+	}
+}
+
+// Nobody waits for a dial, or is told that it has failed, while an idle resource needs no more than a check.
+func TestIdleResourceIsNotForgottenForADial(t *testing.T) {
+	for name, dial := range map[string]pooltest.Fault{
+		"hanging": pooltest.Hang(),
+		"failing": func(context.Context) error { time.Sleep(2500 * time.Millisecond); return pooltest.ErrRefused },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			p := newPool(t, fake, pool.Config{MaxSize: 3, MinIdle: 2})
+			synctest.Wait()
+			fake.Inject(pooltest.Open, -1, dial)
+			acquire(t, p).Discard(nil)  // is replaced by a dial
+			time.Sleep(2 * time.Second) // the other one needs a check by now
+			start := time.Now()
+			l, err := p.Acquire(background, op)
+			if err != nil || time.Since(start) != 0 {
+				t.Errorf("%s dial: got %v after %v", name, err, time.Since(start))
+			}
+			l.Release(nil)
+		})
 	}
 }

@@ -1,8 +1,10 @@
 package pool_test
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
@@ -127,5 +129,34 @@ func TestLayersIsACopy(t *testing.T) {
 	p.Layers()[0].Kind = "changed"
 	if got := p.Layers()[0].Kind; got != "breaker" {
 		t.Errorf("a caller has changed the pool's own description to %q", got)
+	}
+}
+
+// attentive is a layer that wants to know its pool before it hears anything of it.
+type attentive struct {
+	attached atomic.Bool
+	early    atomic.Int32
+}
+
+func (a *attentive) Wrap(next pool.Handler) pool.Handler { return next }
+func (a *attentive) Attach(pool.PoolInfo) (func(), error) {
+	a.attached.Store(true)
+	return nil, nil
+}
+
+func (a *attentive) Observe(context.Context, pool.Event) {
+	if !a.attached.Load() {
+		a.early.Add(1)
+	}
+}
+
+func TestAttachBeforeTheFirstEvent(t *testing.T) {
+	a := &attentive{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MinIdle: 4}, described{orderKinds["retry"]}, a) // which New warns of
+	if err := p.Warm(background, 4); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.early.Load(); n > 0 {
+		t.Errorf("%d events came before Attach", n)
 	}
 }
