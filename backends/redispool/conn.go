@@ -30,6 +30,11 @@ type Conn struct {
 	traces   atomic.Uint32
 }
 
+var (
+	_ redis.Cmdable  = (*Conn)(nil)
+	_ redis.Scripter = (*Conn)(nil)
+)
+
 // Do sends a command given by its words, for commands that have no method.
 func (c *Conn) Do(ctx context.Context, args ...any) *redis.Cmd { return c.session.Do(ctx, args...) }
 

@@ -39,7 +39,7 @@ type Options struct {
 
 	// Protocol is the version of the wire protocol, 2 or 3. 0 means 3, and 2 with servers that refuse it; a plain 3 makes that an error.
 	Protocol int
-	// ClientName is shown by CLIENT LIST. "" means none.
+	// ClientName is shown by CLIENT LIST. "" means none; the library does not introduce itself in any other way.
 	ClientName string
 
 	// TLS, if not nil, encrypts the connection and verifies the server's certificate.

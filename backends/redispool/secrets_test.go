@@ -33,6 +33,12 @@ func TestSecrets(t *testing.T) {
 		}
 		return echo(words), true
 	}
+	garbled := func(words []string) (string, bool) { // repeats the arguments as far as they can be printed
+		return "-ERR unknown command, with args beginning with: s3cret \r\n", true
+	}
+	blunt := func(words []string) (string, bool) {
+		return "-ERR " + strings.Join(words, " ") + " is no good\r\n", true
+	}
 	mute := func([]string) (string, bool) { return "", false }
 	provider := func(context.Context) (string, string, error) { return "app", secret, nil }
 
@@ -46,6 +52,8 @@ func TestSecrets(t *testing.T) {
 		{"refused HELLO and AUTH", ancient, redispool.Options{Username: "app", Password: secret}, nil, "withheld"},
 		{"refused HELLO and AUTH, of a provider", ancient, redispool.Options{Credentials: provider}, nil, "withheld"},
 		{"refused protocol", old, redispool.Options{Username: "app", Password: secret, Protocol: 3}, nil, "withheld"},
+		{"repeated in another form", garbled, redispool.Options{Password: secret + "\x00"}, nil, "withheld"},
+		{"repeated in another sentence", blunt, redispool.Options{Password: secret}, nil, "withheld"},
 		{"a refused command", old, redispool.Options{Username: "app", Password: secret}, []lendFunc{do("get", "k")}, "not permitted"},
 		{"hung up", mute, redispool.Options{Username: "app", Password: secret}, nil, "EOF"},
 		{"no server", nil, redispool.Options{Address: "127.0.0.1:1", Password: secret}, nil, "refused"},
@@ -77,7 +85,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 			for e := range tree(err) {
-				if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, secret) {
+				if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, "s3cret") {
 					t.Errorf("the password is in %T: %s", e, text)
 				}
 			}

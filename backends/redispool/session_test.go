@@ -148,8 +148,11 @@ func TestSession(t *testing.T) {
 				}
 				p := open(t, opts, pool.Config{MaxSize: 1})
 				use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Set(ctx, "k", "v", 0).Err() })
-				first := session(t, p)
+				first, said := session(t, p), logged.String()
 				use(t, p, test.do)
+				if now := logged.String(); now != said {
+					t.Errorf("go-redis says %s", strings.TrimPrefix(now, said))
+				}
 				second := session(t, p)
 				got := kept
 				if st := p.Stat(); st.Closed.Total() > 0 {
