@@ -59,17 +59,17 @@ func (p *Pool[T]) spawnOpens(extra int) {
 	}
 	for range n {
 		p.opening++
-		gen, timeout := p.gen, p.cfg.OpenTimeout
-		p.spawn(func() { p.open(gen, timeout) })
+		base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
+		p.spawn(func() { p.open(base, gen, timeout) })
 	}
 }
 
 // open runs in a goroutine of the pool's, under the pool's own bound.
-func (p *Pool[T]) open(gen uint64, timeout time.Duration) {
+func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration) {
 	var v T
 	err, start := errExited, p.elapsed()
 	defer func() { p.opened(v, err, gen, p.elapsed()-start) }()
-	ctx, cancel := context.WithTimeout(p.base, timeout)
+	ctx, cancel := context.WithTimeout(base, timeout)
 	defer cancel()
 	err = protect("Open", func() (err error) {
 		v, err = p.driver.Open(ctx)
@@ -82,10 +82,15 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
 	event := Event{Kind: EventOpened, Duration: took}
 	p.mu.Lock()
 	p.opening--
-	if err != nil {
+	switch {
+	case err != nil && (p.closed || gen != p.gen):
+		p.pump()
+		p.mu.Unlock()
+		return // Close or Clear has given it up
+	case err != nil:
 		event.Kind, event.Err = EventOpenFailed, err
 		p.openFailed(err)
-	} else {
+	default:
 		p.stat.Opened++
 		p.failures, p.lastOpenErr = 0, nil
 		r := p.add(v, gen)
@@ -156,7 +161,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 		r.proven, r.trust = p.elapsed(), trust
 		p.shelve(r)
 	}
-	if p.checking == 0 {
+	if p.checking == 0 && p.cfg.KeepAlive > 0 {
 		p.schedule(0) // the next one that is due for a check
 	}
 	p.pump()

@@ -191,7 +191,7 @@ func ExamplePool_Close() {
 	err := p.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return nil })
 	fmt.Println(errors.Is(err, pool.ErrClosed))
 	// Output:
-	// pool "fake memory/0": close: 1 of 4 resources are still lent: context deadline exceeded
+	// pool "fake memory/0": close: not drained, 1 lent, 0 being opened, checked or closed: context deadline exceeded
 	// <nil>
 	// true
 }

@@ -74,12 +74,12 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	return h
 }
 
-// examine runs the driver's Check and, if it has one, its Inspector.
+// examine runs the driver's Check and, if it has one, its Inspector, in a goroutine of their own lest they end the caller's.
 func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error {
 	ctx, cancel := context.WithTimeout(ctx, p.checkTimeout())
 	defer cancel()
 	start := time.Now()
-	err := protect("Check", func() error { return p.driver.Check(ctx, r.v) })
+	err := apart("Check", func() error { return p.driver.Check(ctx, r.v) })
 	h.Latency = time.Since(start)
 	if err != nil {
 		r.doom = CloseCheck
@@ -92,13 +92,25 @@ func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error 
 	if p.inspector == nil {
 		return nil
 	}
-	err = protect("Inspect", func() (err error) {
+	err = apart("Inspect", func() (err error) {
 		h.Details, err = p.inspector.Inspect(ctx, r.v)
 		return err
 	})
 	if err != nil {
 		h.worsen(StatusDegraded, "inspection failed: "+err.Error())
 	}
+	return err
+}
+
+// apart is protect in another goroutine.
+func apart(method string, f func() error) error {
+	done := make(chan struct{})
+	err := errExited
+	go func() {
+		defer close(done)
+		err = protect(method, f)
+	}()
+	<-done
 	return err
 }
 

@@ -50,6 +50,12 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	if doom != closeNot {
 		l.r.doom = doom
 	}
+	if c != nil {
+		caller = c.caller
+	}
+	if err != nil {
+		err = explain(caller, l.ctx, err)
+	}
 	if c == nil {
 		l.r.p.give(caller, nil, l.r, err)
 		return true

@@ -86,9 +86,9 @@ func (p *Pool[T]) crowded() bool {
 // turnAway refuses a use whose context was over on arrival.
 func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
+	over, cause := ended(ctx)
 	p.mu.Lock()
 	w.state = p.state()
-	over, cause := ended(ctx)
 	w.reason, w.cause = ErrAcquireCanceled, cause
 	if errors.Is(over, context.DeadlineExceeded) {
 		w.reason = ErrAcquireTimeout
@@ -153,7 +153,7 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 
 // inspect asks the driver what the outcome and the borrower have left of r. If one of its methods ends the goroutine, r is closed.
 func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (suspect, dirty bool) {
-	if r.doom != closeNot || err == nil && p.resetter == nil {
+	if err == nil && (p.resetter == nil || r.doom != closeNot) {
 		return false, false
 	}
 	done := false
@@ -177,13 +177,13 @@ func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (su
 // broke does, one whose answer was late does not.
 func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
 	if errors.Is(err, ErrAborted) {
-		r.doom = CloseBroken
+		r.doomAs(CloseBroken)
 		return false
 	}
 	class := Class{Broken: true}
 	_ = protect("Classify", func() error { class = p.hub.classify(caller, err); return nil })
 	if class.Broken {
-		r.doom = CloseBroken
+		r.doomAs(CloseBroken)
 	}
 	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
 }
@@ -216,6 +216,8 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
 		p.retire(r, doom)
 	case dirty && !p.closed:
 		p.spawnReset(r)
+	case p.waiters.n > 0 && p.checksAll() && !p.closed:
+		p.spawnCheck(r)
 	default:
 		r.trust = p.suspicion
 		p.shelve(r)
@@ -267,8 +269,11 @@ func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 	if after < 0 {
 		return false
 	}
-	return r.trust != p.suspicion || now-r.proven >= after || after < clockStep && r.uses > 0
+	return r.trust != p.suspicion || now-r.proven >= after || p.checksAll() && r.uses > 0
 }
+
+// checksAll says whether every resource is checked before it is lent again.
+func (p *Pool[T]) checksAll() bool { return p.cfg.CheckAfter >= 0 && p.cfg.CheckAfter < clockStep }
 
 // lend notes that r is in somebody's hand. It is called under the lock.
 func (p *Pool[T]) lend(r *resource[T]) {

@@ -104,7 +104,7 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 			p.nextScan = min(p.nextScan, r.expires)
 		}
 		if p.cfg.KeepAlive > 0 && p.checking == 0 {
-			p.nextScan = min(p.nextScan, r.proven+p.cfg.KeepAlive)
+			p.nextScan = min(p.nextScan, r.proven+max(p.cfg.KeepAlive, clockStep))
 		}
 	}
 	return leaks
@@ -174,7 +174,7 @@ func (p *Pool[T]) keepAlive(now time.Duration) {
 		}
 	}
 	r := p.idle[oldest]
-	if now-r.proven < p.cfg.KeepAlive {
+	if now-r.proven < max(p.cfg.KeepAlive, clockStep) {
 		return
 	}
 	p.idle = slices.Delete(p.idle, oldest, oldest+1)

@@ -87,7 +87,7 @@ func checkOrder(layers []LayerInfo) (warnings []string, err error) {
 	return append(warnings, misplaced(layers)...), errors.Join(errs...)
 }
 
-// misplaced warns of each layer that stands directly outside of one whose role belongs further out.
+// misplaced warns of each layer that stands inside of one whose role belongs further in.
 func misplaced(layers []LayerInfo) (warnings []string) {
 	var outer *LayerInfo
 	for i := range layers {
@@ -97,6 +97,7 @@ func misplaced(layers []LayerInfo) (warnings []string) {
 		}
 		if outer != nil && outer.Role > l.Role {
 			warnings = append(warnings, fmt.Sprintf(warnOutside, outer.Kind, l.Kind))
+			continue
 		}
 		outer = l
 	}

@@ -50,8 +50,10 @@ type Pool[T any] struct {
 	closed            bool
 	paused            error // what uses are refused with, or nil
 
-	gen       uint64 // moved by Clear
-	suspicion uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
+	gen         uint64          // moved by Clear
+	opens       context.Context // of what is being opened for this generation
+	cancelOpens context.CancelFunc
+	suspicion   uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
 
 	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use
 	active   bool          // used since the maintainer looked last
@@ -96,12 +98,12 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 		return nil, err
 	}
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
-	p.tasks = 1
-	go p.maintain()
+	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
 	if err := p.attach(layers); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
+	p.spawn(p.maintain)
 	p.pump()
 	p.mu.Unlock()
 	for _, w := range warnings {
@@ -269,10 +271,13 @@ func (p *Pool[T]) Resume() {
 	p.hub.announce(Event{Kind: EventResumed})
 }
 
-// Clear closes every resource that exists or is being opened now: the idle ones at once, the others when they come back.
+// Clear closes every resource that exists now: the idle ones at once, the others when they come back. What is being opened is given up,
+// and opened anew for those who wait.
 func (p *Pool[T]) Clear() {
 	p.mu.Lock()
 	p.gen++
+	p.cancelOpens()
+	p.opens, p.cancelOpens = context.WithCancel(p.base)
 	p.reap(p.elapsed())
 	p.pump()
 	p.mu.Unlock()
@@ -298,6 +303,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.refuse(ErrClosed, nil, &p.stat.Refused)
 	p.tellWarmers(ErrClosed)
 	p.reap(p.elapsed())
+	p.settle()
 	p.mu.Unlock()
 	p.cancel()
 	var err error
@@ -308,9 +314,10 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 			break
 		}
 		p.mu.Lock()
-		state := p.state()
+		lent, rest := p.inUse, len(p.all)+p.opening-p.inUse
 		p.mu.Unlock()
-		err = fmt.Errorf("pool %q: close: %d of %d resources are still lent: %w", p.hub.id.Name, state.InUse, state.Max, contextCause(ctx))
+		err = fmt.Errorf("pool %q: close: not drained, %d lent, %d being opened, checked or closed: %w",
+			p.hub.id.Name, lent, rest, contextCause(ctx))
 	}
 	p.mu.Lock()
 	detach := p.detach

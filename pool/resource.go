@@ -101,6 +101,13 @@ func (r *resource[T]) disarm() {
 	}
 }
 
+// doomAs has r closed for the reason given, unless there is one already.
+func (r *resource[T]) doomAs(reason CloseReason) {
+	if r.doom == closeNot {
+		r.doom = reason
+	}
+}
+
 // recordStack keeps the borrower's stack, for the report of a leak.
 func (r *resource[T]) recordStack() {
 	var stack [32]uintptr

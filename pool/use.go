@@ -40,16 +40,18 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	defer func() { p.give(caller, c, r, err) }()
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
-		err = explain(caller, explain(foreign(ctx), err))
+		err = explain(caller, ctx, err)
 	}
 	return err
 }
 
 // explain makes sure that the error of a use whose context is over says so, whatever the client made of it: a client that was interrupted
 // may only know that its socket was closed. Deadlines of layers are theirs to explain.
-func explain(ctx context.Context, err error) error {
-	if over, cause := ended(ctx); over != nil && !errors.Is(err, over) {
-		return &overError{over: cause, err: err}
+func explain(caller, ctx context.Context, err error) error {
+	for _, x := range [2]context.Context{foreign(ctx), caller} {
+		if over, cause := ended(x); over != nil && !errors.Is(err, over) {
+			err = &overError{over: cause, err: err}
+		}
 	}
 	return err
 }
@@ -73,19 +75,19 @@ func (u *doUse[T]) setResult(any) error                    { return errNoResult(
 func (u *doUse[T]) recycle()                               { u.fn = nil; u.p.doUses.Put(u) }
 
 // Get is [Pool.Do] for a function with a result. Layers can answer it themselves ([Call.SetResult]) and make several attempts at once
-// ([Call.Fork]), so fn must leave captured variables alone, or guard them.
+// ([Call.Fork]), so fn must leave captured variables alone, or guard them. Beside an error the result is R's zero value.
 func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Context, T) (R, error)) (R, error) {
 	u := slotsFor[T, R](p).get(p)
 	u.fn = fn
 	if p.handler == nil {
 		err := p.serve(ctx, nil, u.call)
-		r := u.result
+		r := u.resultOr(err)
 		u.recycle()
 		return r, err
 	}
 	u.begin(p.hub, op, ctx)
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
-	r := u.result
+	r := u.resultOr(err)
 	u.finish()
 	return r, err
 }
@@ -104,11 +106,15 @@ func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
 	return err
 }
 
-func (u *getUse[T, R]) run(ctx context.Context, c *Call) error {
-	var zero R
-	u.result = zero // of an earlier attempt
-	return u.p.serve(ctx, c, u.call)
+// resultOr returns the result, or zero beside an error: what is there may be an earlier attempt's.
+func (u *getUse[T, R]) resultOr(err error) (r R) {
+	if err == nil {
+		r = u.result
+	}
+	return r
 }
+
+func (u *getUse[T, R]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.call) }
 
 func (u *getUse[T, R]) fork() *Call {
 	f := u.home.get(u.p)

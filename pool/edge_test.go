@@ -1,0 +1,260 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+type exiting struct {
+	*pooltest.Fake
+	where string
+}
+
+func (e exiting) Dirty(conn) bool {
+	if e.where == "Dirty" {
+		runtime.Goexit()
+	}
+	return false
+}
+
+func (e exiting) Classify(err error) pool.Class {
+	if e.where == "Classify" {
+		runtime.Goexit()
+	}
+	return e.Fake.Classify(err)
+}
+
+// A hook that ends its goroutine, as t.FailNow does, must not lose the resource.
+func TestGoexitInADriversHook(t *testing.T) {
+	for _, where := range []string{"Dirty", "Classify"} {
+		p, err := pool.New(exiting{&pooltest.Fake{}, where}, pool.Config{MaxSize: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_ = p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrReply })
+		})
+		wg.Wait()
+		if n := p.Stat().InUse; n != 0 {
+			t.Errorf("%s: %d resources are still lent", where, n)
+		}
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		if err := p.Close(ctx); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+}
+
+// Once all is done, it does not matter how little time Close is given.
+func TestCloseOfADrainedPool(t *testing.T) {
+	p, _ := pool.New(&pooltest.Fake{}, pool.Config{})
+	_ = p.Close(background)
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	failed := 0
+	for range 100 {
+		if p.Close(ctx) != nil {
+			failed++
+		}
+	}
+	if failed > 0 {
+		t.Errorf("%d of 100 closes of a drained pool failed", failed)
+	}
+}
+
+// What an earlier attempt returned is no result of a use that failed.
+func TestGetReturnsNothingBesideAnError(t *testing.T) {
+	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			_ = next(ctx, c)
+			return errors.New("rejected the second time")
+		}
+	})
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, twice)
+	got, err := pool.Get(background, p, op, func(context.Context, conn) (int, error) { return 42, pooltest.ErrReply })
+	if got != 0 {
+		t.Errorf("got %d with error %v", got, err)
+	}
+}
+
+// Stacks are recorded from when LeakAfter is set, and are those of the present borrower.
+func TestLeakIsNotBlamedOnAnEarlierBorrower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := newRecorder()
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, LeakAfter: time.Hour}, rec)
+		innocentBorrower(t, p)
+		_ = p.Configure(pool.Config{MaxSize: 1})
+		l := acquire(t, p)
+		_ = p.Configure(pool.Config{MaxSize: 1, LeakAfter: time.Minute})
+		time.Sleep(2 * time.Minute)
+		for _, e := range rec.only(pool.EventLeaked) {
+			if contains(e.Stack, "innocentBorrower") {
+				t.Error("the leak is reported with the stack of an earlier borrower")
+			}
+		}
+		l.Release(nil)
+	})
+}
+
+//go:noinline
+func innocentBorrower(t *testing.T, p *pool.Pool[conn]) {
+	acquire(t, p).Release(nil)
+}
+
+// A pool that is well is not degraded for ever by one failure to open.
+func TestHealthForgetsWhatNobodyNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 2})
+		l := acquire(t, p)
+		fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+		ctx, cancel := context.WithTimeout(background, time.Millisecond)
+		_, _ = p.Acquire(ctx, op)
+		cancel()
+		l.Release(nil)
+		time.Sleep(24 * time.Hour)
+		if h := p.Check(background); h.Status != pool.StatusOK {
+			t.Errorf("a day later: %v %v", h.Status, h.Reasons)
+		}
+	})
+}
+
+// A check is a check, whoever asks for it.
+func TestFailedHealthCheckIsCounted(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 1})
+	acquire(t, p).Release(nil)
+	fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+	h := p.Check(background)
+	if h.Stat.CheckFailures != 1 {
+		t.Errorf("CheckFailures is %d after %v", h.Stat.CheckFailures, h.Reasons)
+	}
+}
+
+type refusing struct{}
+
+func (refusing) Wrap(next pool.Handler) pool.Handler  { return next }
+func (refusing) Attach(pool.PoolInfo) (func(), error) { return nil, errors.New("no") }
+
+func TestNewReturnsNoPoolWithAnError(t *testing.T) {
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{}, refusing{})
+	if err == nil || p != nil {
+		t.Errorf("got %v, %v", p != nil, err)
+	}
+}
+
+// What Close cuts short is nobody's failure.
+func TestCloseCountsNoFailuresOfItsOwn(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p, _ := pool.New(fake, pool.Config{MaxSize: 2, MinIdle: 1})
+	for p.Stat().Idle < 1 {
+		runtime.Gosched()
+	}
+	l := acquire(t, p)
+	c := value(t, l)
+	c.Soil()
+	fake.Inject(pooltest.Reset, -1, pooltest.Hang())
+	fake.Inject(pooltest.Open, -1, pooltest.Hang())
+	l.Release(nil)
+	_, _ = p.TryAcquire(background, op)
+	_ = p.Close(background)
+	if s := p.Stat(); s.CheckFailures != 0 || s.OpenFailures != 0 || s.Closed[pool.CloseReset] != 0 {
+		t.Errorf("check failures %d, open failures %d, closed %v", s.CheckFailures, s.OpenFailures, s.Closed)
+	}
+}
+
+// The pause grows with the rounds, not with the number of those that failed together.
+func TestOpensThatFailTogetherCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, 4, func(context.Context) error {
+			time.Sleep(time.Millisecond)
+			return pooltest.ErrRefused
+		})
+		start := time.Now()
+		p := newPool(t, fake, pool.Config{MaxSize: 4, MinIdle: 4, OpenBackoff: 32 * time.Second})
+		for p.Stat().Idle == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if d := time.Since(start); d > 1100*time.Millisecond {
+			t.Errorf("the second try came after %v, want at most 1s", d)
+		}
+	})
+}
+
+// It must not end the goroutine of whoever asks for the health.
+func TestGoexitInAHealthCheck(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 1})
+	fake.Inject(pooltest.Check, 1, pooltest.Exit())
+	returned := false
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Check(background)
+		returned = true
+	}()
+	<-done
+	if !returned {
+		t.Error("Check has not returned: the driver has ended the caller's goroutine")
+	}
+}
+
+// Discard tells as much about the server as Release.
+func TestDiscardCastsSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 2, CheckAfter: time.Hour})
+		a, b := acquire(t, p), acquire(t, p)
+		value(t, a).Break()
+		a.Release(nil)
+		b.Discard(pooltest.ErrBroken)
+		if err := p.Do(background, op, use); err != nil {
+			t.Errorf("a broken connection was lent: %v", err)
+		}
+		if s := p.Stat(); s.Closed[pool.CloseDiscard] != 1 || s.Closed[pool.CloseCheck] != 1 {
+			t.Errorf("closed %v", s.Closed)
+		}
+	})
+}
+
+// With CheckAfter 1 ns, even a resource that goes from hand to hand is checked.
+func TestCheckBetweenHands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: 1})
+		l := acquire(t, p)
+		got := make(chan error, 1)
+		go func() { got <- p.Do(background, op, use) }()
+		synctest.Wait()
+		value(t, l).Break()
+		l.Release(nil)
+		if err := <-got; err != nil {
+			t.Errorf("a broken connection was handed on: %v", err)
+		}
+	})
+}
+
+// In two steps the layers hear of the caller's cancellation as they do in one.
+func TestReleaseSaysThatTheContextIsOver(t *testing.T) {
+	spy := &pooltest.Spy{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, pool.Bracket(spy))
+	ctx, cancel := context.WithCancel(background)
+	l, err := p.Acquire(ctx, op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	l.Release(value(t, l).Block())
+	if err := spy.Last(); !errors.Is(err, context.Canceled) || !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("the layer saw %v", err)
+	}
+}
