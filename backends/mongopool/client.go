@@ -28,32 +28,40 @@ func (c *client) full() bool { return c.size > 0 && c.refs >= c.size }
 
 // ping proves that a server is there which satisfies the read preference.
 func (c *client) ping(ctx context.Context) error {
-	return c.mc.Ping(context.WithValue(ctx, ownKey{}, true), nil)
+	ctx, _ = newErrand(ctx)
+	return c.mc.Ping(ctx, nil)
 }
 
-// warm opens sockets until there are n, and pings at least once. The driver opens a socket for a command that finds none idle, so there
-// are as many pings at once as sockets are idle or missing. They hold no socket for longer than a ping lasts: somebody may need it.
+// warm opens sockets until there are n to the servers that satisfy the read preference, and pings at least once. The driver opens a socket
+// for a command that finds none idle, so there are as many pings at once as sockets are idle or missing. They hold no socket for longer
+// than a ping lasts: somebody may need it.
 func (c *client) warm(ctx context.Context, n int) error {
+	ctx, e := newErrand(ctx)
+	open, idle := c.meter.sockets() // of which those to other servers are found out by the first ping
 	for {
-		open, idle := c.meter.sockets()
-		if err := c.pings(ctx, max(n-open, 0)+idle); err != nil {
+		k := 1
+		if open < n {
+			k = n - open + idle
+		}
+		if err := c.pings(ctx, k); err != nil {
 			return err
 		}
-		if open, _ := c.meter.sockets(); open >= n {
+		if open = c.meter.socketsTo(e); open >= n {
 			return nil
 		}
+		_, idle = c.meter.sockets()
 	}
 }
 
-// pings sends k pings at once, or one if k is 0.
+// pings sends k pings at once. ctx belongs to an errand.
 func (c *client) pings(ctx context.Context, k int) error {
-	if k <= 1 {
-		return c.ping(ctx)
+	if k == 1 {
+		return c.mc.Ping(ctx, nil)
 	}
 	errs := make([]error, k)
 	var wg sync.WaitGroup
 	for i := range k {
-		wg.Go(func() { errs[i] = c.ping(ctx) })
+		wg.Go(func() { errs[i] = c.mc.Ping(ctx, nil) })
 	}
 	wg.Wait()
 	return mostTelling(errs)
@@ -78,8 +86,8 @@ func (c *client) whileUp(ctx context.Context, isNew bool, f func(context.Context
 	stop := c.meter.watch(isNew, func(err error) { cancel(&downError{err}) })
 	defer stop()
 	err := f(ctx)
-	if reason := c.meter.handshakeError(); reason != nil && unsent(err) == poolCleared {
-		return reason // which another command has met
+	if reason := c.meter.whyCleared(); reason != nil && unsent(err) == poolCleared {
+		return reason // err says only that there is one
 	}
 	if down := (*downError)(nil); err != nil && errors.As(context.Cause(ctx), &down) {
 		return down // f's error says only that it was cancelled
@@ -95,7 +103,7 @@ func (e *downError) Unwrap() error { return e.cause }
 
 // run runs a command of the pool's own against the database admin, on a server that satisfies the read preference.
 func (c *client) run(ctx context.Context, command string, reply any) error {
-	ctx = context.WithValue(ctx, ownKey{}, true)
+	ctx, _ = newErrand(ctx)
 	opts := options.RunCmd()
 	if c.reads != nil {
 		opts.SetReadPreference(c.reads)
@@ -114,7 +122,8 @@ func (c *client) disconnect(ctx context.Context) error {
 	if up, _ := c.meter.serversUp(); up == 0 {
 		cancel()
 	}
-	err := c.mc.Disconnect(context.WithValue(undated, ownKey{}, true))
+	undated, _ = newErrand(undated)
+	err := c.mc.Disconnect(undated)
 	c.meter.events.stop()
 	if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) { // a borrower may have done it
 		return fmt.Errorf("mongopool: disconnect: %w", err)

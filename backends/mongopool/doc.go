@@ -20,9 +20,9 @@
 // ten. MaxIdleTime closes sockets as well as resources, within ten seconds. MaxLifetime, Clear and Discard end resources, which costs
 // nothing; the driver gives up sockets when they fail, and moves by itself to servers that take over.
 //
-// The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and a pool with MinIdle
-// 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason, instead of
-// after the driver's 30 s.
+// The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and one with a
+// MinIdle of 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason,
+// instead of after the driver's 30 s.
 //
 // A session is begun by [Conn.StartSession], for causally consistent reads or transactions, and ends with the lease. [Conn.WithTransaction]
 // does both. They need a server that knows them: transactions a replica set or a sharded cluster.
@@ -45,8 +45,8 @@
 //	an error of the borrower's own                                    none     never
 //	WriteConflict, CursorNotFound                                     none     if idempotent
 //	no server, no socket, sockets given up, handshake failed          server   always
-//	NotWritablePrimary, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary  server always
-//	labels SystemOverloadedError and RetryableError                   server   always (RetryAfter: as the server asks)
+//	NotWritablePrimary, NotPrimaryNoSecondaryOk and ...OrSecondary    server   always
+//	labels SystemOverloadedError and RetryableError                   server   always, after RetryAfter
 //	labels NoWritesPerformed; TransientTransactionError               by code  always
 //	label NetworkError: reply lost or late                            server   if idempotent
 //	MaxTimeMSExpired, stepped down, shutting down, interrupted        server   if idempotent

@@ -33,10 +33,10 @@ type Driver struct {
 	settings settings
 	totals   totals
 	commands commands
-	attached *attachment   // nil for a Driver whose pool was not made by NewPool
 	making   chan struct{} // of capacity 1: full while a client is being made
 
-	current atomic.Pointer[client] // what resources are bound to from now on; nil when it is yet to be made
+	attached atomic.Pointer[attachment] // nil for a Driver whose pool was not made by NewPool
+	current  atomic.Pointer[client]     // what resources are bound to from now on; nil when it is yet to be made
 
 	mu   sync.Mutex
 	live map[*client]struct{} // all that have not been disconnected
@@ -68,11 +68,11 @@ func NewDriver(opts Options) (*Driver, error) {
 // When Configure raises MaxSize, a larger client takes over as resources are opened and come back. The other measures, and a lower
 // MaxSize, hold for the next client.
 func (d *Driver) NewPool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
-	if d.attached != nil {
+	a := &attachment{commands: observesCommands(layers), ready: make(chan struct{})}
+	if !d.attached.CompareAndSwap(nil, a) {
 		return nil, errors.New("mongopool: the driver has a pool already")
 	}
-	d.attached = &attachment{commands: observesCommands(layers), ready: make(chan struct{})}
-	return pool.New(d, cfg, append([]pool.Middleware{d.attached}, layers...)...)
+	return pool.New(d, cfg, append([]pool.Middleware{a}, layers...)...)
 }
 
 // attachment is the layer by which the driver gets to know its pool. It adds nothing to a use.
@@ -187,7 +187,7 @@ func (d *Driver) acquire(ctx context.Context) (*client, int, error) {
 	if c, n := d.join(); c != nil { // somebody else has made it
 		return c, n, nil
 	}
-	c, err := d.make(ctx)
+	c, err := d.newClient(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -226,12 +226,12 @@ func (d *Driver) release(ctx context.Context, c *client) error {
 	return c.disconnect(ctx)
 }
 
-// make makes a client. It does no I/O but what the driver does in the background and what Options.Credentials does.
-func (d *Driver) make(ctx context.Context) (*client, error) {
+// newClient makes a client. It does no I/O but what the driver does in the background and what Options.Credentials does.
+func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	var m measures
 	var events *courier
 	observed := true
-	if a := d.attached; a != nil {
+	if a := d.attached.Load(); a != nil {
 		select {
 		case <-a.ready:
 		case <-ctx.Done():

@@ -13,6 +13,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -69,6 +71,66 @@ func TestWarmOpensSockets(t *testing.T) {
 	eventually(t, "every connection is closed", func() bool { return f.open() == 0 })
 	if s := d.Stats(); s.Sockets != 0 || s.Clients != 0 || s.SocketsOpened != s.SocketsClosed {
 		t.Errorf("stats %+v after Close, want no socket and no client", s)
+	}
+}
+
+// In a set, the sockets that count are those to the servers which satisfy the read preference, though MinIdle is kept at the others too.
+func TestWarmInSet(t *testing.T) {
+	const size = 6
+	for _, preference := range []string{"primary", "secondary"} {
+		primary, secondary, uri := newFakePair(t)
+		wanted, other := primary, secondary
+		if preference == "secondary" {
+			wanted, other = secondary, primary
+		}
+		d, p := newPool(t, Options{URI: uri, ReadPreference: preference}, pool.Config{MaxSize: size, MinIdle: 2})
+		if err := p.Warm(bounded(t), size); err != nil {
+			t.Fatal(err)
+		}
+		if n := wanted.open(); n != size+monitors {
+			t.Errorf("%s: %d connections to the server that is wanted, want %d and the driver's own", preference, n, size)
+		}
+		if n := len(other.commands("ping")); n != 0 {
+			t.Errorf("%s: %d pings to the other server, want none", preference, n)
+		}
+		eventually(t, "the other server has its share", func() bool { return other.open() == 2+monitors && d.Stats().ServersUp == 2 })
+		if h := p.Check(bounded(t)); h.Details["role"] != preference || h.Details["servers_up"] != "2" || h.Details["set"] != "rs0" {
+			t.Errorf("%s: details %v, want that role, two servers, set rs0", preference, h.Details)
+		}
+		if id := d.Identity(); id.Address != "" || id.Port != 0 {
+			t.Errorf("identity %+v, want no address of several", id)
+		}
+	}
+}
+
+// Sockets to another server, which a borrower has asked for, do not make a pool warm.
+func TestWarmAfterOtherServer(t *testing.T) {
+	const size = 4
+	primary, secondary, uri := newFakePair(t)
+	_, p := newPool(t, Options{URI: uri}, pool.Config{MaxSize: size})
+	together := make(chan struct{})
+	secondary.script("count", reply{after: together, doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}}})
+	err := p.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *Conn) error {
+		there := c.Collection("c", options.Collection().SetReadPreference(readpref.Secondary()))
+		errs := make(chan error)
+		for range size {
+			go func() {
+				_, err := there.EstimatedDocumentCount(ctx)
+				errs <- err
+			}()
+		}
+		eventually(t, "all have arrived", func() bool { return len(secondary.commands("count")) == size })
+		close(together)
+		return errors.Join(<-errs, <-errs, <-errs, <-errs)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Warm(bounded(t), size); err != nil {
+		t.Fatal(err)
+	}
+	if n := primary.open(); n != size+monitors {
+		t.Errorf("%d connections to the primary, want %d and the driver's own", n, size)
 	}
 }
 

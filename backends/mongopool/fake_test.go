@@ -71,6 +71,27 @@ func newFakeSet(t testing.TB) *fakeServer {
 	return f
 }
 
+// newFakePair returns the primary and the secondary of a replica set of two, and a URI that names both.
+func newFakePair(t testing.TB) (primary, secondary *fakeServer, uri string) {
+	primary, secondary = newFakeSet(t), newFakeSet(t)
+	hosts := bson.A{primary.address, secondary.address}
+	for _, f := range []*fakeServer{primary, secondary} {
+		for i, e := range f.hello {
+			switch e.Key {
+			case "hosts":
+				f.hello[i].Value = hosts
+			case "primary":
+				f.hello[i].Value = primary.address
+			case "isWritablePrimary":
+				f.hello[i].Value = f == primary
+			case "secondary":
+				f.hello[i].Value = f == secondary
+			}
+		}
+	}
+	return primary, secondary, "mongodb://" + primary.address + "," + secondary.address + "/test?replicaSet=rs0"
+}
+
 func (f *fakeServer) uri() string { return "mongodb://" + f.address + "/test" }
 
 // listen starts to accept connections; after stop, at the same address.

@@ -3,6 +3,7 @@ package mongopool
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ type Stats struct {
 	EventsDropped uint64        // facts that came faster than the layers heard of them
 
 	// Commands that were sent for borrowers, each try of the driver's own retries included: divided by pool.Stat's Acquires it is the
-	// amplification. The driver's and the pool's own commands (hello, ping) are not counted.
+	// amplification. Commands that were too late to be sent count as well; the driver's and the pool's own (hello, ping) do not.
 	Commands       uint64
 	CommandsFailed uint64
 }
@@ -44,8 +45,8 @@ type Stats struct {
 const (
 	EventSocketOpened   pool.Kind = "socket_opened"   // Duration is how long it took
 	EventSocketClosed   pool.Kind = "socket_closed"   // Reason is the driver's: "idle", "stale", "error", "poolClosed", ...; Err
-	EventSocketsCleared pool.Kind = "sockets_cleared" // all sockets to a server were given up: Err
-	EventServerChanged  pool.Kind = "server_changed"  // From and To are the driver's kinds of server: "Unknown", "Standalone", "RSPrimary"
+	EventSocketsCleared pool.Kind = "sockets_cleared" // all sockets to a server were given up: Reason is its address, Err the cause
+	EventServerChanged  pool.Kind = "server_changed"  // Reason is its address, From and To what it is: "Unknown", "Standalone", "RSPrimary"
 )
 
 // totals are the counters of a Driver, over all its clients.
@@ -60,13 +61,13 @@ type meter struct {
 	events *courier // nil when nobody listens
 	busy   atomic.Int64
 
-	mu        sync.Mutex
-	ready     map[socket]struct{} // the sockets that have been opened and not been closed
-	handshake error               // why the latest socket that did not get ready did not
-	servers   map[string]string   // their kinds, by address
-	failures  int                 // checks of servers that have failed
-	latest    error               // of them
-	watchers  map[*watcher]struct{}
+	mu       sync.Mutex
+	ready    map[socket]struct{} // the sockets that have been opened and not been closed
+	cleared  error               // why the driver has given up its sockets; nil once one is open again
+	servers  map[string]string   // their kinds, by address
+	failures int                 // checks of servers that have failed
+	latest   error               // of them
+	watchers map[*watcher]struct{}
 }
 
 // socket identifies one among those of a client.
@@ -90,11 +91,23 @@ func (m *meter) sockets() (open, idle int) {
 	return open, max(open-int(m.busy.Load()), 0)
 }
 
-// handshakeError returns why the latest socket that did not get ready did not; nil if there was none.
-func (m *meter) handshakeError() error {
+// socketsTo returns how many are open to the servers of an errand.
+func (m *meter) socketsTo(e *errand) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.handshake
+	for s := range m.ready {
+		if e.went(s.address) {
+			n++
+		}
+	}
+	return n
+}
+
+// whyCleared returns why the driver has given up its sockets to a server; nil if it has not, or has opened one since.
+func (m *meter) whyCleared() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cleared
 }
 
 // serversUp returns how many servers are known to be up, and how many are not.
@@ -130,6 +143,7 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 	case event.ConnectionReady:
 		m.mu.Lock()
 		m.ready[s] = struct{}{}
+		m.cleared = nil
 		m.mu.Unlock()
 		t.opened.Add(1)
 		m.events.send(pool.Event{Kind: EventSocketOpened, Duration: e.Duration})
@@ -137,17 +151,17 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 		m.mu.Lock()
 		_, known := m.ready[s]
 		delete(m.ready, s)
-		if !known { // it was never ready
-			m.handshake = e.Error
-		}
 		m.mu.Unlock()
-		if known {
+		if known { // else it was never ready
 			t.closed.Add(1)
 			m.events.send(pool.Event{Kind: EventSocketClosed, Reason: e.Reason, Err: e.Error})
 		}
 	case event.ConnectionPoolCleared:
+		m.mu.Lock()
+		m.cleared = e.Error
+		m.mu.Unlock()
 		t.cleared.Add(1)
-		m.events.send(pool.Event{Kind: EventSocketsCleared, Err: e.Error})
+		m.events.send(pool.Event{Kind: EventSocketsCleared, Reason: e.Address, Err: e.Error})
 	}
 }
 
@@ -173,7 +187,7 @@ func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
 	m.mu.Unlock()
 	if from != to {
 		m.totals.changes.Add(1)
-		m.events.send(pool.Event{Kind: EventServerChanged, From: from, To: to})
+		m.events.send(pool.Event{Kind: EventServerChanged, Reason: e.Address.String(), From: from, To: to})
 	}
 }
 
@@ -296,8 +310,32 @@ type openCommand struct {
 	cmd pool.Command
 }
 
-// ownKey marks the contexts of commands that the pool sends for itself.
-type ownKey struct{}
+// errandKey marks the contexts of commands that the pool sends for itself; its value is their *errand.
+type errandKey struct{}
+
+// errand notes which servers a command, or several, went to.
+type errand struct {
+	mu      sync.Mutex
+	servers map[string]bool
+}
+
+func newErrand(ctx context.Context) (context.Context, *errand) {
+	e := &errand{servers: map[string]bool{}}
+	return context.WithValue(ctx, errandKey{}, e), e
+}
+
+func (e *errand) note(connection string) {
+	address, _, _ := strings.Cut(connection, "[-") // the driver appends a number in brackets
+	e.mu.Lock()
+	e.servers[address] = true
+	e.mu.Unlock()
+}
+
+func (e *errand) went(address string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.servers[address]
+}
 
 func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
 	if !pool.Observing(ctx) {
@@ -311,22 +349,23 @@ func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
 }
 
 func (c *commands) succeeded(ctx context.Context, e *event.CommandSucceededEvent) {
-	c.ended(ctx, e.RequestID, nil)
+	c.ended(ctx, e.CommandFinishedEvent, nil)
 }
 
 func (c *commands) failed(ctx context.Context, e *event.CommandFailedEvent) {
-	c.ended(ctx, e.RequestID, e.Failure)
+	c.ended(ctx, e.CommandFinishedEvent, e.Failure)
 }
 
-func (c *commands) ended(ctx context.Context, id int64, err error) {
-	if ctx.Value(ownKey{}) != nil {
+func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err error) {
+	if own, ok := ctx.Value(errandKey{}).(*errand); ok {
+		own.note(e.ConnectionID)
 		return
 	}
 	c.totals.commands.Add(1)
 	if err != nil {
 		c.totals.failed.Add(1)
 	}
-	if open, ok := c.open.LoadAndDelete(id); ok {
+	if open, ok := c.open.LoadAndDelete(e.RequestID); ok {
 		open := open.(*openCommand) //nolint:forcetypeassert // nothing else is stored
 		pool.EndCommand(open.ctx, open.cmd, err)
 	}

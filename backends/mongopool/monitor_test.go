@@ -130,7 +130,7 @@ func TestSocketEvents(t *testing.T) {
 		n, e := l.count(EventSocketOpened)
 		return n == 2 && e.Pool == "p" && e.Duration > 0
 	})
-	if n, e := l.count(EventServerChanged); n != 1 || e.From != "Unknown" || e.To != "Standalone" {
+	if n, e := l.count(EventServerChanged); n != 1 || e.From != "Unknown" || e.To != "Standalone" || e.Reason != f.address {
 		t.Errorf("%d changes of the server, the last %+v, want one from Unknown to Standalone", n, e)
 	}
 	f.script("count", reply{drop: true})

@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -31,7 +32,8 @@ const (
 // Options says what to connect to and how. What is asked for twice, in URI and in another field, must agree. How many sockets there are
 // and how long they live is said by pool.Config, not here.
 //
-// Options print without credentials, whatever the verb, and marshal to the same text. They are a plain value: copy and change them.
+// Options print without credentials, whatever the verb, and marshal to the same text; but a struct of yours that holds them in an
+// unexported field is beyond that, for package fmt prints such fields without asking them. They are a plain value: copy and change them.
 type Options struct {
 	// URI is a connection string, mongodb:// or mongodb+srv://. "" means that Hosts and the other fields say everything.
 	URI string
@@ -148,10 +150,14 @@ func (o Options) settle() (settings, error) {
 	if err := o.tune(co); err != nil {
 		return settings{}, err
 	}
-	if err := co.Validate(); err != nil {
+	if err := o.tryOut(co); err != nil {
 		return settings{}, fmt.Errorf("mongopool: %w", err)
 	}
-	s := settings{database: o.Database, identity: identify(co.Hosts, o.Database), name: strings.Join(co.Hosts, ",") + "/" + o.Database}
+	hosts := co.Hosts
+	if len(hosts) == 0 {
+		hosts = []string{"localhost"} // the driver's default
+	}
+	s := settings{database: o.Database, identity: identify(hosts, o.Database), name: strings.Join(hosts, ",") + "/" + o.Database}
 	s.clientOptions = func(ctx context.Context, m measures) (*options.ClientOptions, error) {
 		return o.measured(ctx, co, m)
 	}
@@ -178,59 +184,78 @@ func splitHost(h string) (host string, port int) {
 
 func identify(hosts []string, database string) pool.Identity {
 	id := pool.Identity{System: "mongodb", Namespace: database}
-	if len(hosts) == 0 {
-		hosts = []string{"localhost"} // the driver's default
-	}
 	if len(hosts) == 1 {
 		id.Address, id.Port = splitHost(hosts[0])
 	}
 	return id
 }
 
+// tryOut has the driver check its options as it does when it makes a client; credentials that are yet to be asked for are left out.
+func (o Options) tryOut(co *options.ClientOptions) error {
+	if o.Credentials != nil {
+		return co.Validate()
+	}
+	_, err := topology.NewConfig(co, nil)
+	return err
+}
+
 // invalid returns an error for every field whose value is not allowed. co holds what the URI says.
 func (o Options) invalid(co *options.ClientOptions) error {
-	var errs []error
-	bad := func(field string, value any, allowed string) {
-		errs = append(errs, fmt.Errorf("mongopool: %s is %v: must be %s", field, value, allowed))
-	}
-	oneOf := func(field, value string, values []string) {
-		if value != "" && !slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, value) }) {
-			bad(field, strconv.Quote(value), "empty or one of "+strings.Join(values, ", "))
-		}
-	}
+	var c complaints
 	if o.Database == "" || strings.ContainsAny(o.Database, `/\. "$`+"\x00") {
-		bad("Database", strconv.Quote(o.Database), `a database's name, here or in the URI, without any of / \ . " $ and spaces`)
+		c.add("Database", strconv.Quote(o.Database), `a database's name, here or in the URI, without any of / \ . " $ and spaces`)
 	}
 	for _, h := range o.Hosts {
 		if name, port := splitHost(h); name == "" || port < 0 || port > 65535 || strings.ContainsAny(name, "@/ ") && port != 0 {
-			bad("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
+			c.add("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
 		}
 	}
-	oneOf("AuthMechanism", o.AuthMechanism, mechanisms)
-	oneOf("ReadPreference", o.ReadPreference, preferences)
-	oneOf("ReadConcern", o.ReadConcern, concerns)
-	for _, c := range o.Compressors {
-		oneOf("Compressors", c, compressors)
+	if _, err := readpref.ModeFromString(o.ReadPreference); o.ReadPreference != "" && err != nil {
+		c.add("ReadPreference", strconv.Quote(o.ReadPreference), "empty or one of "+strings.Join(preferences, ", "))
 	}
+	c.oneOf("ReadConcern", o.ReadConcern, concerns)
 	if n, err := strconv.Atoi(o.WriteConcern); err == nil && (n < 0 || n == 0 && o.Journal) {
-		bad("WriteConcern", strconv.Quote(o.WriteConcern), "majority, a whole number (1 or more with Journal) or a name")
+		c.add("WriteConcern", strconv.Quote(o.WriteConcern), "majority, a whole number (1 or more with Journal) or a name")
 	}
+	for _, name := range o.Compressors {
+		c.oneOf("Compressors", name, compressors)
+	}
+	c.notNegative("ConnectTimeout", o.ConnectTimeout)
+	c.notNegative("ServerSelectionTimeout", o.ServerSelectionTimeout)
+	if n := co.MaxAdaptiveRetries; n != nil && *n > 0 && !isTrue(o.RetryReads) && !isTrue(o.RetryWrites) {
+		c.add("URI option maxAdaptiveRetries", *n, "0 unless RetryReads or RetryWrites is on")
+	}
+	o.invalidAuth(&c)
+	return errors.Join(c...)
+}
+
+func (o Options) invalidAuth(c *complaints) {
+	c.oneOf("AuthMechanism", o.AuthMechanism, mechanisms)
 	if o.Username == "" && o.Password != "" {
-		bad("Username", `""`, "set when there is a password")
+		c.add("Username", `""`, "set when there is a password")
 	}
 	if o.Credentials != nil && (o.Username != "" || o.Password != "") {
-		bad("Credentials", "set", "nil when Username and Password, or the URI, say who to be")
+		c.add("Credentials", "set", "nil when Username and Password, or the URI, say who to be")
 	}
-	if o.ConnectTimeout < 0 {
-		bad("ConnectTimeout", o.ConnectTimeout, "0 (default 5s) or more")
+}
+
+// complaints are about fields with values that are not allowed.
+type complaints []error
+
+func (c *complaints) add(field string, value any, allowed string) {
+	*c = append(*c, fmt.Errorf("mongopool: %s is %v: must be %s", field, value, allowed))
+}
+
+func (c *complaints) oneOf(field, value string, values []string) {
+	if value != "" && !slices.Contains(values, value) {
+		c.add(field, strconv.Quote(value), "empty or one of "+strings.Join(values, ", "))
 	}
-	if o.ServerSelectionTimeout < 0 {
-		bad("ServerSelectionTimeout", o.ServerSelectionTimeout, "0 (default 5s) or more")
+}
+
+func (c *complaints) notNegative(field string, value time.Duration) {
+	if value < 0 {
+		c.add(field, value, "0 (default 5s) or more")
 	}
-	if co.MaxAdaptiveRetries != nil && *co.MaxAdaptiveRetries > 0 && !isTrue(o.RetryReads) && !isTrue(o.RetryWrites) {
-		bad("URI option maxAdaptiveRetries", *co.MaxAdaptiveRetries, "0 unless RetryReads or RetryWrites is on")
-	}
-	return errors.Join(errs...)
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

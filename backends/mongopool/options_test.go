@@ -87,6 +87,7 @@ func TestOptions(t *testing.T) {
 		{"two mechanisms of one mind", Options{URI: u + "?authMechanism=MONGODB-X509&authSource=x"}, []string{"$external"}},
 		{"no value", Options{URI: u + "?tls"}, []string{"name=value"}},
 		{"port", Options{URI: "mongodb://h:99999/db"}, []string{"host[:port]"}},
+		{"mechanism that is not built in", Options{Database: "db", Username: "u", AuthMechanism: "GSSAPI"}, []string{"GSSAPI"}},
 		{"direct to several", Options{URI: "mongodb://h,i/db?directConnection=true"}, []string{"direct connection"}},
 	} {
 		err := c.opts.Validate()
@@ -158,7 +159,8 @@ func TestParseURI(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Options{
-		URI: uri, Hosts: []string{"h:1", "i"}, Database: "db", AppName: "x", Username: "u", Password: "p", AuthSource: "a", AuthMechanism: "PLAIN",
+		URI: uri, Hosts: []string{"h:1", "i"}, Database: "db", AppName: "x",
+		Username: "u", Password: "p", AuthSource: "a", AuthMechanism: "PLAIN",
 		ReplicaSet: "rs0", ReadPreference: "nearest", ReadConcern: "local", WriteConcern: "majority", Journal: true,
 		Compressors: []string{"zstd", "zlib"}, ConnectTimeout: time.Second, ServerSelectionTimeout: 2 * time.Second, RetryWrites: new(true),
 		TLS: &TLS{InsecureSkipVerify: true},

@@ -261,6 +261,10 @@ func TestKilledDuringUse(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	d, p := newPool(t, pool.Config{MaxSize: 4})
 	must(t, p.Warm(bounded(t), 4))
+	_, closing := newPool(t, pool.Config{MaxSize: 2, CheckTimeout: 200 * time.Millisecond})
+	must(t, closing.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *mongopool.Conn) error {
+		return c.Collection("c").Drop(ctx)
+	}))
 	must(t, servers.Freeze(bounded(t), control.MongoDB))
 	var err error
 	for range 1000 { // the signal takes effect a moment after it was sent
@@ -278,6 +282,12 @@ func TestFrozen(t *testing.T) {
 	if class := d.Classify(err); !errors.Is(err, context.DeadlineExceeded) || class.Repeat == pool.RepeatNever || class.Broken {
 		t.Errorf("the class of %v is %+v, want a deadline, repeatable, not broken", err, class)
 	}
+	start := time.Now()
+	must(t, closing.Close(bounded(t)))
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("Close took %v while the server was frozen", took)
+	}
+	t.Logf("closed after %v", time.Since(start))
 	must(t, servers.Thaw(bounded(t), control.MongoDB))
 	whole(t, p)
 }
