@@ -14,11 +14,12 @@
 // share one mongo.Client, and a [Conn] is the right to use it: MaxSize bounds how many uses there are at once, borrowers wait for their
 // turn in the pool, in order of arrival, and layers see every use.
 //
-// The client has at most MaxSize sockets to a server. A lease that runs one command at a time always finds one for it; one that runs
-// several at once may make others wait in the driver, which [Stats] shows (SocketWait). Opening a resource opens a socket, so that
-// Pool.Warm and MinIdle mean connections that are there, not the permission to make them; the driver's own minPoolSize would take 10 s for
-// ten. MaxIdleTime closes sockets as well as resources, within ten seconds. MaxLifetime, Clear and Discard end resources, which costs
-// nothing; the driver gives up sockets when they fail, and moves by itself to servers that take over.
+// The client has at most MaxSize sockets to a server. A lease that runs one command at a time finds one for it, unless the answer to an
+// earlier command that was given up is still on its way (the driver waits 400 ms for it); one that runs several at once may make others
+// wait in the driver. [Stats] shows such waits (SocketWait). Opening a resource opens a socket, so that Pool.Warm and MinIdle mean
+// connections that are there, not the permission to make them; the driver's own minPoolSize adds at most ten in ten seconds. MaxIdleTime
+// closes sockets as well as resources, within ten seconds. MaxLifetime, Clear and Discard end resources, which costs nothing; the driver
+// gives up sockets when they fail, and moves by itself to servers that take over.
 //
 // The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and one with a
 // MinIdle of 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason,
