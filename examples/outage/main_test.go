@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/examples/servers/control"
+	"github.com/earnorm/poolstack/examples/servers/local"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func TestMain(m *testing.M) {
+	local.Child()
+	os.Exit(pooltest.Main(m))
+}
+
+// startServers starts servers for this test alone, for others would not like what it does to them, and lets the program find them.
+func startServers(t *testing.T) *local.Servers {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
+	servers, err := local.Start(t.Context(), local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := servers.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, variable := range servers.Env() {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	return servers
+}
+
+// lenient is a configuration for a machine that runs other tests at the same time.
+func lenient(duration time.Duration) config {
+	return config{
+		duration: duration, rate: 100, seed: 3, metrics: "127.0.0.1:0", recovery: 5 * time.Second, grace: 3 * time.Second,
+	}
+}
+
+// The whole play with two acts, in which both servers are killed and frozen.
+func TestOutage(t *testing.T) {
+	startServers(t)
+	cfg := lenient(8 * time.Second)
+	script := plan(cfg.duration, cfg.seed, acts[2:])
+	var out, notes bytes.Buffer
+	status, err := perform(t.Context(), cfg, script, &out, &notes)
+	if err != nil || status != exitHeld {
+		t.Fatalf("status %d, %v\n%s", status, err, out.String())
+	}
+	for _, want := range []string{
+		"redis    server killed", "redis    server frozen", "mongodb  server killed", "mongodb  server frozen",
+		"breaker open", "breaker closed", "pool whole again", "What each layer did", "after 2 of 2 faults", "All invariants held.",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nothing says %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out.String())
+	}
+}
+
+// Without faults, but with an invariant that cannot hold.
+func TestABrokenInvariantIsToldByTheStatus(t *testing.T) {
+	startServers(t)
+	cfg := lenient(time.Second)
+	cfg.grace = -2 * deadline
+	var out bytes.Buffer
+	status, err := perform(t.Context(), cfg, nil, &out, io.Discard)
+	if err != nil || status != exitBroken {
+		t.Errorf("status %d, %v; want %d", status, err, exitBroken)
+	}
+	for _, want := range []string{"BROKEN  redis: every operation ended by its deadline", "Not all invariants held."} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nothing says %q in:\n%s", want, out.String())
+		}
+	}
+}
+
+// Ctrl-C in the middle of a fault: the fault is undone, and what is known is reported.
+func TestInterrupted(t *testing.T) {
+	servers := startServers(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg := lenient(time.Minute)
+	script := []fault{
+		{server: control.Redis, kind: frozen, lasts: 30 * time.Second},
+		{server: control.MongoDB, kind: slow, lasts: 30 * time.Second},
+	}
+	out := &trigger{on: "server frozen", do: cancel}
+	status, err := perform(ctx, cfg, script, out, io.Discard)
+	if err != nil || status != exitInterrupted {
+		t.Errorf("status %d, %v; want %d\n%s", status, err, exitInterrupted, out.String())
+	}
+	if strings.Contains(out.String(), "not in time") || !strings.Contains(out.String(), "Interrupted") {
+		t.Errorf("the report of an interrupted play:\n%s", out.String())
+	}
+	redis, err := control.Find(t.Context(), servers, control.Redis)
+	if err != nil || redis.State != control.Running {
+		t.Errorf("Redis is %v, %v", redis.State, err)
+	}
+}
+
+// A trigger is a buffer that does something once something was written to it.
+type trigger struct {
+	bytes.Buffer
+	on string
+	do func()
+}
+
+func (t *trigger) Write(b []byte) (int, error) {
+	n, err := t.Buffer.Write(b)
+	if strings.Contains(t.String(), t.on) {
+		t.do()
+	}
+	return n, err
+}
+
+func TestRunWithoutServers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"no servers":     {nil, exitNotPlayed, "SERVERS_URL is not set"},
+		"wrong duration": {[]string{"-duration", "3s"}, exitNotPlayed, "-duration is 3s: must be between 15s and 1h0m0s"},
+		"no such flag":   {[]string{"-verbose"}, exitNotPlayed, "not defined: -verbose"},
+		"help":           {[]string{"-h"}, exitHeld, "-duration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(control.EnvServers, "")
+			var stderr bytes.Buffer
+			if status := run(t.Context(), tt.args, io.Discard, &stderr); status != tt.status {
+				t.Errorf("status %d, want %d", status, tt.status)
+			}
+			if !strings.Contains(stderr.String(), tt.want) {
+				t.Errorf("it says %q, want %q", stderr.String(), tt.want)
+			}
+		})
+	}
+}

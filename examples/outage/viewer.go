@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// A viewer shows what goes on while it goes on: a table in a terminal, else a line a second and the news.
+type viewer struct {
+	out      io.Writer
+	screen   *screen // nil when out is no terminal
+	paint    paint
+	play     *play
+	samples  []sample // the latest, the oldest first
+	newsSeen int
+}
+
+// A sample is what the lanes had counted at one moment.
+type sample struct {
+	at    time.Time
+	lanes []laneSample
+}
+
+type laneSample struct {
+	ok, failed int64
+	times      *counts
+}
+
+const (
+	redrawEvery = 250 * time.Millisecond
+	printEvery  = time.Second
+	window      = time.Second // that rates and quantiles are about
+)
+
+func newViewer(out io.Writer, p *play) *viewer {
+	v := &viewer{out: out, screen: newScreen(out), paint: coloured, play: p}
+	if os.Getenv("NO_COLOR") != "" || v.screen == nil {
+		v.paint = plain
+	}
+	return v
+}
+
+// run shows until done is closed, and once more.
+func (v *viewer) run(done <-chan struct{}) {
+	every := printEvery
+	if v.screen != nil {
+		every = redrawEvery
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	v.samples = append(v.samples, v.play.sample())
+	for {
+		select {
+		case <-ticker.C:
+			v.show(int(window / every))
+		case <-done:
+			v.show(int(window / every))
+			return
+		}
+	}
+}
+
+// show shows the present, compared with what was some samples ago.
+func (v *viewer) show(ago int) {
+	now := v.play.sample()
+	earlier := v.samples[max(0, len(v.samples)-ago)]
+	v.samples = append(v.samples[max(0, len(v.samples)-ago):], now)
+	f := v.play.frame(earlier, now)
+	if v.screen != nil {
+		v.screen.draw(render(f, v.paint))
+		return
+	}
+	for _, item := range v.play.news.from(v.newsSeen) {
+		fmt.Fprintln(v.out, item)
+		v.newsSeen++
+	}
+	fmt.Fprintln(v.out, plainLine(f))
+}
