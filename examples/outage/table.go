@@ -9,8 +9,9 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// tableWidth is how many columns the live table needs.
-const tableWidth = 100
+// tableWidth is how many columns the live table and the report take at most: a terminal of 100 has one to spare, for what clears the rest
+// of a line would otherwise clear the last column.
+const tableWidth = 99
 
 // newsLines is how many of the latest news the table shows.
 const newsLines = 6
@@ -69,7 +70,7 @@ func render(f frame, p paint) []string {
 	for _, s := range f.stages {
 		lines = append(lines, s.line(p))
 	}
-	lines = append(lines, "", p(dim, fmt.Sprintf(" %-7s %-5s %5s %5s %7s %7s %5s │ %3s %4s %4s  %-9s %7s %7s %8s",
+	lines = append(lines, "", p(dim, fmt.Sprintf(" %-7s %-5s %5s %5s %6s %6s %5s │ %3s %4s %4s  %-9s %7s %7s %8s",
 		"", "", "ok/s", "err/s", "p50", "p99", "calls", "use", "idle", "wait", "breaker", "retries", "refused", "timeouts")))
 	for _, r := range f.rows {
 		lines = append(lines, r.line(p))
@@ -111,7 +112,7 @@ func (r row) line(p paint) string {
 	if r.failed > 0 {
 		failed = p(red, failed)
 	}
-	left := fmt.Sprintf(" %-7s %-5s %5.0f %s %7s %7s %5d │", r.label(), r.side, r.ok, failed, show(r.p50), show(r.p99), r.inFlight)
+	left := fmt.Sprintf(" %-7s %-5s %5.0f %s %6s %6s %5d │", r.label(), r.side, r.ok, failed, show(r.p50), show(r.p99), r.inFlight)
 	if !r.managed {
 		return left
 	}
