@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -21,21 +22,22 @@ type Op struct {
 // Call is one use of a pool on its way through the layers, or one attempt of it made with Fork. It belongs to the use: a layer must not
 // keep it after its End, or after its Handler has returned in a one-step use. Its methods are for one goroutine at a time.
 type Call struct {
-	op      Op
-	hub     *hub
-	term    terminal
-	ends    []end // of a two-step use: outermost first, the grant's own end last
-	caller  context.Context
-	started time.Time
-	attempt int
-	wait    time.Duration
-	granted bool // the latest attempt got a resource
-	holds   bool // a two-step use holds a resource now
-	fresh   bool
-	twoStep bool
-	nowait  bool // TryAcquire
-	over    bool
-	uses    atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
+	op        Op
+	hub       *hub
+	term      terminal
+	ends      []end // of a two-step use: outermost first, the grant's own end last
+	caller    context.Context
+	started   time.Time
+	attempt   int
+	wait      time.Duration
+	granted   bool // the latest attempt got a resource
+	holds     bool // a two-step use holds a resource now
+	cancelled bool // the latest attempt's own context was cancelled, by the caller or by a layer that needs it no more
+	fresh     bool
+	twoStep   bool
+	nowait    bool // TryAcquire
+	over      bool
+	uses      atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
 }
 
 // terminal is the innermost step of a use: it takes a resource and, in a one-step use, runs the borrower's function. It knows the types
@@ -98,7 +100,11 @@ func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
 func (c *Call) Classify(err error) Class {
 	c.check()
-	return c.hub.classify(c.caller, err)
+	class := c.hub.classify(c.caller, err)
+	if c.cancelled && class.Fault == FaultServer && errors.Is(err, context.Canceled) {
+		class.Fault, class.Repeat = FaultCaller, RepeatNever
+	}
+	return class
 }
 
 // Emit reports e to the observers among the layers, filling in Pool, Op and Attempt. ctx is the context the fact happened in.
@@ -175,7 +181,7 @@ func (c *Call) finish() {
 	clear(c.ends)
 	c.ends = c.ends[:0]
 	c.op, c.caller, c.started, c.wait = Op{}, nil, time.Time{}, 0
-	c.granted, c.holds, c.fresh, c.nowait = false, false, false, false
+	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
 	c.term.recycle()
 }
 

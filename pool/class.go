@@ -79,7 +79,8 @@ type Classified interface {
 // A Classifier is a [Driver] that knows what its backend's errors mean. Classify gets errors as the driver's methods and the borrowers
 // returned them, never nil, possibly wrapped; it must be a pure function and may be called concurrently.
 //
-// The pool overrides Fault with [FaultCaller] for errors that came about while the caller's context was over.
+// The pool overrides Fault with [FaultCaller] and Repeat with [RepeatNever] for errors that came about while the caller's context was
+// over, and for cancellations while the attempt's was cancelled. Others are the driver's to judge: a client may cancel work by itself.
 type Classifier interface {
 	Classify(err error) Class
 }
@@ -95,7 +96,7 @@ func (h *hub) classify(ctx context.Context, err error) Class {
 		return class
 	}
 	class := h.driverClass(err)
-	if over, _ := ended(ctx); over != nil || errors.Is(err, context.Canceled) {
+	if over, _ := ended(ctx); over != nil {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	class.name(err)

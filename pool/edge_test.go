@@ -221,6 +221,7 @@ func TestDiscardCastsSuspicion(t *testing.T) {
 		if err := p.Do(background, op, use); err != nil {
 			t.Errorf("a broken connection was lent: %v", err)
 		}
+		synctest.Wait()
 		if s := p.Stat(); s.Closed[pool.CloseDiscard] != 1 || s.Closed[pool.CloseCheck] != 1 {
 			t.Errorf("closed %v", s.Closed)
 		}
@@ -258,3 +259,42 @@ func TestReleaseSaysThatTheContextIsOver(t *testing.T) {
 		t.Errorf("the layer saw %v", err)
 	}
 }
+
+// Who is to blame for a cancellation depends on whose context was cancelled, not on the error alone: a client may cancel its own work
+// when the server goes down.
+func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {
+	for _, c := range []struct {
+		who  string
+		want pool.Fault
+		use  func(cancelCaller func(), ctx context.Context) error
+	}{
+		{"the client", pool.FaultServer, func(func(), context.Context) error { return errors.Join(pooltest.ErrBroken, context.Canceled) }},
+		{"the caller", pool.FaultCaller, func(cancel func(), ctx context.Context) error { cancel(); return ctx.Err() }},
+		{"a layer", pool.FaultCaller, func(_ func(), ctx context.Context) error {
+			ctx.Value(cancelKey{}).(context.CancelFunc)()
+			return errors.Join(pooltest.ErrBroken, ctx.Err())
+		}},
+	} {
+		t.Run(c.who, func(t *testing.T) {
+			var got []pool.Fault
+			judge := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+				return func(ctx context.Context, c *pool.Call) error {
+					ctx, cancel := context.WithCancel(ctx)
+					defer cancel()
+					err := next(context.WithValue(ctx, cancelKey{}, cancel), c)
+					got = append(got, c.Classify(err).Fault)
+					return err
+				}
+			})
+			p := newPool(t, &pooltest.Fake{}, pool.Config{}, judge)
+			ctx, cancel := context.WithCancel(background)
+			defer cancel()
+			_ = p.Do(ctx, op, func(ctx context.Context, _ conn) error { return c.use(cancel, ctx) })
+			if len(got) != 1 || got[0] != c.want {
+				t.Errorf("laid at %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+type cancelKey struct{}

@@ -1,6 +1,9 @@
 package pool
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Lease is the right to use a resource until Release or Discard. It is a small value; its copies are the same lease. The zero Lease is
 // one that is over. All methods may be called concurrently and from any goroutine.
@@ -55,6 +58,9 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	}
 	if err != nil {
 		err = explain(caller, l.ctx, err)
+		if c != nil {
+			c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
+		}
 	}
 	if c == nil {
 		l.r.p.give(caller, nil, l.r, err)

@@ -11,7 +11,7 @@ import (
 // makes sure of give before it calls begun.
 func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T], error) {
 	if c != nil {
-		c.wait, c.fresh, c.granted = 0, false, false
+		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 	}
 	if foreign(ctx).Err() != nil {
 		return nil, p.turnAway(ctx, c)

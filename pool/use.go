@@ -41,6 +41,9 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
 		err = explain(caller, ctx, err)
+		if c != nil {
+			c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
+		}
 	}
 	return err
 }

@@ -214,8 +214,10 @@ func (f *Fake) Inspect(_ context.Context, c *Conn) (map[string]string, error) {
 // Classify knows the errors of this package; any other is the caller's own affair.
 func (f *Fake) Classify(err error) pool.Class {
 	switch {
-	case errors.Is(err, ErrBroken), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrBroken), errors.Is(err, context.DeadlineExceeded):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+	case errors.Is(err, context.Canceled): // this client cancels nothing by itself
+		return pool.Class{Fault: pool.FaultCaller, Broken: true}
 	case errors.Is(err, ErrRefused):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED"}
 	case errors.Is(err, ErrDenied):
