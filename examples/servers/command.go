@@ -46,8 +46,7 @@ func runCommand(ctx context.Context, cmd *exec.Cmd, guard func(pid int) (forget 
 
 // interrupt passes a signal on to target, a process or group, and waits for the command's end. It enforces that after patience.
 func interrupt(target int, cause error, foreground bool, patience time.Duration, ended <-chan struct{}) {
-	var by stopped
-	if errors.As(cause, &by) {
+	if by, ok := errors.AsType[stopped](cause); ok {
 		fromTerminal := foreground && by.by == syscall.SIGINT // then the command got it too
 		if !fromTerminal {
 			_ = syscall.Kill(target, by.by.(syscall.Signal))

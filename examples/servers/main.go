@@ -72,8 +72,7 @@ func run(args []string, signals <-chan os.Signal) int {
 
 	servers, err := local.Start(ctx, opts)
 	if err != nil {
-		var by stopped
-		if errors.As(context.Cause(ctx), &by) {
+		if by, ok := errors.AsType[stopped](context.Cause(ctx)); ok {
 			return by.status()
 		}
 		return complain(err, exitNoServers)

@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -64,7 +65,7 @@ func (j *journal) lastWords() string {
 	defer j.mu.Unlock()
 	lines := j.last
 	if len(j.part) > 0 {
-		lines = append(lines[:len(lines):len(lines)], string(j.part))
+		lines = append(slices.Clip(lines), string(j.part))
 	}
 	if len(lines) == 0 {
 		return ""
