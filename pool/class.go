@@ -103,7 +103,8 @@ func (h *hub) classify(ctx context.Context, err error) Class {
 	return class
 }
 
-// name fills in Type. The order follows the design's attribute table: code, reason, timeout or cancellation, _OTHER.
+// name fills in Type: the server's code, else a reason of the driver's or a layer's, else what can be told from the error, else _OTHER, which
+// OpenTelemetry's conventions keep for what has no name.
 func (c *Class) name(err error) {
 	switch {
 	case c.Miss || c.Type != "":
@@ -113,6 +114,8 @@ func (c *Class) name(err error) {
 		c.Type = "canceled"
 	case isTimeout(err):
 		c.Type = "timeout"
+	case c.Broken && c.Fault == FaultServer:
+		c.Type = "broken"
 	default:
 		c.Type = "_OTHER"
 	}

@@ -314,7 +314,7 @@ func TestClassOfOutcomes(t *testing.T) {
 		want pool.Class
 	}{
 		{nil, pool.Class{}},
-		{pooltest.ErrBroken, typed(server, "_OTHER")},
+		{pooltest.ErrBroken, typed(server, "broken")},
 		{pooltest.ErrRefused, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}},
 		{pooltest.ErrDenied, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"}},
 		{pooltest.ErrReply, pool.Class{Code: "REPLY", Type: "REPLY"}},
@@ -366,7 +366,7 @@ func TestClassWithoutClassifier(t *testing.T) {
 	}
 	defer closePool(t, p)
 	_ = p.Do(background, op, func(context.Context, conn) error { return errDark })
-	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "_OTHER"}
+	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}
 	if ask.class != want {
 		t.Errorf("the class is\n%+v, want\n%+v", ask.class, want)
 	}

@@ -21,7 +21,8 @@ import (
 //	master_link_status        of a replica: up or down
 //	master_last_io_seconds    of a replica: since it last heard from the master
 //
-// What the user may not ask is left out; "not_permitted" then names the commands. That is no error.
+// What the server does not know is left out, and so is what the user may not ask; "not_permitted" then names the commands. That is no
+// error.
 func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error) {
 	var role *redis.Cmd
 	var server, replication *redis.StringCmd
@@ -33,18 +34,22 @@ func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error
 		return err
 	})
 	var refused []string
+	allowed := true
 	for _, cmd := range []redis.Cmder{role, server, replication} {
 		switch {
 		case cmd.Err() == nil:
 		case code(cmd.Err()) == "NOPERM":
+			allowed = false
 			if name := displayName(cmd.Name()); !slices.Contains(refused, name) {
 				refused = append(refused, name)
 			}
+		case strings.HasPrefix(cmd.Err().Error(), "ERR "): // a server that does not know the command, or the section
+			allowed = false
 		default:
 			return nil, fmt.Errorf("redispool: inspect: %w", cmd.Err())
 		}
 	}
-	if err != nil && refused == nil {
+	if err != nil && allowed {
 		return nil, fmt.Errorf("redispool: inspect: %w", err)
 	}
 	details := map[string]string{}

@@ -35,7 +35,7 @@ func Example() {
 	fmt.Println("state:", b.State(), "refused:", b.Snapshot().Refused)
 	// Output:
 	// sent: 5 then refused: true
-	// because 5 calls in a row failed (limit 5), the last with _OTHER
+	// because 5 calls in a row failed (limit 5), the last with broken
 	// state: open refused: 3
 }
 

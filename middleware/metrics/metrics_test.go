@@ -58,7 +58,7 @@ func TestDuration(t *testing.T) {
 		{"success", redis, get, nil, fmt.Sprintf(redisAttrs, "", ""), ""},
 		{"miss", redis, get, pooltest.ErrMiss, fmt.Sprintf(redisAttrs, "", ""), ""},
 		{"reply", redis, get, pooltest.ErrReply, fmt.Sprintf(redisAttrs, " db.response.status_code=REPLY", " error.type=REPLY"), "none"},
-		{"server", redis, get, pooltest.ErrBroken, fmt.Sprintf(redisAttrs, "", " error.type=_OTHER"), "server"},
+		{"server", redis, get, pooltest.ErrBroken, fmt.Sprintf(redisAttrs, "", " error.type=broken"), "server"},
 		{"timeout", mongodb, find, context.DeadlineExceeded, fmt.Sprintf(mongoAttrs, "", " error.type=timeout"), "server"},
 		{"caller", mongodb, find, context.Canceled, fmt.Sprintf(mongoAttrs, "", " error.type=canceled"), "caller"},
 		{"local", mongodb, find, pooltest.ErrClosed, fmt.Sprintf(mongoAttrs, "", " error.type=_OTHER"), "local"},

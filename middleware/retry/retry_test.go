@@ -113,7 +113,7 @@ func TestRecovers(t *testing.T) {
 		events := seen.take()
 		want := []pool.Event{
 			{Attempt: 1, Reason: "REFUSED", Duration: 50 * time.Millisecond, Err: pooltest.ErrRefused},
-			{Attempt: 2, Reason: "_OTHER", Duration: 100 * time.Millisecond, Err: pooltest.ErrBroken},
+			{Attempt: 2, Reason: "broken", Duration: 100 * time.Millisecond, Err: pooltest.ErrBroken},
 		}
 		if len(events) != len(want) {
 			t.Fatalf("got events %+v, want two", events)

@@ -78,7 +78,7 @@ func TestOneSpanAUse(t *testing.T) {
 			"GET sessions client Error" +
 				strings.Replace(redisAttrs, " db.system", " db.response.status_code=REPLY db.system", 1) + " error.type=REPLY" + server,
 		},
-		{"broken", redis, get, pooltest.ErrBroken, "GET sessions client Error" + redisAttrs + " error.type=_OTHER" + server},
+		{"broken", redis, get, pooltest.ErrBroken, "GET sessions client Error" + redisAttrs + " error.type=broken" + server},
 		{"timeout", redis, get, context.DeadlineExceeded, "GET sessions client Error" + redisAttrs + " error.type=timeout" + server},
 		{"cancelled", redis, get, context.Canceled, "GET sessions client Error" + redisAttrs + " error.type=canceled" + server},
 	} {
@@ -263,11 +263,11 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 		const server = " db.system.name=mongodb%s server.address=db.example server.port=27018"
 		r.want(true,
 			"find orders 0s-6s internal Unset db.client.connection.pool.name=orders-db",
-			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=_OTHER",
-			"  attempt 0s-2s internal Error error.type=_OTHER poolstack.attempt=1",
+			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=broken",
+			"  attempt 0s-2s internal Error error.type=broken poolstack.attempt=1",
 			"    acquire 0s-1s internal Unset poolstack.connection.fresh=true",
 			"    find orders 1s-2s client Error db.collection.name=orders db.namespace=shop db.operation.name=find"+
-				fmt.Sprintf(server, " error.type=_OTHER"),
+				fmt.Sprintf(server, " error.type=broken"),
 			"  attempt 3s-6s internal Unset poolstack.attempt=2",
 			"    acquire 3s-4s internal Unset poolstack.connection.fresh=true",
 			"    find orders 4s-5s client Unset db.collection.name=orders db.namespace=other db.operation.name=find"+fmt.Sprintf(server, ""),
