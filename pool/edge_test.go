@@ -298,3 +298,30 @@ func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {
 }
 
 type cancelKey struct{}
+
+// What a layer reports outside of a use reaches the pools it is attached to, and no others.
+func TestAttached(t *testing.T) {
+	var attached pool.Attached
+	attached.Emit(pool.Event{Kind: pool.EventConfigured}) // to nobody
+	layer := attacher{&attached}
+	var events [2]*recorder
+	for i := range events {
+		events[i] = newRecorder()
+		p := newPool(t, &pooltest.Fake{}, pool.Config{}, layer, events[i])
+		if i == 0 {
+			closePool(t, p)
+		}
+	}
+	attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: "mine"})
+	if got := events[0].only(pool.EventConfigured); len(got) != 0 {
+		t.Errorf("a closed pool heard %+v", got)
+	}
+	if got := events[1].only(pool.EventConfigured); len(got) != 1 || got[0].Layer != "mine" || got[0].Pool == "" {
+		t.Errorf("heard %+v, want one of the layer's", got)
+	}
+}
+
+type attacher struct{ *pool.Attached }
+
+func (a attacher) Wrap(next pool.Handler) pool.Handler    { return next }
+func (a attacher) Attach(p pool.PoolInfo) (func(), error) { return a.Add(p), nil }

@@ -36,6 +36,7 @@ type Breaker struct {
 	opened   uint64
 	attached bool
 	pool     string
+	pools    pool.Attached // the one, to report to
 }
 
 // phase is one stay in a state. It does not change once it is published, except for round, which mu guards.
@@ -81,13 +82,13 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 		return nil, fmt.Errorf("breaker: it is attached to pool %q already: give pool %q a breaker of its own", b.pool, name)
 	}
 	b.attached, b.pool = true, name
-	return b.release, nil
-}
-
-func (b *Breaker) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.attached = false
+	forget := b.pools.Add(p)
+	return func() {
+		forget()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.attached = false
+	}, nil
 }
 
 // Config returns the settings in force, with defaults filled in.
@@ -101,7 +102,12 @@ func (b *Breaker) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	cfg = cfg.withDefaults()
+	b.configure(cfg.withDefaults())
+	b.pools.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
+	return nil
+}
+
+func (b *Breaker) configure(cfg Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old := b.cfg.Swap(&cfg)
@@ -109,16 +115,15 @@ func (b *Breaker) Configure(cfg Config) error {
 	switch p.state {
 	case StateClosed:
 		if cfg.Window == old.Window && cfg.Buckets == old.Buckets {
-			return nil
+			return
 		}
 		p.window = newWindow(&cfg)
 	case StateOpen:
 		b.schedule(&p)
 	case StateHalfOpen:
-		return nil
+		return
 	}
 	b.phase.Store(&p)
-	return nil
 }
 
 // State returns the state. It never changes it, and takes no lock.

@@ -201,3 +201,13 @@ func TestErrorsOfConfigureAreOneALine(t *testing.T) {
 		t.Errorf("three fields make %d line breaks, want 2: %v", got, err)
 	}
 }
+
+func TestConfigureIsReported(t *testing.T) {
+	r := newRig(t, Config{})
+	if err := r.Configure(Config{Window: -1}); err == nil || r.seen.configured.Load() != 0 {
+		t.Errorf("settings that are refused: %v, reported %d times", err, r.seen.configured.Load())
+	}
+	if err := r.Configure(Config{MinCalls: 7}); err != nil || r.seen.configured.Load() != 1 {
+		t.Errorf("%v, reported %d times, want once", err, r.seen.configured.Load())
+	}
+}

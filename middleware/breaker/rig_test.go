@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,12 +40,18 @@ type observer struct {
 	events []pool.Event
 	ctxs   []context.Context
 	react  func(pool.Event)
+
+	configured atomic.Int32
 }
 
 func (o *observer) Wrap(next pool.Handler) pool.Handler { return next }
 
 func (o *observer) Observe(ctx context.Context, e pool.Event) {
 	if e.Layer != kind {
+		return
+	}
+	if e.Kind == pool.EventConfigured { // not of a use, and react may be what configures
+		o.configured.Add(1)
 		return
 	}
 	o.mu.Lock()

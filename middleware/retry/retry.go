@@ -21,7 +21,7 @@ type Retry struct {
 	settings atomic.Pointer[settings]
 	budget   budget
 	series   sync.Pool // of *series
-	attached attached
+	attached pool.Attached
 }
 
 // New makes the layer. The error is that of [Config.Validate].
@@ -50,7 +50,7 @@ func (r *Retry) Configure(cfg Config) error {
 	if s.budgeted() {
 		r.budget.cap(s.limit)
 	}
-	r.attached.emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
+	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
 	return nil
 }
 
@@ -62,7 +62,7 @@ func (r *Retry) Budget() float64 { return float64(r.budget.tokens.Load()) / toke
 func (r *Retry) Describe() pool.LayerInfo { return r.Config().describe() }
 
 // Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
-func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) { return r.attached.add(p), nil }
+func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) { return r.attached.Add(p), nil }
 
 // Wrap implements [pool.Middleware].
 func (r *Retry) Wrap(next pool.Handler) pool.Handler {

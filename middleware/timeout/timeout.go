@@ -20,7 +20,7 @@ type Timeout struct {
 	standard time.Duration // what a Limit of 0 stands for
 	settings atomic.Pointer[settings]
 	handing  sync.Pool // of *handover
-	attached attached
+	attached pool.Attached
 }
 
 // settings are what Configure replaces.
@@ -64,7 +64,7 @@ func (t *Timeout) Configure(cfg Config) error {
 		return err
 	}
 	t.settings.Store(&settings{cfg, newCause(t.stage, t.about, cfg.Limit)})
-	t.attached.emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind})
+	t.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind})
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (t *Timeout) Describe() pool.LayerInfo {
 }
 
 // Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
-func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.add(p), nil }
+func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.Add(p), nil }
 
 // Wrap implements [pool.Middleware].
 func (t *Timeout) Wrap(next pool.Handler) pool.Handler {

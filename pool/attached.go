@@ -1,0 +1,38 @@
+package pool
+
+import "sync"
+
+// Attached keeps the pools that a layer is around, for a layer that has something to report outside of any use, such as that it got new
+// settings. The zero Attached works; all methods may be called concurrently.
+type Attached struct {
+	mu    sync.Mutex
+	pools map[*PoolInfo]struct{} // by an address, as a PoolInfo need not be comparable
+}
+
+// Add notes a pool that the layer is attached to, and returns what forgets it again: what the layer's Attach returns.
+func (a *Attached) Add(p PoolInfo) (detach func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pools == nil {
+		a.pools = map[*PoolInfo]struct{}{}
+	}
+	a.pools[&p] = struct{}{}
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.pools, &p)
+	}
+}
+
+// Emit reports e to the observers of each of the pools. It must not be called while a lock is held.
+func (a *Attached) Emit(e Event) {
+	a.mu.Lock()
+	pools := make([]PoolInfo, 0, len(a.pools))
+	for p := range a.pools {
+		pools = append(pools, *p)
+	}
+	a.mu.Unlock()
+	for _, p := range pools {
+		p.Emit(e)
+	}
+}
