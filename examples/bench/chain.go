@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/failsafe-go/failsafe-go/timeout"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/earnorm/poolstack/middleware/breaker"
+	"github.com/earnorm/poolstack/middleware/retry"
+	ourtimeout "github.com/earnorm/poolstack/middleware/timeout"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// What every chain is set to, in its own terms: a limit of 2 s, three attempts with the shortest pause between them, a breaker that
+// counts over 10 s and has no reason to open.
+const (
+	limit    = 2 * time.Second
+	attempts = 3
+	shortest = time.Nanosecond
+	window   = 10 * time.Second
+	bucket   = time.Second
+	openFor  = time.Hour
+	never    = 1 << 30 // as a number of calls
+)
+
+var (
+	errPassing = errors.New("the server was busy")         // repeated
+	errFinal   = errors.New("the server will not have it") // not repeated
+)
+
+// operation is what the chains are around.
+type operation func(context.Context) error
+
+func succeed(context.Context) error { return nil }
+func refuse(context.Context) error  { return errFinal }
+
+// everySecond fails every other time it is called, beginning with the first.
+func everySecond() operation {
+	failed := false
+	return func(context.Context) error {
+		if failed = !failed; failed {
+			return errPassing
+		}
+		return nil
+	}
+}
+
+// laps is the outermost layer: it runs the layers inside of it as often as it is told in a single use, so that they alone are measured.
+// What is around them has scenarios of its own.
+type laps struct {
+	pool.Middleware
+
+	n int // set before the use begins
+}
+
+func newLaps() *laps {
+	l := &laps{}
+	l.Middleware = pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			for range l.n {
+				_ = next(ctx, c)
+			}
+			return nil
+		}
+	})
+	return l
+}
+
+// innermost is a layer that runs op instead of what is inside of it.
+func innermost(op operation) pool.Middleware {
+	return pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(ctx context.Context, _ *pool.Call) error { return op(ctx) }
+	})
+}
+
+// contestant is a subject and what ends it.
+type contestant struct {
+	subject
+	close func()
+}
+
+// ourChain runs layers over op.
+func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
+	l := newLaps()
+	p := newOurs(uncont, append(append([]pool.Middleware{l}, layers...), innermost(op))...)
+	run := spread(workers, func(int) { check(p.Do(ctx, pool.Op{Idempotent: true}, nothing)) })
+	return contestant{loop(name, func(n int) { l.n = share(n, workers); run(n) }), p.close}
+}
+
+// poolChain runs the layers around a real pool, a Call and a resource for each use.
+func poolChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
+	p := newOurs(uncont, layers...)
+	use := func(ctx context.Context, _ *trivial) error { return op(ctx) }
+	return contestant{loop(name, spread(workers, func(n int) {
+		for range n {
+			_ = p.Do(ctx, pool.Op{Idempotent: true}, use)
+		}
+	})), p.close}
+}
+
+func ourLimit(bound time.Duration) pool.Middleware {
+	l, err := ourtimeout.NewTotal(ourtimeout.Config{Limit: bound})
+	check(err)
+	return l
+}
+
+func ourRetry() pool.Middleware {
+	l, err := retry.New(retry.Config{MaxAttempts: attempts, InitialDelay: shortest, MaxDelay: shortest, Budget: 1})
+	check(err)
+	return l
+}
+
+// ourBreaker is one that stays closed, or one that opens at the first failure.
+func ourBreaker(open bool) pool.Middleware {
+	cfg := breaker.Config{Window: window, Buckets: int(window / bucket), MinCalls: never, ConsecutiveFailures: -1}
+	if open {
+		cfg = breaker.Config{ConsecutiveFailures: 1, OpenFor: openFor}
+	}
+	l, err := breaker.New(cfg)
+	check(err)
+	return l
+}
+
+// ourStack is the layers in their order.
+func ourStack(bound time.Duration, open bool) []pool.Middleware {
+	return []pool.Middleware{ourLimit(bound), ourRetry(), ourBreaker(open)}
+}
+
+// failsafeExecutor composes failsafe-go's policies as its documentation does, once.
+func failsafeExecutor(bound time.Duration, open bool) failsafe.Executor[any] {
+	retries := retrypolicy.NewBuilder[any]().WithMaxRetries(attempts-1).WithDelay(shortest).AbortOnErrors(errFinal, circuitbreaker.ErrOpen).Build()
+	return failsafe.With[any](timeout.New[any](bound), retries, failsafeBreaker(open))
+}
+
+func failsafeBreaker(open bool) circuitbreaker.CircuitBreaker[any] {
+	b := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.5, never, window).WithDelay(openFor).Build()
+	if open {
+		b.Open()
+	}
+	return b
+}
+
+// failsafeOne has the breaker alone.
+func failsafeOne(open bool) failsafe.Executor[any] { return failsafe.With[any](failsafeBreaker(open)) }
+
+// failsafeChain runs op with the caller's context, and with that of the policies inside, as one that talks to a server does.
+func failsafeChain(ctx context.Context, name string, workers int, op operation, e failsafe.Executor[any]) contestant {
+	inner := func(x failsafe.Execution[any]) error { return op(x.Context()) }
+	return contestant{loop(name, spread(workers, func(n int) {
+		for range n {
+			_ = e.WithContext(ctx).RunWithExecution(inner)
+		}
+	})), func() {}}
+}
+
+func rawBreaker(open bool) *gobreaker.CircuitBreaker[struct{}] {
+	trip := func(c gobreaker.Counts) bool {
+		return open || c.Requests >= never && float64(c.TotalFailures) >= 0.5*float64(c.Requests)
+	}
+	b := gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Interval: window, BucketPeriod: bucket, Timeout: openFor, ReadyToTrip: trip,
+	})
+	if open {
+		_, _ = b.Execute(func() (struct{}, error) { return struct{}{}, errFinal })
+	}
+	return b
+}
+
+// rawChain composes context, backoff and gobreaker by hand.
+func rawChain(ctx context.Context, name string, workers int, bound time.Duration, op operation, open bool) contestant {
+	b := rawBreaker(open)
+	use := func() error {
+		ctx, cancel := context.WithTimeout(ctx, bound)
+		defer cancel()
+		delays := backoff.WithContext(backoff.WithMaxRetries(backoff.NewConstantBackOff(shortest), attempts-1), ctx)
+		return backoff.Retry(func() error {
+			_, err := b.Execute(func() (struct{}, error) { return struct{}{}, op(ctx) })
+			if errors.Is(err, errFinal) || errors.Is(err, gobreaker.ErrOpenState) {
+				return backoff.Permanent(err)
+			}
+			return err
+		}, delays)
+	}
+	return contestant{loop(name, spread(workers, func(n int) {
+		for range n {
+			_ = use()
+		}
+	})), func() {}}
+}
+
+// rawRetry is backoff's Retry alone.
+func rawRetry(name string, op operation) contestant {
+	return contestant{loop(name, func(n int) {
+		for range n {
+			_ = backoff.Retry(func() error { return backoff.Permanent(op(context.Background())) },
+				backoff.WithMaxRetries(backoff.NewConstantBackOff(shortest), attempts-1))
+		}
+	}), func() {}}
+}
+
+// rawExecute is gobreaker's Execute alone.
+func rawExecute(name string, workers int, open bool) contestant {
+	b := rawBreaker(open)
+	op := func() (struct{}, error) { return struct{}{}, nil }
+	return contestant{loop(name, spread(workers, func(n int) {
+		for range n {
+			_, _ = b.Execute(op)
+		}
+	})), func() {}}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"math"
+	"testing"
+)
+
+// rounds makes rounds in which ours costs as given and the peer 100.
+func rounds(costs ...float64) []round {
+	rs := make([]round, len(costs))
+	for i, c := range costs {
+		rs[i] = round{our: {cost: c, allocs: 1.2}, pud: {cost: 100}}
+	}
+	return rs
+}
+
+func TestGate(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		g      gate
+		rounds []round
+		want   string
+	}{
+		{"below", ratio(our, pud, 0.25), rounds(20, 21, 22, 20, 21, 22), "holds"},
+		{"at the limit", ratio(our, pud, 0.25), rounds(25, 25, 25), "holds"},
+		{"above, but not surely", ratio(our, pud, 0.25), rounds(20, 30, 31, 24, 32, 20), "holds"},
+		{"above", ratio(our, pud, 0.25), rounds(30, 31, 32, 30, 31, 32), "falls short"},
+		{"only reported", ratio(our, pud, unbound), rounds(500), ""},
+		{"not a number", ratio(our, pud, 0.25), []round{{our: {}, pud: {}}}, "falls short"},
+		{"allocations", allocs(our, 1), rounds(1, 1), "holds"},
+		{"no allocations", noAllocs(our), rounds(1, 1), "falls short"},
+		{"no allocations, and has none", noAllocs(pud), rounds(1, 1), "holds"},
+	} {
+		if got := tc.g.judge(tc.rounds).String(); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+// The figure is that of each pair, not of the medians: drift that both share leaves no trace.
+func TestGateTakesPairs(t *testing.T) {
+	var drifting []round
+	for _, drift := range []float64{1, 5, 2, 9, 3} {
+		drifting = append(drifting, round{our: {cost: 20 * drift}, pud: {cost: 100 * drift}})
+	}
+	v := ratio(our, pud, 0.25).judge(drifting)
+	if math.Abs(v.low-0.2) > 1e-9 || math.Abs(v.high-0.2) > 1e-9 {
+		t.Errorf("got %+v, want 0.2 throughout", v.estimate)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	good, bad := ratio(our, pud, 0.25).judge(rounds(20)), ratio(our, pud, 0.25).judge(rounds(30))
+	for _, tc := range []struct {
+		verdicts []verdict
+		want     int
+	}{{nil, 0}, {[]verdict{good}, 0}, {[]verdict{good, bad}, 1}} {
+		if got := status([]outcome{{}, {verdicts: tc.verdicts}}); got != tc.want {
+			t.Errorf("%v: status %d, want %d", tc.verdicts, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// compared are the modules whose versions matter.
+var compared = []string{
+	"github.com/cenkalti/backoff/v4", "github.com/failsafe-go/failsafe-go", "github.com/jackc/puddle/v2",
+	"github.com/jolestar/go-commons-pool/v2", "github.com/sony/gobreaker/v2",
+}
+
+// machine says what the figures were taken on, and with which versions.
+func machine() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "- %s, %s/%s, %s, GOMAXPROCS %d\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, processor(), processors())
+	if info, ok := debug.ReadBuildInfo(); ok {
+		var versions []string
+		for _, m := range info.Deps {
+			if slices.Contains(compared, m.Path) {
+				versions = append(versions, m.Path+" "+m.Version)
+			}
+		}
+		fmt.Fprintf(&b, "- %s\n", strings.Join(versions, ", "))
+	}
+	return b.String()
+}
+
+// processor is what Linux calls the processor.
+func processor() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return "unknown processor"
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if key, value, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}
+
+// load is the machine's load average over the last minute, negative where there is none to be read.
+func load() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return -1
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	l, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return -1
+	}
+	return l
+}
+
+// busy says so when others use the machine, which makes absolute figures worthless and ratios rough.
+func busy(load float64) string {
+	if load <= float64(runtime.NumCPU())/2 {
+		return ""
+	}
+	return fmt.Sprintf("\n**Taken on a busy machine**: load average %.1f on %d processors before the run. Ratios are rough, nanoseconds mean little.\n",
+		load, runtime.NumCPU())
+}

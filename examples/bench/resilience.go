@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// The names of the chains.
+const (
+	fs          = "failsafe-go"
+	raw         = "raw libraries"
+	ourParallel = "ours, parallel"
+	ourAround   = "ours, around a pool"
+	bareGo      = "gobreaker"
+	bareBackoff = "backoff"
+)
+
+// The caller's own deadline where there is one, and the chain's where that is nearer: neither passes.
+const (
+	callersLimit = time.Hour
+	laterLimit   = 2 * time.Hour
+)
+
+func resilienceScenarios() []scenario {
+	return []scenario{
+		chains("timeout + retry + breaker: success", succeed, 1, false,
+			ratio(our, fs, 0.16), ratio(our, raw, 0.25), allocs(our, 1), ratio(ourAround, fs, unbound), ratio(ourAround, raw, unbound)),
+		chains("timeout + retry + breaker: success, parallel", succeed, processors(), false,
+			ratio(our, fs, 0.16), ratio(our, raw, unbound), allocs(our, 1)),
+		scaling(),
+		chains("timeout + retry + breaker: success, the caller's deadline is nearer", succeed, 1, true,
+			ratio(our, fs, unbound), ratio(our, raw, unbound), noAllocs(our)),
+		chains("timeout + retry + breaker: permanent failure", refuse, 1, false, ratio(our, fs, unbound), ratio(our, raw, unbound)),
+		chains("timeout + retry + breaker: permanent failure, parallel", refuse, processors(), false, ratio(our, fs, unbound), ratio(our, raw, unbound)),
+		chains("timeout + retry + breaker: retried failure", nil, 1, false, ratio(our, fs, unbound), ratio(our, raw, unbound)),
+		openChains("timeout + retry + breaker: open breaker", 1),
+		openChains("timeout + retry + breaker: open breaker, parallel", processors()),
+		breakerAlone("breaker alone: success", 1),
+		breakerAlone("breaker alone: success, parallel", processors()),
+		retryAlone(),
+		refusalAlone(),
+	}
+}
+
+// compare makes a scenario of contestants.
+func compare(name, about string, open func() []contestant, gates ...gate) scenario {
+	return scenario{name, about, func() ([]subject, func()) {
+		var subjects []subject
+		contestants := open()
+		for _, c := range contestants {
+			if c.measure != nil {
+				subjects = append(subjects, c.subject)
+			}
+		}
+		return subjects, func() {
+			for _, c := range contestants {
+				c.close()
+			}
+		}
+	}, gates}
+}
+
+// chains compares the three over op; a nil op stands for one that fails every other time. nearer says that the caller's
+// context has a deadline, before the chain's.
+func chains(name string, op operation, workers int, nearer bool, gates ...gate) scenario {
+	about := "Over a no-op handler; the caller's context has no deadline."
+	if nearer {
+		about = "Over a no-op handler; the caller's context ends before the limit of the chain."
+	}
+	return compare(name, about, func() []contestant {
+		ctx, cancel, bound := context.Background(), func() {}, limit
+		if nearer {
+			ctx, cancel = context.WithTimeout(ctx, callersLimit)
+			bound = laterLimit
+		}
+		over := func() operation {
+			if op == nil {
+				return everySecond()
+			}
+			return op
+		}
+		all := []contestant{
+			ourChain(ctx, our, workers, over(), ourStack(bound, false)...),
+			failsafeChain(ctx, fs, workers, over(), failsafeExecutor(bound, false)),
+			rawChain(ctx, raw, workers, bound, over(), false),
+			poolChain(ctx, ourAround, workers, over(), ourStack(bound, false)...),
+		}
+		return append(all, contestant{close: cancel})
+	}, gates...)
+}
+
+// scaling compares ours in parallel with ours serial.
+func scaling() scenario {
+	return compare("timeout + retry + breaker: scaling", "Time for each use, by the clock on the wall.", func() []contestant {
+		ctx := context.Background()
+		return []contestant{
+			ourChain(ctx, our, 1, succeed, ourStack(limit, false)...),
+			ourChain(ctx, ourParallel, processors(), succeed, ourStack(limit, false)...),
+		}
+	}, ratio(ourParallel, our, nearOne))
+}
+
+// openChains compares what a use costs that is refused.
+func openChains(name string, workers int) scenario {
+	return compare(name, "The breaker refuses every use; the rest of the chain is around it.", func() []contestant {
+		ctx := context.Background()
+		return []contestant{
+			ourChain(ctx, our, workers, refuse, ourStack(limit, true)...),
+			failsafeChain(ctx, fs, workers, refuse, failsafeExecutor(limit, true)),
+			rawChain(ctx, raw, workers, limit, refuse, true),
+		}
+	}, ratio(our, fs, unbound), ratio(our, raw, unbound))
+}
+
+func breakerAlone(name string, workers int) scenario {
+	return compare(name, "Over a no-op handler.", func() []contestant {
+		ctx := context.Background()
+		return []contestant{
+			ourChain(ctx, our, workers, succeed, ourBreaker(false)),
+			rawExecute(bareGo, workers, false),
+			failsafeChain(ctx, fs, workers, succeed, failsafeOne(false)),
+		}
+	}, ratio(our, bareGo, 0.36), noAllocs(our), ratio(our, fs, unbound))
+}
+
+func retryAlone() scenario {
+	return compare("retry alone: permanent failure", "An error that must not be repeated.", func() []contestant {
+		return []contestant{ourChain(context.Background(), our, 1, refuse, ourRetry()), rawRetry(bareBackoff, refuse)}
+	}, ratio(our, bareBackoff, 0.15), noAllocs(our))
+}
+
+func refusalAlone() scenario {
+	return compare("breaker alone: refusal", "The breaker is open.", func() []contestant {
+		ctx := context.Background()
+		return []contestant{
+			ourChain(ctx, our, 1, refuse, ourBreaker(true)),
+			rawExecute(bareGo, 1, true),
+			failsafeChain(ctx, fs, 1, refuse, failsafeOne(true)),
+		}
+	}, ratio(our, fs, 0.10), ratio(our, bareGo, 0.75), allocs(our, 1))
+}

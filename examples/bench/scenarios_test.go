@@ -1,0 +1,80 @@
+package main
+
+import (
+	"math"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
+
+// Every scenario runs, its names are its own, and its gates find who they are about. No figure is looked at.
+func TestScenarios(t *testing.T) {
+	names := map[string]bool{}
+	for _, s := range scenarios() {
+		if names[s.name] {
+			t.Errorf("two scenarios are called %q", s.name)
+		}
+		names[s.name] = true
+		if testing.Short() {
+			continue
+		}
+		o := s.run(1, time.Millisecond)
+		if len(o.names) < 2 || len(o.rounds) != 1 || len(o.rounds[0]) != len(o.names) {
+			t.Errorf("%s: %d names, %d rounds", s.name, len(o.names), len(o.rounds))
+		}
+		for name, f := range o.rounds[0] {
+			if f.cost <= 0 {
+				t.Errorf("%s: %s costs %v", s.name, name, f.cost)
+			}
+		}
+		for _, v := range o.verdicts {
+			if math.IsNaN(v.median) { // it names somebody who does not take part
+				t.Errorf("%s: %s is %v", s.name, v.what, v.median)
+			}
+		}
+	}
+}
+
+// Work that is shared is done, and by as many as it was shared among.
+func TestSpread(t *testing.T) {
+	for _, workers := range []int{1, 2, 3} {
+		var done, calls atomic.Int64
+		spread(workers, func(n int) { done.Add(int64(n)); calls.Add(1) })(10)
+		if calls.Load() != int64(workers) || done.Load() < 10 || done.Load() >= 10+int64(workers) {
+			t.Errorf("%d workers did %d in %d calls", workers, done.Load(), calls.Load())
+		}
+	}
+}
+
+// The operation of the retried failure fails first, and then every other time.
+func TestEverySecond(t *testing.T) {
+	op := everySecond()
+	for i := range 4 {
+		if err := op(t.Context()); (err != nil) != (i%2 == 0) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+// What each round measures first moves on, so that none is always first.
+func TestRotation(t *testing.T) {
+	var order []string
+	member := func(name string) subject {
+		return subject{name, func(time.Duration) figures { order = append(order, name); return figures{cost: 1} }}
+	}
+	s := scenario{open: func() ([]subject, func()) { return []subject{member("a"), member("b")}, func() {} }}
+	s.run(2, time.Millisecond)
+	want := "abbaab"
+	got := ""
+	for _, name := range order {
+		got += name
+	}
+	if got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
