@@ -32,9 +32,13 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("%s: %s costs %v", s.name, name, f.cost)
 			}
 		}
-		for _, v := range o.verdicts {
-			if math.IsNaN(v.median) { // it names somebody who does not take part
-				t.Errorf("%s: %s is %v", s.name, v.what, v.median)
+		even := round{}
+		for _, name := range o.names {
+			even[name] = figures{cost: 1, crowd: crowd{p50: 1, p99: 1, p999: 1, unfairness: 1}}
+		}
+		for _, g := range s.gates {
+			if x := g.figure(even); math.IsNaN(x) || math.IsInf(x, 0) {
+				t.Errorf("%s: %s is %v: it is about somebody who does not take part", s.name, g.what, x)
 			}
 		}
 	}
