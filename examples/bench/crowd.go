@@ -16,13 +16,16 @@ type borrower struct {
 	_        [64]byte // one to a cache line
 }
 
-// longer is by how much samples of waits are longer than others: each borrower must have its turn often enough to be counted.
-const longer = 4
+// Samples of waits and of large crowds are longer than others by this factor: each borrower must have its turn.
+const (
+	longer        = 4
+	manyBorrowers = 1000
+)
 
 // crowded makes a subject of n goroutines that acquire, hold and release without end. With waits, each wait is timed, which is not free.
 func crowded(name string, l lender, n int, hold func(), waits bool) subject {
 	return subject{name, func(d time.Duration) figures {
-		if waits {
+		if waits || n > manyBorrowers {
 			d *= longer
 		}
 		borrowers := make([]borrower, n)
@@ -44,6 +47,7 @@ func crowded(name string, l lender, n int, hold func(), waits bool) subject {
 			})
 		}
 		begun.Wait()
+		time.Sleep(d / 4) // until they stand in line
 		before, memory, start := acquires(borrowers), mallocs(), time.Now()
 		timing.Store(true)
 		time.Sleep(d)
