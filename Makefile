@@ -46,6 +46,10 @@ bench: ## measure beside the peers, into examples/bench/RESULTS.md (4 minutes); 
 fmt: ## format the code
 	gofmt -s -w $$(git ls-files '*.go')
 
+.PHONY: generate
+generate: ## write what is generated from tables in code
+	$(GO) generate ./...
+
 .PHONY: tidy
 tidy: ## tidy both modules
 	$(GO) mod tidy

@@ -22,7 +22,7 @@ const (
 	EventResumed       Kind = "resumed"        //
 	EventCleared       Kind = "cleared"        //
 	EventConfigured    Kind = "configured"     // the pool or a layer got new settings
-	EventWarning       Kind = "warning"        // New accepted something that may surprise: Reason is a sentence
+	EventWarning       Kind = "warning"        // something may surprise, in New or in a layer: Reason is a sentence
 	EventRetry         Kind = "retry"          // another attempt is due: Attempt is the one that failed, Duration the pause, Reason, Err
 	EventGaveUp        Kind = "gave_up"        // no further attempt is made though the error allows one: Attempt, Reason, Err
 	EventStateChanged  Kind = "state_changed"  // a breaker: From, To, Reason, Duration until the next probe when To is "open"
@@ -58,6 +58,7 @@ type PoolInfo interface {
 	Identity() Identity
 	Config() Config
 	Layers() []LayerInfo
+	Levels() []Level
 	Stat() Stat
 	Check(ctx context.Context) Health
 	Emit(e Event)

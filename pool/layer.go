@@ -11,7 +11,8 @@ import (
 type Handler func(ctx context.Context, c *Call) error
 
 // Middleware is a layer around the pool. Wrap is called once, by [New] or [Chain], never per use; the Handler it returns is called
-// concurrently. It may also be an [Observer], an [Attacher], a [Describer] of itself ([LayerDescriber]) and a [CommandObserver].
+// concurrently. It may also be an [Observer], an [Attacher], a [Describer] of itself ([LayerDescriber]), a [Leveler] and a
+// [CommandObserver].
 //
 // A layer that only looks at the beginning and the end of a use is written as a [Layer]. Only one that calls next several times, or not
 // at all, needs to be a Middleware itself. It must not hold anything past the return of next in a two-step use: a deferred cancel would

@@ -21,6 +21,7 @@ type Pool[T any] struct {
 	hub         *hub
 	handler     Handler // nil without layers
 	layers      []LayerDescriber
+	levelers    []Leveler
 	detach      []func()
 
 	start   time.Time
@@ -151,6 +152,7 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	if warnings, err = checkOrder(p.Layers()); err != nil {
 		return nil, err
 	}
+	p.levelers = faces[Leveler](all...)
 	p.hub.observers = faces[Observer](all...)
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -75,16 +74,22 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 
 // levels is what is read at each collection from one pool.
 type levels struct {
-	target    *target
-	pool      pool.PoolInfo
-	byName    []metric.ObserveOption
-	idle      []metric.ObserveOption
-	used      []metric.ObserveOption
-	opening   []metric.ObserveOption
-	checking  []metric.ObserveOption
-	closing   []metric.ObserveOption
-	breaker   [states][]metric.ObserveOption
-	isBreaker bool
+	target   *target
+	pool     pool.PoolInfo
+	idle     []metric.ObserveOption
+	used     []metric.ObserveOption
+	opening  []metric.ObserveOption
+	checking []metric.ObserveOption
+	closing  []metric.ObserveOption
+	byName   []metric.ObserveOption
+	layers   []layerLevel
+}
+
+// layerLevel is a level that a layer has.
+type layerLevel struct {
+	instrument metric.Float64Observable
+	read       func() (value float64, ok bool)
+	states     [][]metric.ObserveOption // of each state that it can be; nil when it is a number
 }
 
 func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
@@ -104,14 +109,31 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		checking: options(attribute.String(stateKey, "checking")),
 		closing:  options(attribute.String(stateKey, "closing")),
 	}
-	for s, name := range stateNames {
-		l.breaker[s] = options(attribute.String(stateKey, name))
+	for _, level := range p.Levels() {
+		i := instrumentOf(level)
+		if i < 0 {
+			continue
+		}
+		one := layerLevel{instrument: r.gauges[i], read: level.Read}
+		for _, state := range level.States {
+			one.states = append(one.states, options(attribute.String(stateKey, state)))
+		}
+		l.layers = append(l.layers, one)
 	}
-	layers := p.Layers()
-	l.isBreaker = slices.ContainsFunc(layers, func(i pool.LayerInfo) bool { return i.Kind == "breaker" })
 	r.put(t)
-	t.zero(layers)
+	t.zero(p.Layers())
 	return l, nil
+}
+
+// instrumentOf returns the index of the instrument that shows a layer's level, -1 if none does.
+func instrumentOf(level pool.Level) int {
+	name := "poolstack." + level.Layer + "." + level.Name
+	for _, i := range layerLevels {
+		if catalogue[i].Name == name {
+			return i
+		}
+	}
+	return -1
 }
 
 // observe is called at each collection.
@@ -129,19 +151,29 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	level(connectionMaintenance, stat.Opening, l.opening)
 	level(connectionMaintenance, stat.Checking, l.checking)
 	level(connectionMaintenance, stat.Closing, l.closing)
-	o.ObserveFloat64(r.seconds[leaseOldest], stat.OldestLease.Seconds(), l.byName...)
+	o.ObserveFloat64(r.gauges[leaseOldest], stat.OldestLease.Seconds(), l.byName...)
 	if cfg.AcquireTimeout > 0 {
-		o.ObserveFloat64(r.seconds[acquireTimeout], cfg.AcquireTimeout.Seconds(), l.byName...)
+		o.ObserveFloat64(r.gauges[acquireTimeout], cfg.AcquireTimeout.Seconds(), l.byName...)
 	}
-	if l.isBreaker {
-		now := l.target.breaker.state()
-		for s, options := range l.breaker {
-			in := 0
-			if state(s) == now {
-				in = 1
-			}
-			level(breakerState, in, options)
-		}
+	for i := range l.layers {
+		l.layers[i].observe(o, l.byName)
 	}
 	return nil
+}
+
+func (l *layerLevel) observe(o metric.Observer, byName []metric.ObserveOption) {
+	value, ok := l.read()
+	if !ok {
+		return
+	}
+	if l.states == nil {
+		o.ObserveFloat64(l.instrument, value, byName...)
+	}
+	for state, options := range l.states {
+		in := 0.0
+		if float64(state) == value {
+			in = 1
+		}
+		o.ObserveFloat64(l.instrument, in, options...)
+	}
 }

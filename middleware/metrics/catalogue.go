@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"slices"
+	"strings"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
@@ -65,8 +66,11 @@ const (
 	failures
 	retryAttempts
 	retryGiveUps
+	retryBudget
 	breakerState
 	breakerTransitions
+	breakerFailureRatio
+	breakerThreshold
 	rejections
 	timeouts
 	acquireWaits
@@ -81,10 +85,15 @@ const (
 	instruments // how many
 )
 
+// layerLevels are the levels that layers tell, a layer's kind and the level's name being in the instrument's name.
+var layerLevels = []int{retryBudget, breakerState, breakerFailureRatio, breakerThreshold}
+
 const connections = "{connection}"
 
 // timeBuckets tell waits from uses of a server and slow from stuck; the conventions have none for these.
 var timeBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+//go:generate go test -count=1 -run=^TestDocuments$ . -update
 
 // catalogue is the one table that instruments are created from. Those of the name db.client.* are OpenTelemetry's, word by word.
 var catalogue = [instruments]Instrument{
@@ -162,6 +171,11 @@ var catalogue = [instruments]Instrument{
 		Description: "Uses that were not attempted again though their error allowed it, by what hindered it.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},
+	retryBudget: {
+		Name: "poolstack.retry.budget", Kind: Gauge, Unit: "{attempt}",
+		Description: "Further attempts that the retry budget has tokens for; not reported when they are not budgeted.",
+		Attributes:  []string{poolNameKey},
+	},
 	breakerState: {
 		Name: "poolstack.breaker.state", Kind: Gauge, Unit: "{breaker}",
 		Description: "1 for the state that the circuit breaker is in, 0 for the others.",
@@ -171,6 +185,16 @@ var catalogue = [instruments]Instrument{
 		Name: "poolstack.breaker.transitions", Kind: Counter, Unit: "{transition}",
 		Description: "Changes of the circuit breaker's state.",
 		Attributes:  []string{poolNameKey, fromKey, toKey},
+	},
+	breakerFailureRatio: {
+		Name: "poolstack.breaker.failure_ratio", Kind: Gauge, Unit: "1",
+		Description: "The part of the calls in the circuit breaker's window that failed; while it is not closed, of those it opened with.",
+		Attributes:  []string{poolNameKey},
+	},
+	breakerThreshold: {
+		Name: "poolstack.breaker.threshold", Kind: Gauge, Unit: "1",
+		Description: "The failure ratio from which the circuit breaker opens; not reported when none opens it.",
+		Attributes:  []string{poolNameKey},
 	},
 	rejections: {
 		Name: "poolstack.rejections", Kind: Counter, Unit: "{rejection}",
@@ -235,5 +259,18 @@ func Catalogue() []Instrument {
 	return all
 }
 
-// exact says whether the values are whole numbers.
-func (i Instrument) exact() bool { return i.Unit != "s" }
+// PrometheusName returns the name under which Prometheus has the metric, with the suffixes and underscores that the exporters give it
+// by default (the translation strategy UnderscoreEscapingWithSuffixes). A Histogram is three there: the name with _bucket, _sum and _count.
+// Attributes become labels with underscores for the dots.
+func (i Instrument) PrometheusName() string {
+	name := strings.ReplaceAll(i.Name, ".", "_")
+	switch {
+	case i.Unit == "s":
+		return name + "_seconds"
+	case i.Unit == "1":
+		return strings.TrimSuffix(name, "_ratio") + "_ratio"
+	case i.Kind == Counter:
+		return name + "_total"
+	}
+	return name
+}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -15,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/earnorm/poolstack/pool"
-	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // What has a name of OpenTelemetry's is OpenTelemetry's.
@@ -51,60 +51,30 @@ func TestCatalogueFollowsTheConventions(t *testing.T) {
 	}
 }
 
-// The package's documentation lists what there is.
-func TestDocumentation(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want strings.Builder
-	for _, i := range Catalogue() {
-		fmt.Fprintf(&want, "//\t%s, %v, %s\n", i.Name, i.Kind, i.Unit)
-		fmt.Fprintf(&want, "//\t\t%s\n", i.Description)
-		if len(i.Attributes) > 1 {
-			by := "by " + strings.Join(i.Attributes[1:], ", ")
-			by = strings.Replace(by, "summary, ", "summary,\n//\t\t", 1)
-			fmt.Fprintf(&want, "//\t\t%s\n", by)
-		}
-	}
-	if !strings.Contains(string(doc), want.String()) {
-		t.Errorf("doc.go does not contain\n%s", want.String())
-	}
-}
-
-// everything is a stack in which all that is counted by events of layers happens.
-var everything = []pool.Middleware{
-	say{"retry", []pool.Event{{Kind: pool.EventRetry, Reason: "timeout"}, {Kind: pool.EventGaveUp, Reason: "budget"}}},
-	say{"breaker", []pool.Event{
-		{Kind: pool.EventStateChanged, From: "closed", To: "open"}, {Kind: pool.EventRejected, Reason: "breaker_open"},
-	}},
-	say{"timeout.attempt", []pool.Event{{Kind: pool.EventTimeout, Reason: "attempt"}}},
-}
-
-// Everything that is emitted is in the catalogue as it is emitted, and everything in the catalogue is emitted.
+// Everything that is emitted is in the catalogue as it is emitted, and everything in the catalogue is emitted: whatever is counted
+// happens, to real layers.
 func TestCatalogueIsEmitted(t *testing.T) {
 	for _, id := range []pool.Identity{redis, mongodb} {
 		t.Run(id.System, func(t *testing.T) {
-			r := newRig(t, id, pool.Config{}, everything...)
-			for _, err := range []error{nil, pooltest.ErrReply} {
-				_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return err })
-			}
-			r.await("db.client.connection.create_time", "1") // it is reported in the background
-			emitted := map[string]metricdata.Metrics{}
-			for _, m := range r.collect() {
-				emitted[m.Name] = m
-			}
-			for _, spec := range Catalogue() {
-				m, ok := emitted[spec.Name]
-				if !ok {
-					t.Errorf("%s is not emitted", spec.Name)
+			synctest.Test(t, func(t *testing.T) {
+				r := newLife(newReader(t), id)
+				r.pass()
+				emitted := map[string]metricdata.Metrics{}
+				for _, m := range r.collect() {
+					emitted[m.Name] = m
 				}
-				delete(emitted, spec.Name)
-				verify(t, spec, m, id.System)
-			}
-			for name := range emitted {
-				t.Errorf("%s is not in the catalogue", name)
-			}
+				for _, spec := range Catalogue() {
+					m, ok := emitted[spec.Name]
+					if !ok {
+						t.Errorf("%s is not emitted", spec.Name)
+					}
+					delete(emitted, spec.Name)
+					verify(t, spec, m, id.System)
+				}
+				for name := range emitted {
+					t.Errorf("%s is not in the catalogue", name)
+				}
+			})
 		})
 	}
 }
@@ -131,8 +101,9 @@ func verify(t *testing.T, spec Instrument, m metricdata.Metrics, system string) 
 	if system == systemRedis && spec.RedisBuckets != nil {
 		bounds = spec.RedisBuckets
 	}
-	seen := map[string]bool{}
+	seen, happened := map[string]bool{}, false
 	for _, p := range points(t, m) {
+		happened = happened || p.value != "0"
 		if !slices.Equal(p.bounds, bounds) {
 			t.Errorf("%s is emitted with the buckets %v", spec.Name, p.bounds)
 		}
@@ -146,6 +117,9 @@ func verify(t *testing.T, spec Instrument, m metricdata.Metrics, system string) 
 			t.Errorf("%s is emitted without the pool's name", spec.Name)
 		}
 	}
+	if !happened && (kind == Counter || kind == Histogram) {
+		t.Errorf("what %s is about has not happened", spec.Name)
+	}
 	for _, key := range spec.Attributes {
 		absent := map[string]bool{"db.query.summary": system != systemRedis, "db.collection.name": system == systemRedis,
 			"server.port": system == systemRedis}
@@ -157,8 +131,8 @@ func verify(t *testing.T, spec Instrument, m metricdata.Metrics, system string) 
 
 // The first collection shows what there is to show, before anything has happened.
 func TestFirstCollection(t *testing.T) {
-	r := newRig(t, redis, pool.Config{MaxSize: 7, AcquireTimeout: 3 * time.Second},
-		say{kind: "timeout.total"}, say{kind: "retry"}, say{kind: "breaker"}, say{kind: "timeout.attempt"})
+	stack := newStack(t, stackConfig{})
+	r := newRig(t, redis, pool.Config{MaxSize: 7, AcquireTimeout: 3 * time.Second}, stack.layers()...)
 	want := `
 db.client.connection.count db.client.connection.state=idle 0
 db.client.connection.count db.client.connection.state=used 0
@@ -169,9 +143,11 @@ db.client.connection.pending_requests 0
 db.client.connection.timeouts 0
 poolstack.acquire.timeout 3
 poolstack.acquire.waits 0
+poolstack.breaker.failure_ratio 0
 poolstack.breaker.state poolstack.state=closed 1
 poolstack.breaker.state poolstack.state=half-open 0
 poolstack.breaker.state poolstack.state=open 0
+poolstack.breaker.threshold 0.5
 poolstack.breaker.transitions poolstack.from=closed poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.to=closed 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.to=open 0
@@ -205,8 +181,11 @@ poolstack.rejections poolstack.layer=pool poolstack.reason=pool_paused 0
 poolstack.rejections poolstack.layer=timeout.attempt poolstack.reason=timeout_begin 0
 poolstack.rejections poolstack.layer=timeout.total poolstack.reason=timeout_begin 0
 poolstack.retry.attempts poolstack.reason=_OTHER 0
+poolstack.retry.attempts poolstack.reason=broken 0
+poolstack.retry.attempts poolstack.reason=open_failed 0
 poolstack.retry.attempts poolstack.reason=timeout 0
 poolstack.retry.attempts poolstack.reason=timeout_attempt 0
+poolstack.retry.budget 100
 poolstack.retry.give_ups poolstack.reason=attempts 0
 poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0
@@ -217,6 +196,44 @@ poolstack.timeouts poolstack.stage=total 0`
 	if got := "\n" + strings.Join(r.lines(), "\n"); got != want {
 		t.Errorf("got%s\nwant%s", got, want)
 	}
+}
+
+// Whatever can be known beforehand to be counted is there from the first collection, and it can really happen.
+func TestZeroCounters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLife(newReader(t), redis)
+		first := r.counters()
+		r.pass()
+		r.close()
+		r.do(context.Background(), nil) // refused
+		last := r.counters()
+		for series := range last {
+			if _, ok := first[series]; !ok && series != "poolstack.retry.attempts poolstack.reason=REFUSED" { // a server's own code
+				t.Errorf("%s does not exist from the first collection", series)
+			}
+		}
+		rare := regexp.MustCompile("^poolstack.connection.closed |=reset$|retry.attempts poolstack.reason=_OTHER$")
+		for series := range first {
+			if last[series] == "0" && !rare.MatchString(series) {
+				t.Errorf("%s exists but has not happened", series)
+			}
+		}
+	})
+}
+
+// counters returns how all counters stand.
+func (r *reader) counters() map[string]string {
+	r.t.Helper()
+	all := map[string]string{}
+	for _, l := range r.lines() {
+		name, _, _ := strings.Cut(l, " ")
+		if i := slices.IndexFunc(catalogue[:], func(i Instrument) bool { return i.Name == name }); i < 0 || catalogue[i].Kind != Counter {
+			continue
+		}
+		cut := strings.LastIndexByte(l, ' ')
+		all[l[:cut]] = l[cut+1:]
+	}
+	return all
 }
 
 // A pool without a breaker has no breaker's metrics, one without a bound on waits none of it.
@@ -270,18 +287,16 @@ func TestEvents(t *testing.T) {
 		{pool.Event{Kind: "unknown", Reason: "x"}, nil},
 	} {
 		t.Run(fmt.Sprint(c.event.Kind, c.series), func(t *testing.T) {
-			r := newReader(t)
-			layer, err := New(Config{MeterProvider: r.provider})
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.event.Pool = "p"
-			layer.recorder.Observe(context.Background(), c.event)
+			r := newRig(t, redis, pool.Config{})
+			before := r.lines()
+			c.event.Pool = redis.Name
+			r.layer.recorder.Observe(context.Background(), c.event)
 			var want []string
 			for _, s := range c.series {
 				want = append(want, s+" 1")
 			}
-			if got := r.lines(); !slices.Equal(got, want) {
+			got := slices.DeleteFunc(r.lines(), func(l string) bool { return slices.Contains(before, l) })
+			if !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})

@@ -11,71 +11,77 @@
 // # Metrics
 //
 // Those of the name db.client.* are the ones of the database conventions of OpenTelemetry (semantic conventions 1.43.0). All have the
-// attribute db.client.connection.pool.name, and:
+// attribute db.client.connection.pool.name, and those that follow "by". In parentheses is the name in Prometheus:
 //
-//	db.client.operation.duration, Histogram, s
-//		Duration of database client operations.
-//		by db.system.name, db.namespace, db.operation.name, db.collection.name, db.query.summary,
-//		db.response.status_code, error.type, server.address, server.port
-//	db.client.connection.count, UpDownCounter, {connection}
-//		The number of connections that are currently in state described by the `state` attribute.
+//	db.client.operation.duration (db_client_operation_duration_seconds)
+//		Histogram, s: Duration of database client operations.
+//		by db.system.name, db.namespace, db.operation.name, db.collection.name, db.query.summary, db.response.status_code, error.type,
+//		server.address, server.port
+//	db.client.connection.count (db_client_connection_count)
+//		UpDownCounter, {connection}: The number of connections that are currently in state described by the `state` attribute.
 //		by db.client.connection.state
-//	db.client.connection.max, UpDownCounter, {connection}
-//		The maximum number of open connections allowed.
-//	db.client.connection.idle.max, UpDownCounter, {connection}
-//		The maximum number of idle open connections allowed.
-//	db.client.connection.idle.min, UpDownCounter, {connection}
-//		The minimum number of idle open connections allowed.
-//	db.client.connection.pending_requests, UpDownCounter, {request}
-//		The number of current pending requests for an open connection.
-//	db.client.connection.timeouts, Counter, {timeout}
-//		The number of connection timeouts that have occurred trying to obtain a connection from the pool.
-//	db.client.connection.create_time, Histogram, s
-//		The time it took to create a new connection.
-//	db.client.connection.wait_time, Histogram, s
-//		The time it took to obtain an open connection from the pool.
-//	db.client.connection.use_time, Histogram, s
-//		The time between borrowing a connection and returning it to the pool.
-//	poolstack.failures, Counter, {failure}
-//		Uses that ended with an error, by whose fault that was; server and local spend the error budget.
+//	db.client.connection.max (db_client_connection_max)
+//		UpDownCounter, {connection}: The maximum number of open connections allowed.
+//	db.client.connection.idle.max (db_client_connection_idle_max)
+//		UpDownCounter, {connection}: The maximum number of idle open connections allowed.
+//	db.client.connection.idle.min (db_client_connection_idle_min)
+//		UpDownCounter, {connection}: The minimum number of idle open connections allowed.
+//	db.client.connection.pending_requests (db_client_connection_pending_requests)
+//		UpDownCounter, {request}: The number of current pending requests for an open connection.
+//	db.client.connection.timeouts (db_client_connection_timeouts_total)
+//		Counter, {timeout}: The number of connection timeouts that have occurred trying to obtain a connection from the pool.
+//	db.client.connection.create_time (db_client_connection_create_time_seconds)
+//		Histogram, s: The time it took to create a new connection.
+//	db.client.connection.wait_time (db_client_connection_wait_time_seconds)
+//		Histogram, s: The time it took to obtain an open connection from the pool.
+//	db.client.connection.use_time (db_client_connection_use_time_seconds)
+//		Histogram, s: The time between borrowing a connection and returning it to the pool.
+//	poolstack.failures (poolstack_failures_total)
+//		Counter, {failure}: Uses that ended with an error, by whose fault that was; server and local spend the error budget.
 //		by poolstack.fault
-//	poolstack.retry.attempts, Counter, {attempt}
-//		Further attempts, by the error type of the one before.
+//	poolstack.retry.attempts (poolstack_retry_attempts_total)
+//		Counter, {attempt}: Further attempts, by the error type of the one before.
 //		by poolstack.reason
-//	poolstack.retry.give_ups, Counter, {failure}
-//		Uses that were not attempted again though their error allowed it, by what hindered it.
+//	poolstack.retry.give_ups (poolstack_retry_give_ups_total)
+//		Counter, {failure}: Uses that were not attempted again though their error allowed it, by what hindered it.
 //		by poolstack.reason
-//	poolstack.breaker.state, Gauge, {breaker}
-//		1 for the state that the circuit breaker is in, 0 for the others.
+//	poolstack.retry.budget (poolstack_retry_budget)
+//		Gauge, {attempt}: Further attempts that the retry budget has tokens for; not reported when they are not budgeted.
+//	poolstack.breaker.state (poolstack_breaker_state)
+//		Gauge, {breaker}: 1 for the state that the circuit breaker is in, 0 for the others.
 //		by poolstack.state
-//	poolstack.breaker.transitions, Counter, {transition}
-//		Changes of the circuit breaker's state.
+//	poolstack.breaker.transitions (poolstack_breaker_transitions_total)
+//		Counter, {transition}: Changes of the circuit breaker's state.
 //		by poolstack.from, poolstack.to
-//	poolstack.rejections, Counter, {rejection}
-//		Uses, or attempts of them, that the pool or a layer refused.
+//	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
+//		Gauge, 1: The part of the calls in the circuit breaker's window that failed; while it is not closed, of those it opened with.
+//	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
+//		Gauge, 1: The failure ratio from which the circuit breaker opens; not reported when none opens it.
+//	poolstack.rejections (poolstack_rejections_total)
+//		Counter, {rejection}: Uses, or attempts of them, that the pool or a layer refused.
 //		by poolstack.layer, poolstack.reason
-//	poolstack.timeouts, Counter, {timeout}
-//		Limits of time that were hit, by what was cut short.
+//	poolstack.timeouts (poolstack_timeouts_total)
+//		Counter, {timeout}: Limits of time that were hit, by what was cut short.
 //		by poolstack.stage
-//	poolstack.acquire.waits, Counter, {wait}
-//		Resources that were lent only after a wait.
-//	poolstack.acquire.timeout, Gauge, s
-//		How long a use may wait for a resource; not reported when the pool sets no bound.
-//	poolstack.connection.maintenance, UpDownCounter, {connection}
-//		Connections that are being opened, checked or closed; they count towards the maximum.
+//	poolstack.acquire.waits (poolstack_acquire_waits_total)
+//		Counter, {wait}: Resources that were lent only after a wait.
+//	poolstack.acquire.timeout (poolstack_acquire_timeout_seconds)
+//		Gauge, s: How long a use may wait for a resource; not reported when the pool sets no bound.
+//	poolstack.connection.maintenance (poolstack_connection_maintenance)
+//		UpDownCounter, {connection}: Connections that are being opened, checked or closed; they count towards the maximum.
 //		by poolstack.state
-//	poolstack.connection.closed, Counter, {connection}
-//		Connections that were closed, by why.
+//	poolstack.connection.closed (poolstack_connection_closed_total)
+//		Counter, {connection}: Connections that were closed, by why.
 //		by poolstack.reason
-//	poolstack.open.failures, Counter, {failure}
-//		Connections that could not be opened.
-//	poolstack.check.failures, Counter, {failure}
-//		Connections that failed a check or could not be reset.
+//	poolstack.open.failures (poolstack_open_failures_total)
+//		Counter, {failure}: Connections that could not be opened.
+//	poolstack.check.failures (poolstack_check_failures_total)
+//		Counter, {failure}: Connections that failed a check or could not be reset.
 //		by poolstack.reason
-//	poolstack.leaks, Counter, {lease}
-//		Leases that were out for longer than the pool's limit for leaks.
-//	poolstack.lease.oldest, Gauge, s
-//		How long the longest of the present leases has lasted; 0 when nothing is lent.
+//	poolstack.leaks (poolstack_leaks_total)
+//		Counter, {lease}: Leases that were out for longer than the pool's limit for leaks.
+//	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
+//		Gauge, s: How long the longest of the present leases has lasted; 0 when nothing is lent.
 //
 // [Catalogue] returns the same as values, with the buckets of the histograms.
 //

@@ -114,7 +114,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err erro
 		o, folded := t.operation(c.Op())
 		if folded && t.tellFolded() {
 			c.Emit(ctx, pool.Event{Kind: pool.EventWarning, Layer: "metrics", Reason: fmt.Sprintf(
-				"more than %d different operations: the metrics of the others are added up as %s", t.maxOperations, other)})
+				"more than %d different operations: the metrics of the others are added up as %s", l.r.maxOperations, other)})
 		}
 		options := o.success
 		if failed {

@@ -389,7 +389,7 @@ func TestHidden(t *testing.T) {
 }
 
 func TestConcurrency(t *testing.T) {
-	r := newRig(t, redis, pool.Config{MaxSize: 4}, everything...)
+	r := newRig(t, redis, pool.Config{MaxSize: 4}, newStack(t, stackConfig{}).layers()...)
 	stop := make(chan struct{})
 	var collecting, using sync.WaitGroup
 	collecting.Go(func() {

@@ -21,12 +21,11 @@ const kindPool = "pool"
 // poolRefusals are the error types of uses that the pool refused, at once or while they waited.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 
-// Observe counts what happened.
+// Observe counts what happened in a pool that the layer is attached to, or was: there may be something left to close.
 func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	t := r.find(e.Pool)
 	if t == nil {
-		t = r.nameTarget(e.Pool)
-		r.put(t)
+		return
 	}
 	switch e.Kind {
 	case pool.EventAcquired:
@@ -60,7 +59,6 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 		}
 	case pool.EventStateChanged:
 		t.count(ctx, breakerTransitions, e.From, e.To)
-		t.breaker.change(e.From, e.To)
 	default: // nothing to count
 	}
 }
@@ -109,10 +107,10 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	for _, l := range layers {
 		switch l.Kind {
 		case "retry":
-			zero(retryAttempts, "timeout", "timeout_attempt", other)
+			zero(retryAttempts, "broken", "open_failed", "timeout", "timeout_attempt", other)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled")
 		case "breaker":
-			for _, change := range [][2]string{{closed, open}, {open, halfOpen}, {halfOpen, closed}, {halfOpen, open}} {
+			for _, change := range [][2]string{{"closed", "open"}, {"open", "half-open"}, {"half-open", "closed"}, {"half-open", "open"}} {
 				t.add(context.Background(), breakerTransitions, 0, change[0], change[1])
 			}
 			rejected(l.Kind, "breaker_open", "breaker_half_open")

@@ -2,7 +2,7 @@ package metrics
 
 import (
 	"errors"
-	"slices"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -24,11 +24,11 @@ type recorder struct {
 	counters   [instruments]metric.Int64Counter
 	histograms [instruments]metric.Float64Histogram
 	levels     [instruments]metric.Int64Observable
-	seconds    [instruments]metric.Float64Observable
-	observed   []metric.Observable
+	gauges     [instruments]metric.Float64Observable
+	observed   []metric.Observable // the levels and gauges
 
 	mu      sync.Mutex
-	targets atomic.Pointer[[]*target] // one for each name of a pool; replaced, never changed
+	targets atomic.Pointer[map[string]*target] // by the pools' names; replaced, never changed
 }
 
 func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
@@ -45,20 +45,17 @@ func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, e
 
 func (r *recorder) create(i int, spec Instrument) (err error) {
 	unit, description := metric.WithUnit(spec.Unit), metric.WithDescription(spec.Description)
-	switch {
-	case spec.Kind == Counter:
+	switch spec.Kind {
+	case Counter:
 		r.counters[i], err = r.meter.Int64Counter(spec.Name, unit, description)
-	case spec.Kind == Histogram:
+	case Histogram:
 		r.histograms[i], err = r.meter.Float64Histogram(spec.Name, unit, description, metric.WithExplicitBucketBoundaries(spec.Buckets...))
-	case spec.Kind == UpDownCounter:
+	case UpDownCounter:
 		r.levels[i], err = r.meter.Int64ObservableUpDownCounter(spec.Name, unit, description)
 		r.observed = append(r.observed, r.levels[i])
-	case spec.exact():
-		r.levels[i], err = r.meter.Int64ObservableGauge(spec.Name, unit, description)
-		r.observed = append(r.observed, r.levels[i])
-	default:
-		r.seconds[i], err = r.meter.Float64ObservableGauge(spec.Name, unit, description)
-		r.observed = append(r.observed, r.seconds[i])
+	case Gauge:
+		r.gauges[i], err = r.meter.Float64ObservableGauge(spec.Name, unit, description)
+		r.observed = append(r.observed, r.gauges[i])
 	}
 	return err
 }
@@ -77,14 +74,10 @@ func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
 		metric.WithExplicitBucketBoundaries(buckets...))
 }
 
-// find returns the target of the pool's name, or nil. There are few, and the strings are mostly identical: a scan is fastest.
+// find returns the target of the pool's name, or nil.
 func (r *recorder) find(name string) *target {
 	if all := r.targets.Load(); all != nil {
-		for _, t := range *all {
-			if t.name == name {
-				return t
-			}
-		}
+		return (*all)[name]
 	}
 	return nil
 }
@@ -93,17 +86,18 @@ func (r *recorder) find(name string) *target {
 func (r *recorder) put(t *target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := []*target{t}
+	all := map[string]*target{}
 	if old := r.targets.Load(); old != nil {
-		all = append(all, slices.DeleteFunc(slices.Clone(*old), func(o *target) bool { return o.name == t.name })...)
+		maps.Copy(all, *old)
 	}
+	all[t.name] = t
 	r.targets.Store(&all)
 }
 
 // targetOf returns the target of a pool whose uses are recorded. If the layer has not been attached, being hidden within another, it
 // makes one.
 func (r *recorder) targetOf(id pool.Identity) *target {
-	if t := r.find(id.Name); t != nil && t.duration != nil {
+	if t := r.find(id.Name); t != nil {
 		return t
 	}
 	t, err := r.newTarget(id)

@@ -30,31 +30,22 @@ var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
 type target struct {
 	r        *recorder
 	name     string
-	duration metric.Float64Histogram // nil while only the pool's name is known
+	system   string
+	duration metric.Float64Histogram
 
-	maxOperations int
-	operations    cache[operationKey, *operation]
-	folded        atomic.Bool // and told
-
-	system  string
-	attrs   []attribute.KeyValue  // of every operation
-	byName  []metric.RecordOption // the pool's name only
-	series  cache[seriesKey, []metric.AddOption]
-	breaker breaker
+	attrs      []attribute.KeyValue  // of every operation
+	byName     []metric.RecordOption // the pool's name only
+	operations cache[operationKey, *operation]
+	series     cache[seriesKey, []metric.AddOption]
+	folded     atomic.Bool // an operation has been folded, and that has been told
 }
 
-func (r *recorder) newTarget(id pool.Identity) (t *target, err error) {
-	t = r.nameTarget(id.Name)
-	t.system, t.attrs = id.System, identify(id)
-	t.duration, err = r.durationOf(id.System)
-	return t, err
-}
-
-// nameTarget makes the target of a pool that has not been attached: of an event of the background from before that.
-func (r *recorder) nameTarget(name string) *target {
-	t := &target{r: r, name: name, maxOperations: r.maxOperations}
-	t.byName = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(name)))}
-	return t
+func (r *recorder) newTarget(id pool.Identity) (*target, error) {
+	duration, err := r.durationOf(id.System)
+	return &target{
+		r: r, name: id.Name, system: id.System, duration: duration, attrs: identify(id),
+		byName: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(semconv.DBClientConnectionPoolName(id.Name)))},
+	}, err
 }
 
 func identify(id pool.Identity) []attribute.KeyValue {
@@ -84,16 +75,16 @@ type operation struct {
 // operation returns what op is recorded as. folded says that op is one too many to be told from all others.
 func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 	k := operationKey{op.Name, op.Target}
-	if o, ok := t.operations.get(k, t.maxOperations, t.newOperation); ok {
+	if o, ok := t.operations.get(k, t.r.maxOperations, t.newOperation); ok {
 		return o, false
 	}
 	if k.target != "" {
 		k.target = other
 	}
-	if o, ok := t.operations.get(k, 2*t.maxOperations, t.newOperation); ok {
+	if o, ok := t.operations.get(k, 2*t.r.maxOperations, t.newOperation); ok {
 		return o, true
 	}
-	o, _ = t.operations.get(operationKey{name: other}, 2*t.maxOperations+1, t.newOperation)
+	o, _ = t.operations.get(operationKey{name: other}, 2*t.r.maxOperations+1, t.newOperation)
 	return o, true
 }
 
@@ -159,7 +150,7 @@ func (t *target) add(ctx context.Context, instrument int, n int64, a, b string) 
 	}
 	options, ok := t.series.get(seriesKey{instrument, a, b}, maxSeries, t.newSeries)
 	if !ok {
-		options = t.newSeries(seriesKey{instrument, other, other})
+		options, _ = t.series.get(seriesKey{instrument, other, other}, maxSeries+instruments, t.newSeries)
 	}
 	counter.Add(ctx, n, options...)
 }

@@ -3,6 +3,7 @@ package pooltest
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -326,6 +327,15 @@ func testDescription(t *testing.T, s *stage) {
 	for _, info := range s.pool.Layers() {
 		if info.Kind == "" {
 			t.Error("a layer describes itself without a kind")
+		}
+	}
+	for _, l := range s.pool.Levels() {
+		if l.Layer == "" || l.Name == "" || l.Read == nil {
+			t.Errorf("a layer has the level %+v, without a layer, a name or Read", l)
+			continue
+		}
+		if i, ok := l.Read(); ok && l.States != nil && (i != math.Trunc(i) || i < 0 || int(i) >= len(l.States)) {
+			t.Errorf("the level %s of %s is %v, which is none of its %d states", l.Name, l.Layer, i, len(l.States))
 		}
 	}
 }

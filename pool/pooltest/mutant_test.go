@@ -64,7 +64,8 @@ var mutants = map[string]func() pool.Middleware{
 			return ctx.Err() // while next may still run
 		}
 	}),
-	"cannot be attached again": func() pool.Middleware { return &attachOnce{} },
+	"has a level that is in no state": func() pool.Middleware { return undecided{} },
+	"cannot be attached again":        func() pool.Middleware { return &attachOnce{} },
 }
 
 func wrap(f func(ctx context.Context, c *pool.Call, next pool.Handler) error) func() pool.Middleware {
@@ -73,6 +74,14 @@ func wrap(f func(ctx context.Context, c *pool.Call, next pool.Handler) error) fu
 			return func(ctx context.Context, c *pool.Call) error { return f(ctx, c, next) }
 		})
 	}
+}
+
+type undecided struct{}
+
+func (undecided) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (undecided) Levels() []pool.Level {
+	return []pool.Level{{Layer: "cat", Name: "state", States: []string{"alive", "dead"}, Read: func() (float64, bool) { return 0.5, true }}}
 }
 
 type attachOnce struct{ attached atomic.Bool }

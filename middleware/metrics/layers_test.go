@@ -1,0 +1,152 @@
+package metrics
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/middleware/breaker"
+	"github.com/earnorm/poolstack/middleware/retry"
+	"github.com/earnorm/poolstack/middleware/timeout"
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// stack are the real layers that have something to report, in the recommended order.
+type stack struct {
+	total, attempt *timeout.Timeout
+	retry          *retry.Retry
+	breaker        *breaker.Breaker
+}
+
+type stackConfig struct {
+	total, attempt timeout.Config
+	retry          retry.Config
+	breaker        breaker.Config
+}
+
+func newStack(t testing.TB, cfg stackConfig) *stack {
+	t.Helper()
+	return &stack{
+		total: made(timeout.NewTotal(cfg.total))(t), retry: made(retry.New(cfg.retry))(t),
+		breaker: made(breaker.New(cfg.breaker))(t), attempt: made(timeout.NewAttempt(cfg.attempt))(t),
+	}
+}
+
+func made[L any](l L, err error) func(t testing.TB) L {
+	return func(t testing.TB) L {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+}
+
+func (s *stack) layers() []pool.Middleware {
+	return []pool.Middleware{s.total, s.retry, s.breaker, s.attempt}
+}
+
+// The breaker's state is the true one at each collection: also when it was not closed when its pool was made, and when nobody has told.
+func TestBreakerLevels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 2, MinCalls: 100, Jitter: -1}})
+		state := func(r *rig, want string) {
+			t.Helper()
+			for _, name := range []string{"closed", "open", "half-open"} {
+				value := "0"
+				if name == want {
+					value = "1"
+				}
+				r.want("poolstack.breaker.state poolstack.state="+name, value)
+			}
+		}
+		do := func(r *rig, err error) {
+			_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return err })
+		}
+		r := newRig(t, redis, pool.Config{}, s.breaker)
+		for range 3 {
+			do(r, nil)
+		}
+		do(r, pooltest.ErrDenied)
+		state(r, "closed")
+		r.want("poolstack.breaker.failure_ratio", "0.25")
+		do(r, pooltest.ErrDenied)
+		state(r, "open")
+		r.want("poolstack.breaker.failure_ratio", "0.4")
+		r.want("poolstack.breaker.transitions poolstack.from=closed poolstack.to=open", "1")
+		r.close()
+		if r.has("poolstack.breaker.state poolstack.state=open") != "" {
+			t.Error("a closed pool's breaker is still in a state")
+		}
+
+		r = newRig(t, mongodb, pool.Config{}, s.breaker)
+		state(r, "open")
+		time.Sleep(6 * time.Second)
+		do(r, nil) // a probe
+		state(r, "half-open")
+		do(r, nil)
+		do(r, nil)
+		state(r, "closed")
+		r.want("poolstack.breaker.failure_ratio", "0")
+
+		r.want("poolstack.breaker.threshold", "0.5")
+		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = 0.3 })
+		r.want("poolstack.breaker.threshold", "0.3")
+		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = -1 })
+		r.want("poolstack.breaker.threshold", "")
+	})
+}
+
+func configure[C any](t testing.TB, layer interface {
+	Config() C
+	Configure(cfg C) error
+}, change func(*C),
+) {
+	t.Helper()
+	cfg := layer.Config()
+	change(&cfg)
+	if err := layer.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRetryBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, stackConfig{retry: retry.Config{BudgetBurst: 3, Budget: 0.25}})
+		r := newRig(t, redis, pool.Config{}, s.retry)
+		r.want("poolstack.retry.budget", "3")
+		use := func(err error) {
+			_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return err })
+		}
+		use(pooltest.ErrRefused) // three attempts
+		r.want("poolstack.retry.budget", "1")
+		use(nil)
+		r.want("poolstack.retry.budget", "1.25")
+		use(pooltest.ErrRefused) // two attempts, as there is nothing left for a third
+		r.want("poolstack.retry.budget", "0.25")
+		r.want("poolstack.retry.give_ups poolstack.reason=budget", "1")
+		configure(t, s.retry, func(c *retry.Config) { c.Budget = -1 })
+		r.want("poolstack.retry.budget", "")
+	})
+}
+
+// What layers that nobody knows have to say about themselves is not made a metric.
+func TestUnknownLevels(t *testing.T) {
+	r := newRig(t, redis, pool.Config{}, strangers{})
+	before := len(r.lines())
+	plain := newRig(t, redis, pool.Config{})
+	if after := len(plain.lines()); before != after {
+		t.Errorf("%d series with levels that are not in the catalogue, %d without", before, after)
+	}
+}
+
+type strangers struct{}
+
+func (strangers) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (strangers) Levels() []pool.Level {
+	read := func() (float64, bool) { return 1, true }
+	return []pool.Level{{Layer: "cache", Name: "entries", Read: read}, {Layer: "acquire", Name: "timeout", Read: read}}
+}

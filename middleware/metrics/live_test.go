@@ -1,0 +1,125 @@
+package metrics
+
+import (
+	"context"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/middleware/breaker"
+	"github.com/earnorm/poolstack/middleware/retry"
+	"github.com/earnorm/poolstack/middleware/timeout"
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// newLife makes a pool of one resource, within real layers, to which everything can be made to happen that there is an instrument for.
+// It belongs into a synctest bubble.
+func newLife(r *reader, id pool.Identity) life {
+	s := newStack(r.t, stackConfig{
+		total: timeout.Config{Limit: 25 * time.Second}, attempt: timeout.Config{Limit: 10 * time.Second},
+		breaker: breaker.Config{ConsecutiveFailures: -1, FailureRatio: -1},
+	})
+	cfg := pool.Config{MaxSize: 1, MaxWaiters: 1, AcquireTimeout: time.Second, LeakAfter: time.Minute}
+	return life{newRigOn(r, id, Config{}, cfg, s.layers()...), s}
+}
+
+type life struct {
+	*rig
+	stack *stack
+}
+
+// pass makes it all happen.
+func (g life) pass() {
+	g.connections()
+	g.queue()
+	g.limits()
+	g.retries()
+	g.circuit()
+	synctest.Wait() // what is opened and closed is reported in the background
+}
+
+func (g life) do(ctx context.Context, err error) {
+	_ = g.pool.Do(ctx, get, func(context.Context, *pooltest.Conn) error { return err })
+}
+
+func (g life) acquire() pool.Lease[*pooltest.Conn] {
+	lease, err := g.pool.Acquire(context.Background(), get)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return lease
+}
+
+func (g life) connections() {
+	ctx := context.Background()
+	g.do(ctx, nil)
+	g.do(ctx, pooltest.ErrReply)
+	time.Sleep(time.Minute) // so long that the connection is checked
+	g.server.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+	g.server.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrBroken))
+	g.do(ctx, nil) // gets its connection at the third try
+	lease := g.acquire()
+	time.Sleep(2 * time.Minute) // taken for a leak
+	lease.Release(nil)
+}
+
+func (g life) queue() {
+	ctx := context.Background()
+	for _, patience := range []time.Duration{time.Second / 2, 2 * time.Second} {
+		lease := g.acquire()
+		go g.do(ctx, nil) // waits, the second time in vain
+		synctest.Wait()
+		g.do(ctx, nil) // is one too many
+		time.Sleep(patience)
+		lease.Release(nil)
+	}
+	g.pool.Pause(nil)
+	g.do(ctx, nil)
+	g.pool.Resume()
+}
+
+func (g life) retries() {
+	for _, err := range []error{pooltest.ErrRefused, pooltest.ErrBroken, context.DeadlineExceeded} {
+		g.do(context.Background(), err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	g.do(ctx, pooltest.ErrRefused) // there is no time for a pause
+	ctx, cancel = context.WithCancel(context.Background())
+	time.AfterFunc(time.Millisecond, cancel)
+	g.do(ctx, pooltest.ErrRefused) // the pause is cancelled
+	configure(g.t, g.stack.retry, func(c *retry.Config) { c.BudgetBurst = 1 })
+	g.do(context.Background(), pooltest.ErrRefused)
+}
+
+func (g life) limits() {
+	hold := func(ctx context.Context, _ *pooltest.Conn) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	_ = g.pool.Do(context.Background(), get, hold) // hits the limit of an attempt, twice, and that of the whole use in the third
+	configure(g.t, g.stack.attempt, func(c *timeout.Config) { c.Limit = time.Minute })
+	_ = g.pool.Do(context.Background(), get, hold) // hits the limit of the whole use
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	configure(g.t, g.stack.attempt, func(c *timeout.Config) { c.MinLeft = 2 * time.Second })
+	g.do(ctx, nil)
+	time.Sleep(time.Second)
+	g.do(ctx, nil)
+	configure(g.t, g.stack.attempt, func(c *timeout.Config) { c.MinLeft = 0 })
+}
+
+func (g life) circuit() {
+	ctx := context.Background()
+	configure(g.t, g.stack.breaker, func(c *breaker.Config) { c.ConsecutiveFailures, c.FailureRatio = 1, 0.5 })
+	g.do(ctx, pooltest.ErrDenied)
+	g.do(ctx, nil)              // refused
+	time.Sleep(5 * time.Second) // it is half-open then
+	probe := g.acquire()
+	g.do(ctx, nil) // refused
+	probe.Release(pooltest.ErrDenied)
+	time.Sleep(10 * time.Second)
+	for range g.stack.breaker.Config().ProbeSuccesses {
+		g.do(ctx, nil)
+	}
+}
