@@ -55,3 +55,11 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+func TestLevelsAllocateNothing(t *testing.T) {
+	for _, l := range must(t, Config{}).Levels() {
+		if n := testing.AllocsPerRun(100, func() { l.Read() }); n > 0 {
+			t.Errorf("reading %s makes %v allocations, want 0", l.Name, n)
+		}
+	}
+}

@@ -48,11 +48,3 @@ func TestLevels(t *testing.T) {
 		want("state closed failure_ratio 0 no threshold of breaker ")
 	})
 }
-
-func TestLevelsAllocateNothing(t *testing.T) {
-	for _, l := range must(t, Config{}).Levels() {
-		if n := testing.AllocsPerRun(100, func() { l.Read() }); n > 0 {
-			t.Errorf("reading %s makes %v allocations, want 0", l.Name, n)
-		}
-	}
-}

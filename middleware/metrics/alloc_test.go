@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"go.opentelemetry.io/otel/metric"
@@ -46,6 +47,43 @@ func TestAllocations(t *testing.T) {
 				t.Errorf("two steps: %v allocations a use, want 0", n)
 			}
 		})
+	}
+}
+
+// Nor does what layers report, nor what is beyond the limits and added up.
+func TestAllocationsOfEvents(t *testing.T) {
+	r := newRigOn(newReader(t), redis, Config{MaxOperations: 1}, pool.Config{})
+	ctx := context.Background()
+	for i := range maxSeries {
+		r.layer.recorder.Observe(ctx, pool.Event{Kind: pool.EventRetry, Pool: redis.Name, Reason: fmt.Sprint(i)})
+	}
+	for _, e := range []pool.Event{
+		{Kind: pool.EventOpened}, {Kind: pool.EventClosed, Reason: "idle"}, {Kind: pool.EventRetry, Reason: "one too many"},
+		{Kind: pool.EventStateChanged, From: "closed", To: "open"}, {Kind: pool.EventRejected, Layer: "breaker", Reason: "breaker_open"},
+		{Kind: pool.EventTimeout, Reason: "total"}, {Kind: pool.EventGaveUp, Reason: "budget"}, {Kind: pool.EventPaused},
+	} {
+		e.Pool = redis.Name
+		if n := testing.AllocsPerRun(500, func() { r.layer.recorder.Observe(ctx, e) }); n > 0 {
+			t.Errorf("%s: %v allocations, want 0", e.Kind, n)
+		}
+	}
+	i := 0
+	ops := []pool.Op{get, {Name: "GET", Target: "more"}, {Name: "GET", Target: "and more"}, {Name: "SET", Target: "x"}, {Name: "PING"}}
+	n := testing.AllocsPerRun(500, func() {
+		_ = r.pool.Do(ctx, ops[i%len(ops)], nothing)
+		i++
+	})
+	if n > 0 {
+		t.Errorf("operations beyond the limit: %v allocations a use, want 0", n)
+	}
+}
+
+// What is read at a collection allocates nothing either; what the SDK makes of it is its own affair.
+func TestAllocationsOfLevels(t *testing.T) {
+	r := newRig(t, redis, pool.Config{}, newStack(t, stackConfig{}).layers()...)
+	l := made(r.layer.recorder.newLevels(r.pool))(t)
+	if n := testing.AllocsPerRun(100, func() { _ = l.observe(context.Background(), noop.Observer{}) }); n > 0 {
+		t.Errorf("%v allocations a collection, want 0", n)
 	}
 }
 

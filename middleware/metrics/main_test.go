@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -99,15 +97,6 @@ func (r *reader) want(series, value string) {
 	}
 }
 
-// await waits until the series has the value.
-func (r *reader) await(series, value string) {
-	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); r.has(series) != value && time.Now().Before(deadline); {
-		runtime.Gosched()
-	}
-	r.want(series, value)
-}
-
 // point is one series, whatever the instrument.
 type point struct {
 	attrs  attribute.Set
@@ -186,23 +175,5 @@ func (g *rig) close() {
 	}
 	for _, v := range g.server.Violations() {
 		g.t.Error(v)
-	}
-}
-
-// say is a layer of a kind that reports events in each use.
-type say struct {
-	kind   string
-	events []pool.Event
-}
-
-func (l say) Describe() pool.LayerInfo { return pool.LayerInfo{Kind: l.kind} }
-
-func (l say) Wrap(next pool.Handler) pool.Handler {
-	return func(ctx context.Context, c *pool.Call) error {
-		for _, e := range l.events {
-			e.Layer = l.kind
-			c.Emit(ctx, e)
-		}
-		return next(ctx, c)
 	}
 }

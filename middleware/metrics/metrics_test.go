@@ -14,9 +14,14 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/earnorm/poolstack/middleware/timeout"
+	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
@@ -280,29 +285,90 @@ type watcher func(pool.Event)
 func (w watcher) Wrap(next pool.Handler) pool.Handler     { return next }
 func (w watcher) Observe(_ context.Context, e pool.Event) { w(e) }
 
-// Measurements lead to the traces they were made in.
+// Measurements lead to the span of the use they belong to, which tracing begins outside of metrics, not to the caller's.
 func TestExemplars(t *testing.T) {
-	r := newRig(t, redis, pool.Config{})
-	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{7}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled})
-	_ = r.pool.Do(trace.ContextWithSpanContext(context.Background(), sc), get, reply)
-	led := map[string]bool{}
-	for _, m := range r.collect() {
-		switch data := m.Data.(type) {
-		case metricdata.Histogram[float64]:
-			for _, e := range data.DataPoints[0].Exemplars {
-				led[m.Name] = trace.TraceID(e.TraceID) == sc.TraceID()
-			}
-		case metricdata.Sum[int64]:
-			for _, p := range data.DataPoints {
-				for _, e := range p.Exemplars {
-					led[m.Name] = trace.TraceID(e.TraceID) == sc.TraceID()
+	synctest.Test(t, func(t *testing.T) {
+		spans := tracetest.NewInMemoryExporter()
+		tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+		outer := made(tracing.New(tracing.Config{TracerProvider: tracers}))(t)
+		r := newReader(t)
+		layer := made(New(Config{MeterProvider: r.provider}))(t)
+		s := newStack(t, stackConfig{attempt: timeout.Config{Limit: time.Second}})
+		p := made(pool.New(&server{id: redis}, pool.Config{}, append([]pool.Middleware{outer, layer}, s.layers()...)...))(t)
+		ctx, caller := tracers.Tracer("caller").Start(t.Context(), "caller")
+		_ = p.Do(ctx, get, func(ctx context.Context, _ *pooltest.Conn) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		caller.End()
+		if err := p.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(spans.GetSpans(), func(s tracetest.SpanStub) bool { return s.Parent.SpanID() == caller.SpanContext().SpanID() })
+		if i < 0 {
+			t.Fatal("the use has no span")
+		}
+		use := spans.GetSpans()[i].SpanContext
+		led := map[string]bool{}
+		for _, m := range r.collect() {
+			for _, e := range exemplars(m) {
+				led[m.Name] = true
+				if trace.TraceID(e.traceID) != use.TraceID() || trace.SpanID(e.spanID) != use.SpanID() {
+					t.Errorf("%s leads to the span %x of trace %x, want %v of %v", m.Name, e.spanID, e.traceID, use.SpanID(), use.TraceID())
 				}
 			}
 		}
+		for _, name := range []string{
+			duration, "db.client.connection.wait_time", "db.client.connection.use_time",
+			"poolstack.failures", "poolstack.retry.attempts", "poolstack.retry.give_ups", "poolstack.timeouts",
+		} {
+			if !led[name] {
+				t.Errorf("%s does not lead to a trace", name)
+			}
+		}
+	})
+}
+
+// exemplar is what one leads to.
+type exemplar struct{ traceID, spanID []byte }
+
+func exemplars(m metricdata.Metrics) (all []exemplar) {
+	switch data := m.Data.(type) {
+	case metricdata.Histogram[float64]:
+		for _, p := range data.DataPoints {
+			for _, e := range p.Exemplars {
+				all = append(all, exemplar{e.TraceID, e.SpanID})
+			}
+		}
+	case metricdata.Sum[int64]:
+		for _, p := range data.DataPoints {
+			for _, e := range p.Exemplars {
+				all = append(all, exemplar{e.TraceID, e.SpanID})
+			}
+		}
 	}
-	for _, name := range []string{duration, "db.client.connection.wait_time", "db.client.connection.use_time", "poolstack.failures"} {
-		if !led[name] {
-			t.Errorf("%s does not lead to the trace", name)
+	return all
+}
+
+// A use whose duration nobody collects does not look at the clock.
+func TestNoClockForNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		provider metric.MeterProvider
+		read     bool
+	}{
+		"read": {newReader(t).provider, true}, "not read": {sdkmetric.NewMeterProvider(), false},
+	} {
+		l := &layer{r: made(newRecorder(c.provider, 1))(t)}
+		p := made(pool.New(&server{id: redis}, pool.Config{}, pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, call *pool.Call) error {
+				if _, began, _ := l.Begin(ctx, call); began.IsZero() == c.read {
+					t.Errorf("%s: the use began at %v", name, began)
+				}
+				return next(ctx, call)
+			}
+		})))(t)
+		if err := errors.Join(p.Do(t.Context(), get, nothing), p.Close(t.Context())); err != nil {
+			t.Error(err)
 		}
 	}
 }

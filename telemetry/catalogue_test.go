@@ -1,0 +1,247 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/earnorm/poolstack/middleware"
+	poolmetrics "github.com/earnorm/poolstack/middleware/metrics"
+	"github.com/earnorm/poolstack/middleware/tracing"
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// prometheusNames are the catalogue's names as dashboards, rules and people know them.
+var prometheusNames = map[string]string{
+	"db.client.operation.duration":          "db_client_operation_duration_seconds",
+	"db.client.connection.count":            "db_client_connection_count",
+	"db.client.connection.max":              "db_client_connection_max",
+	"db.client.connection.idle.max":         "db_client_connection_idle_max",
+	"db.client.connection.idle.min":         "db_client_connection_idle_min",
+	"db.client.connection.pending_requests": "db_client_connection_pending_requests",
+	"db.client.connection.timeouts":         "db_client_connection_timeouts_total",
+	"db.client.connection.create_time":      "db_client_connection_create_time_seconds",
+	"db.client.connection.wait_time":        "db_client_connection_wait_time_seconds",
+	"db.client.connection.use_time":         "db_client_connection_use_time_seconds",
+	"poolstack.failures":                    "poolstack_failures_total",
+	"poolstack.retry.attempts":              "poolstack_retry_attempts_total",
+	"poolstack.retry.give_ups":              "poolstack_retry_give_ups_total",
+	"poolstack.retry.budget":                "poolstack_retry_budget",
+	"poolstack.breaker.state":               "poolstack_breaker_state",
+	"poolstack.breaker.transitions":         "poolstack_breaker_transitions_total",
+	"poolstack.breaker.failure_ratio":       "poolstack_breaker_failure_ratio",
+	"poolstack.breaker.threshold":           "poolstack_breaker_threshold_ratio",
+	"poolstack.rejections":                  "poolstack_rejections_total",
+	"poolstack.timeouts":                    "poolstack_timeouts_total",
+	"poolstack.acquire.waits":               "poolstack_acquire_waits_total",
+	"poolstack.acquire.timeout":             "poolstack_acquire_timeout_seconds",
+	"poolstack.connection.maintenance":      "poolstack_connection_maintenance",
+	"poolstack.connection.closed":           "poolstack_connection_closed_total",
+	"poolstack.open.failures":               "poolstack_open_failures_total",
+	"poolstack.check.failures":              "poolstack_check_failures_total",
+	"poolstack.leaks":                       "poolstack_leaks_total",
+	"poolstack.lease.oldest":                "poolstack_lease_oldest_seconds",
+}
+
+// store is a fake driver that says it is something else.
+type store struct {
+	pooltest.Fake
+	id pool.Identity
+}
+
+func (s *store) Identity() pool.Identity { return s.id }
+
+func newPool(t *testing.T, tel *Telemetry, id pool.Identity) *pool.Pool[*pooltest.Conn] {
+	t.Helper()
+	stack, err := middleware.Standard(middleware.Options{
+		Tracing: tracing.Config{TracerProvider: tel.TracerProvider()},
+		Metrics: poolmetrics.Config{MeterProvider: tel.MeterProvider()},
+		Without: []string{middleware.KindLogging},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pool.New(&store{id: id}, pool.Config{}, stack.Layers()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+var (
+	cache  = pool.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6380, Namespace: "3"}
+	orders = pool.Identity{Name: "orders", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
+)
+
+// What the catalogue says is what Prometheus gets: names, types, descriptions, buckets and labels.
+func TestCatalogueInPrometheus(t *testing.T) {
+	setenv(t)
+	tel := setup(t, Config{})
+	for _, id := range []pool.Identity{cache, orders} { // of each its own buckets and attributes, under one name
+		p := newPool(t, tel, id)
+		for _, err := range []error{nil, pooltest.ErrReply} {
+			_ = p.Do(t.Context(), pool.Op{Name: "get", Target: "sessions"}, func(context.Context, *pooltest.Conn) error { return err })
+		}
+	}
+	var page string
+	eventually(t, "create times are reported", func() bool { // in the background
+		_, page = scrape(t, tel.MetricsHandler(), "text/plain")
+		return strings.Count(page, "db_client_connection_create_time_seconds_count") == 2
+	})
+	families := parse(t, page)
+	for _, i := range poolmetrics.Catalogue() {
+		name := prometheusNames[i.Name]
+		if got := i.PrometheusName(); got != name {
+			t.Errorf("PrometheusName of %s is %q, want %q", i.Name, got, name)
+		}
+		f := families[name]
+		if f == nil {
+			t.Errorf("there is no %s", name)
+			continue
+		}
+		delete(families, name)
+		kind := map[poolmetrics.Kind]string{poolmetrics.Counter: "counter", poolmetrics.Histogram: "histogram"}[i.Kind]
+		if kind == "" {
+			kind = "gauge"
+		}
+		if f.kind != kind || f.help != i.Description {
+			t.Errorf("%s is a %s, %q; want a %s, %q", name, f.kind, f.help, kind, i.Description)
+		}
+		var labels []string
+		for _, a := range i.Attributes {
+			labels = append(labels, strings.ReplaceAll(a, ".", "_"))
+		}
+		slices.Sort(labels)
+		if got := slices.Sorted(maps.Keys(f.labels)); !slices.Equal(got, labels) {
+			t.Errorf("%s has the labels %v, want %v", name, got, labels)
+		}
+		f.wantBuckets(t, i)
+	}
+	delete(families, "target_info")
+	for name := range families {
+		t.Errorf("%s is not in the catalogue", name)
+	}
+}
+
+// family is a metric on a page for Prometheus.
+type family struct {
+	kind, help string
+	labels     map[string]bool
+	buckets    map[string][]string // by the pool's name
+}
+
+func parse(t *testing.T, page string) map[string]*family {
+	t.Helper()
+	all := map[string]*family{}
+	sample := regexp.MustCompile(`^(\w+)\{(.*)\} \S+$`)
+	label := regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
+	name := ""
+	for line := range strings.Lines(page) {
+		line = strings.TrimSuffix(line, "\n")
+		if help, ok := strings.CutPrefix(line, "# HELP "); ok {
+			name, help, _ = strings.Cut(help, " ")
+			all[name] = &family{help: help, labels: map[string]bool{}, buckets: map[string][]string{}}
+			continue
+		}
+		if kind, ok := strings.CutPrefix(line, "# TYPE "+name+" "); ok {
+			all[name].kind = kind
+			continue
+		}
+		m := sample.FindStringSubmatch(line)
+		if m == nil || !strings.HasPrefix(m[1], name) {
+			t.Fatalf("a line that is not understood: %q, of %s", line, name)
+		}
+		labels := map[string]string{}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			labels[l[1]] = l[2]
+		}
+		if le, ok := labels["le"]; ok {
+			delete(labels, "le")
+			of := labels["db_client_connection_pool_name"]
+			if _, failed := labels["error_type"]; !failed && le != "+Inf" {
+				all[name].buckets[of] = append(all[name].buckets[of], le)
+			}
+		}
+		for l := range labels {
+			all[name].labels[l] = true
+		}
+	}
+	return all
+}
+
+func (f *family) wantBuckets(t *testing.T, i poolmetrics.Instrument) {
+	t.Helper()
+	for _, id := range []pool.Identity{cache, orders} {
+		bounds := i.Buckets
+		if i.RedisBuckets != nil && id.System == "redis" {
+			bounds = i.RedisBuckets
+		}
+		var want []string
+		for _, b := range bounds {
+			want = append(want, fmt.Sprint(b))
+		}
+		if got := f.buckets[id.Name]; !slices.Equal(got, want) {
+			t.Errorf("%s of %s has the buckets %v, want %v", i.Name, id.Name, got, want)
+		}
+	}
+}
+
+// Before the first use, the breaker's state is there and what can be counted stands at 0; after Close the levels are gone and counters
+// stand still, until there is a pool of that name again.
+func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
+	setenv(t)
+	tel := setup(t, Config{})
+	want := func(when string, present bool, series string) {
+		t.Helper()
+		if _, page := scrape(t, tel.MetricsHandler(), "text/plain"); strings.Contains(page, "\n"+series+"\n") != present {
+			t.Errorf("%s: %s is there: %v, want %v, in\n%s", when, series, !present, present, page)
+		}
+	}
+	const (
+		of     = `db_client_connection_pool_name="cache"`
+		closed = `poolstack_breaker_state{` + of + `,poolstack_state="closed"} 1`
+		budget = `poolstack_retry_budget{` + of + `} 100`
+	)
+	p := newPool(t, tel, cache)
+	for _, series := range []string{
+		closed,
+		`poolstack_breaker_state{` + of + `,poolstack_state="open"} 0`,
+		`poolstack_breaker_state{` + of + `,poolstack_state="half-open"} 0`,
+		budget,
+		`poolstack_breaker_transitions_total{` + of + `,poolstack_from="closed",poolstack_to="open"} 0`,
+		`poolstack_retry_give_ups_total{` + of + `,poolstack_reason="budget"} 0`,
+		`poolstack_rejections_total{` + of + `,poolstack_layer="breaker",poolstack_reason="breaker_open"} 0`,
+		`poolstack_timeouts_total{` + of + `,poolstack_stage="acquire"} 0`,
+	} {
+		want("at first", true, series)
+	}
+	failures := func(n int) string {
+		return fmt.Sprintf(`poolstack_failures_total{%s,poolstack_fault="server"} %d`, of, n)
+	}
+	fail := func() {
+		_ = p.Do(t.Context(), pool.Op{Name: "SET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrDenied })
+	}
+	fail()
+	want("after a failure", true, failures(1))
+	if err := p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want("after Close", false, closed)
+	want("after Close", false, budget)
+	want("after Close", true, failures(1))
+	p = newPool(t, tel, cache)
+	want("in the second pool", true, closed)
+	want("in the second pool", true, failures(1))
+	fail()
+	want("after another failure", true, failures(2))
+}
