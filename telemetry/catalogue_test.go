@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -244,4 +245,42 @@ func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
 	want("in the second pool", true, failures(1))
 	fail()
 	want("after another failure", true, failures(2))
+}
+
+// A latency's bucket leads to the span of a use that fell into it, and so does a counter.
+func TestExemplarsOfAPool(t *testing.T) {
+	setenv(t, "OTEL_TRACES_EXPORTER=console")
+	var out lockedBuffer
+	tel := setup(t, Config{Console: &out})
+	p := newPool(t, tel, cache)
+	ctx, caller := tel.TracerProvider().Tracer("test").Start(t.Context(), "caller")
+	_ = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrReply })
+	caller.End()
+	_, page := scrape(t, tel.MetricsHandler(), openMetrics)
+	shutdown(t, tel)
+	var use string
+	for line := range strings.Lines(out.String()) {
+		var span struct {
+			Name        string
+			SpanContext struct{ TraceID, SpanID string }
+		}
+		if err := json.Unmarshal([]byte(line), &span); err != nil {
+			t.Fatal(err)
+		}
+		if span.Name == "GET" && span.SpanContext.TraceID == caller.SpanContext().TraceID().String() {
+			use = span.SpanContext.SpanID
+		}
+	}
+	if use == "" {
+		t.Fatalf("the use has no span in\n%s", out.String())
+	}
+	for _, series := range []string{
+		"db_client_operation_duration_seconds_bucket", "db_client_connection_wait_time_seconds_bucket", "poolstack_failures_total",
+	} {
+		want := regexp.MustCompile(`(?m)^` + series + `\{.*\} 1(\.0)? # \{(span_id="` + use + `"|,|trace_id="` +
+			caller.SpanContext().TraceID().String() + `"){3}\} `)
+		if !want.MatchString(page) {
+			t.Errorf("no exemplar like %s in\n%s", want, page)
+		}
+	}
 }

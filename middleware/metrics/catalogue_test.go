@@ -214,24 +214,23 @@ func TestZeroCounters(t *testing.T) {
 		}
 		rare := regexp.MustCompile("^poolstack.connection.closed |=reset$|retry.attempts poolstack.reason=_OTHER$")
 		for series := range first {
-			if last[series] == "0" && !rare.MatchString(series) {
+			if last[series] == 0 && !rare.MatchString(series) {
 				t.Errorf("%s exists but has not happened", series)
 			}
 		}
 	})
 }
 
-// counters returns how all counters stand.
-func (r *reader) counters() map[string]string {
+// counters returns how all counters stand, those of several pools added up.
+func (r *reader) counters() map[string]int64 {
 	r.t.Helper()
-	all := map[string]string{}
-	for _, l := range r.lines() {
-		name, _, _ := strings.Cut(l, " ")
-		if i := slices.IndexFunc(catalogue[:], func(i Instrument) bool { return i.Name == name }); i < 0 || catalogue[i].Kind != Counter {
-			continue
+	all := map[string]int64{}
+	for _, m := range r.collect() {
+		if data, ok := m.Data.(metricdata.Sum[int64]); ok && data.IsMonotonic {
+			for _, p := range data.DataPoints {
+				all[m.Name+point{attrs: p.Attributes}.labels()] += p.Value
+			}
 		}
-		cut := strings.LastIndexByte(l, ' ')
-		all[l[:cut]] = l[cut+1:]
 	}
 	return all
 }

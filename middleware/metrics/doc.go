@@ -2,9 +2,10 @@
 // and what the other layers do. Its place is outside of them, inside of tracing only: then it sees what the caller sees, and each
 // measurement carries the span of its use, from which an SDK makes exemplars.
 //
-// What happens is recorded when it happens, without an allocation; how things stand is read from the pool at each collection. When the
-// pool is closed its levels end; its counters stay as they are, and go on when a pool of that name is made again. Counters exist from
-// the beginning, at 0, for the outcomes that are known beforehand; so does the state of a breaker.
+// What happens is recorded when it happens, without an allocation; how things stand is read at each collection, from the pool and from
+// those of its layers that can tell (see [pool.Leveler]): it is never out of date. Counters exist from the beginning, at 0, for the
+// outcomes that are known beforehand. When the pool is closed its levels end; its counters stay as they are, and go on when a pool of
+// that name is made again.
 //
 // Two pools of one name that live at the same time on one MeterProvider would add up: [pool.New] fails for the second.
 //
@@ -83,11 +84,33 @@
 //	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
 //		Gauge, s: How long the longest of the present leases has lasted; 0 when nothing is lent.
 //
-// [Catalogue] returns the same as values, with the buckets of the histograms.
+// [Catalogue] returns the same as values, with the buckets of the histograms. In Prometheus a histogram is three series, the name with
+// _bucket, _sum and _count, and attributes are labels with underscores for the dots. The names there are those of the translation that
+// exporters use by default, UnderscoreEscapingWithSuffixes.
 //
 // The duration is recorded once a use, in a two-step use at the release of the lease, and includes waits, attempts and pauses. A miss is
 // a success. db.query.summary and the finer buckets are for Redis, db.collection.name is for all others; server.port is left out when it
 // is the system's default; db.response.status_code and error.type are there on failure. Of a retry, error.type is the last attempt's.
 //
-// Attributes come from a bounded set: see Config.MaxOperations. Keys, values, statements and texts of errors are never among them.
+// # Attributes
+//
+// Those of our own are:
+//
+//	poolstack.fault
+//		none (the server answered with an error), server, caller, local: see pool.Fault
+//	poolstack.reason
+//		of connection.closed: the name of a pool.CloseReason; of check.failures: check, reset; of retry.attempts: error.type of the attempt
+//		before; of retry.give_ups: attempts, budget, deadline, canceled; of rejections: error.type of the refusal
+//	poolstack.layer
+//		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that refuses uses
+//	poolstack.stage
+//		acquire (the wait for a connection), attempt, total
+//	poolstack.state
+//		of breaker.state: closed, open, half-open; of connection.maintenance: opening, checking, closing
+//	poolstack.from, poolstack.to
+//		closed, open, half-open
+//
+// All come from bounded sets. A pool's operations are told apart up to Config.MaxOperations, and the ways for one of them to fail up to
+// 30; what is beyond is added up as _OTHER, and the first time that happens to a pool it reports a [pool.EventWarning], which the logging
+// layer writes. Counters have up to 500 series a pool. Keys, values, statements and texts of errors are never among the attributes.
 package metrics

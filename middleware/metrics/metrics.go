@@ -25,8 +25,9 @@ type Config struct {
 	// layer installs nothing and costs nothing.
 	MeterProvider metric.MeterProvider
 	// MaxOperations is how many different pairs of an operation's name and target the metrics of a pool tell apart, and to how many
-	// names beyond that they add up the targets as _OTHER. What comes later is added up as the operation _OTHER. 0 means 200. The SDK
-	// keeps 2,000 series of an instrument by default, and each operation takes one for success and one for each kind of failure.
+	// names beyond that they add up the targets as _OTHER. What comes later is added up as the operation _OTHER; the first time, a
+	// [pool.EventWarning] says so. 0 means 200. The SDK keeps 2,000 series of an instrument by default, and each operation takes one for
+	// success and one for each way to fail.
 	MaxOperations int
 }
 
@@ -111,14 +112,11 @@ func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err erro
 	class := c.Classify(err)
 	failed := err != nil && !class.Miss
 	if !began.IsZero() {
-		o, folded := t.operation(c.Op())
+		options, folded := t.outcome(c.Op(), class, failed)
 		if folded && t.tellFolded() {
 			c.Emit(ctx, pool.Event{Kind: pool.EventWarning, Layer: "metrics", Reason: fmt.Sprintf(
-				"more than %d different operations: the metrics of the others are added up as %s", l.r.maxOperations, other)})
-		}
-		options := o.success
-		if failed {
-			options = o.failure(class)
+				"more than %d different operations, or more than %d ways for one to fail: the metrics of the others are added up as %s",
+				l.r.maxOperations, maxFailures, other)})
 		}
 		t.duration.Record(ctx, time.Since(began).Seconds(), options...)
 	}

@@ -176,6 +176,8 @@ func TestOneNameOnePool(t *testing.T) {
 	}
 	r.want("db.client.connection.max", "10") // not 20 or 30
 
+	_ = first.pool.Do(context.Background(), get, reply)
+	stood := first.counters()
 	first.close()
 	other.close()
 	const opened = "db.client.connection.create_time"
@@ -187,12 +189,40 @@ func TestOneNameOnePool(t *testing.T) {
 		}
 	}
 	r.want(opened, "1")
+	for series, value := range r.counters() {
+		if stood[series] != value && !strings.HasPrefix(series, "poolstack.connection.closed ") {
+			t.Errorf("after Close, %s is %d, was %d", series, value, stood[series])
+		}
+	}
 
 	again := newRigOn(r, redis, Config{}, pool.Config{})
 	_ = again.pool.Do(context.Background(), get, ping)
 	r.want("db.client.connection.max", "10")
+	_ = again.pool.Do(context.Background(), get, reply)
+	if n := r.counters()["poolstack.failures poolstack.fault=none"]; n != 2 {
+		t.Errorf("%d failures, want one of each pool", n)
+	}
 	again.close() // all that goes on in the background has been reported then
 	r.want(opened, "2")
+}
+
+// A pool that did not come about leaves its name to another, and no levels.
+func TestNameOfAFailedNew(t *testing.T) {
+	r := newReader(t)
+	taken := newStack(t, stackConfig{}).breaker
+	newRigOn(r, mongodb, Config{}, pool.Config{}, taken)
+	layer := made(New(Config{MeterProvider: r.provider}))(t)
+	if _, err := pool.New(&server{id: redis}, pool.Config{}, layer, taken); err == nil { // the breaker serves one pool
+		t.Fatal("New did not fail")
+	}
+	const level = "db.client.connection.max"
+	if n := len(r.lines(level)); n != 1 {
+		t.Errorf("%s is told of %d pools, want 1", level, n)
+	}
+	newRigOn(r, redis, Config{}, pool.Config{})
+	if n := len(r.lines(level)); n != 2 {
+		t.Errorf("%s is told of %d pools, want 2", level, n)
+	}
 }
 
 // Two systems keep their own buckets on one provider, whichever comes first.
@@ -218,12 +248,8 @@ func TestBucketsOfSeveralSystems(t *testing.T) {
 
 // However many names a program invents, there is a bounded number of series, and one warning.
 func TestCardinality(t *testing.T) {
-	var warnings atomic.Int32
-	r := newRigOn(newReader(t), redis, Config{MaxOperations: 3}, pool.Config{}, watcher(func(e pool.Event) {
-		if e.Kind == pool.EventWarning && e.Layer == "metrics" {
-			warnings.Add(1)
-		}
-	}))
+	var warned warnings
+	r := newRigOn(newReader(t), redis, Config{MaxOperations: 3}, pool.Config{}, &warned)
 	do := func(name, target string, err error) {
 		_ = r.pool.Do(context.Background(), pool.Op{Name: name, Target: target}, func(context.Context, *pooltest.Conn) error { return err })
 	}
@@ -248,15 +274,19 @@ func TestCardinality(t *testing.T) {
 	if got := r.lines(duration); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if n := warnings.Load(); n != 1 {
+	if n := warned.Load(); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
 }
 
 // The same holds for ways to fail, and for what layers report.
 func TestCardinalityOfFailures(t *testing.T) {
-	r := newRig(t, redis, pool.Config{})
+	var warned warnings
+	r := newRig(t, redis, pool.Config{}, &warned)
 	for i := range 100 {
+		if n := warned.Load(); (i > maxFailures) != (n == 1) {
+			t.Errorf("%d warnings after %d ways to fail", n, i)
+		}
 		_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return strange(fmt.Sprint("type", i)) })
 		r.layer.recorder.Observe(context.Background(), pool.Event{Kind: pool.EventRetry, Pool: "cache", Reason: fmt.Sprint("type", i)})
 	}
@@ -279,11 +309,16 @@ type strange string
 func (s strange) Error() string     { return string(s) }
 func (s strange) Class() pool.Class { return pool.Class{Type: string(s)} }
 
-// watcher is a layer that only observes.
-type watcher func(pool.Event)
+// warnings is a layer that counts what metrics warns of.
+type warnings struct{ atomic.Int32 }
 
-func (w watcher) Wrap(next pool.Handler) pool.Handler     { return next }
-func (w watcher) Observe(_ context.Context, e pool.Event) { w(e) }
+func (w *warnings) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (w *warnings) Observe(_ context.Context, e pool.Event) {
+	if e.Kind == pool.EventWarning && e.Layer == "metrics" {
+		w.Add(1)
+	}
+}
 
 // Measurements lead to the span of the use they belong to, which tracing begins outside of metrics, not to the caller's.
 func TestExemplars(t *testing.T) {

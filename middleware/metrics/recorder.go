@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/earnorm/poolstack/pool"
@@ -103,6 +104,7 @@ func (r *recorder) targetOf(id pool.Identity) *target {
 	t, err := r.newTarget(id)
 	if err != nil {
 		otel.Handle(err)
+		t.duration = noop.Float64Histogram{}
 	}
 	r.put(t)
 	return t

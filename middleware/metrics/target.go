@@ -19,8 +19,8 @@ const (
 	systemRedis = "redis"
 	other       = "_OTHER" // the conventions' word for what has no name of its own
 
-	maxFailures = 30  // kinds of failure of an operation that are told apart
-	maxSeries   = 500 // values of a pool's counters that are told apart
+	maxFailures = 30  // ways for an operation to fail that are told apart
+	maxSeries   = 500 // series of a pool's counters; more than the pool and the layers can fill, unless an error type has no bounds
 )
 
 // defaultPorts are those that server.port is left out for.
@@ -37,7 +37,7 @@ type target struct {
 	byName     []metric.RecordOption // the pool's name only
 	operations cache[operationKey, *operation]
 	series     cache[seriesKey, []metric.AddOption]
-	folded     atomic.Bool // an operation has been folded, and that has been told
+	folded     atomic.Bool // something has been added up as _OTHER, and that has been told
 }
 
 func (r *recorder) newTarget(id pool.Identity) (*target, error) {
@@ -72,7 +72,19 @@ type operation struct {
 	failures cache[failureKey, []metric.RecordOption]
 }
 
-// operation returns what op is recorded as. folded says that op is one too many to be told from all others.
+// outcome returns the options for an outcome of op. folded says that it is one too many to be told from all others.
+func (t *target) outcome(op pool.Op, class pool.Class, failed bool) (options []metric.RecordOption, folded bool) {
+	o, folded := t.operation(op)
+	if !failed {
+		return o.success, folded
+	}
+	options, ok := o.failures.get(failureKey{class.Type, class.Code}, maxFailures, o.newFailure)
+	if !ok {
+		options, _ = o.failures.get(failureKey{reason: other}, maxFailures+1, o.newFailure)
+	}
+	return options, folded || !ok
+}
+
 func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 	k := operationKey{op.Name, op.Target}
 	if o, ok := t.operations.get(k, t.r.maxOperations, t.newOperation); ok {
@@ -114,15 +126,6 @@ func (o *operation) options(extra ...attribute.KeyValue) []metric.RecordOption {
 }
 
 type failureKey struct{ reason, code string }
-
-// failure returns the options for a failed use.
-func (o *operation) failure(class pool.Class) []metric.RecordOption {
-	options, ok := o.failures.get(failureKey{class.Type, class.Code}, maxFailures, o.newFailure)
-	if !ok {
-		options, _ = o.failures.get(failureKey{reason: other}, maxFailures+1, o.newFailure)
-	}
-	return options
-}
 
 func (o *operation) newFailure(k failureKey) []metric.RecordOption {
 	extra := []attribute.KeyValue{semconv.ErrorTypeKey.String(k.reason)}
