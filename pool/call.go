@@ -173,35 +173,35 @@ func (c *Call) begin(h *hub, op Op, caller context.Context) {
 
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.
 func (c *Call) finish() {
-	c.uses.Add(1)
+	if len(c.hub.commands) > 0 { // nobody else keeps a Call in a context
+		c.uses.Add(1)
+	}
 	if poison.On.Load() {
 		c.over = true
 		return
 	}
-	clear(c.ends)
 	c.ends = c.ends[:0]
 	c.op, c.caller, c.started, c.wait = Op{}, nil, time.Time{}, 0
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
 	c.term.recycle()
 }
 
-// push puts e on top of the ends and returns the mark to unwind to so that e is fired.
-func (c *Call) push(e end) (mark int) {
-	c.ends = append(c.ends, e)
-	return len(c.ends) - 1
-}
-
-// unwind fires the ends down to mark, innermost first. One that panics does not keep the others from running.
+// unwind fires the ends down to mark, innermost first. One that panics or exits does not keep the others from running. What has been
+// fired stays in its place beyond the end of the stack, for the next use.
 func (c *Call) unwind(mark int, err error) {
 	if len(c.ends) <= mark {
 		return
 	}
-	defer c.unwind(mark, err) // open-coded: runs the rest, whether or not this one panics
-	top := len(c.ends) - 1
-	e := c.ends[top]
-	c.ends[top] = nil
-	c.ends = c.ends[:top]
-	e.fire(c, err)
+	defer func() {
+		if len(c.ends) > mark {
+			c.unwind(mark, err)
+		}
+	}()
+	for top := len(c.ends) - 1; top >= mark; top = len(c.ends) - 1 {
+		e := c.ends[top]
+		c.ends = c.ends[:top]
+		e.fire(c, err)
+	}
 }
 
 // errNoResult is returned by setResult where there is none to set.

@@ -77,9 +77,8 @@ func (b *bracket[S]) twoStep(ctx context.Context, c *Call, next Handler) (err er
 	if err != nil {
 		return err
 	}
-	r, _ := b.records.Get().(*endRecord[S])
-	r.ctx, r.s = ctx, s
-	mark := c.push(r)
+	mark := len(c.ends)
+	b.push(c, ctx, s)
 	err = ErrAborted
 	defer func() {
 		if err != nil {
@@ -90,6 +89,26 @@ func (b *bracket[S]) twoStep(ctx context.Context, c *Call, next Handler) (err er
 	return err
 }
 
+// push puts End on top of c's ends. A Call is used again, and mostly passes through the same brackets: the record that its earlier use
+// left in that place then serves again.
+func (b *bracket[S]) push(c *Call, ctx context.Context, s S) {
+	top := len(c.ends)
+	if top < cap(c.ends) {
+		left := c.ends[:top+1]
+		if r, ok := left[top].(*endRecord[S]); ok && r.home == b {
+			r.ctx, r.s = ctx, s
+			c.ends = left
+			return
+		}
+		if r, ok := left[top].(interface{ free() }); ok {
+			r.free()
+		}
+	}
+	r, _ := b.records.Get().(*endRecord[S])
+	r.ctx, r.s = ctx, s
+	c.ends = append(c.ends, r)
+}
+
 // endRecord is a pending End of a two-step use.
 type endRecord[S any] struct {
 	home *bracket[S]
@@ -98,11 +117,13 @@ type endRecord[S any] struct {
 }
 
 func (r *endRecord[S]) fire(c *Call, err error) {
-	home, ctx, s := r.home, r.ctx, r.s
-	*r = endRecord[S]{home: home}
-	home.records.Put(r)
-	home.layer.End(ctx, c, s, err)
+	ctx, s := r.ctx, r.s
+	*r = endRecord[S]{home: r.home}
+	r.home.layer.End(ctx, c, s, err)
 }
+
+// free gives up the record's place in a Call.
+func (r *endRecord[S]) free() { r.home.records.Put(r) }
 
 // Chain makes one Middleware of several, the first outermost, as [New] does. Their optional faces are found through it.
 func Chain(layers ...Middleware) Middleware { return chain(layers) }

@@ -43,45 +43,66 @@ func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
 func (l Lease[T]) end(err error, doom CloseReason) bool {
-	if l.r == nil {
+	r := l.r
+	if r == nil {
 		return false
 	}
-	c, caller, ok := l.r.claim(l.seq)
+	if err == nil && doom == closeNot && r.p.plain {
+		return r.takeBack(l.seq)
+	}
+	c, ok := r.claim(l.seq)
 	if !ok {
 		return false
 	}
 	if doom != closeNot {
-		l.r.doom = doom
-	}
-	if c != nil {
-		caller = c.caller
-	}
-	if err != nil {
-		err = explain(caller, l.ctx, err)
-		if c != nil {
-			c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
-		}
+		r.doom = doom
 	}
 	if c == nil {
-		l.r.p.give(caller, nil, l.r, err)
+		if err != nil {
+			err = explain(l.ctx, l.ctx, err)
+		}
+		r.p.give(l.ctx, nil, r, err)
 		return true
+	}
+	if err != nil {
+		err = explain(c.caller, l.ctx, err)
+		c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
 	}
 	defer c.finish()
 	c.unwind(0, err)
 	return true
 }
 
+// takeBack is claim and give in one, where neither the driver nor an observer has a say in between.
+func (r *resource[T]) takeBack(seq uint64) bool {
+	p := r.p
+	p.mu.Lock()
+	if r.seq != seq {
+		p.mu.Unlock()
+		return false
+	}
+	c := r.call
+	r.call = nil
+	p.back(r, false, false)
+	p.mu.Unlock()
+	if c != nil {
+		c.ends, c.holds = c.ends[:len(c.ends)-1], false // the grant, which is the innermost end
+		defer c.finish()
+		c.unwind(0, nil)
+	}
+	return true
+}
+
 // claim ends the lease with number seq; of several that try, one succeeds.
-func (r *resource[T]) claim(seq uint64) (c *Call, caller context.Context, ok bool) {
+func (r *resource[T]) claim(seq uint64) (c *Call, ok bool) {
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	if r.seq != seq {
-		return nil, nil, false
+		return nil, false
 	}
 	r.seq++
-	c, caller = r.call, r.caller
-	r.call, r.caller = nil, nil
-	return c, caller, true
+	c, r.call = r.call, nil
+	return c, true
 }
 
 // Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease is released. The lease must be
@@ -102,7 +123,6 @@ func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], er
 		if err != nil {
 			return Lease[T]{}, err
 		}
-		r.caller = ctx
 		p.begun(ctx, nil, r)
 		return Lease[T]{r, r.seq, ctx}, nil
 	}
@@ -156,7 +176,7 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	c.push(r) // from here on, whatever goes wrong gives it back
+	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
 	c.holds = true
 	u.r, u.ctx = r, u.p.hub.withCall(ctx, c)
 	u.p.begun(ctx, c, r)

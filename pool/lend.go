@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -293,11 +292,10 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 	}
 	w := p.waiters.head
 	if w == nil {
-		at := len(p.idle)
-		for at > 0 && p.idle[at-1].used > r.used {
-			at-- // only a resource that comes from a check, not from a use
+		p.idle = append(p.idle, r)
+		for at := len(p.idle) - 1; at > 0 && p.idle[at-1].used > r.used; at-- {
+			p.idle[at-1], p.idle[at] = r, p.idle[at-1] // only one that comes from a check, not from a use
 		}
-		p.idle = slices.Insert(p.idle, at, r)
 		return
 	}
 	p.waiters.remove(w)

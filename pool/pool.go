@@ -20,6 +20,7 @@ type Pool[T any] struct {
 	inspector   Inspector[T]   //
 	hub         *hub
 	handler     Handler // nil without layers
+	plain       bool    // neither the driver nor an observer has a say when a use has succeeded
 	layers      []LayerDescriber
 	levelers    []Leveler
 	detach      []func()
@@ -98,6 +99,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err != nil {
 		return nil, err
 	}
+	p.plain = p.resetter == nil && p.interrupter == nil && !p.hub.observed()
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
 	if err := p.attach(layers); err != nil {

@@ -32,7 +32,6 @@ type resource[T any] struct {
 	// Of the present lease.
 	call        *Call           // in a layered two-step use
 	stop        func() bool     // disarms the interrupter
-	caller      context.Context // of a two-step use without layers
 	ctx         context.Context // the innermost, if anybody observes
 	doom        CloseReason     // it is to be closed whatever the outcome
 	onCancel    func()          // made once
