@@ -98,9 +98,9 @@ func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
 }
 
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
-func (c *Call) Classify(err error) Class {
+func (c *Call) Classify(err error) (class Class) {
 	c.check()
-	class := c.hub.classify(c.caller, err)
+	class = c.hub.classify(c.caller, err)
 	if c.cancelled && class.Fault == FaultServer && errors.Is(err, context.Canceled) {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}

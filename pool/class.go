@@ -86,33 +86,45 @@ type Classifier interface {
 }
 
 // classify gives err's class in a use whose caller passed in ctx.
-func (h *hub) classify(ctx context.Context, err error) Class {
+func (h *hub) classify(ctx context.Context, err error) (class Class) {
 	if err == nil {
-		return Class{}
-	}
-	if own, ok := find(err, anyClassified); ok {
-		class := own.Class()
-		class.name(err)
 		return class
 	}
-	class := h.driverClass(err)
+	plain := isPlain(err)
+	if !plain {
+		if own, ok := find(err, anyClassified); ok {
+			class = own.Class()
+			class.name(err, plain)
+			return class
+		}
+	}
+	class = h.classifier.Classify(err)
 	if over, _ := ended(ctx); over != nil {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
-	class.name(err)
+	class.name(err, plain)
 	return class
+}
+
+// isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.
+func isPlain(err error) bool {
+	switch err.(type) { //nolint:errorlint // about this very error
+	case Classified, timeouter, interface{ Is(error) bool }, interface{ Unwrap() error }, interface{ Unwrap() []error }:
+		return false
+	}
+	return err != context.Canceled //nolint:errorlint // as before
 }
 
 // name fills in Type: the server's code, else a reason of the driver's or a layer's, else what can be told from the error, else _OTHER, which
 // OpenTelemetry's conventions keep for what has no name.
-func (c *Class) name(err error) {
+func (c *Class) name(err error, plain bool) {
 	switch {
 	case c.Miss || c.Type != "":
 	case c.Code != "":
 		c.Type = c.Code
-	case errors.Is(err, context.Canceled):
+	case !plain && errors.Is(err, context.Canceled):
 		c.Type = "canceled"
-	case isTimeout(err):
+	case !plain && isTimeout(err):
 		c.Type = "timeout"
 	case c.Broken && c.Fault == FaultServer:
 		c.Type = "broken"
@@ -155,7 +167,9 @@ func isTimeout(err error) bool {
 	return ok
 }
 
-// defaultClass serves drivers that are no Classifier. An error nobody explains is laid at the server, and its resource is suspect.
-func defaultClass(error) Class {
+// defaultClassifier serves drivers that are no Classifier. An error nobody explains is laid at the server, and its resource is suspect.
+type defaultClassifier struct{}
+
+func (defaultClassifier) Classify(error) Class {
 	return Class{Fault: FaultServer, Repeat: RepeatIfIdempotent, Broken: true}
 }

@@ -73,10 +73,10 @@ type Attacher interface {
 
 // hub is what a pool's uses and background work share that does not depend on the type of its resources.
 type hub struct {
-	id          Identity
-	driverClass func(error) Class
-	observers   []Observer
-	commands    []CommandObserver
+	id         Identity
+	classifier Classifier
+	observers  []Observer
+	commands   []CommandObserver
 }
 
 // observed says whether anybody listens, so that clocks are read only for somebody.

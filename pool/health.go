@@ -45,7 +45,7 @@ type Health struct {
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
-	c.begin(&hub{id: p.hub.id, driverClass: p.hub.driverClass}, Op{Name: "check"}, ctx)
+	c.begin(&hub{id: p.hub.id, classifier: p.hub.classifier}, Op{Name: "check"}, ctx)
 	r, err := p.take(ctx, c, false)
 	if err != nil {
 		h.Err = err

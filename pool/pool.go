@@ -83,14 +83,14 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 		return nil, err
 	}
 	p := &Pool[T]{
-		driver: d, hub: &hub{driverClass: defaultClass}, start: time.Now(),
+		driver: d, hub: &hub{classifier: defaultClassifier{}}, start: time.Now(),
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never,
 	}
 	p.resetter, _ = d.(Resetter[T])
 	p.interrupter, _ = d.(Interrupter[T])
 	p.inspector, _ = d.(Inspector[T])
 	if c, ok := d.(Classifier); ok {
-		p.hub.driverClass = c.Classify
+		p.hub.classifier = c
 	}
 	p.hub.id = identify(d, cfg.Name)
 	cfg.Name = p.hub.id.Name

@@ -173,9 +173,13 @@ func (w *waiter[T]) err(h *hub) *Error {
 // ended returns the error and the cause of a context that is over, or nil. It asks those first who are watched: a context hears of its
 // parent's end a little later than others do. A deadline that has passed is an end, though the context's own timer may be late.
 func ended(ctx context.Context) (err, cause error) {
-	for _, x := range [2]context.Context{foreign(ctx), ctx} {
-		if err := x.Err(); err != nil {
-			return err, contextCause(x)
+	watched := foreign(ctx)
+	if err := watched.Err(); err != nil {
+		return err, contextCause(watched)
+	}
+	if isLazy(ctx) {
+		if err := ctx.Err(); err != nil {
+			return err, contextCause(ctx)
 		}
 	}
 	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {

@@ -75,7 +75,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 			return nil
 		}
 		class := c.Classify(err)
-		if s.MaxAttempts > 1 && mayRepeat(class, c.Op()) {
+		if s.MaxAttempts > 1 && mayRepeat(&class, c.Op().Idempotent) {
 			return r.again(ctx, c, next, s, err, class)
 		}
 		if class.Fault == pool.FaultNone {
@@ -85,10 +85,10 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// mayRepeat says whether an error of this class allows another attempt of op.
-func mayRepeat(class pool.Class, op pool.Op) bool {
+// mayRepeat says whether an error of this class allows another attempt.
+func mayRepeat(class *pool.Class, idempotent bool) bool {
 	return class.Fault == pool.FaultServer &&
-		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && op.Idempotent)
+		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
 }
 
 // succeeded pays for later retries.
@@ -125,7 +125,7 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		case class.Fault == pool.FaultNone: // an answer, if not a welcome one
 			r.succeeded(s)
 			return err
-		case !mayRepeat(class, c.Op()):
+		case !mayRepeat(&class, c.Op().Idempotent):
 			return final(ctx, n+1, err, earlier, class)
 		}
 	}
