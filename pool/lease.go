@@ -83,8 +83,9 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	}
 	c := r.call
 	r.call = nil
-	p.back(r, false, false)
+	w := p.back(r, false, false)
 	p.mu.Unlock()
+	w.wake()
 	if c != nil {
 		c.ends, c.holds = c.ends[:len(c.ends)-1], false // the grant, which is the innermost end
 		defer c.finish()

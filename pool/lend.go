@@ -56,12 +56,13 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		p.mu.Unlock()
 		return nil, p.fail(ctx, c, w)
 	}
+	w.due = p.due(ctx, w.since)
 	p.waiters.push(w)
 	p.pump()
-	limit := p.cfg.AcquireTimeout
+	p.schedule(w.due)
 	p.mu.Unlock()
 
-	p.await(ctx, w, limit)
+	p.await(ctx, w)
 	if w.r == nil {
 		return nil, p.fail(ctx, c, w)
 	}
@@ -143,8 +144,9 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 		r.ctx = nil
 	}
 	p.mu.Lock()
-	p.back(r, suspect, dirty)
+	w := p.back(r, suspect, dirty)
 	p.mu.Unlock()
+	w.wake()
 	if ctx != nil {
 		c.Emit(ctx, Event{Kind: EventReleased, Duration: held, Err: err})
 	}
@@ -160,7 +162,7 @@ func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (su
 		if !done {
 			r.doom = CloseBroken
 			p.mu.Lock()
-			p.back(r, false, false)
+			p.back(r, false, false) // to be closed: nobody gets it
 			p.mu.Unlock()
 		}
 	}()
@@ -196,8 +198,9 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 	return dirty
 }
 
-// back takes a lent resource back. It is called under the lock.
-func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
+// back takes a lent resource back. It returns the waiter that gets it at once, if any, to be woken by who calls back: not under the lock,
+// under which back is called, for waking takes longer than all the rest.
+func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) *waiter[T] {
 	if r.lent() {
 		r.seq++ // a released lease has done so already
 	}
@@ -217,6 +220,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
 		p.spawnReset(r)
 	case p.waiters.n > 0 && p.checksAll() && !p.closed:
 		p.spawnCheck(r)
+	case p.waiters.n > 0 && p.unfit(r, now) == closeNot:
+		r.trust = p.suspicion
+		return p.hand(r)
 	default:
 		r.trust = p.suspicion
 		p.shelve(r)
@@ -224,6 +230,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) {
 	if p.waiters.n > 0 || doom != closeNot || p.closed {
 		p.pump()
 	}
+	return nil
 }
 
 // ready returns an idle resource that can be lent as it is, or nil. It is called under the lock.
@@ -290,21 +297,26 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 		p.retire(r, reason)
 		return
 	}
-	w := p.waiters.head
-	if w == nil {
+	if p.waiters.n == 0 {
 		p.idle = append(p.idle, r)
 		for at := len(p.idle) - 1; at > 0 && p.idle[at-1].used > r.used; at-- {
 			p.idle[at-1], p.idle[at] = r, p.idle[at-1] // only one that comes from a check, not from a use
 		}
 		return
 	}
+	p.hand(r).wake()
+}
+
+// hand lends r to the first waiter, who is to be woken. It is called under the lock.
+func (p *Pool[T]) hand(r *resource[T]) *waiter[T] {
+	w := p.waiters.head
 	p.waiters.remove(w)
 	p.now = p.elapsed()
 	p.lend(r)
 	w.r, w.wait = r, p.now-w.since
 	p.stat.Waited++
 	p.stat.TotalWait += w.wait
-	w.ready <- struct{}{}
+	return w
 }
 
 // pump gives the waiters what can be had for them: idle resources, after a check where one is due, else new ones. Every path that frees

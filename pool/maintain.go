@@ -89,6 +89,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	p.reap(now)
 	p.nextScan = never
+	p.expire(now)
 	p.forgive(now)
 	p.keepAlive(now)
 	leaks = p.findLeaks(now)
@@ -117,9 +118,9 @@ func (p *Pool[T]) forgive(now time.Duration) {
 	}
 	switch end := p.retryOpen + p.cfg.OpenBackoff; {
 	case p.retryOpen > now:
-		p.nextScan = p.retryOpen
+		p.nextScan = min(p.nextScan, p.retryOpen)
 	case end > now:
-		p.nextScan = end
+		p.nextScan = min(p.nextScan, end)
 	case p.waiters.n+p.opening == 0:
 		p.failures, p.lastOpenErr = 0, nil
 	}

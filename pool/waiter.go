@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// waiter is a borrower in the queue. Its record is used again; the channel and the timer are made once.
+// waiter is a borrower in the queue. Its record is used again, and the channel is made once.
 type waiter[T any] struct {
 	next, prev *waiter[T]
-	ready      chan struct{} // of capacity 1: one send when r or reason has been set
-	timer      *time.Timer
-	since      time.Duration // on the pool's clock
+	ready      chan struct{} // of capacity 1: one send when the outcome is there
+	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
 
 	// The outcome, set under the lock.
 	r       *resource[T]
+	expired bool  // due has passed: the maintainer took it out of the queue
 	reason  error // why there is no resource
 	cause   error
 	openErr error // what opening has met lately
@@ -56,6 +56,13 @@ func (q *queue[T]) remove(w *waiter[T]) {
 	q.n--
 }
 
+// wake sends the one signal that w waits for; nil has nobody to wake.
+func (w *waiter[T]) wake() {
+	if w != nil {
+		w.ready <- struct{}{}
+	}
+}
+
 func (p *Pool[T]) newWaiter() *waiter[T] {
 	w, ok := p.freeWaiters.Get().(*waiter[T])
 	if !ok {
@@ -65,44 +72,68 @@ func (p *Pool[T]) newWaiter() *waiter[T] {
 }
 
 func (p *Pool[T]) freeWaiter(w *waiter[T]) {
-	*w = waiter[T]{ready: w.ready, timer: w.timer}
+	*w = waiter[T]{ready: w.ready}
 	p.freeWaiters.Put(w)
 }
 
-// await blocks until w has been served or told, or its time is up. The caller has queued it.
-func (p *Pool[T]) await(ctx context.Context, w *waiter[T], limit time.Duration) {
-	var expired <-chan time.Time
-	if deadline, ok := ctx.Deadline(); ok && isLazy(ctx) { // any other says so itself when it is over, and with its cause
-		if left := time.Until(deadline); limit < 0 || left < limit {
-			limit = max(left, 0)
-		}
+// due is when a use that begins to wait in ctx now has waited enough. Whoever looks through a lazy context minds its deadline; any other
+// says so itself when it is over, and with its cause.
+func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
+	due := never
+	if limit := p.cfg.AcquireTimeout; limit >= 0 && limit < never-now {
+		due = now + limit
 	}
-	if limit >= 0 {
-		if w.timer == nil {
-			w.timer = time.NewTimer(limit)
-		} else {
-			w.timer.Reset(limit)
-		}
-		defer w.timer.Stop()
-		expired = w.timer.C
+	if lazy, ok := ctx.(*lazyContext); ok {
+		due = min(due, lazy.deadline.Sub(p.start))
 	}
-	select {
-	case <-w.ready:
-		return
-	case <-foreign(ctx).Done():
-	case <-expired:
-	}
-	p.withdraw(ctx, w)
+	return due
 }
 
-// withdraw takes w, whose time is up, out of the queue. What has been handed to it in the meantime goes on to the next.
-func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T]) {
+// await blocks until w has been served or told, or its time is up. The caller has queued it.
+func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
+	done := foreign(ctx).Done()
+	if done == nil {
+		<-w.ready
+	} else {
+		select {
+		case <-w.ready:
+		case <-done:
+			p.withdraw(ctx, w, true)
+			return
+		}
+	}
+	if w.expired {
+		p.withdraw(ctx, w, false)
+	}
+}
+
+// expire wakes the waiters whose time is up. They work out for themselves what that means, as it takes a look at their contexts. It is
+// called under the lock.
+func (p *Pool[T]) expire(now time.Duration) {
+	var next *waiter[T]
+	for w := p.waiters.head; w != nil; w = next {
+		next = w.next
+		if w.due > now {
+			p.nextScan = min(p.nextScan, w.due)
+			continue
+		}
+		p.waiters.remove(w)
+		w.expired = true
+		w.wake()
+	}
+}
+
+// withdraw ends the wait of w, whose context is over or which has expired. early says that it has not been woken: it may still be in the
+// queue, and what has been handed to it in the meantime goes on to the next.
+func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 	over, cause := ended(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.r == nil && w.reason == nil {
+	switch {
+	case !early:
+	case w.r == nil && w.reason == nil && !w.expired:
 		p.waiters.remove(w)
-	} else {
+	default:
 		<-w.ready
 	}
 	if w.reason != nil {
@@ -152,7 +183,7 @@ func (p *Pool[T]) refuse(reason, cause error, counter *uint64) {
 			w.cause = cause
 		}
 		*counter++
-		w.ready <- struct{}{}
+		w.wake()
 	}
 }
 
