@@ -304,3 +304,40 @@ func TestStatOfWaits(t *testing.T) {
 		<-done
 	})
 }
+
+// Each waiter's time is its own: waits that have begun keep the bound they began with, and the nearest of a layer's deadlines and
+// AcquireTimeout ends them, to the moment.
+func TestEachWaitHasItsOwnBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: 10 * time.Second})
+		held := acquire(t, p)
+		defer held.Release(nil)
+		var wg sync.WaitGroup
+		wait := func(ctx context.Context, want time.Duration) {
+			wg.Go(func() {
+				start := time.Now()
+				_, err := p.Acquire(ctx, op)
+				if took := time.Since(start); !errors.Is(err, pool.ErrAcquireTimeout) || took != want {
+					t.Errorf("it took %v and returned %v, want %v", took, err, want)
+				}
+			})
+			synctest.Wait() // it has queued
+		}
+		wait(background, 10*time.Second)
+		ctx, deadline := pool.WithDeadline(background, time.Now().Add(3*time.Second), nil)
+		defer deadline.Cancel()
+		wait(ctx, 3*time.Second)
+		if err := p.Configure(pool.Config{MaxSize: 1, AcquireTimeout: 2 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		wait(background, 2*time.Second)
+		if err := p.Configure(pool.Config{MaxSize: 1, AcquireTimeout: 1<<63 - 1}); err != nil {
+			t.Fatal(err)
+		}
+		wait(ctx, 3*time.Second)
+		wg.Wait()
+		if n := p.Stat().Waiters; n != 0 {
+			t.Errorf("%d are still waiting", n)
+		}
+	})
+}
