@@ -37,6 +37,7 @@ type Call struct {
 	twoStep   bool
 	nowait    bool // TryAcquire
 	over      bool
+	shard     uint32
 	uses      atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
 }
 
@@ -90,6 +91,10 @@ func (c *Call) Attempt() int { c.check(); return c.attempt }
 // SetAttempt is called by a layer that calls its next handler repeatedly, before each call.
 func (c *Call) SetAttempt(n int) { c.check(); c.attempt = n }
 
+// Shard returns a number that Calls in use at the same time, on different processors, mostly do not share. A layer that counts every use
+// keeps a cell for each of a few shards, modulo their number, so that the processors do not contend for one.
+func (c *Call) Shard() uint32 { c.check(); return c.shard }
+
 // Acquired says how the latest attempt came by its resource: how long it waited for it, and whether the resource is new. ok is false
 // when it has none yet, or got none; wait is then how long it waited in vain.
 func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
@@ -134,7 +139,7 @@ func (c *Call) Fork() *Call {
 	if f == nil {
 		return nil
 	}
-	f.begin(c.hub, c.op, c.caller)
+	f.begin(c.op, c.caller)
 	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
 	return f
 }
@@ -166,9 +171,14 @@ func (c *Call) Drop() {
 	c.unwind(0, ErrLost)
 }
 
+// init makes a new Call one of a pool's. It is kept by the processor that used it last, so each has a shard of its own.
+func (c *Call) init(h *hub, term terminal) {
+	c.hub, c.term, c.shard = h, term, h.calls.Add(1)
+}
+
 // begin readies a Call for a use.
-func (c *Call) begin(h *hub, op Op, caller context.Context) {
-	c.hub, c.op, c.caller, c.attempt = h, op, caller, 1
+func (c *Call) begin(op Op, caller context.Context) {
+	c.op, c.caller, c.attempt = op, caller, 1
 }
 
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,6 +78,7 @@ type hub struct {
 	classifier Classifier
 	observers  []Observer
 	commands   []CommandObserver
+	calls      atomic.Uint32 // how many Calls have been made
 }
 
 // observed says whether anybody listens, so that clocks are read only for somebody.

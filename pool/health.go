@@ -45,7 +45,8 @@ type Health struct {
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
-	c.begin(&hub{id: p.hub.id, classifier: p.hub.classifier}, Op{Name: "check"}, ctx)
+	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
+	c.begin(Op{Name: "check"}, ctx)
 	r, err := p.take(ctx, c, false)
 	if err != nil {
 		h.Err = err

@@ -415,3 +415,30 @@ type observerFunc func(context.Context, pool.Event)
 
 func (f observerFunc) Wrap(next pool.Handler) pool.Handler       { return next }
 func (f observerFunc) Observe(ctx context.Context, e pool.Event) { f(ctx, e) }
+
+// Calls in use at the same time have shards of their own, and a Call keeps its shard.
+func TestShards(t *testing.T) {
+	seen := map[uint32]int{}
+	note := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			before := c.Shard()
+			seen[before]++
+			err := next(ctx, c)
+			if c.Shard() != before {
+				t.Errorf("shard %d became %d", before, c.Shard())
+			}
+			return err
+		}
+	})
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 4}, note)
+	leases := make([]pool.Lease[conn], 4)
+	for i := range leases {
+		leases[i] = acquire(t, p)
+	}
+	if len(seen) != len(leases) {
+		t.Errorf("%d uses at the same time have the shards %v", len(leases), seen)
+	}
+	for _, l := range leases {
+		l.Release(nil)
+	}
+}

@@ -128,7 +128,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], er
 		return Lease[T]{r, r.seq, ctx}, nil
 	}
 	u := p.newLeaseUse()
-	u.begin(p.hub, op, ctx)
+	u.begin(op, ctx)
 	u.nowait = nowait
 	err, returned := ErrAborted, false
 	defer func() {
@@ -164,7 +164,8 @@ func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
 	u, ok := p.leaseUses.Get().(*leaseUse[T])
 	if !ok {
 		u = &leaseUse[T]{p: p}
-		u.term, u.twoStep = u, true
+		u.twoStep = true
+		u.init(p.hub, u)
 	}
 	return u
 }

@@ -17,9 +17,9 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 	u, ok := p.doUses.Get().(*doUse[T])
 	if !ok {
 		u = &doUse[T]{p: p}
-		u.term = u
+		u.init(p.hub, u)
 	}
-	u.begin(p.hub, op, ctx)
+	u.begin(op, ctx)
 	u.fn = fn
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	u.finish()
@@ -88,7 +88,7 @@ func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Conte
 		u.recycle()
 		return r, err
 	}
-	u.begin(p.hub, op, ctx)
+	u.begin(op, ctx)
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	r := u.resultOr(err)
 	u.finish()
@@ -153,7 +153,8 @@ func (s *slots[T, R]) get(p *Pool[T]) *getUse[T, R] {
 	u, ok := s.pool.Get().(*getUse[T, R])
 	if !ok {
 		u = &getUse[T, R]{p: p, home: s}
-		u.term, u.call = u, u.invoke
+		u.call = u.invoke
+		u.init(p.hub, u)
 	}
 	return u
 }

@@ -44,7 +44,7 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
 	if err == nil && a.probe == nil {
-		a.window.success(b.elapsed())
+		a.window.success(b.elapsed(), c.Shard())
 		return
 	}
 	class := c.Classify(err)
@@ -52,7 +52,7 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	case a.probe != nil:
 		report(ctx, c, b.settle(a.probe, class))
 	case class.Fault == pool.FaultNone:
-		a.window.success(b.elapsed())
+		a.window.success(b.elapsed(), c.Shard())
 	case class.Fault == pool.FaultServer:
 		a.window.failure(b.elapsed())
 		report(ctx, c, b.evaluate(a.window, class.Type))

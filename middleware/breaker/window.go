@@ -1,6 +1,8 @@
 package breaker
 
 import (
+	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,24 +16,44 @@ import (
 type window struct {
 	step        time.Duration
 	buckets     []bucket
-	consecutive atomic.Int64 // failures since the last success
+	current     atomic.Pointer[bucket] // the latest; set under mu
+	consecutive atomic.Int64           // failures since the last success
 
 	mu sync.Mutex // held by who turns a bucket to a new step, or adds up
 }
 
 // bucket holds the counts of one step, until its turn comes again.
 type bucket struct {
-	step      atomic.Int64 // which one, from the breaker's beginning
-	successes atomic.Int64
+	until     atomic.Int64 // the end of its step
 	failures  atomic.Int64
+	step      int64  // which one, from the breaker's beginning; guarded by the window's mutex
+	successes []cell // as many as a power of two
 }
+
+// cell is a part of a bucket's successes, alone on its cache line: each processor mostly adds to one of its own.
+type cell struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+const maxCells = 64
 
 func newWindow(c *Config) *window {
-	return &window{step: c.Window / time.Duration(c.Buckets), buckets: make([]bucket, c.Buckets)}
+	w := &window{step: c.Window / time.Duration(c.Buckets), buckets: make([]bucket, c.Buckets)}
+	n := min(1<<bits.Len(uint(runtime.GOMAXPROCS(0)-1)), maxCells)
+	cells := make([]cell, n*c.Buckets)
+	for i := range w.buckets {
+		w.buckets[i].step = -1
+		w.buckets[i].successes = cells[i*n : (i+1)*n]
+	}
+	w.current.Store(&w.buckets[0])
+	return w
 }
 
-func (w *window) success(now time.Duration) {
-	w.at(now).successes.Add(1)
+// success counts one, in a use whose Call has the shard given.
+func (w *window) success(now time.Duration, shard uint32) {
+	cells := w.at(now).successes
+	cells[int(shard)&(len(cells)-1)].n.Add(1)
 	if w.consecutive.Load() != 0 { // looked at first: writing it each time would make all processors share it
 		w.consecutive.Store(0)
 	}
@@ -44,23 +66,30 @@ func (w *window) failure(now time.Duration) {
 
 // at returns the bucket for now.
 func (w *window) at(now time.Duration) *bucket {
-	step := int64(now / w.step)
-	b := &w.buckets[step%int64(len(w.buckets))]
-	if b.step.Load() != step {
-		w.turn(b, step)
+	b := w.current.Load()
+	if int64(now) < b.until.Load() {
+		return b
 	}
-	return b
+	return w.turn(now)
 }
 
-// turn empties b for a new step, unless somebody has done so for this or a later one. Who sees the new step sees the empty counts.
-func (w *window) turn(b *bucket, step int64) {
+// turn moves on to the step of now, unless somebody has done so for this or a later one. The bucket for it is empty before anyone finds it.
+func (w *window) turn(now time.Duration) *bucket {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if b.step.Load() < step {
-		b.successes.Store(0)
-		b.failures.Store(0)
-		b.step.Store(step)
+	if b := w.current.Load(); int64(now) < b.until.Load() {
+		return b
 	}
+	step := int64(now / w.step)
+	b := &w.buckets[step%int64(len(w.buckets))]
+	for i := range b.successes {
+		b.successes[i].n.Store(0)
+	}
+	b.failures.Store(0)
+	b.step = step
+	b.until.Store((step + 1) * int64(w.step))
+	w.current.Store(b)
+	return b
 }
 
 // counts adds up what is not older than the window.
@@ -70,9 +99,13 @@ func (w *window) counts(now time.Duration) Counts {
 	oldest := int64(now/w.step) - int64(len(w.buckets)) + 1
 	n := Counts{Consecutive: w.consecutive.Load()}
 	for i := range w.buckets {
-		if b := &w.buckets[i]; b.step.Load() >= oldest {
-			n.Successes += b.successes.Load()
-			n.Failures += b.failures.Load()
+		b := &w.buckets[i]
+		if b.step < max(oldest, 0) {
+			continue
+		}
+		n.Failures += b.failures.Load()
+		for j := range b.successes {
+			n.Successes += b.successes[j].n.Load()
 		}
 	}
 	return n

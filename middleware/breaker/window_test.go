@@ -29,7 +29,7 @@ func TestWindowAgreesWithAList(t *testing.T) {
 			list = append(list, o)
 			consecutive++
 			if o.ok {
-				w.success(now)
+				w.success(now, rnd.Uint32())
 				consecutive = 0
 			} else {
 				w.failure(now)
@@ -63,7 +63,7 @@ func TestWindowCountsFromManyGoroutines(t *testing.T) {
 				if (n+i)%4 == 0 {
 					w.failure(at)
 				} else {
-					w.success(at)
+					w.success(at, uint32(i))
 				}
 			}
 		})
