@@ -1,0 +1,154 @@
+package dashboards
+
+import "encoding/json"
+
+// schemaVersion is that of Grafana 11; later ones bring it up to theirs when they load it.
+const schemaVersion = 39
+
+// model is a dashboard in Grafana's JSON: as much of it as is needed.
+type model struct {
+	UID           string       `json:"uid"`
+	Title         string       `json:"title"`
+	Description   string       `json:"description"`
+	Tags          []string     `json:"tags"`
+	SchemaVersion int          `json:"schemaVersion"`
+	Editable      bool         `json:"editable"`
+	GraphTooltip  int          `json:"graphTooltip"` // 1: one crosshair for all panels
+	Refresh       string       `json:"refresh"`
+	Time          timeRange    `json:"time"`
+	Timezone      string       `json:"timezone"`
+	Links         []link       `json:"links"`
+	Templating    templating   `json:"templating"`
+	Annotations   annotations  `json:"annotations"`
+	Panels        []panelModel `json:"panels"`
+}
+
+// annotations are none; Grafana adds its own.
+type annotations struct {
+	List []struct{} `json:"list"`
+}
+
+type timeRange struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// link is one of a dashboard to others, or of a panel's data to anywhere.
+type link struct {
+	Title       string   `json:"title"`
+	Type        string   `json:"type,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	URL         string   `json:"url,omitempty"`
+	AsDropdown  bool     `json:"asDropdown,omitempty"`
+	IncludeVars bool     `json:"includeVars,omitempty"`
+	KeepTime    bool     `json:"keepTime,omitempty"`
+	TargetBlank bool     `json:"targetBlank,omitempty"`
+}
+
+type templating struct {
+	List []variable `json:"list"`
+}
+
+type variable struct {
+	Name       string      `json:"name"`
+	Label      string      `json:"label"`
+	Type       string      `json:"type"` // datasource or query
+	Query      any         `json:"query"`
+	Definition string      `json:"definition,omitempty"`
+	Datasource *datasource `json:"datasource,omitempty"`
+	Refresh    int         `json:"refresh,omitempty"` // 2: when the time range changes
+	Sort       int         `json:"sort,omitempty"`    // 1: by the alphabet
+	Multi      bool        `json:"multi"`
+	IncludeAll bool        `json:"includeAll"`
+	AllValue   string      `json:"allValue,omitempty"`
+	Current    *current    `json:"current,omitempty"`
+}
+
+// current is what a variable is at the beginning.
+type current struct {
+	Text  []string `json:"text"`
+	Value []string `json:"value"`
+}
+
+type variableQuery struct {
+	QueryType int    `json:"qryType"` // 1: values of a label
+	Query     string `json:"query"`
+	RefID     string `json:"refId"`
+}
+
+type datasource struct {
+	Type string `json:"type"`
+	UID  string `json:"uid"`
+}
+
+type panelModel struct {
+	ID          int             `json:"id"`
+	Type        string          `json:"type"`
+	Title       string          `json:"title"`
+	Description string          `json:"description,omitempty"`
+	GridPos     gridPos         `json:"gridPos"`
+	Collapsed   *bool           `json:"collapsed,omitempty"` // of rows
+	Datasource  *datasource     `json:"datasource,omitempty"`
+	Targets     []targetModel   `json:"targets,omitempty"`
+	FieldConfig *fieldConfig    `json:"fieldConfig,omitempty"`
+	Options     json.RawMessage `json:"options,omitempty"`
+}
+
+type gridPos struct {
+	H int `json:"h"`
+	W int `json:"w"`
+	X int `json:"x"`
+	Y int `json:"y"`
+}
+
+type targetModel struct {
+	RefID        string      `json:"refId"`
+	Datasource   *datasource `json:"datasource"`
+	Expr         string      `json:"expr"`
+	LegendFormat string      `json:"legendFormat"`
+	Format       string      `json:"format"`
+	Exemplar     bool        `json:"exemplar"`
+	Instant      bool        `json:"instant"`
+	Range        bool        `json:"range"`
+}
+
+type fieldConfig struct {
+	Defaults  fieldDefaults `json:"defaults"`
+	Overrides []override    `json:"overrides"`
+}
+
+type fieldDefaults struct {
+	Unit       string          `json:"unit,omitempty"`
+	Min        *float64        `json:"min,omitempty"`
+	Max        *float64        `json:"max,omitempty"`
+	Custom     json.RawMessage `json:"custom,omitempty"`
+	Color      json.RawMessage `json:"color,omitempty"`
+	Mappings   json.RawMessage `json:"mappings,omitempty"`
+	Thresholds *thresholds     `json:"thresholds,omitempty"`
+	Links      []link          `json:"links,omitempty"`
+}
+
+type thresholds struct {
+	Mode  string `json:"mode"`
+	Steps []step `json:"steps"`
+}
+
+type step struct {
+	Color string   `json:"color"`
+	Value *float64 `json:"value"` // nil: from the beginning
+}
+
+type override struct {
+	Matcher    matcher    `json:"matcher"`
+	Properties []property `json:"properties"`
+}
+
+type matcher struct {
+	ID      string `json:"id"`
+	Options string `json:"options"`
+}
+
+type property struct {
+	ID    string          `json:"id"`
+	Value json.RawMessage `json:"value"`
+}

@@ -1,0 +1,248 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/earnorm/poolstack/telemetry/internal/promql"
+)
+
+// The kinds of panels, in Grafana's words.
+const (
+	graph    = "timeseries"
+	timeline = "state-timeline"
+	bars     = "bargauge"
+	heatmap  = "heatmap"
+	table    = "table"
+)
+
+// The units, in Grafana's words.
+const (
+	perSecond = "ops"
+	seconds   = "s"
+	share     = "percentunit"
+	number    = "short"
+)
+
+// The width of a dashboard and the heights of what stands in it.
+const (
+	fullWidth   = 24
+	panelHeight = 8
+	rowHeight   = 1
+)
+
+// section is a row with the panels below it.
+type section struct {
+	title  string
+	panels []panel
+}
+
+// panel says what a panel is to show.
+type panel struct {
+	title string
+	about string // what it shows, and what to do about it
+	kind  string // "" means graph
+	unit  string
+	width int // of 24; 0 means a third
+	stack bool
+	// limits are values to be warned of, with lines in a graph.
+	limits  []float64
+	traces  []link // of a panel of durations, which has exemplars: where else there are traces
+	queries []target
+}
+
+// target is one query.
+type target struct {
+	legend string
+	expr   string
+	limit  bool // drawn as a dashed line
+}
+
+// q is a query without anything special.
+func q(legend, expr string) target { return target{legend: legend, expr: expr} }
+
+// limit is a query whose values the others should keep away from.
+func limit(legend, expr string) target { return target{legend: legend, expr: expr, limit: true} }
+
+// quantiles are the 50th, 95th and 99th percentile of a histogram.
+func quantiles(histogram string) []target {
+	var all []target
+	for _, p := range []string{"50", "95", "99"} {
+		all = append(all, q("p"+p, fmt.Sprintf(`histogram_quantile(0.%s, sum by (le) (rate(%s_bucket{$sel}[$__rate_interval])))`, p, histogram)))
+	}
+	return all
+}
+
+// The selections. In queries, $sel are the variables as matchers, $recorded the same for what the rules record, $each are the labels by
+// which instances' pools are told apart, $pools those by which pools are.
+var macros = strings.NewReplacer(
+	"$sel", `job=~"$job", instance=~"$instance", db.client.connection.pool.name=~"$pool"`,
+	"$recorded", `job=~"$job", instance=~"$instance", pool=~"$pool"`,
+	"$each", `job, instance, db.client.connection.pool.name`,
+	"$pools", `job, db.client.connection.pool.name`,
+)
+
+func (t target) query() string { return promql.Translate(macros.Replace(strings.TrimSpace(t.expr))) }
+
+// Legends.
+const (
+	eachPool     = "{{job}} {{db_client_connection_pool_name}}"
+	eachInstance = "{{job}} {{instance}} {{db_client_connection_pool_name}}"
+)
+
+var prometheus = &datasource{Type: "prometheus", UID: "${datasource}"}
+
+// lay places the panels one after the other.
+func lay(sections []section) []panelModel {
+	var all []panelModel
+	y := 0
+	open := false
+	for _, s := range sections {
+		all = append(all, panelModel{ID: len(all) + 1, Type: "row", Title: s.title, Collapsed: &open, GridPos: gridPos{H: rowHeight, W: fullWidth, Y: y}})
+		y += rowHeight
+		x := 0
+		for _, p := range s.panels {
+			if p.width == 0 {
+				p.width = fullWidth / 3
+			}
+			if x+p.width > fullWidth {
+				x, y = 0, y+panelHeight
+			}
+			m := p.model()
+			m.ID = len(all) + 1
+			m.GridPos = gridPos{H: panelHeight, W: p.width, X: x, Y: y}
+			all = append(all, m)
+			x += p.width
+		}
+		y += panelHeight
+	}
+	return all
+}
+
+func (p panel) model() panelModel {
+	if p.kind == "" {
+		p.kind = graph
+	}
+	m := panelModel{
+		Type: p.kind, Title: p.title, Description: p.about, Datasource: prometheus, FieldConfig: &fieldConfig{Overrides: []override{}},
+		Options: json.RawMessage(options[p.kind]),
+	}
+	for i, t := range p.queries {
+		now := p.kind == bars || p.kind == table
+		target := targetModel{
+			RefID: string(rune('A' + i)), Datasource: prometheus, Expr: t.query(), LegendFormat: t.legend, Format: "time_series",
+			Exemplar: p.traces != nil && !t.limit, Instant: now, Range: !now,
+		}
+		if p.kind == heatmap || p.kind == table {
+			target.Format = p.kind
+		}
+		m.Targets = append(m.Targets, target)
+		if t.limit {
+			m.FieldConfig.Overrides = append(m.FieldConfig.Overrides, override{
+				matcher{"byFrameRefID", target.RefID}, []property{
+					{"color", json.RawMessage(`{"mode":"fixed","fixedColor":"red"}`)},
+					{"custom.lineStyle", json.RawMessage(`{"fill":"dash","dash":[10,10]}`)},
+					{"custom.fillOpacity", json.RawMessage(`0`)},
+					{"custom.stacking", json.RawMessage(`{"mode":"none","group":"A"}`)},
+				},
+			})
+		}
+	}
+	m.FieldConfig.Defaults = p.defaults()
+	return m
+}
+
+func (p panel) defaults() fieldDefaults {
+	d := fieldDefaults{Unit: p.unit, Links: p.traces}
+	switch p.kind {
+	case graph:
+		zero := 0.0
+		d.Min = &zero
+		stacking, fill, lines := "none", 10, "off"
+		if p.stack {
+			stacking, fill = "normal", 40
+		}
+		if len(p.limits) > 0 {
+			lines = "dashed"
+		}
+		d.Custom = json.RawMessage(fmt.Sprintf(`{"drawStyle":"line","lineWidth":1,"fillOpacity":%d,"showPoints":"auto","spanNulls":false,`+
+			`"stacking":{"mode":%q,"group":"A"},"thresholdsStyle":{"mode":%q}}`, fill, stacking, lines))
+		d.Color = json.RawMessage(`{"mode":"palette-classic"}`)
+	case timeline:
+		d.Custom = json.RawMessage(`{"lineWidth":0,"fillOpacity":80}`)
+		d.Color = json.RawMessage(`{"mode":"thresholds"}`)
+		d.Mappings = json.RawMessage(`[{"type":"value","options":{` +
+			`"0":{"index":0,"text":"closed","color":"green"},"1":{"index":1,"text":"half-open","color":"yellow"},` +
+			`"2":{"index":2,"text":"open","color":"red"}}}]`)
+	case bars:
+		d.Color = json.RawMessage(`{"mode":"thresholds"}`)
+	}
+	if len(p.limits) > 0 {
+		d.Thresholds = &thresholds{Mode: "absolute", Steps: []step{{Color: "green"}}}
+		for _, l := range p.limits {
+			d.Thresholds.Steps = append(d.Thresholds.Steps, step{"red", &l})
+		}
+	}
+	return d
+}
+
+// options are those of each kind of panel.
+var options = map[string]string{
+	graph: `{"legend":{"displayMode":"list","placement":"bottom","showLegend":true},"tooltip":{"mode":"multi","sort":"desc"}}`,
+	timeline: `{"mergeValues":true,"showValue":"never","rowHeight":0.9,"tooltip":{"mode":"single"},` +
+		`"legend":{"displayMode":"list","placement":"bottom","showLegend":true}}`,
+	bars: `{"orientation":"horizontal","displayMode":"basic","reduceOptions":{"calcs":["lastNotNull"],"fields":"","values":false}}`,
+	heatmap: `{"calculate":false,"color":{"mode":"scheme","scheme":"Oranges","steps":64},` +
+		`"yAxis":{"unit":"s"},"exemplars":{"color":"rgba(0,120,255,0.9)"},"tooltip":{"mode":"single"}}`,
+	table: `{"showHeader":true}`,
+}
+
+// traceLinks search a pool's traces of the time that is shown.
+func traceLinks(job, pool string) []link {
+	return []link{
+		{Title: "Traces in Tempo", TargetBlank: true, URL: explore("tempo", map[string]any{
+			"queryType": "traceql", "query": `{ span.db.client.connection.pool.name = "` + pool + `" }`,
+		})},
+		{Title: "Traces in Jaeger", TargetBlank: true, URL: explore("jaeger", map[string]any{
+			"queryType": "search", "service": job, "tags": `db.client.connection.pool.name="` + pool + `"`,
+		})},
+	}
+}
+
+// Where the links get the pool from: the series that is clicked on, or the variables of a dashboard of one pool.
+var (
+	bySeries   = traceLinks("${__field.labels.job}", "${__field.labels.db_client_connection_pool_name}")
+	byVariable = traceLinks("${job}", "${pool}")
+)
+
+// explore returns the address of Grafana's Explore with a query to the data source that the variable names.
+func explore(variable string, query map[string]any) string {
+	uid := "${" + variable + "}"
+	query["refId"] = "A"
+	query["datasource"] = datasource{Type: variable, UID: uid}
+	panes, err := json.Marshal(map[string]any{"a": map[string]any{
+		"datasource": uid, "queries": []any{query}, "range": timeRange{From: "${__from}", To: "${__to}"},
+	}})
+	if err != nil {
+		panic(err) // it is made of strings
+	}
+	return "/explore?schemaVersion=1&panes=" + escape(string(panes))
+}
+
+// escape escapes s for an address, but for variables, which Grafana has to find.
+func escape(s string) string {
+	var b strings.Builder
+	for s != "" {
+		before, rest, found := strings.Cut(s, "${")
+		b.WriteString(strings.ReplaceAll(url.QueryEscape(before), "+", "%20"))
+		if !found {
+			break
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		b.WriteString("${" + name + "}")
+		s = after
+	}
+	return b.String()
+}
