@@ -237,6 +237,10 @@ var scenarios = []scenario{
 		series: []string{of("poolstack_leaks_total", "", "2x4 0x40")},
 	},
 	{
+		name: "two leaks, long ago", alert: "PoolstackLeasesLeaked", at: "10m",
+		series: []string{of("poolstack_leaks_total", "", "2x40")},
+	},
+	{
 		name: "out for an hour and a little", alert: "PoolstackLeaseOld", at: "10m",
 		series: []string{of("poolstack_lease_oldest_seconds", "", "3300+30x40")}, // since 4m30s
 	},

@@ -42,11 +42,12 @@
 //     NoTranslation the dots stay, and names are quoted: {"poolstack.timeouts_total", "poolstack.stage"="acquire"}.
 //   - Exponential histograms (OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram; native
 //     histograms in Prometheus): there is no le and no suffix. histogram_quantile(0.99, sum by (job, instance, le) (rate(x_bucket[5m])))
-//     becomes histogram_quantile(0.99, sum by (job, instance) (rate(x[5m]))), and x_count becomes histogram_count(x).
+//     becomes histogram_quantile(0.99, sum by (job, instance) (rate(x[5m]))), x_count becomes histogram_count(x), and
+//     rate(x_count[5m]) becomes histogram_count(rate(x[5m])).
 //   - Delta temporality (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta): a counter's value is the increase itself, and rate and
 //     increase show nonsense. Better have it made cumulative on its way (the Collector's deltatocumulative processor). Where it is stored as
-//     delta, increase(x[5m]) becomes sum_over_time(x[5m]), rate(x[5m]) that divided by 300, and the two recorded sums become sums over
-//     time as well. Zeros are not sent then: what says "from 0" in a comment no longer holds, and a first event counts.
+//     delta, increase(x[5m]) becomes sum_over_time(x[5m]), and rate(x[5m]) that divided by 300. The two recorded sums go: a first use
+//     counts by itself then, and the ratios are those of sum_over_time of poolstack_failures_total and the duration's _count.
 //
 // The same changes apply to the dashboards of telemetry/dashboards.
 package rules
