@@ -37,8 +37,8 @@
 // what [github.com/earnorm/poolstack/telemetry.Setup] serves, what the OpenTelemetry Collector's Prometheus exporters make, and what
 // Prometheus' own OTLP receiver stores by default. Elsewhere, change:
 //
-//   - Names without suffixes (translation_strategy UnderscoreEscapingWithoutSuffixes, add_metric_suffixes: false): take _total,
-//     _seconds and _ratio off the metrics' names; _bucket, _sum and _count stay. With NoUTF8EscapingWithSuffixes and
+//   - Names without suffixes (translation_strategy UnderscoreEscapingWithoutSuffixes, add_metric_suffixes: false): take _total
+//     and _seconds off the metrics' names, and _ratio off the threshold's; _bucket, _sum and _count stay. With NoUTF8EscapingWithSuffixes and
 //     NoTranslation the dots stay, and names are quoted: {"poolstack.timeouts_total", "poolstack.stage"="acquire"}.
 //   - Exponential histograms (OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram; native
 //     histograms in Prometheus): there is no le and no suffix. histogram_quantile(0.99, sum by (job, instance, le) (rate(x_bucket[5m])))
