@@ -20,7 +20,7 @@ func (p *Pool[T]) spawn(work func()) {
 
 // done ends a goroutine of the pool's.
 func (p *Pool[T]) done() {
-	p.mu.Lock()
+	p.lock()
 	p.tasks--
 	p.settle()
 	p.mu.Unlock()
@@ -80,7 +80,7 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration) 
 func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
 	defer p.done()
 	event := Event{Kind: EventOpened, Duration: took}
-	p.mu.Lock()
+	p.lock()
 	p.opening--
 	switch {
 	case err != nil && (p.closed || gen != p.gen):
@@ -146,7 +146,7 @@ func (p *Pool[T]) spawnProof(r *resource[T], what string, doom CloseReason, prov
 
 func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error) {
 	defer p.done()
-	p.mu.Lock()
+	p.lock()
 	p.checking--
 	if p.closed {
 		err = nil // Close has cut it short
@@ -187,7 +187,7 @@ func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
 
 func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error) {
 	defer p.done()
-	p.mu.Lock()
+	p.lock()
 	p.closing--
 	p.stat.Closed[reason]++
 	last := len(p.all) - 1
@@ -210,7 +210,7 @@ type warmer struct {
 // failed, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize.
 func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	w := &warmer{size: size, done: make(chan error, 1)}
-	p.mu.Lock()
+	p.lock()
 	switch limit := p.cfg.MaxSize; {
 	case size < 0 || size > limit:
 		p.mu.Unlock()
@@ -235,7 +235,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	case err = <-w.done:
 	case <-ctx.Done():
 		err = contextCause(ctx)
-		p.mu.Lock()
+		p.lock()
 		p.dropWarmer(w)
 		p.mu.Unlock()
 	}

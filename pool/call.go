@@ -139,7 +139,7 @@ func (c *Call) Fork() *Call {
 	if f == nil {
 		return nil
 	}
-	f.begin(c.op, c.caller)
+	f.begin(&c.op, c.caller)
 	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
 	return f
 }
@@ -177,8 +177,8 @@ func (c *Call) init(h *hub, term terminal) {
 }
 
 // begin readies a Call for a use.
-func (c *Call) begin(op Op, caller context.Context) {
-	c.op, c.caller, c.attempt = op, caller, 1
+func (c *Call) begin(op *Op, caller context.Context) {
+	c.op, c.caller, c.attempt = *op, caller, 1
 }
 
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.

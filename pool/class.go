@@ -109,7 +109,7 @@ func (h *hub) classify(ctx context.Context, err error) (class Class) {
 // isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.
 func isPlain(err error) bool {
 	switch err.(type) { //nolint:errorlint // about this very error
-	case Classified, timeouter, interface{ Is(error) bool }, interface{ Unwrap() error }, interface{ Unwrap() []error }:
+	case Classified, timeouter, interface{ Is(target error) bool }, interface{ Unwrap() error }, interface{ Unwrap() []error }:
 		return false
 	}
 	return err != context.Canceled //nolint:errorlint // as before

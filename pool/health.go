@@ -46,7 +46,7 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
-	c.begin(Op{Name: "check"}, ctx)
+	c.begin(&Op{Name: "check"}, ctx)
 	r, err := p.take(ctx, c, false)
 	if err != nil {
 		h.Err = err
@@ -63,7 +63,7 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 		h.Err = err
 		return h
 	}
-	p.mu.Lock()
+	p.lock()
 	waiters, failure := p.waiters.n, p.lastOpenErr
 	p.mu.Unlock()
 	if waiters > 0 {
@@ -84,7 +84,7 @@ func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error 
 	h.Latency = time.Since(start)
 	if err != nil {
 		r.doom = CloseCheck
-		p.mu.Lock()
+		p.lock()
 		p.stat.CheckFailures++
 		p.mu.Unlock()
 		h.worsen(StatusDown, "check failed: "+err.Error())

@@ -19,9 +19,7 @@ func (l Lease[T]) Value() (res T, ok bool) {
 	if l.r == nil {
 		return res, false
 	}
-	l.r.p.mu.Lock()
-	defer l.r.p.mu.Unlock()
-	if l.r.seq != l.seq {
+	if !l.r.holds(l.seq) {
 		return res, false
 	}
 	return l.r.v, true
@@ -50,7 +48,9 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	if err == nil && doom == closeNot && r.p.plain {
 		return r.takeBack(l.seq)
 	}
+	r.p.lock()
 	c, ok := r.claim(l.seq)
+	r.p.mu.Unlock()
 	if !ok {
 		return false
 	}
@@ -75,14 +75,16 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 
 // takeBack is claim and give in one, where neither the driver nor an observer has a say in between.
 func (r *resource[T]) takeBack(seq uint64) bool {
+	if seq&hotLease != 0 && r.giveHot(seq&^hotLease) {
+		return true
+	}
 	p := r.p
-	p.mu.Lock()
-	if r.seq != seq {
+	p.lock()
+	c, ok := r.claim(seq)
+	if !ok {
 		p.mu.Unlock()
 		return false
 	}
-	c := r.call
-	r.call = nil
 	w := p.back(r, false, false)
 	p.mu.Unlock()
 	w.wake()
@@ -94,10 +96,11 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	return true
 }
 
-// claim ends the lease with number seq; of several that try, one succeeds.
+// claim ends the lease with number seq; of several that try, one succeeds. It is called under the lock.
 func (r *resource[T]) claim(seq uint64) (c *Call, ok bool) {
-	r.p.mu.Lock()
-	defer r.p.mu.Unlock()
+	if seq&hotLease != 0 {
+		return nil, r.claimHot(seq &^ hotLease)
+	}
 	if r.seq != seq {
 		return nil, false
 	}
@@ -106,27 +109,35 @@ func (r *resource[T]) claim(seq uint64) (c *Call, ok bool) {
 	return c, true
 }
 
+// holds says whether the lease with number seq is not over.
+func (r *resource[T]) holds(seq uint64) bool {
+	if seq&hotLease != 0 {
+		return r.holdsHot(seq &^ hotLease)
+	}
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	return r.seq == seq
+}
+
 // Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease is released. The lease must be
 // released, by any goroutine. Layers that make several attempts cover the acquisition only.
 func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
-	return p.acquire(ctx, op, false)
+	if p.handler == nil {
+		return p.borrow(ctx, false)
+	}
+	return p.acquire(ctx, &op, false)
 }
 
 // TryAcquire is Acquire that never waits in the pool: unless a resource is idle and needs no check it returns [ErrExhausted] at once.
 // One is then opened or checked in the background, so that a later try may succeed.
 func (p *Pool[T]) TryAcquire(ctx context.Context, op Op) (Lease[T], error) {
-	return p.acquire(ctx, op, true)
+	if p.handler == nil {
+		return p.borrow(ctx, true)
+	}
+	return p.acquire(ctx, &op, true)
 }
 
-func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], error) {
-	if p.handler == nil {
-		r, err := p.take(ctx, nil, nowait)
-		if err != nil {
-			return Lease[T]{}, err
-		}
-		p.begun(ctx, nil, r)
-		return Lease[T]{r, r.seq, ctx}, nil
-	}
+func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], error) {
 	u := p.newLeaseUse()
 	u.begin(op, ctx)
 	u.nowait = nowait
@@ -150,6 +161,21 @@ func (p *Pool[T]) acquire(ctx context.Context, op Op, nowait bool) (Lease[T], er
 	}
 	u.r.call = &u.Call
 	return Lease[T]{u.r, u.r.seq, u.ctx}, nil
+}
+
+// borrow takes a resource without layers.
+func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
+	if foreign(ctx).Err() == nil {
+		if r, turn := p.takeHot(); r != nil {
+			return Lease[T]{r, turn | hotLease, ctx}, nil
+		}
+	}
+	r, err := p.take(ctx, nil, nowait)
+	if err != nil {
+		return Lease[T]{}, err
+	}
+	p.begun(ctx, nil, r)
+	return Lease[T]{r, r.seq, ctx}, nil
 }
 
 // leaseUse is the terminal of a two-step use.

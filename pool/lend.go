@@ -15,7 +15,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T],
 	if foreign(ctx).Err() != nil {
 		return nil, p.turnAway(ctx, c)
 	}
-	p.mu.Lock()
+	p.lock()
 	var r *resource[T]
 	if p.waiters.n == 0 && !p.closed && p.paused == nil {
 		r = p.ready()
@@ -87,7 +87,7 @@ func (p *Pool[T]) crowded() bool {
 func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
 	over, cause := ended(ctx)
-	p.mu.Lock()
+	p.lock()
 	w.state = p.state()
 	w.reason, w.cause = ErrAcquireCanceled, cause
 	if errors.Is(over, context.DeadlineExceeded) {
@@ -143,7 +143,7 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 		held = p.elapsed() - r.lentAt
 		r.ctx = nil
 	}
-	p.mu.Lock()
+	p.lock()
 	w := p.back(r, suspect, dirty)
 	p.mu.Unlock()
 	w.wake()
@@ -161,7 +161,7 @@ func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (su
 	defer func() {
 		if !done {
 			r.doom = CloseBroken
-			p.mu.Lock()
+			p.lock()
 			p.back(r, false, false) // to be closed: nobody gets it
 			p.mu.Unlock()
 		}
@@ -226,6 +226,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) *waiter[T] {
 	default:
 		r.trust = p.suspicion
 		p.shelve(r)
+		if p.plain && p.handler == nil {
+			p.heat(r)
+		}
 	}
 	if p.waiters.n > 0 || doom != closeNot || p.closed {
 		p.pump()

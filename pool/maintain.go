@@ -64,7 +64,7 @@ func (p *Pool[T]) maintain() {
 
 // tick moves the clock and scans if it is time. It returns the leaks it found and how long nothing will be due.
 func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	p.now = p.elapsed()
 	if p.now >= p.nextScan {

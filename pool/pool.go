@@ -21,6 +21,7 @@ type Pool[T any] struct {
 	hub         *hub
 	handler     Handler // nil without layers
 	plain       bool    // neither the driver nor an observer has a say when a use has succeeded
+	hot         atomic.Pointer[resource[T]] // set under mu, see hot.go
 	layers      []LayerDescriber
 	levelers    []Leveler
 	detach      []func()
@@ -55,6 +56,7 @@ type Pool[T any] struct {
 	gen         uint64          // moved by Clear
 	opens       context.Context // of what is being opened for this generation
 	cancelOpens context.CancelFunc
+	calm        int    // uses in a row that were the only ones
 	suspicion   uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
 
 	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use
@@ -105,7 +107,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err := p.attach(layers); err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
+	p.lock()
 	p.spawn(p.maintain)
 	p.pump()
 	p.mu.Unlock()
@@ -197,7 +199,7 @@ func (p *Pool[T]) Emit(e Event) { p.hub.announce(e) }
 
 // Config returns the settings in force, with defaults filled in.
 func (p *Pool[T]) Config() Config {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	return p.cfg
 }
@@ -213,7 +215,7 @@ func (p *Pool[T]) Configure(cfg Config) error {
 		return fmt.Errorf("pool: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, p.hub.id.Name)
 	}
 	cfg.Name = p.hub.id.Name
-	p.mu.Lock()
+	p.lock()
 	p.setConfig(cfg)
 	for _, r := range p.all {
 		r.setLifetime(cfg.MaxLifetime)
@@ -242,7 +244,7 @@ func (p *Pool[T]) isDrained() bool {
 }
 
 func (p *Pool[T]) checkTimeout() time.Duration {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	return p.cfg.CheckTimeout
 }
@@ -250,7 +252,7 @@ func (p *Pool[T]) checkTimeout() time.Duration {
 // Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who wait are told at once. What is lent
 // stays lent, what is idle stays open, nothing is opened. A second Pause replaces the cause, which may be nil.
 func (p *Pool[T]) Pause(cause error) {
-	p.mu.Lock()
+	p.lock()
 	p.paused = ErrPaused
 	if cause != nil {
 		p.paused = &pause{cause}
@@ -268,7 +270,7 @@ func (e *pause) Unwrap() []error { return []error{ErrPaused, e.cause} }
 
 // Resume undoes Pause.
 func (p *Pool[T]) Resume() {
-	p.mu.Lock()
+	p.lock()
 	p.paused = nil
 	p.pump()
 	p.mu.Unlock()
@@ -278,7 +280,7 @@ func (p *Pool[T]) Resume() {
 // Clear closes every resource that exists now: the idle ones at once, the others when they come back. What is being opened is given up,
 // and opened anew for those who wait.
 func (p *Pool[T]) Clear() {
-	p.mu.Lock()
+	p.lock()
 	p.gen++
 	p.cancelOpens()
 	p.opens, p.cancelOpens = context.WithCancel(p.base)
@@ -291,7 +293,7 @@ func (p *Pool[T]) Clear() {
 // Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting for the pool to do so by itself, and
 // returns how many. They are closed in the background.
 func (p *Pool[T]) Cleanup() int {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	n := p.reap(p.elapsed())
 	p.pump()
@@ -302,7 +304,7 @@ func (p *Pool[T]) Cleanup() int {
 // or ctx is over; the error then says how many are still out. Those are closed when they come back. When Close has returned nil, no
 // goroutine of the pool is left. A second Close waits likewise.
 func (p *Pool[T]) Close(ctx context.Context) error {
-	p.mu.Lock()
+	p.lock()
 	p.closed = true
 	p.refuse(ErrClosed, nil, &p.stat.Refused)
 	p.tellWarmers(ErrClosed)
@@ -317,13 +319,13 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		if p.isDrained() {
 			break
 		}
-		p.mu.Lock()
+		p.lock()
 		lent, rest := p.inUse, len(p.all)+p.opening-p.inUse
 		p.mu.Unlock()
 		err = fmt.Errorf("pool %q: close: not drained, %d lent, %d being opened, checked or closed: %w",
 			p.hub.id.Name, lent, rest, contextCause(ctx))
 	}
-	p.mu.Lock()
+	p.lock()
 	detach := p.detach
 	p.detach = nil
 	p.mu.Unlock()

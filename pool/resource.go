@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,10 +15,12 @@ type resource[T any] struct {
 	p *Pool[T]
 	v T
 
-	seq    uint64 // odd while lent; a lease is over when it has moved on
-	slot   int    // index in Pool.all
-	gen    uint64 // Pool.gen when opening began
-	trust  uint64 // Pool.suspicion when it was last known to work
+	turn   atomic.Uint64 // as the hot resource, see hot.go
+	heated uint64        // the turn when it was made hot
+	seq    uint64        // odd while lent; a lease is over when it has moved on
+	slot   int           // index in Pool.all
+	gen    uint64        // Pool.gen when opening began
+	trust  uint64        // Pool.suspicion when it was last known to work
 	uses   uint64
 	jitter float64 // the share of MaxLifetime that it forgoes
 
@@ -55,6 +58,7 @@ func (r *resource[T]) fire(c *Call, err error) {
 func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	now := p.elapsed()
 	r := &resource[T]{p: p, v: v, gen: gen, trust: p.suspicion, slot: len(p.all), opened: now, used: now, proven: now}
+	r.turn.Store(turnCold)
 	r.jitter = rand.Float64() * jitterShare
 	r.setLifetime(p.cfg.MaxLifetime)
 	if p.interrupter != nil {
@@ -111,7 +115,7 @@ func (r *resource[T]) doomAs(reason CloseReason) {
 func (r *resource[T]) recordStack() {
 	var stack [32]uintptr
 	n := runtime.Callers(3, stack[:])
-	r.p.mu.Lock()
+	r.p.lock()
 	r.stack = append(r.stack[:0], stack[:n]...)
 	r.p.mu.Unlock()
 }

@@ -83,7 +83,7 @@ type Stat struct {
 
 // Stat returns a snapshot. It takes the pool's lock for a moment and may be called concurrently, also after Close.
 func (p *Pool[T]) Stat() Stat {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	s := p.stat
 	s.Max, s.MinIdle = p.cfg.MaxSize, p.cfg.MinIdle

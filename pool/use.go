@@ -12,38 +12,52 @@ import (
 // whose use panicked or ended by runtime.Goexit is closed.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
-		return p.serve(ctx, nil, fn)
+		return p.serveBare(ctx, fn)
 	}
 	u, ok := p.doUses.Get().(*doUse[T])
 	if !ok {
 		u = &doUse[T]{p: p}
 		u.init(p.hub, u)
 	}
-	u.begin(op, ctx)
+	u.begin(&op, ctx)
 	u.fn = fn
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	u.finish()
 	return err
 }
 
-// serve is the innermost step of a one-step use.
+// serveBare is a use without layers.
+func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) error) (err error) {
+	l, err := p.borrow(ctx, false)
+	if err != nil {
+		return err
+	}
+	err = ErrAborted
+	defer func() {
+		if l.seq&hotLease != 0 {
+			l.end(err, closeNot)
+			return
+		}
+		p.give(ctx, nil, l.r, err) // nobody else can have ended it
+	}()
+	if err = fn(ctx, l.r.v); err != nil {
+		err = explain(ctx, ctx, err)
+	}
+	return err
+}
+
+// serve is the innermost step of a one-step use within layers.
 func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T) error) (err error) {
 	r, err := p.take(ctx, c, false)
 	if err != nil {
 		return err
 	}
-	caller := ctx
-	if c != nil {
-		caller = c.caller
-	}
 	err = ErrAborted
-	defer func() { p.give(caller, c, r, err) }()
+	defer func() { p.give(c.caller, c, r, err) }()
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
-		err = explain(caller, ctx, err)
-		if c != nil {
-			c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
-		}
+		err = explain(c.caller, ctx, err)
+		c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
 	}
 	return err
 }
@@ -83,12 +97,12 @@ func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Conte
 	u := slotsFor[T, R](p).get(p)
 	u.fn = fn
 	if p.handler == nil {
-		err := p.serve(ctx, nil, u.call)
+		err := p.serveBare(ctx, u.call)
 		r := u.resultOr(err)
 		u.recycle()
 		return r, err
 	}
-	u.begin(op, ctx)
+	u.begin(&op, ctx)
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	r := u.resultOr(err)
 	u.finish()

@@ -127,7 +127,7 @@ func (p *Pool[T]) expire(now time.Duration) {
 // queue, and what has been handed to it in the meantime goes on to the next.
 func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 	over, cause := ended(ctx)
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	switch {
 	case !early:

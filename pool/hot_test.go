@@ -1,0 +1,293 @@
+package pool_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// bareDriver is a Fake that is neither Resetter nor Interrupter: only then does the pool take the shortcut.
+type bareDriver struct {
+	pool.Driver[conn]
+	pool.Classifier
+}
+
+func newBarePool(t *testing.T, cfg pool.Config) *pool.Pool[conn] {
+	t.Helper()
+	fake := &pooltest.Fake{}
+	p, err := pool.New(bareDriver{fake, fake}, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		closePool(t, p)
+		for _, v := range fake.Violations() {
+			t.Error(v)
+		}
+		if _, _, alive, _ := fake.Counts(); alive != 0 {
+			t.Errorf("%d connections are alive after Close", alive)
+		}
+	})
+	return p
+}
+
+// warmed is a pool that one borrower has used alone for long enough to lend its resource by a shortcut.
+func warmed(t *testing.T, cfg pool.Config) (p *pool.Pool[conn], uses int, last conn) {
+	t.Helper()
+	p = newBarePool(t, cfg)
+	for range 50 {
+		l := acquire(t, p)
+		last = value(t, l)
+		l.Release(nil)
+		uses++
+	}
+	return p, uses, last
+}
+
+// What has gone past the lock is in the books as soon as somebody looks.
+func TestShortcutIsInTheBooks(t *testing.T) {
+	p, uses, _ := warmed(t, pool.Config{MaxSize: 3})
+	if s := p.Stat(); s.Acquires != uint64(uses) || s.Idle != 1 || s.InUse != 0 || s.Opened != 1 {
+		t.Errorf("after %d uses: %+v", uses, s)
+	}
+	for range 20 {
+		acquire(t, p).Release(nil)
+	}
+	l := acquire(t, p)
+	if s := p.Stat(); s.Acquires != uint64(uses+21) || s.Idle != 0 || s.InUse != 1 {
+		t.Errorf("during use %d: %+v", uses+21, s)
+	}
+	if _, ok := l.Value(); !ok || !l.Release(nil) {
+		t.Error("the lease was over when somebody had looked")
+	}
+	if _, ok := l.Value(); ok || l.Release(nil) || l.Discard(nil) {
+		t.Error("a lease that is over is not")
+	}
+	if s := p.Stat(); s.Acquires != uint64(uses+21) || s.Idle != 1 || s.InUse != 0 {
+		t.Errorf("in the end: %+v", s)
+	}
+}
+
+func TestShortcutKeepsTheRules(t *testing.T) {
+	cfg := pool.Config{MaxSize: 3, CheckAfter: time.Second, MaxLifetime: time.Minute}
+	for _, test := range []struct {
+		name string
+		do   func(t *testing.T, p *pool.Pool[conn], last conn)
+	}{
+		{"a stale lease does not reach the next", func(t *testing.T, p *pool.Pool[conn], _ conn) {
+			stale := acquire(t, p)
+			stale.Release(nil)
+			l := acquire(t, p)
+			if stale.Release(nil) || stale.Discard(nil) {
+				t.Error("a stale lease ended another")
+			}
+			if _, ok := stale.Value(); ok {
+				t.Error("a stale lease has a value")
+			}
+			if !l.Release(nil) {
+				t.Error("the lease was over")
+			}
+		}},
+		{"LIFO", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			a := acquire(t, p)
+			b := acquire(t, p)
+			a.Release(nil)
+			b.Release(nil)
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Errorf("got connection %d, which was not released last", got.ID)
+			}
+		}},
+		{"an error that breaks it", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			acquire(t, p).Release(pooltest.ErrBroken)
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Error("a broken connection was lent again")
+			}
+		}},
+		{"a panic", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			func() {
+				defer func() { _ = recover() }()
+				_ = p.Do(background, op, func(context.Context, conn) error { panic("boom") })
+			}()
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Error("a connection was lent again after a panic")
+			}
+		}},
+		{"Discard", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			if !acquire(t, p).Discard(nil) {
+				t.Error("the lease was over")
+			}
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Error("a discarded connection was lent again")
+			}
+		}},
+		{"Clear", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			lent := acquire(t, p)
+			p.Clear()
+			lent.Release(nil)
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Error("a cleared connection was lent again")
+			}
+		}},
+		{"Pause", func(t *testing.T, p *pool.Pool[conn], _ conn) {
+			p.Pause(nil)
+			if _, err := p.Acquire(background, op); err == nil {
+				t.Error("a paused pool lent a connection")
+			}
+		}},
+		{"a context that is over", func(t *testing.T, p *pool.Pool[conn], _ conn) {
+			ctx, cancel := context.WithCancel(background)
+			cancel()
+			if _, err := p.Acquire(ctx, op); err == nil {
+				t.Error("a use whose context was over got a connection")
+			}
+		}},
+		{"the lifetime", func(t *testing.T, p *pool.Pool[conn], last conn) {
+			for range 100 { // never idle for as long as CheckAfter
+				time.Sleep(700 * time.Millisecond)
+				for range 20 {
+					acquire(t, p).Release(nil)
+				}
+			}
+			l := acquire(t, p)
+			defer l.Release(nil)
+			if got := value(t, l); got == last {
+				t.Error("a connection beyond its lifetime was lent again")
+			}
+		}},
+		{"a waiter", func(t *testing.T, p *pool.Pool[conn], _ conn) {
+			if err := p.Configure(pool.Config{MaxSize: 1}); err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				acquire(t, p).Release(nil)
+			}
+			lent := acquire(t, p)
+			var got atomic.Bool
+			go func() {
+				l, err := p.Acquire(background, op)
+				got.Store(err == nil)
+				l.Release(nil)
+			}()
+			synctest.Wait()
+			lent.Release(nil)
+			synctest.Wait()
+			if !got.Load() {
+				t.Error("the waiter got nothing")
+			}
+		}},
+		{"Close waits for it", func(t *testing.T, p *pool.Pool[conn], _ conn) {
+			lent := acquire(t, p)
+			time.AfterFunc(time.Second, func() { lent.Release(nil) })
+			start := time.Now()
+			if err := p.Close(background); err != nil || time.Since(start) != time.Second {
+				t.Errorf("Close returned %v after %v", err, time.Since(start))
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, _, last := warmed(t, cfg)
+				test.do(t, p, last)
+			})
+		})
+	}
+}
+
+// A few borrowers who mostly use the pool alone, while everything happens to it: no connection is in two hands, none is lost, each lease
+// ends once, and the books are right in the end.
+func TestShortcutUnderStress(t *testing.T) {
+	const borrowers, each = 3, 20_000
+	p := newBarePool(t, pool.Config{MaxSize: 4})
+	hands := map[int]*atomic.Int32{}
+	var mu sync.Mutex
+	hand := func(c conn) *atomic.Int32 {
+		mu.Lock()
+		defer mu.Unlock()
+		if hands[c.ID] == nil {
+			hands[c.ID] = new(atomic.Int32)
+		}
+		return hands[c.ID]
+	}
+	var acquired, ended atomic.Uint64
+	var wg sync.WaitGroup
+	for range borrowers {
+		wg.Go(func() {
+			for n := range each {
+				l, err := p.Acquire(background, op)
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				acquired.Add(1)
+				c, ok := l.Value()
+				if !ok || hand(c).Add(1) != 1 {
+					t.Errorf("connection %d is in two hands, or its lease over", c.ID)
+				}
+				hand(c).Add(-1)
+				twice := func() {
+					if n%97 == 0 && l.Discard(nil) || n%31 == 0 && l.Release(pooltest.ErrReply) || l.Release(nil) {
+						ended.Add(1)
+					}
+				}
+				if n%13 == 0 {
+					wg.Go(twice)
+				}
+				twice()
+				if n%500 == 0 {
+					time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+				}
+			}
+		})
+	}
+	stop := make(chan struct{})
+	var meddler sync.WaitGroup
+	meddler.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(rand.IntN(200)) * time.Microsecond):
+			}
+			switch i % 5 {
+			case 0:
+				p.Clear()
+			case 1:
+				if err := p.Configure(pool.Config{MaxSize: 2 + rand.IntN(3)}); err != nil {
+					t.Error(err)
+				}
+			case 2:
+				p.Cleanup()
+			default:
+				if s := p.Stat(); s.Idle+s.InUse+s.Opening+s.Checking+s.Closing > 8 || s.InUse > borrowers {
+					t.Errorf("the books are wrong: %+v", s)
+				}
+			}
+		}
+	})
+	wg.Wait()
+	close(stop)
+	meddler.Wait()
+	if a, e := acquired.Load(), ended.Load(); a != e || a != borrowers*each {
+		t.Errorf("%d leases, %d ended, want %d", a, e, borrowers*each)
+	}
+	if s := p.Stat(); s.Acquires != acquired.Load() || s.InUse != 0 || s.Waiters != 0 {
+		t.Errorf("in the end, after %d leases: %+v", acquired.Load(), s)
+	}
+}
