@@ -19,8 +19,8 @@ type Pool[T any] struct {
 	interrupter Interrupter[T] //
 	inspector   Inspector[T]   //
 	hub         *hub
-	handler     Handler // nil without layers
-	plain       bool    // neither the driver nor an observer has a say when a use has succeeded
+	handler     Handler                     // nil without layers
+	plain       bool                        // neither the driver nor an observer has a say when a use has succeeded
 	hot         atomic.Pointer[resource[T]] // set under mu, see hot.go
 	layers      []LayerDescriber
 	levelers    []Leveler
