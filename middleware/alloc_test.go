@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
@@ -14,12 +18,29 @@ import (
 
 func number(context.Context, conn) (int, error) { return 7, nil }
 
-// What a success costs with the standard stack: the two lazy deadlines.
+// discard is a span processor that has no use for spans.
+type discard struct{ sdktrace.SpanProcessor }
+
+func (discard) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (discard) OnEnd(sdktrace.ReadOnlySpan)                     {}
+
+// recording are options with real tracing, recorded or skipped below an unsampled parent, and real metrics.
+func recording() middleware.Options {
+	o := quiet()
+	o.Tracing.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(discard{}))
+	o.Tracing.SkipUnsampled = true
+	o.Metrics.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+	return o
+}
+
+// What a success costs with the standard stack: the two lazy deadlines, and five of OpenTelemetry's SDK for a span that is recorded.
 func TestAllocs(t *testing.T) {
 	near, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	far := quiet()
 	far.Total.Limit, far.Attempt.Limit = 2*time.Hour, time.Hour
+	unsampled := trace.ContextWithSpanContext(context.Background(),
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}))
 	for _, tc := range []struct {
 		name string
 		o    middleware.Options
@@ -28,6 +49,8 @@ func TestAllocs(t *testing.T) {
 	}{
 		{"no-op telemetry", quiet(), context.Background(), 2},
 		{"no-op telemetry, the caller's deadline is nearer", far, near, 0},
+		{"metrics, unsampled parent", recording(), unsampled, 2},
+		{"metrics, sampled", recording(), context.Background(), 2 + 5},
 		// OpenTelemetry's global tracer makes a span, a value and a context even while it has nobody to delegate to.
 		{"the global providers, as nobody has set them", middleware.Options{}, context.Background(), 2 + 3},
 	} {

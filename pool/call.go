@@ -26,6 +26,7 @@ type Call struct {
 	hub       *hub
 	term      terminal
 	ends      []end // of a two-step use: outermost first, the grant's own end last
+	values    []value
 	caller    context.Context
 	started   time.Time
 	attempt   int
@@ -123,7 +124,7 @@ func (c *Call) Emit(ctx context.Context, e Event) {
 	if e.Attempt == 0 {
 		e.Attempt = c.attempt
 	}
-	c.hub.emit(ctx, e)
+	c.hub.emitUse(ctx, c, e)
 }
 
 // SetResult sets what [Get] returns, for a layer that answers a use itself. The type of v must be Get's R; the error says which it is
@@ -141,6 +142,7 @@ func (c *Call) Fork() *Call {
 	}
 	f.begin(&c.op, c.caller)
 	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
+	f.values = append(f.values, c.values...)
 	return f
 }
 
@@ -193,6 +195,9 @@ func (c *Call) finish() {
 	c.ends = c.ends[:0]
 	c.op, c.caller, c.started, c.wait = Op{}, nil, time.Time{}, 0
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
+	if len(c.values) > 0 {
+		c.dropValues()
+	}
 	c.term.recycle()
 }
 

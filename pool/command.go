@@ -10,8 +10,12 @@ type Command struct {
 	Name      string // "GET", "find"; "PIPELINE" or "MULTI" for several
 	Target    string // a collection's name; "" for Redis
 	Namespace string // the database, when it is not the pool's
-	Batch     int    // how many commands a pipeline holds; 0 for a single command
+	Batch     int    // how many commands a pipeline holds; 0 for a single command, EmptyBatch for a pipeline of none
+	Text      string // the command without its values, if some layer asked for it (ObservingText) and the backend can tell; else ""
 }
+
+// EmptyBatch is Command.Batch of a pipeline without commands.
+const EmptyBatch = -1
 
 // A CommandObserver is a [Middleware] (or the [Layer] inside a Bracket) that wants to see the commands a backend's client sends within a
 // use. Both methods are called concurrently for different uses and must not block.
@@ -21,6 +25,13 @@ type CommandObserver interface {
 	// EndCommand is called when the command has been answered or has failed. ctx descends from what this observer's BeginCommand
 	// returned.
 	EndCommand(ctx context.Context, c *Call, cmd Command, err error)
+}
+
+// A CommandTextObserver is a CommandObserver that can do with Command.Text. The backend has taken the values out of it, whoever asks.
+type CommandTextObserver interface {
+	CommandObserver
+	// WantsCommandText says whether to go to that expense.
+	WantsCommandText() bool
 }
 
 type callKey struct{}
@@ -57,6 +68,15 @@ func callFrom(ctx context.Context) *Call {
 
 // Observing says whether commands sent in ctx are seen by some layer. A backend asks before it prepares a [Command].
 func Observing(ctx context.Context) bool { return callFrom(ctx) != nil }
+
+// ObservingText says whether some layer wants the Text of commands sent in ctx. A backend asks before it works it out.
+func ObservingText(ctx context.Context) bool {
+	c := callFrom(ctx)
+	return c != nil && slices.ContainsFunc(c.hub.commands, func(o CommandObserver) bool {
+		t, ok := o.(CommandTextObserver)
+		return ok && t.WantsCommandText()
+	})
+}
 
 // BeginCommand tells the layers that asked for it that a command is about to be sent in ctx, which descends from a use's context. A
 // backend calls it from its client's hooks, and gives the context it returns to EndCommand. Without such a layer it returns ctx.

@@ -114,14 +114,19 @@ func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
 		if class.Repeat != RepeatNever {
 			class.Repeat = RepeatAlways
 		}
-		class.Type = "open_failed"
-		if class.Code != "" {
-			class.Type = class.Code
-		}
+		class.Type = openFailure(class)
 	}
 	if opening || openErr != nil {
 		class.Fault = FaultServer
 	}
 	class.Broken, class.Miss = false, false
 	return class
+}
+
+// openFailure is the error type of opening a resource in vain.
+func openFailure(class Class) string {
+	if class.Code != "" {
+		return class.Code
+	}
+	return "open_failed"
 }

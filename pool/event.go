@@ -15,7 +15,7 @@ const (
 	EventAcquireFailed Kind = "acquire_failed" // none was: Duration, Reason, Err
 	EventReleased      Kind = "released"       // a resource came back: Duration is how long it was held, Err the outcome
 	EventOpened        Kind = "opened"         // Duration is how long opening took
-	EventOpenFailed    Kind = "open_failed"    // Duration, Err
+	EventOpenFailed    Kind = "open_failed"    // Duration, Err; Reason is the server's code, else "open_failed"
 	EventCheckFailed   Kind = "check_failed"   // Err; Reason is "check" or "reset"
 	EventClosed        Kind = "closed"         // Reason is a CloseReason's name, Err what the driver's Close returned
 	EventLeaked        Kind = "leaked"         // a lease is out for longer than Config.LeakAfter: Duration, Stack
@@ -53,6 +53,13 @@ type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
+// A UseObserver is an [Observer] that wants the Call of what happens within a use: then ObserveUse is called in place of Observe. The Call
+// must not be kept.
+type UseObserver interface {
+	Observer
+	ObserveUse(ctx context.Context, c *Call, e Event)
+}
+
 // PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer that attaches to it may ask. All methods may be
 // called concurrently.
 type PoolInfo interface {
@@ -84,19 +91,38 @@ type hub struct {
 // observed says whether anybody listens, so that clocks are read only for somebody.
 func (h *hub) observed() bool { return len(h.observers) > 0 }
 
-func (h *hub) emit(ctx context.Context, e Event) {
-	e.Pool = h.id.Name
-	if e.Layer == "" {
-		e.Layer = "pool"
-	}
+// emitUse tells the observers of an event within the use of c.
+func (h *hub) emitUse(ctx context.Context, c *Call, e Event) {
+	h.sign(&e)
 	for _, o := range h.observers {
-		o.Observe(ctx, e)
+		if u, ok := o.(UseObserver); ok {
+			u.ObserveUse(ctx, c, e)
+		} else {
+			o.Observe(ctx, e)
+		}
 	}
 }
 
 // announce emits events that belong to no use.
 func (h *hub) announce(events ...Event) {
+	if !h.observed() {
+		return
+	}
 	for _, e := range events {
-		h.emit(context.Background(), e)
+		h.sign(&e)
+		if e.Kind == EventOpenFailed {
+			_ = protect("Classify", func() error { e.Reason = openFailure(h.classify(context.Background(), e.Err)); return nil })
+		}
+		for _, o := range h.observers {
+			o.Observe(context.Background(), e)
+		}
+	}
+}
+
+// sign fills in who reports.
+func (h *hub) sign(e *Event) {
+	e.Pool = h.id.Name
+	if e.Layer == "" {
+		e.Layer = "pool"
 	}
 }

@@ -14,8 +14,13 @@
 // The spans below are made when what they show is over, with the times at which it happened. In a one-step use, commands beyond the
 // 64th of the first attempt are shown below the use even if another attempt follows.
 //
-// An error makes a span's status Error, without a description; a miss does not. The work that a pool does in the background makes no
-// spans.
+// The context that the borrower gets holds the span of the use. Spans that the borrower makes are below it, not below the attempt, and
+// commands that are sent in the context of such a span are below that. Baggage and everything else in a context stay as they are, and
+// nothing global is set.
+//
+// An error makes a span's status Error, without a description; a miss does not. A use that a layer or the pool refuses is a short span
+// with that status. The work that a pool does in the background is in nobody's trace: it makes no spans, or, with Config.Background,
+// roots of kind INTERNAL: "open", "open socket" for drivers that open those by themselves, and "check" or "reset" if that failed.
 //
 // # Attributes
 //
@@ -26,7 +31,8 @@
 //	db.operation.name        Op.Name, or the command's
 //	db.collection.name       Op.Target, unless the system is Redis
 //	db.query.summary         Redis: the operation and Op.Target
-//	db.operation.batch.size  a command that is a pipeline of 2 or more: how many
+//	db.operation.batch.size  a command that is a pipeline of 2 or more, or of none: how many
+//	db.query.text            a command, with Config.CommandText: its text without values
 //	db.response.status_code  on failure: the server's own code
 //	server.address           Identity.Address
 //	server.port              Identity.Port, if it is not the system's default
@@ -37,15 +43,16 @@
 //
 // And ours:
 //
-//	db.client.connection.pool.name  use: the pool's name, as on its metrics
+//	db.client.connection.pool.name  use, acquire, background: the pool's name, as on its metrics
 //	poolstack.connection.fresh      acquire: whether the resource was opened lately and had not been used
 //	poolstack.attempt               attempt: which, from 1
+//	poolstack.events.dropped        use: how many span events there was no room for
 //
-// Keys, values, statements and texts of errors are never recorded.
+// Keys, values and texts of errors are never recorded.
 //
 // # Span events
 //
-// What the layers did is recorded on the span of the use, as poolstack.retry, poolstack.gave_up, poolstack.rejected, poolstack.timeout,
+// What the layers did is recorded on the span of the use, up to 32 times, as poolstack.retry, poolstack.gave_up, poolstack.rejected, poolstack.timeout,
 // poolstack.state_changed and, generally, poolstack. and the kind of the [pool.Event], with as many of these as it has:
 //
 //	poolstack.layer          who did it

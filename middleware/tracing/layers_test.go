@@ -2,7 +2,6 @@ package tracing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -127,20 +126,24 @@ func TestNestedPools(t *testing.T) {
 		"    "+told1)
 }
 
-// Background work makes no spans.
-func TestBackground(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, Config{Commands: true}, pool.Config{MaxSize: 2})
-	if err := r.pool.Warm(context.Background(), 2); err != nil {
-		t.Fatal(err)
+// However much a layer has to say, a span holds only so much of it, and says how much is missing.
+func TestEventsAreBounded(t *testing.T) {
+	chatty := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			for range maxNotes + 10 {
+				c.Emit(ctx, pool.Event{Kind: "chat", Layer: "x"})
+			}
+			return next(ctx, c)
+		}
+	})
+	r := newRig(t, redis, Config{}, pool.Config{}, chatty).warm()
+	for range 2 { // the second with a record that has been used
+		_ = r.pool.Do(context.Background(), get, ping)
 	}
-	r.pool.Clear()
-	r.pool.Pause(errors.New("maintenance"))
-	r.pool.Resume()
-	if h := r.pool.Check(context.Background()); h.Err != nil {
-		t.Fatal(h.Err)
-	}
-	if n := len(r.recorder.Started()); n != 0 {
-		t.Errorf("%d spans were started, want none", n)
+	for _, s := range r.recorder.Ended() {
+		if n := len(s.Events()); n != maxNotes || !strings.Contains(attributes(s.Attributes()), " poolstack.events.dropped=10") {
+			t.Errorf("%d events, attributes%s", n, attributes(s.Attributes()))
+		}
 	}
 }
 
@@ -198,17 +201,19 @@ func TestNoOpInstallsNothing(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	_, err := New(Config{WaitThreshold: -1})
-	if want := "tracing: WaitThreshold is -1ns: must be 0 (default 1ms) or more"; err == nil || err.Error() != want {
+	_, err := New(Config{WaitThreshold: -1, CommandText: true})
+	const want = "tracing: WaitThreshold is -1ns: must be 0 (default 1ms) or more\n" +
+		"tracing: CommandText is true: must be false unless Commands is true"
+	if err == nil || err.Error() != want {
 		t.Errorf("New returned %v, want %s", err, want)
 	}
-	layer, err := New(Config{})
+	layer, err := New(Config{Background: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"wait_threshold": "1ms", "commands": "false", "skip_unsampled": "false", "filter": "false"}
+	const settings = "map[background:true command_text:false commands:false filter:false skip_unsampled:false wait_threshold:1ms]"
 	info := layer.Describe()
-	if info.Kind != "tracing" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != fmt.Sprint(want) {
+	if info.Kind != "tracing" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != settings {
 		t.Errorf("Describe returned %+v", info)
 	}
 }

@@ -39,6 +39,7 @@ var (
 type rig struct {
 	t        testing.TB
 	server   *server
+	layer    *Tracing
 	pool     *pool.Pool[*pooltest.Conn]
 	provider *sdktrace.TracerProvider
 	recorder *tracetest.SpanRecorder
@@ -49,12 +50,14 @@ func newRig(t testing.TB, id pool.Identity, cfg Config, poolCfg pool.Config, inn
 	t.Helper()
 	r := &rig{t: t, server: &server{id: id}, recorder: tracetest.NewSpanRecorder(), start: time.Now()}
 	r.provider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.recorder))
-	cfg.TracerProvider = r.provider
-	layer, err := New(cfg)
-	if err != nil {
+	if cfg.TracerProvider == nil {
+		cfg.TracerProvider = r.provider
+	}
+	var err error
+	if r.layer, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.pool, err = pool.New(r.server, poolCfg, append([]pool.Middleware{layer}, inner...)...)
+	r.pool, err = pool.New(r.server, poolCfg, append([]pool.Middleware{r.layer}, inner...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

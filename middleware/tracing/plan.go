@@ -28,6 +28,8 @@ const (
 	ofUse specKind = iota
 	ofUseAboveCommands
 	ofCommand
+	ofWait
+	ofAttempt
 )
 
 // spec is what a span is about.
@@ -73,17 +75,19 @@ func (p *plans) add(s spec, made *plan) *plan {
 }
 
 func newPlan(id pool.Identity, s spec) *plan {
-	kind := trace.SpanKindClient
+	kind := trace.SpanKindInternal
+	name := s.name
 	var attrs []attribute.KeyValue
-	if s.kind == ofUseAboveCommands {
-		kind = trace.SpanKindInternal
-	} else {
-		attrs = database(id, s)
+	if s.kind == ofUse || s.kind == ofCommand {
+		kind, attrs = trace.SpanKindClient, database(id, s)
 	}
-	if s.kind != ofCommand {
+	if s.kind != ofWait && s.kind != ofAttempt {
+		name = spanName(id, s)
+	}
+	if s.kind != ofCommand && s.kind != ofAttempt {
 		attrs = append(attrs, semconv.DBClientConnectionPoolName(id.Name))
 	}
-	return &plan{spanName(id, s), []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}}
+	return &plan{name, []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}}
 }
 
 // spanName follows the conventions: the operation and its target, else what there is of them, else the system.

@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -24,24 +25,34 @@ type Config struct {
 	// TracerProvider makes the tracer. nil stands for the global one. With a provider of OpenTelemetry's package trace/noop the layer
 	// installs nothing and costs nothing.
 	TracerProvider trace.TracerProvider
-	// WaitThreshold is how long a use must have waited for its resource to get an "acquire" span. 0 means 1 ms. A wait in vain always
-	// gets one.
+	// WaitThreshold is how long a use may wait for its resource without an "acquire" span. 0 means 1 ms. A wait in vain always gets one.
 	WaitThreshold time.Duration
-	// Commands asks for a span for each command that the backend's client sends.
+	// Commands asks for a span for each command that the backend's client sends. They are then the CLIENT spans; a backend that tells of
+	// none leaves a trace without any.
 	Commands bool
+	// CommandText asks for the text of these commands (db.query.text): "SET ? ?", {"find":"orders","filter":{"total":"?"}}. The backend
+	// takes all values out of it, and for Redis the keys. It needs Commands.
+	CommandText bool
 	// SkipUnsampled saves the cost of a span that would not be sampled, about 0.4 us, where the parent is not: such uses are not traced
 	// at all. Leave it off if a sampler is installed that samples below unsampled parents.
 	SkipUnsampled bool
+	// Background asks for spans of what the pool does for no use in particular: the opening of a connection, and a check or reset that
+	// failed. Each is a trace of its own.
+	Background bool
 	// Filter says which operations are traced. nil means all. It is called for each use, concurrently.
 	Filter func(pool.Op) bool
 }
 
 // Validate says what is wrong with c, or returns nil.
 func (c Config) Validate() error {
+	var errs []error
 	if c.WaitThreshold < 0 {
-		return fmt.Errorf("tracing: WaitThreshold is %v: must be 0 (default %v) or more", c.WaitThreshold, defaultWaitThreshold)
+		errs = append(errs, fmt.Errorf("tracing: WaitThreshold is %v: must be 0 (default %v) or more", c.WaitThreshold, defaultWaitThreshold))
 	}
-	return nil
+	if c.CommandText && !c.Commands {
+		errs = append(errs, errors.New("tracing: CommandText is true: must be false unless Commands is true"))
+	}
+	return errors.Join(errs...)
 }
 
 // Tracing is the layer. It may be used for several pools, concurrently, and needs no closing.
@@ -92,7 +103,9 @@ func (t *Tracing) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
 		"wait_threshold": t.cfg.WaitThreshold.String(),
 		"commands":       strconv.FormatBool(t.cfg.Commands),
+		"command_text":   strconv.FormatBool(t.cfg.CommandText),
 		"skip_unsampled": strconv.FormatBool(t.cfg.SkipUnsampled),
+		"background":     strconv.FormatBool(t.cfg.Background),
 		"filter":         strconv.FormatBool(t.cfg.Filter != nil),
 	}}
 }
@@ -129,8 +142,9 @@ func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, begun
 	if !span.IsRecording() {
 		return ctx, begun{span: span}, nil
 	}
-	u := &use{Context: ctx, layer: l, pool: c.Identity().Name, op: op, span: span, begin: time.Now()}
-	return u, begun{span: span, use: u}, nil
+	u := newUse(ctx, l, span, c.Started())
+	c.SetValue(l.t, u)
+	return ctx, begun{span, u}, nil
 }
 
 // End ends it.
@@ -139,8 +153,9 @@ func (l *layer) End(_ context.Context, c *pool.Call, b begun, err error) {
 		return
 	}
 	if b.use != nil {
+		c.SetValue(l.t, nil)
 		o := judge(c, err)
-		b.use.end(c.Attempt(), o)
+		b.use.end(c, o)
 		o.mark(b.span, !l.t.cfg.Commands)
 	}
 	b.span.End()

@@ -143,7 +143,7 @@ func TestWaits(t *testing.T) {
 	}{
 		{"long", 0, time.Second, []string{
 			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
-			"  acquire 0s-1s internal Unset poolstack.connection.fresh=false",
+			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=false",
 		}},
 		{"short", time.Minute, time.Second, []string{
 			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
@@ -151,7 +151,7 @@ func TestWaits(t *testing.T) {
 		{"in vain", time.Minute, 3 * time.Second, []string{
 			"GET sessions 0s-2s client Error db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
 				" error.type=acquire_timeout",
-			"  acquire 0s-2s internal Error error.type=acquire_timeout",
+			"  acquire 0s-2s internal Error db.client.connection.pool.name=p error.type=acquire_timeout",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestFreshWait(t *testing.T) {
 		}
 		r.want(true,
 			"p 0s-1s client Unset db.client.connection.pool.name=p",
-			"  acquire 0s-1s internal Unset poolstack.connection.fresh=true")
+			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=true")
 	})
 }
 
@@ -265,11 +265,11 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 			"find orders 0s-6s internal Unset db.client.connection.pool.name=orders-db",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=broken",
 			"  attempt 0s-2s internal Error error.type=broken poolstack.attempt=1",
-			"    acquire 0s-1s internal Unset poolstack.connection.fresh=true",
+			"    acquire 0s-1s internal Unset db.client.connection.pool.name=orders-db poolstack.connection.fresh=true",
 			"    find orders 1s-2s client Error db.collection.name=orders db.namespace=shop db.operation.name=find"+
 				fmt.Sprintf(server, " error.type=broken"),
 			"  attempt 3s-6s internal Unset poolstack.attempt=2",
-			"    acquire 3s-4s internal Unset poolstack.connection.fresh=true",
+			"    acquire 3s-4s internal Unset db.client.connection.pool.name=orders-db poolstack.connection.fresh=true",
 			"    find orders 4s-5s client Unset db.collection.name=orders db.namespace=other db.operation.name=find"+fmt.Sprintf(server, ""),
 			"    BULK 5s-6s client Unset db.namespace=shop db.operation.batch.size=2 db.operation.name=BULK"+fmt.Sprintf(server, ""))
 	})

@@ -16,130 +16,128 @@ const maxPending = 64
 
 var attemptKey = attribute.Key("poolstack.attempt")
 
-// use is the recording span of one use. It is also the context that the layers inside work in, by which events and commands find it.
+// use is what belongs to the recording span of one use. The use's Call has it, by which events and commands find it. Its record is used
+// again.
 //
 // An attempt is known to be one of several only when the next is due, and a layer that stands outermost cannot put anything around the
 // second. So all spans below the use are made when what they show is over.
 type use struct {
-	context.Context // with the span
-	layer           *layer
-	pool            string
-	op              pool.Op
-	span            trace.Span
+	layer *layer
+	ctx   context.Context // with the span
+	span  trace.Span
 
-	mu       sync.Mutex      // hedged attempts run concurrently
+	mu       sync.Mutex      // attempts may be made at once
+	notes    int             // span events, those left out included
 	begin    time.Time       // of the present attempt
 	attempts int             // that are over
 	attempt  trace.Span      // of the present attempt, nil while nothing needs it
 	within   context.Context // with that span
 	pending  []child         // of the first attempt
-	over     bool
 }
 
 // child is a span below the use, after the fact.
 type child struct {
-	name       string
-	options    []trace.SpanStartOption // shared
+	plan       *plan
 	extra      []attribute.KeyValue
 	begin, end time.Time
 	outcome    outcome
 	database   bool // it is a CLIENT span
 }
 
-type useKey struct{}
+var uses = sync.Pool{New: func() any { return new(use) }}
 
-// Value finds the use itself.
-func (u *use) Value(key any) any {
-	if _, ok := key.(useKey); ok {
-		return u
-	}
-	return u.Context.Value(key)
-}
-
-// useFrom returns the use that ctx belongs to, nil if that is not traced. A use whose pool is used within another use finds the other's
-// first if it is not traced itself: hence the comparisons.
-func (t *Tracing) useFrom(ctx context.Context, poolName string, op pool.Op) *use {
-	u, _ := ctx.Value(useKey{}).(*use)
-	if u == nil || u.layer.t != t || u.pool != poolName || u.op != op {
-		return nil
-	}
+func newUse(ctx context.Context, l *layer, span trace.Span, begin time.Time) *use {
+	u, _ := uses.Get().(*use)
+	u.layer, u.ctx, u.span, u.begin = l, ctx, span, begin
 	return u
 }
 
-// add makes the span of a child. settled says that no other attempt can follow the present one.
-func (u *use) add(ch child, settled bool) {
+// useOf returns what belongs to the span of c's use, nil if there is none or it records nothing.
+func (t *Tracing) useOf(c *pool.Call) *use {
+	u, _ := c.Value(t).(*use)
+	return u
+}
+
+// add makes the span of a child, or puts it off as long as another attempt may follow the first.
+func (u *use) add(c *pool.Call, ch child) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	settled := c.TwoStep() && ch.database // what is lent is not asked for again
 	switch {
-	case u.over:
 	case u.attempts == 0 && !settled && len(u.pending) < maxPending:
 		u.pending = append(u.pending, ch)
 	case u.attempts == 0:
-		u.flush(u.Context)
-		u.make(u.Context, ch)
+		u.flush(u.ctx)
+		u.make(u.ctx, ch)
 	default:
-		u.make(u.inAttempt(ch.begin), ch)
+		u.make(u.inAttempt(c, ch.begin), ch)
 	}
 }
 
 // attemptOver ends the present attempt, which another one will follow after a pause.
-func (u *use) attemptOver(n int, o outcome, pause time.Duration) {
+func (u *use) attemptOver(c *pool.Call, n int, o outcome, pause time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.over {
-		return
-	}
 	now := time.Now()
-	u.closeAttempt(now, o)
+	u.closeAttempt(c, now, o)
 	u.attempts = n
 	u.begin = now.Add(pause)
 }
 
-// end ends the use in its nth attempt.
-func (u *use) end(n int, o outcome) {
+// end ends the use, which is then somebody else's.
+func (u *use) end(c *pool.Call, o outcome) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.over = true
-	if u.attempt != nil || u.attempts > 0 && n > u.attempts {
-		u.closeAttempt(time.Now(), o)
+	if u.attempt != nil || u.attempts > 0 && c.Attempt() > u.attempts {
+		u.closeAttempt(c, time.Now(), o)
 	}
-	u.flush(u.Context)
+	u.flush(u.ctx)
+	if u.notes > maxNotes {
+		u.span.SetAttributes(droppedKey.Int(u.notes - maxNotes))
+	}
+	u.layer, u.ctx, u.span = nil, nil, nil
+	u.notes, u.attempts = 0, 0
+	u.mu.Unlock()
+	uses.Put(u)
 }
 
 // inAttempt returns the context of the present attempt's span, which is made when it is first needed. It begins when the pause before
 // it was to be over, or earlier, if something was in it by then.
-func (u *use) inAttempt(by time.Time) context.Context {
+func (u *use) inAttempt(c *pool.Call, by time.Time) context.Context {
 	if u.attempt == nil {
 		if u.begin.After(by) {
 			u.begin = by
 		}
-		tracer := u.layer.t.tracer
-		u.within, u.attempt = tracer.Start(u.Context, "attempt", //nolint:spancheck // closeAttempt ends it
-			trace.WithSpanKind(trace.SpanKindInternal), trace.WithTimestamp(u.begin),
-			trace.WithAttributes(attemptKey.Int(u.attempts+1)))
+		p := u.layer.plans.get(c, spec{kind: ofAttempt, name: "attempt"})
+		u.within, u.attempt = u.start(u.ctx, p, u.begin, attemptKey.Int(u.attempts+1)) //nolint:spancheck // closeAttempt ends it
 	}
 	return u.within
 }
 
-func (u *use) closeAttempt(now time.Time, o outcome) {
-	u.flush(u.inAttempt(now))
+func (u *use) closeAttempt(c *pool.Call, now time.Time, o outcome) {
+	u.flush(u.inAttempt(c, now))
 	o.mark(u.attempt, false)
 	u.attempt.End(trace.WithTimestamp(now))
 	u.attempt, u.within = nil, nil
 }
 
+// flush makes the children that were put off.
 func (u *use) flush(parent context.Context) {
 	for _, ch := range u.pending {
 		u.make(parent, ch)
 	}
-	u.pending = nil
+	clear(u.pending)
+	u.pending = u.pending[:0]
 }
 
 func (u *use) make(parent context.Context, ch child) {
-	options := make([]trace.SpanStartOption, 0, len(ch.options)+2)
-	options = append(options, ch.options...)
-	options = append(options, trace.WithTimestamp(ch.begin), trace.WithAttributes(ch.extra...))
-	_, span := u.layer.t.tracer.Start(parent, ch.name, options...)
+	_, span := u.start(parent, ch.plan, ch.begin, ch.extra...)
 	ch.outcome.mark(span, ch.database)
 	span.End(trace.WithTimestamp(ch.end))
+}
+
+func (u *use) start(parent context.Context, p *plan, begin time.Time, extra ...attribute.KeyValue) (context.Context, trace.Span) {
+	options := make([]trace.SpanStartOption, 0, len(p.options)+2)
+	options = append(options, p.options...)
+	options = append(options, trace.WithTimestamp(begin), trace.WithAttributes(extra...))
+	return u.layer.t.tracer.Start(parent, p.name, options...)
 }

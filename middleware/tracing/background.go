@@ -1,0 +1,37 @@
+package tracing
+
+import (
+	"context"
+	"time"
+
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// eventSocketOpened is reported by backends whose resources are no sockets: there, this is the dial.
+const eventSocketOpened pool.Kind = "socket_opened"
+
+// background makes a span of what a pool did for no use in particular: a root, for whoever may be waiting for it waits for others too.
+func (t *Tracing) background(e pool.Event) {
+	var name string
+	var o outcome
+	switch e.Kind {
+	case pool.EventOpened:
+		name = "open"
+	case eventSocketOpened:
+		name = "open socket"
+	case pool.EventOpenFailed:
+		name, o = "open", outcome{failed: true, reason: e.Reason}
+	case pool.EventCheckFailed:
+		name, o = e.Reason, outcome{failed: true, reason: e.Reason}
+	default:
+		return
+	}
+	now := time.Now()
+	_, span := t.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindInternal),
+		trace.WithTimestamp(now.Add(-e.Duration)), trace.WithAttributes(semconv.DBClientConnectionPoolName(e.Pool)))
+	o.mark(span, false)
+	span.End(trace.WithTimestamp(now))
+}

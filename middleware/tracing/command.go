@@ -1,0 +1,76 @@
+package tracing
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// commandObserver hears of the commands as well.
+type commandObserver struct{ observer }
+
+// WantsCommandText says whether the text of commands is recorded.
+func (o commandObserver) WantsCommandText() bool { return o.t.cfg.CommandText }
+
+// commandContext remembers when a command was sent.
+type commandContext struct {
+	context.Context
+	use   *use
+	begin time.Time
+}
+
+type commandKey struct{ t *Tracing }
+
+// Value finds the commandContext itself.
+func (x *commandContext) Value(key any) any {
+	if k, ok := key.(commandKey); ok && k.t == x.use.layer.t {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+// BeginCommand notes the time.
+func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ pool.Command) context.Context {
+	u := o.t.useOf(c)
+	if u == nil {
+		return ctx
+	}
+	return &commandContext{ctx, u, time.Now()}
+}
+
+// EndCommand makes the command's span: below that of the borrower's in whose context it was sent, if there is one.
+func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Command, err error) {
+	u := o.t.useOf(c)
+	x, _ := ctx.Value(commandKey{o.t}).(*commandContext)
+	if u == nil || x == nil || x.use != u {
+		return
+	}
+	ch := child{
+		plan:  u.layer.plans.get(c, spec{ofCommand, cmd.Name, cmd.Target, cmd.Namespace}),
+		extra: o.extra(cmd), begin: x.begin, end: time.Now(), outcome: judge(c, err), database: true,
+	}
+	if trace.SpanFromContext(x.Context) != u.span {
+		u.make(x.Context, ch)
+		return
+	}
+	u.add(c, ch)
+}
+
+// extra returns the attributes that differ from one command to another of its name.
+func (o commandObserver) extra(cmd pool.Command) (attrs []attribute.KeyValue) {
+	switch {
+	case cmd.Batch > 1:
+		attrs = append(attrs, semconv.DBOperationBatchSize(cmd.Batch))
+	case cmd.Batch == pool.EmptyBatch:
+		attrs = append(attrs, semconv.DBOperationBatchSize(0))
+	}
+	if o.t.cfg.CommandText && cmd.Text != "" {
+		attrs = append(attrs, semconv.DBQueryText(cmd.Text))
+	}
+	return attrs
+}

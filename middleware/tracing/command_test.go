@@ -1,0 +1,123 @@
+package tracing
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+const (
+	cacheUse     = "GET sessions internal Unset db.client.connection.pool.name=cache"
+	cacheCommand = " client Unset db.namespace=3%s db.system.name=redis server.address=10.0.0.1"
+)
+
+func TestCommandAttributes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		text bool
+		cmd  pool.Command
+		want string
+	}{
+		{"one", false, pool.Command{Name: "GET", Text: "GET ?"}, "GET" + fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")},
+		{"with text", true, pool.Command{Name: "GET", Text: "GET ?"}, "GET" +
+			fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET db.query.text=GET ?")},
+		{"no text to be had", true, pool.Command{Name: "GET"}, "GET" +
+			fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")},
+		{"pipeline of one", false, pool.Command{Name: "PIPELINE GET", Batch: 1}, "PIPELINE GET" +
+			fmt.Sprintf(cacheCommand, " db.operation.name=PIPELINE GET db.query.summary=PIPELINE GET")},
+		{"pipeline", false, pool.Command{Name: "PIPELINE", Batch: 2}, "PIPELINE" +
+			fmt.Sprintf(cacheCommand, " db.operation.batch.size=2 db.operation.name=PIPELINE db.query.summary=PIPELINE")},
+		{"empty pipeline", false, pool.Command{Name: "MULTI", Batch: pool.EmptyBatch}, "MULTI" +
+			fmt.Sprintf(cacheCommand, " db.operation.batch.size=0 db.operation.name=MULTI db.query.summary=MULTI")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, redis, Config{Commands: true, CommandText: c.text}, pool.Config{}).warm()
+			_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
+				if pool.ObservingText(ctx) != c.text {
+					t.Errorf("the backend is told that text is wanted: %t", !c.text)
+				}
+				return command(ctx, c.cmd, 0, nil)
+			})
+			r.want(false, cacheUse, "  "+c.want)
+		})
+	}
+}
+
+// A backend is not asked for anything unless commands are.
+func TestNoCommandsUnlessAsked(t *testing.T) {
+	r := newRig(t, redis, Config{}, pool.Config{}).warm()
+	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
+		if pool.Observing(ctx) || pool.ObservingText(ctx) {
+			t.Error("somebody observes commands")
+		}
+		return nil
+	})
+}
+
+// A borrower's own span is above the commands that it sent under it.
+func TestCommandsBelowOwnSpans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, redis, Config{Commands: true}, pool.Config{}, repeat{2, time.Second})
+		tracer := r.provider.Tracer("mine")
+		n := 0
+		_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
+			ctx, span := tracer.Start(ctx, "load user")
+			defer span.End()
+			n++
+			return command(ctx, pool.Command{Name: "GET"}, time.Second, []error{pooltest.ErrRefused, nil}[n-1])
+		})
+		attrs := fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")
+		failed := " client Error db.namespace=3 db.operation.name=GET db.query.summary=GET db.response.status_code=REFUSED" +
+			" db.system.name=redis error.type=REFUSED server.address=10.0.0.1"
+		r.want(true,
+			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache",
+			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
+			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
+			"  load user 0s-1s internal Unset",
+			"    GET 0s-1s"+failed,
+			"  attempt 2s-3s internal Unset poolstack.attempt=2",
+			"  load user 2s-3s internal Unset",
+			"    GET 2s-3s"+attrs)
+	})
+}
+
+// What a use inside of another one sends is not shown as the other's, even if both look alike and only the outer one is traced.
+func TestNestedUses(t *testing.T) {
+	quiet := false
+	r := newRig(t, redis, Config{Commands: true, Filter: func(pool.Op) bool { return !quiet }}, pool.Config{MaxSize: 2},
+		say{event: pool.Event{Kind: pool.EventTimeout, Layer: "x"}})
+	if err := r.pool.Warm(context.Background(), 2); err != nil {
+		t.Fatal(err)
+	}
+	send := func(ctx context.Context, _ *pooltest.Conn) error { return command(ctx, pool.Command{Name: "GET"}, 0, nil) }
+	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
+		quiet = true
+		return r.pool.Do(ctx, get, send)
+	})
+	r.want(false, cacheUse, "  * poolstack.timeout poolstack.attempt=1 poolstack.layer=x")
+}
+
+// A borrower that keeps the context of its use gets nothing recorded with it later, and disturbs nobody.
+func TestLateCommand(t *testing.T) {
+	r := newRig(t, redis, Config{Commands: true}, pool.Config{}).warm()
+	var late, open context.Context
+	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
+		late, open = ctx, pool.BeginCommand(ctx, pool.Command{Name: "GET"})
+		return nil
+	})
+	_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error {
+		pool.EndCommand(open, pool.Command{Name: "GET"}, nil)
+		return command(late, pool.Command{Name: "GET"}, 0, nil)
+	})
+	r.want(false, cacheUse, cacheUse)
+	if !trace.SpanContextFromContext(late).IsValid() {
+		t.Error("the context has lost its span")
+	}
+}
