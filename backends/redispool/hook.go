@@ -57,6 +57,9 @@ func (c *Conn) greeting(cmd redis.Cmder, err error) error {
 
 func (c *Conn) sendObserved(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) (err error) {
 	command := pool.Command{Name: displayName(cmd.Name())}
+	if pool.ObservingText(ctx) {
+		command.Text = text(cmd)
+	}
 	ctx = pool.BeginCommand(ctx, command)
 	err = pool.ErrAborted // what a panic leaves
 	defer func() { pool.EndCommand(ctx, command, err) }()
@@ -64,12 +67,29 @@ func (c *Conn) sendObserved(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	return err
 }
 
-func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) (err error) {
+func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	command := batchCommand(cmds)
+	if pool.ObservingText(ctx) {
+		command.Text = batchText(cmds)
+	}
 	ctx = pool.BeginCommand(ctx, command)
-	err = pool.ErrAborted
-	defer func() { pool.EndCommand(ctx, command, err) }()
-	err = c.sendAll(ctx, cmds, next)
+	outcome := pool.ErrAborted
+	defer func() { pool.EndCommand(ctx, command, outcome) }()
+	err := c.sendAll(ctx, cmds, next)
+	outcome = worst(cmds, err)
+	return err
+}
+
+// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure.
+func worst(cmds []redis.Cmder, err error) error {
+	if !isNil(err) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if other := cmd.Err(); other != nil && !isNil(other) {
+			return other
+		}
+	}
 	return err
 }
 
@@ -212,9 +232,9 @@ func transaction(cmds []redis.Cmder) bool {
 
 // batchCommand describes a pipeline: PIPELINE or MULTI, followed by the command's name if all are the same.
 func batchCommand(cmds []redis.Cmder) pool.Command {
-	name := "PIPELINE"
-	if transaction(cmds) {
-		name, cmds = "MULTI", cmds[1:len(cmds)-1]
+	name, cmds := unwrapped(cmds)
+	if len(cmds) == 0 {
+		return pool.Command{Name: name, Batch: pool.EmptyBatch}
 	}
 	first := cmds[0].Name()
 	for _, cmd := range cmds[1:] {
@@ -223,6 +243,14 @@ func batchCommand(cmds []redis.Cmder) pool.Command {
 		}
 	}
 	return pool.Command{Name: name + " " + displayName(first), Batch: len(cmds)}
+}
+
+// unwrapped takes off the MULTI and EXEC around the commands of a transaction, and says what they are sent in.
+func unwrapped(cmds []redis.Cmder) (name string, inside []redis.Cmder) {
+	if last := len(cmds) - 1; last > 0 && cmds[0].Name() == "multi" && cmds[last].Name() == "exec" {
+		return "MULTI", cmds[1:last]
+	}
+	return "PIPELINE", cmds
 }
 
 // displayName is a command's name in upper case. What does not look like one, such as a key that was given to Do in the wrong place, is
