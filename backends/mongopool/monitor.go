@@ -10,6 +10,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -341,7 +343,12 @@ func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
 	if !pool.Observing(ctx) {
 		return
 	}
-	cmd := pool.Command{Name: e.CommandName, Target: target(e.CommandName, e.Command)}
+	cmd := pool.Command{
+		Name: e.CommandName, Target: target(e.CommandName, e.Command), Batch: batch(e.CommandName, e.Command),
+	}
+	if pool.ObservingText(ctx) {
+		cmd.Text = text(e.CommandName, cmd.Target, e.Command)
+	}
 	if e.DatabaseName != c.database {
 		cmd.Namespace = e.DatabaseName
 	}
@@ -349,14 +356,14 @@ func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
 }
 
 func (c *commands) succeeded(ctx context.Context, e *event.CommandSucceededEvent) {
-	c.ended(ctx, e.CommandFinishedEvent, nil)
+	c.ended(ctx, e.CommandFinishedEvent, nil, e.Reply)
 }
 
 func (c *commands) failed(ctx context.Context, e *event.CommandFailedEvent) {
-	c.ended(ctx, e.CommandFinishedEvent, e.Failure)
+	c.ended(ctx, e.CommandFinishedEvent, e.Failure, nil)
 }
 
-func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err error) {
+func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err error, reply bson.Raw) {
 	if own, ok := ctx.Value(errandKey{}).(*errand); ok {
 		own.note(e.ConnectionID)
 		return
@@ -367,8 +374,32 @@ func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err 
 	}
 	if open, ok := c.open.LoadAndDelete(e.RequestID); ok {
 		open := open.(*openCommand) //nolint:forcetypeassert // nothing else is stored
+		if err == nil {
+			err = refusedWrites(reply)
+		}
 		pool.EndCommand(open.ctx, open.cmd, err)
 	}
+}
+
+// refusedWrites returns what a reply says of writes that came to nothing or were not confirmed, although the command as a whole
+// succeeded: the codes only.
+func refusedWrites(reply bson.Raw) error {
+	var e mongo.WriteException
+	list, _ := bsoncore.Document(reply).Lookup("writeErrors").ArrayOK()
+	elements(bsoncore.Document(list), func(_ string, one bsoncore.Value) bool {
+		doc, _ := one.DocumentOK()
+		code, _ := doc.Lookup("code").AsInt64OK()
+		e.WriteErrors = append(e.WriteErrors, mongo.WriteError{Code: int(code)})
+		return true
+	})
+	if doc, ok := bsoncore.Document(reply).Lookup("writeConcernError").DocumentOK(); ok {
+		code, _ := doc.Lookup("code").AsInt64OK()
+		e.WriteConcernError = &mongo.WriteConcernError{Code: int(code)}
+	}
+	if e.WriteErrors == nil && e.WriteConcernError == nil {
+		return nil
+	}
+	return e
 }
 
 // onCollections are the commands whose first value is the name of a collection. Other commands have user names and the like there.

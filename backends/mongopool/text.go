@@ -1,0 +1,154 @@
+package mongopool
+
+import (
+	"bytes"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+)
+
+// Bounds of the text of a command: its bytes, how deep it may be nested, how many elements of an array are looked at, and how long the
+// name of a field is at most.
+const (
+	maxText    = 2048
+	maxDepth   = 16
+	maxLooked  = 200
+	maxNameLen = 64
+)
+
+// secretive are commands of which nothing is shown but the name, for they carry credentials. The driver hides them already.
+var secretive = []string{"auth", "sasl", "createuser", "updateuser", "getnonce", "copydb", "hello", "ismaster"}
+
+// text is a command with "?" in place of each value, but for the name of the collection it works on: {"find":"people","limit":"?"}. Equal
+// neighbours in an array are shown once.
+func text(name, collection string, command bson.Raw) string {
+	lower := strings.ToLower(name)
+	hide := len(command) == 0
+	for _, prefix := range secretive {
+		hide = hide || strings.HasPrefix(lower, prefix)
+	}
+	var w writer
+	if hide {
+		w.name(name)
+		return "{" + w.String() + `:"?"}`
+	}
+	w.collection, w.collectionField = collection, name
+	if name == "getMore" {
+		w.collectionField = "collection"
+	}
+	w.document(bsoncore.Document(command), 0)
+	if w.Len() > maxText {
+		w.Truncate(maxText)
+		w.WriteString("...")
+	}
+	return w.String()
+}
+
+// writer writes documents without their values.
+type writer struct {
+	bytes.Buffer
+	collection, collectionField string
+}
+
+func (w *writer) document(doc bsoncore.Document, depth int) {
+	w.WriteByte('{')
+	first := true
+	elements(doc, func(field string, v bsoncore.Value) bool {
+		if !first {
+			w.WriteByte(',')
+		}
+		first = false
+		w.name(field)
+		w.WriteByte(':')
+		if depth == 0 && field == w.collectionField && w.collection != "" {
+			w.name(w.collection)
+		} else {
+			w.value(v, depth)
+		}
+		return w.Len() <= maxText
+	})
+	w.WriteByte('}')
+}
+
+func (w *writer) array(array bsoncore.Document, depth int) {
+	w.WriteByte('[')
+	last, n := "", 0
+	elements(array, func(_ string, v bsoncore.Value) bool {
+		start := w.Len()
+		if last != "" {
+			w.WriteByte(',')
+		}
+		begin := w.Len()
+		w.value(v, depth)
+		if shown := string(w.Bytes()[begin:]); shown == last {
+			w.Truncate(start)
+		} else {
+			last = shown
+		}
+		n++
+		return n < maxLooked && w.Len() <= maxText
+	})
+	w.WriteByte(']')
+}
+
+func (w *writer) value(v bsoncore.Value, depth int) {
+	switch {
+	case depth >= maxDepth:
+		w.WriteString(`"?"`)
+	case v.Type == bsoncore.TypeEmbeddedDocument:
+		w.document(bsoncore.Document(v.Data), depth+1)
+	case v.Type == bsoncore.TypeArray:
+		w.array(bsoncore.Document(v.Data), depth+1)
+	default:
+		w.WriteString(`"?"`)
+	}
+}
+
+// name writes a name. One that does not look like that of a field may be a value which somebody keeps there.
+func (w *writer) name(s string) {
+	if s == "" || len(s) > maxNameLen || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.$-") != "" {
+		s = "?"
+	}
+	w.WriteString(`"` + s + `"`)
+}
+
+// elements calls f for the elements of a document until f returns false or what follows is none.
+func elements(doc bsoncore.Document, f func(name string, v bsoncore.Value) bool) {
+	const header = 4 // its length
+	if len(doc) < header {
+		return
+	}
+	for rest := []byte(doc[header:]); ; {
+		e, after, ok := bsoncore.ReadElement(rest)
+		if !ok {
+			return
+		}
+		name, err := e.KeyErr()
+		if err != nil {
+			return
+		}
+		v, err := e.ValueErr()
+		if err != nil || !f(name, v) {
+			return
+		}
+		rest = after
+	}
+}
+
+// statements are the fields that hold the statements of commands that may carry several.
+var statements = map[string]string{"update": "updates", "delete": "deletes", "bulkWrite": "ops"}
+
+// batch returns how many statements a command carries, 0 for a single one.
+func batch(name string, command bson.Raw) (n int) {
+	field := statements[name]
+	if field == "" {
+		return 0
+	}
+	list, _ := bsoncore.Document(command).Lookup(field).ArrayOK()
+	elements(bsoncore.Document(list), func(string, bsoncore.Value) bool { n++; return true })
+	if n == 1 {
+		return 0
+	}
+	return n
+}
