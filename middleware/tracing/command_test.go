@@ -96,7 +96,9 @@ func TestNestedUses(t *testing.T) {
 	if err := r.pool.Warm(context.Background(), 2); err != nil {
 		t.Fatal(err)
 	}
-	send := func(ctx context.Context, _ *pooltest.Conn) error { return command(ctx, pool.Command{Name: "GET"}, 0, nil) }
+	send := func(ctx context.Context, _ *pooltest.Conn) error {
+		return command(ctx, pool.Command{Name: "GET"}, 0, nil)
+	}
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
 		quiet = true
 		return r.pool.Do(ctx, get, send)
