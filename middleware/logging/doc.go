@@ -4,50 +4,62 @@
 //
 // # Lines
 //
-//	level  message                        when
-//	ERROR  use failed                     by the server's fault
-//	WARN   use failed                     by this process's: the pool is full, a layer refused; or it panicked
-//	DEBUG  use failed                     by the caller's, which gave up; or by nobody's: the server answered with an error
-//	WARN   state changed                  a breaker opened
-//	INFO   state changed                  a breaker closed or became half-open
-//	WARN   connection could not be opened
-//	WARN   lease is out for too long      with the borrower's stack
-//	WARN   pool paused
-//	WARN   warning                        what New and layers find surprising
-//	INFO   time limit hit                 a timeout layer's
-//	INFO   connection check failed
-//	INFO   pool resumed, pool cleared, configuration changed
-//	DEBUG  attempt failed, will repeat
-//	DEBUG  gave up repeating
-//	DEBUG  use refused                    by a layer; the failure of the use follows
-//	DEBUG  no connection acquired         the failure of the use follows
-//	DEBUG  connection opened, connection closed
+//	level  message                         event, and when
+//	ERROR  use failed                      by the server's fault
+//	WARN   use failed                      by local fault: the pool is full, a layer refused
+//	WARN   use failed                      it was aborted: it panicked
+//	DEBUG  use failed                      by the caller's fault: it gave up
+//	DEBUG  use failed                      by none: the server answered with an error
+//	WARN   state changed                   state_changed to open
+//	INFO   state changed                   state_changed to closed or half-open
+//	INFO   state changed                   of another package, with From and To
+//	WARN   connection could not be opened  open_failed
+//	WARN   lease is out for too long       leaked: with the borrower's stack
+//	WARN   pool paused                     paused
+//	WARN   warning                         warning: what New and layers find surprising
+//	INFO   time limit hit                  timeout
+//	INFO   connection check failed         check_failed
+//	INFO   pool resumed                    resumed
+//	INFO   pool cleared                    cleared
+//	INFO   configuration changed           configured
+//	DEBUG  attempt failed, will repeat     retry
+//	DEBUG  gave up repeating               gave_up
+//	DEBUG  use refused                     rejected: the failure of the use follows
+//	DEBUG  no connection acquired          acquire_failed: the failure of the use follows
+//	DEBUG  connection opened               opened
+//	DEBUG  connection closed               closed
+//	DEBUG  event                           of another package: with its kind
 //
-// A miss is no failure, and successes are not logged. Events of other layers are logged as event, at DEBUG, with their kind.
+// ERROR is for what somebody has to look at, WARN for what may become that and for what this process does to protect itself, INFO for
+// what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no failure, and successes are not
+// logged; nor are acquired and released, of which there is one in every use.
 //
 // # Sampling
 //
 // An outage does not flood the log: of lines that are about the same (pool, message, layer, and reason or error type) the first in each
-// Config.Interval is written, and then every Config.Every-th, with the number of those left out since the last one as suppressed.
-// Changes of state and what is done to a pool by hand are always written.
+// Config.Interval is written, and then every Config.Every-th, with the number of those left out since the last one as suppressed. Each
+// change of state is one line, always written, as are warnings and what is done to a pool by hand.
 //
 // # Attributes
 //
 //	pool         the pool's name
 //	layer        the kind of the layer that reports, unless it is the pool
+//	kind         of an event of another package
 //	operation    Op.Name
 //	target       Op.Target
 //	attempt      which attempt of the use, from the second on
 //	reason       why; of a warning, what about
 //	error_type   of a failed use: as in spans and metrics
 //	fault        of a failed use: none, server, caller or local
+//	state        of a use that got no resource: how things stood in the pool, a group of figures
 //	from, to     the states of a breaker
 //	duration     how long the use, or what failed, took
 //	next_probe, pause, retry_after, limit, held   what the duration of the event means
-//	error        the error's text
+//	error        what the driver said of a connection, the operator of a pause; the error of a use only with Config.ErrorText
 //	suppressed   how many lines like this have been left out
 //	stack        the borrower's, of a lease that is out for too long
 //	trace_id, span_id   those of the use's span, or of the caller's
 //
-// Texts of errors are written as they are: drivers see to it that they hold no secrets. Op.Key is never written.
+// Keys, values and statements are not among them: drivers see to it that what they say of a connection holds no secrets, and Op.Key is
+// never written.
 package logging

@@ -36,6 +36,6 @@ func Example() {
 		_ = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrRefused })
 	}
 	// Output:
-	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED error="pooltest: the server refused it unexecuted"
-	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED error="pooltest: the server refused it unexecuted" suppressed=2
+	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED
+	// level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED suppressed=2
 }

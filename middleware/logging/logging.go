@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultInterval = 10 * time.Second
-	defaultEvery    = 100
+	defaultEvery    = 1000
 )
 
 // Config says where the lines go, and how many. The zero Config works.
@@ -25,8 +25,11 @@ type Config struct {
 	Logger *slog.Logger
 	// Interval is how long lines that are about the same are counted before the next is written as if it were the first. 0 means 10 s.
 	Interval time.Duration
-	// Every is how many of them, after the first, come to one that is written. 0 means 100; 1 writes all.
+	// Every is how many of them, after the first, come to one that is written. 0 means 1000; 1 writes all.
 	Every int
+	// ErrorText asks for the texts of the errors of uses. They are what borrowers, clients and servers made them, and may hold keys,
+	// values and worse. Without it such an error is told by its type, and the pool's own by how things stood.
+	ErrorText bool
 }
 
 // Validate says what is wrong with c, or returns nil.
@@ -44,7 +47,7 @@ func (c Config) Validate() error {
 // Logging is the layer. It may be used for several pools, concurrently, and needs no closing.
 type Logging struct {
 	writer *writer // nil when there is nothing to do
-	cfg    Config
+	cfg    Config  // with defaults
 }
 
 // New makes the layer. It fails when cfg is not valid.
@@ -60,7 +63,7 @@ func New(cfg Config) (*Logging, error) {
 	}
 	l := &Logging{cfg: cfg}
 	if cfg.Logger == nil || cfg.Logger.Handler() != slog.DiscardHandler {
-		l.writer = &writer{fixed: cfg.Logger, sampler: newSampler(cfg.Interval, cfg.Every)}
+		l.writer = &writer{fixed: cfg.Logger, sampler: newSampler(cfg.Interval, cfg.Every), errorText: cfg.ErrorText}
 	}
 	return l, nil
 }
@@ -84,7 +87,7 @@ func (l *Logging) Unwrap() []any {
 // Describe is called by [pool.New].
 func (l *Logging) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "logging", Role: pool.RoleObserve, Settings: map[string]string{
-		"interval": l.cfg.Interval.String(), "every": strconv.Itoa(l.cfg.Every),
+		"interval": l.cfg.Interval.String(), "every": strconv.Itoa(l.cfg.Every), "error_text": strconv.FormatBool(l.cfg.ErrorText),
 	}}
 }
 
@@ -116,11 +119,25 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 	attrs := l.w.begin(name, c.Op(), c.Attempt())
 	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", class.Fault.String()),
-		slog.Duration("duration", time.Since(c.Started())), slog.String("error", err.Error()))
+		slog.Duration("duration", time.Since(c.Started())))
+	attrs = append(attrs, l.w.why(err)...)
 	l.w.write(ctx, level, useFailed, attrs, suppressed)
 }
 
 const useFailed = "use failed"
+
+// why returns what may be said of the error of a use.
+func (w *writer) why(err error) (attrs []slog.Attr) {
+	if refused := (*pool.Error)(nil); errors.As(err, &refused) {
+		s := refused.State
+		attrs = append(attrs, slog.Group("state", slog.Int("in_use", s.InUse), slog.Int("max", s.Max), slog.Int("idle", s.Idle),
+			slog.Int("opening", s.Opening), slog.Int("waiters", s.Waiters), slog.Duration("oldest_lease", s.OldestLease)))
+	}
+	if w.errorText {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	return attrs
+}
 
 // levelOf says how much a failed use matters to those who run the program: what the server or this process did wrong, not what the
 // caller did or is to deal with.
@@ -136,8 +153,9 @@ func levelOf(class pool.Class, err error) slog.Level {
 
 // writer writes lines.
 type writer struct {
-	fixed   *slog.Logger // nil: the default one
-	sampler *sampler
+	fixed     *slog.Logger // nil: the default one
+	sampler   *sampler
+	errorText bool
 }
 
 func (w *writer) logger() *slog.Logger {

@@ -42,40 +42,61 @@ func (refusal) Error() string     { return "refused" }
 func (refusal) Class() pool.Class { return pool.Class{Fault: pool.FaultLocal, Type: "breaker_open"} }
 
 func TestFailedUses(t *testing.T) {
+	const failed = ` msg="use failed" pool=cache operation=GET target=sessions `
 	for _, c := range []struct {
-		err  error
-		want []string
+		err        error
+		want, text string
 	}{
-		{nil, nil},
-		{pooltest.ErrMiss, nil},
-		{pooltest.ErrReply, []string{"level=DEBUG msg=\"use failed\" pool=cache operation=GET target=sessions error_type=REPLY fault=none" +
-			" duration=2s error=\"pooltest: a healthy server's error reply\""}},
-		{pooltest.ErrRefused, []string{"level=ERROR msg=\"use failed\" pool=cache operation=GET target=sessions error_type=REFUSED" +
-			" fault=server duration=2s error=\"pooltest: the server refused it unexecuted\""}},
-		{context.Canceled, []string{"level=DEBUG msg=\"use failed\" pool=cache operation=GET target=sessions error_type=canceled" +
-			" fault=caller duration=2s error=\"context canceled\""}},
-		{refusal{}, []string{"level=WARN msg=\"use failed\" pool=cache operation=GET target=sessions error_type=breaker_open fault=local" +
-			" duration=2s error=refused"}},
+		{err: nil},
+		{err: pooltest.ErrMiss},
+		{pooltest.ErrReply, "level=DEBUG" + failed + "error_type=REPLY fault=none duration=2s", ` error="pooltest: a healthy server's error reply"`},
+		{
+			pooltest.ErrRefused, "level=ERROR" + failed + "error_type=REFUSED fault=server duration=2s",
+			` error="pooltest: the server refused it unexecuted"`,
+		},
+		{context.Canceled, "level=DEBUG" + failed + "error_type=canceled fault=caller duration=2s", ` error="context canceled"`},
+		{refusal{}, "level=WARN" + failed + "error_type=breaker_open fault=local duration=2s", " error=refused"},
 	} {
-		t.Run(fmt.Sprint(c.err), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, slog.LevelDebug, Config{}, pool.Config{})
-				if err := r.pool.Warm(context.Background(), 1); err != nil {
-					t.Fatal(err)
-				}
-				synctest.Wait()
-				r.want("level=DEBUG msg=\"connection opened\" pool=cache")
-				_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error {
-					time.Sleep(2 * time.Second)
-					return c.err
+		for _, asked := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.err, asked), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, slog.LevelDebug, Config{ErrorText: asked}, pool.Config{})
+					if err := r.pool.Warm(context.Background(), 1); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					r.want("level=DEBUG msg=\"connection opened\" pool=cache")
+					_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error {
+						time.Sleep(2 * time.Second)
+						return c.err
+					})
+					want := c.want
+					if asked {
+						want += c.text
+					}
+					got := slices.DeleteFunc(r.take(), func(l string) bool { return strings.Contains(l, "connection closed") }) // in the background
+					if strings.Join(got, "\n") != want {
+						t.Errorf("got %q, want %q", got, want)
+					}
 				})
-				got := slices.DeleteFunc(r.take(), func(l string) bool { return strings.Contains(l, "connection closed") }) // in the background
-				if !slices.Equal(got, c.want) {
-					t.Errorf("got %q, want %q", got, c.want)
-				}
 			})
-		})
+		}
 	}
+}
+
+// A use that got no resource is told with how things stood.
+func TestPoolState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, slog.LevelInfo, Config{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Second})
+		l, err := r.pool.Acquire(context.Background(), get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return nil })
+		l.Release(nil)
+		r.want("level=WARN msg=\"use failed\" pool=cache error_type=acquire_timeout fault=local duration=1s" +
+			" state.in_use=1 state.max=1 state.idle=0 state.opening=0 state.waiters=0 state.oldest_lease=1s")
+	})
 }
 
 func TestPanic(t *testing.T) {
@@ -145,6 +166,8 @@ func TestEvents(t *testing.T) {
 			`INFO msg="time limit hit" pool=p layer=timeout.total reason=total limit=5ns`},
 		{pool.Event{Kind: "mine", Layer: "my", Op: pool.Op{Name: "GET", Target: "x", Key: "hunter2"}},
 			`DEBUG msg=event pool=p operation=GET target=x layer=my kind=mine`},
+		{pool.Event{Kind: "server_changed", Layer: "my", From: "Unknown", To: "RSPrimary", Reason: "10.0.0.1:27017"},
+			`INFO msg="state changed" pool=p layer=my kind=server_changed reason=10.0.0.1:27017 from=Unknown to=RSPrimary`},
 	} {
 		t.Run(string(c.event.Kind), func(t *testing.T) {
 			l := &log{t: t}
@@ -175,13 +198,11 @@ func TestSampling(t *testing.T) {
 				_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return err })
 			}
 		}
-		const refused = `level=ERROR msg="use failed" pool=cache error_type=REFUSED fault=server duration=0s` +
-			` error="pooltest: the server refused it unexecuted"`
+		const refused = `level=ERROR msg="use failed" pool=cache error_type=REFUSED fault=server duration=0s`
 		fail(25, pooltest.ErrRefused)
 		r.want(refused, refused+" suppressed=9", refused+" suppressed=9")
 		fail(1, pooltest.ErrDenied)
-		r.want(`level=ERROR msg="use failed" pool=cache error_type=DENIED fault=server duration=0s` +
-			` error="pooltest: the server will not do this for you"`)
+		r.want(`level=ERROR msg="use failed" pool=cache error_type=DENIED fault=server duration=0s`)
 		time.Sleep(time.Minute)
 		fail(2, pooltest.ErrRefused)
 		r.want(refused + " suppressed=4")
@@ -265,7 +286,7 @@ func TestDiscardInstallsNothing(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	_, err := New(Config{Interval: -1, Every: -2})
-	want := "logging: Interval is -1ns: must be 0 (default 10s) or more\nlogging: Every is -2: must be 0 (default 100) or more"
+	want := "logging: Interval is -1ns: must be 0 (default 10s) or more\nlogging: Every is -2: must be 0 (default 1000) or more"
 	if err == nil || err.Error() != want {
 		t.Errorf("New returned %v, want %s", err, want)
 	}
@@ -274,7 +295,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := layer.Describe()
-	if info.Kind != "logging" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != "map[every:100 interval:10s]" {
+	if info.Kind != "logging" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != "map[error_text:false every:1000 interval:10s]" {
 		t.Errorf("Describe returned %+v", info)
 	}
 }

@@ -13,26 +13,43 @@ type line struct {
 	message  string
 	duration string // the name of its Duration; "" if it has none
 	always   bool   // it is not sampled
+	own      bool   // its error is the driver's or the operator's, not that of a use
 }
 
 // lines has the events that are logged. Those at DEBUG are what the failure of a use, logged at its end, is made up of.
 var lines = map[pool.Kind]line{
 	pool.EventAcquireFailed: {level: slog.LevelDebug, message: "no connection acquired", duration: "duration"},
 	pool.EventOpened:        {level: slog.LevelDebug, message: "connection opened", duration: "duration"},
-	pool.EventOpenFailed:    {level: slog.LevelWarn, message: "connection could not be opened", duration: "duration"},
-	pool.EventCheckFailed:   {level: slog.LevelInfo, message: "connection check failed"},
-	pool.EventClosed:        {level: slog.LevelDebug, message: "connection closed"},
+	pool.EventOpenFailed:    {level: slog.LevelWarn, message: "connection could not be opened", duration: "duration", own: true},
+	pool.EventCheckFailed:   {level: slog.LevelInfo, message: "connection check failed", own: true},
+	pool.EventClosed:        {level: slog.LevelDebug, message: "connection closed", own: true},
 	pool.EventLeaked:        {level: slog.LevelWarn, message: "lease is out for too long", duration: "held"},
-	pool.EventPaused:        {level: slog.LevelWarn, message: "pool paused", always: true},
+	pool.EventPaused:        {level: slog.LevelWarn, message: "pool paused", always: true, own: true},
 	pool.EventResumed:       {level: slog.LevelInfo, message: "pool resumed", always: true},
 	pool.EventCleared:       {level: slog.LevelInfo, message: "pool cleared", always: true},
 	pool.EventConfigured:    {level: slog.LevelInfo, message: "configuration changed", always: true},
 	pool.EventWarning:       {level: slog.LevelWarn, message: "warning", always: true},
 	pool.EventRetry:         {level: slog.LevelDebug, message: "attempt failed, will repeat", duration: "pause"},
 	pool.EventGaveUp:        {level: slog.LevelDebug, message: "gave up repeating"},
-	pool.EventStateChanged:  {level: slog.LevelInfo, message: "state changed", duration: "next_probe", always: true},
+	pool.EventStateChanged:  {level: slog.LevelInfo, message: stateChanged, duration: "next_probe", always: true},
 	pool.EventRejected:      {level: slog.LevelDebug, message: "use refused", duration: "retry_after"},
 	pool.EventTimeout:       {level: slog.LevelInfo, message: "time limit hit", duration: "limit"},
+}
+
+const stateChanged = "state changed"
+
+// lineOf says how e is logged. Of the kinds of other packages, those that tell of a change of state are taken for one.
+func lineOf(e pool.Event) (l line, known bool) {
+	l, known = lines[e.Kind]
+	switch {
+	case e.Kind == pool.EventStateChanged && e.To == "open":
+		l.level = slog.LevelWarn
+	case !known && e.From != "" && e.To != "":
+		l = line{level: slog.LevelInfo, message: stateChanged, duration: "duration", always: true}
+	case !known:
+		l = line{level: slog.LevelDebug, message: "event", duration: "duration"}
+	}
+	return l, known
 }
 
 // Observe logs the event.
@@ -40,13 +57,7 @@ func (w *writer) Observe(ctx context.Context, e pool.Event) {
 	if e.Kind == pool.EventAcquired || e.Kind == pool.EventReleased {
 		return // there is one of each in every use
 	}
-	l, known := lines[e.Kind]
-	if !known {
-		l = line{level: slog.LevelDebug, message: "event", duration: "duration"}
-	}
-	if e.Kind == pool.EventStateChanged && e.To == "open" {
-		l.level = slog.LevelWarn
-	}
+	l, known := lineOf(e)
 	if !w.logger().Enabled(ctx, l.level) {
 		return
 	}
@@ -70,7 +81,7 @@ func (w *writer) Observe(ctx context.Context, e pool.Event) {
 	if l.duration != "" && e.Duration > 0 {
 		attrs = append(attrs, slog.Duration(l.duration, e.Duration))
 	}
-	if e.Err != nil {
+	if e.Err != nil && (l.own || w.errorText) {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}
 	attrs = appendNonEmpty(attrs, "stack", e.Stack)
