@@ -68,6 +68,9 @@
 // Pools made by New and NewPool report what happens to the client's sockets and servers to the layers that observe ([EventSocketOpened] and
 // its like), and each command, by name and collection, to the layers that observe commands. [Driver.Stats] counts it all.
 //
+// A layer that asks for the text of commands gets the document with "?" in place of each value: {"find":"people","filter":{"age":"?"}}.
+// What stays are the names of fields and of the collection; of commands that carry credentials, the command's name.
+//
 // # For those who come from EarnORM
 //
 //	uri                         Options.URI, or ParseURI

@@ -1,7 +1,6 @@
 package mongopool
 
 import (
-	"bytes"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -31,77 +30,76 @@ func text(name, collection string, command bson.Raw) string {
 	var w writer
 	if hide {
 		w.name(name)
-		return "{" + w.String() + `:"?"}`
+		return "{" + string(w.text) + `:"?"}`
 	}
 	w.collection, w.collectionField = collection, name
 	if name == "getMore" {
 		w.collectionField = "collection"
 	}
 	w.document(bsoncore.Document(command), 0)
-	if w.Len() > maxText {
-		w.Truncate(maxText)
-		w.WriteString("...")
+	if len(w.text) > maxText {
+		w.text = append(w.text[:maxText], "..."...)
 	}
-	return w.String()
+	return string(w.text)
 }
 
 // writer writes documents without their values.
 type writer struct {
-	bytes.Buffer
+	text                        []byte
 	collection, collectionField string
 }
 
 func (w *writer) document(doc bsoncore.Document, depth int) {
-	w.WriteByte('{')
+	w.text = append(w.text, '{')
 	first := true
 	elements(doc, func(field string, v bsoncore.Value) bool {
 		if !first {
-			w.WriteByte(',')
+			w.text = append(w.text, ',')
 		}
 		first = false
 		w.name(field)
-		w.WriteByte(':')
+		w.text = append(w.text, ':')
 		if depth == 0 && field == w.collectionField && w.collection != "" {
 			w.name(w.collection)
 		} else {
 			w.value(v, depth)
 		}
-		return w.Len() <= maxText
+		return len(w.text) <= maxText
 	})
-	w.WriteByte('}')
+	w.text = append(w.text, '}')
 }
 
 func (w *writer) array(array bsoncore.Document, depth int) {
-	w.WriteByte('[')
+	w.text = append(w.text, '[')
 	last, n := "", 0
 	elements(array, func(_ string, v bsoncore.Value) bool {
-		start := w.Len()
+		start := len(w.text)
 		if last != "" {
-			w.WriteByte(',')
+			w.text = append(w.text, ',')
 		}
-		begin := w.Len()
+		begin := len(w.text)
 		w.value(v, depth)
-		if shown := string(w.Bytes()[begin:]); shown == last {
-			w.Truncate(start)
+		if shown := string(w.text[begin:]); shown == last {
+			w.text = w.text[:start]
 		} else {
 			last = shown
 		}
 		n++
-		return n < maxLooked && w.Len() <= maxText
+		return n < maxLooked && len(w.text) <= maxText
 	})
-	w.WriteByte(']')
+	w.text = append(w.text, ']')
 }
 
 func (w *writer) value(v bsoncore.Value, depth int) {
 	switch {
 	case depth >= maxDepth:
-		w.WriteString(`"?"`)
+		w.text = append(w.text, `"?"`...)
 	case v.Type == bsoncore.TypeEmbeddedDocument:
 		w.document(bsoncore.Document(v.Data), depth+1)
 	case v.Type == bsoncore.TypeArray:
 		w.array(bsoncore.Document(v.Data), depth+1)
 	default:
-		w.WriteString(`"?"`)
+		w.text = append(w.text, `"?"`...)
 	}
 }
 
@@ -110,7 +108,7 @@ func (w *writer) name(s string) {
 	if s == "" || len(s) > maxNameLen || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.$-") != "" {
 		s = "?"
 	}
-	w.WriteString(`"` + s + `"`)
+	w.text = append(append(append(w.text, '"'), s...), '"')
 }
 
 // elements calls f for the elements of a document until f returns false or what follows is none.

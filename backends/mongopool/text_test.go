@@ -39,7 +39,9 @@ func TestText(t *testing.T) {
 		want string
 	}{
 		{
-			"find", bson.D{{Key: "find", Value: "people"}, {Key: "filter", Value: bson.D{{Key: "name", Value: s}, {Key: "age", Value: bson.D{{Key: "$gt", Value: 7}}}}}},
+			"find", bson.D{{Key: "find", Value: "people"}, {Key: "filter", Value: bson.D{
+				{Key: "name", Value: s}, {Key: "age", Value: bson.D{{Key: "$gt", Value: 7}}},
+			}}},
 			`{"find":"people","filter":{"name":"?","age":{"$gt":"?"}}}`,
 		},
 		{"usersInfo", bson.D{{Key: "usersInfo", Value: s}}, `{"usersInfo":"?"}`}, // no collection

@@ -42,6 +42,12 @@
 // "Repeat: always" speaks of the command that was refused. A function that sends several has perhaps changed something by then; mark its
 // Op idempotent only if the whole of it is, and keep to one writing command in a use that is to be repeated.
 //
+// # What layers see of commands
+//
+// A layer that observes commands is told of each by its name ("GET"), and of a pipeline as PIPELINE or MULTI, followed by the command's
+// name if all are the same. If it asks for their text it gets the command and its subcommand with a ? for each argument: "SET ? ?",
+// "CONFIG SET ? ?". Commands of the opening of a connection are not seen.
+//
 // # For those who come from EarnORM
 //
 //	uri                         ParseURL; the password may hold anything once it is percent-encoded

@@ -4,35 +4,36 @@
 //
 // # Lines
 //
-//	level  message                         event, and when
-//	ERROR  use failed                      by the server's fault
-//	WARN   use failed                      by local fault: the pool is full, a layer refused
-//	WARN   use failed                      it was aborted: it panicked
-//	DEBUG  use failed                      by the caller's fault: it gave up
-//	DEBUG  use failed                      by none: the server answered with an error
-//	WARN   state changed                   state_changed to open
-//	INFO   state changed                   state_changed to closed or half-open
-//	INFO   state changed                   of another package, with From and To
-//	WARN   connection could not be opened  open_failed
-//	WARN   lease is out for too long       leaked: with the borrower's stack
-//	WARN   pool paused                     paused
-//	WARN   warning                         warning: what New and layers find surprising
-//	INFO   time limit hit                  timeout
-//	INFO   connection check failed         check_failed
-//	INFO   pool resumed                    resumed
-//	INFO   pool cleared                    cleared
-//	INFO   configuration changed           configured
-//	DEBUG  attempt failed, will repeat     retry
-//	DEBUG  gave up repeating               gave_up
-//	DEBUG  use refused                     rejected: the failure of the use follows
-//	DEBUG  no connection acquired          acquire_failed: the failure of the use follows
-//	DEBUG  connection opened               opened
-//	DEBUG  connection closed               closed
-//	DEBUG  event                           of another package: with its kind
+//	level  event, or how a use failed           message
+//	ERROR  by the server's fault                use failed
+//	WARN   by local fault                       use failed
+//	WARN   aborted by a panic                   use failed
+//	DEBUG  by the caller's fault                use failed
+//	DEBUG  by nobody's fault                    use failed
+//	WARN   state_changed to open                state changed
+//	INFO   state_changed otherwise              state changed
+//	INFO   another package's, with From and To  state changed
+//	WARN   open_failed                          connection could not be opened
+//	WARN   leaked                               lease is out for too long
+//	WARN   paused                               pool paused
+//	WARN   warning                              this may surprise
+//	INFO   timeout                              time limit hit
+//	INFO   check_failed                         connection check failed
+//	INFO   resumed                              pool resumed
+//	INFO   cleared                              pool cleared
+//	INFO   configured                           configuration changed
+//	DEBUG  retry                                attempt failed, will repeat
+//	DEBUG  gave_up                              gave up repeating
+//	DEBUG  rejected                             use refused
+//	DEBUG  acquire_failed                       no connection acquired
+//	DEBUG  opened                               connection opened
+//	DEBUG  closed                               connection closed
+//	DEBUG  another package's                    event
 //
-// ERROR is for what somebody has to look at, WARN for what may become that and for what this process does to protect itself, INFO for
-// what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no failure, and successes are not
-// logged; nor are acquired and released, of which there is one in every use.
+// The fault is local when the pool is full or a layer refused; the caller's when it gave up; nobody's when the server answered with an
+// error. ERROR is for what somebody has to look at, WARN for what may become that and for what this process does to protect
+// itself, INFO for what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no failure, and
+// successes are not logged; nor are acquired and released, of which there is one in every use.
 //
 // # Sampling
 //

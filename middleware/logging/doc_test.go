@@ -18,15 +18,15 @@ var special = map[string]struct {
 	err error
 	e   pool.Event
 }{
-	"by the server's fault":                {err: pooltest.ErrRefused},
-	"by local fault":                       {err: refusal{}},
-	"it was aborted":                       {err: pool.ErrAborted},
-	"by the caller's fault":                {err: context.Canceled},
-	"by none":                              {err: pooltest.ErrReply},
-	"state_changed to open":                {e: pool.Event{Kind: pool.EventStateChanged, From: "closed", To: "open"}},
-	"state_changed to closed or half-open": {e: pool.Event{Kind: pool.EventStateChanged, From: "open", To: "half-open"}},
-	"of another package, with From and To": {e: pool.Event{Kind: "mine", From: "a", To: "b"}},
-	"of another package":                   {e: pool.Event{Kind: "mine"}},
+	"by the server's fault":               {err: pooltest.ErrRefused},
+	"by local fault":                      {err: refusal{}},
+	"aborted by a panic":                  {err: pool.ErrAborted},
+	"by the caller's fault":               {err: context.Canceled},
+	"by nobody's fault":                   {err: pooltest.ErrReply},
+	"state_changed to open":               {e: pool.Event{Kind: pool.EventStateChanged, From: "closed", To: "open"}},
+	"state_changed otherwise":             {e: pool.Event{Kind: pool.EventStateChanged, From: "open", To: "half-open"}},
+	"another package's, with From and To": {e: pool.Event{Kind: "mine", From: "a", To: "b"}},
+	"another package's":                   {e: pool.Event{Kind: "mine"}},
 }
 
 var row = regexp.MustCompile(`^//\t(DEBUG|INFO|WARN|ERROR) +(\S.*?) {2,}(.*)$`)
@@ -43,7 +43,7 @@ func TestDocumentedLines(t *testing.T) {
 		if parts == nil {
 			continue
 		}
-		about, _, _ := strings.Cut(parts[3], ":")
+		about := parts[2]
 		seen[about] = true
 		s, isSpecial := special[about]
 		if !isSpecial {
@@ -52,8 +52,8 @@ func TestDocumentedLines(t *testing.T) {
 				t.Errorf("%q is no kind of event", about)
 			}
 		}
-		if level, message := written(t, s.err, s.e); level != parts[1] || message != parts[2] {
-			t.Errorf("%s: %s %q is written, %s %q documented", about, level, message, parts[1], parts[2])
+		if level, message := written(t, s.err, s.e); level != parts[1] || message != parts[3] {
+			t.Errorf("%s: %s %q is written, %s %q documented", about, level, message, parts[1], parts[3])
 		}
 	}
 	for about := range special {

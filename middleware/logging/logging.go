@@ -119,7 +119,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 	attrs := l.w.begin(name, c.Op(), c.Attempt())
 	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", class.Fault.String()),
-		slog.Duration("duration", time.Since(c.Started())))
+		slog.Duration(took, time.Since(c.Started())))
 	attrs = append(attrs, l.w.why(err)...)
 	l.w.write(ctx, level, useFailed, attrs, suppressed)
 }

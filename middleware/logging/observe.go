@@ -18,9 +18,9 @@ type line struct {
 
 // lines has the events that are logged. Those at DEBUG are what the failure of a use, logged at its end, is made up of.
 var lines = map[pool.Kind]line{
-	pool.EventAcquireFailed: {level: slog.LevelDebug, message: "no connection acquired", duration: "duration"},
-	pool.EventOpened:        {level: slog.LevelDebug, message: "connection opened", duration: "duration"},
-	pool.EventOpenFailed:    {level: slog.LevelWarn, message: "connection could not be opened", duration: "duration", own: true},
+	pool.EventAcquireFailed: {level: slog.LevelDebug, message: "no connection acquired", duration: took},
+	pool.EventOpened:        {level: slog.LevelDebug, message: "connection opened", duration: took},
+	pool.EventOpenFailed:    {level: slog.LevelWarn, message: "connection could not be opened", duration: took, own: true},
 	pool.EventCheckFailed:   {level: slog.LevelInfo, message: "connection check failed", own: true},
 	pool.EventClosed:        {level: slog.LevelDebug, message: "connection closed", own: true},
 	pool.EventLeaked:        {level: slog.LevelWarn, message: "lease is out for too long", duration: "held"},
@@ -28,7 +28,7 @@ var lines = map[pool.Kind]line{
 	pool.EventResumed:       {level: slog.LevelInfo, message: "pool resumed", always: true},
 	pool.EventCleared:       {level: slog.LevelInfo, message: "pool cleared", always: true},
 	pool.EventConfigured:    {level: slog.LevelInfo, message: "configuration changed", always: true},
-	pool.EventWarning:       {level: slog.LevelWarn, message: "warning", always: true},
+	pool.EventWarning:       {level: slog.LevelWarn, message: "this may surprise", always: true},
 	pool.EventRetry:         {level: slog.LevelDebug, message: "attempt failed, will repeat", duration: "pause"},
 	pool.EventGaveUp:        {level: slog.LevelDebug, message: "gave up repeating"},
 	pool.EventStateChanged:  {level: slog.LevelInfo, message: stateChanged, duration: "next_probe", always: true},
@@ -36,7 +36,10 @@ var lines = map[pool.Kind]line{
 	pool.EventTimeout:       {level: slog.LevelInfo, message: "time limit hit", duration: "limit"},
 }
 
-const stateChanged = "state changed"
+const (
+	stateChanged = "state changed"
+	took         = "duration" // of what happened, from its beginning
+)
 
 // lineOf says how e is logged. Of the kinds of other packages, those that tell of a change of state are taken for one.
 func lineOf(e pool.Event) (l line, known bool) {
@@ -45,9 +48,9 @@ func lineOf(e pool.Event) (l line, known bool) {
 	case e.Kind == pool.EventStateChanged && e.To == "open":
 		l.level = slog.LevelWarn
 	case !known && e.From != "" && e.To != "":
-		l = line{level: slog.LevelInfo, message: stateChanged, duration: "duration", always: true}
+		l = line{level: slog.LevelInfo, message: stateChanged, duration: took, always: true}
 	case !known:
-		l = line{level: slog.LevelDebug, message: "event", duration: "duration"}
+		l = line{level: slog.LevelDebug, message: "event", duration: took}
 	}
 	return l, known
 }

@@ -52,8 +52,9 @@
 //
 // # Span events
 //
-// What the layers did is recorded on the span of the use, up to 32 times, as poolstack.retry, poolstack.gave_up, poolstack.rejected, poolstack.timeout,
-// poolstack.state_changed and, generally, poolstack. and the kind of the [pool.Event], with as many of these as it has:
+// What the layers did is recorded on the span of the use, up to 32 times, as poolstack.retry, poolstack.gave_up, poolstack.rejected,
+// poolstack.timeout, poolstack.state_changed and, generally, poolstack. and the kind of the [pool.Event], with as many of these as it
+// has:
 //
 //	poolstack.layer          who did it
 //	poolstack.attempt        in which attempt

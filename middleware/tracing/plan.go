@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -42,6 +43,13 @@ type spec struct {
 type plan struct {
 	name    string
 	options []trace.SpanStartOption
+}
+
+// startedAt returns the options for a span that began earlier, with attributes of its own.
+func (p *plan) startedAt(begin time.Time, extra ...attribute.KeyValue) []trace.SpanStartOption {
+	options := make([]trace.SpanStartOption, 0, len(p.options)+2)
+	options = append(options, p.options...)
+	return append(options, trace.WithTimestamp(begin), trace.WithAttributes(extra...))
 }
 
 // plans holds a pool's plans in a map that is replaced, never changed.

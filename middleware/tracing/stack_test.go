@@ -46,41 +46,41 @@ func TestStandardStack(t *testing.T) {
 		}},
 		{"an attempt takes too long", [][]use{{hang, ok}}, []string{
 			"GET 0s-1.1s client Unset",
-			"  * timeout timeout.attempt attempt 1s",
-			"  * retry retry timeout_attempt 100ms",
+			"  * timeout by timeout.attempt attempt 1s",
+			"  * retry by retry timeout_attempt 100ms",
 			"  attempt 0s-1s internal Error timeout_attempt 1",
 			"  attempt 1.1s-1.1s internal Unset 2",
 		}},
 		{"no time is left for another attempt", [][]use{{fail, hang, hang}}, []string{
 			"GET 0s-1.1s client Error timeout_attempt",
-			"  * retry retry REFUSED 100ms",
-			"  * timeout timeout.attempt attempt 1s",
-			"  * state_changed breaker consecutive_failures closed-open 1m0s",
-			"  * gave_up retry deadline 0s",
+			"  * retry by retry REFUSED 100ms",
+			"  * timeout by timeout.attempt attempt 1s",
+			"  * state_changed by breaker consecutive_failures closed-open 1m0s",
+			"  * gave_up by retry deadline 0s",
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-1.1s internal Error timeout_attempt 2",
 		}},
 		{"the use takes too long", [][]use{{hang, hang}}, []string{
 			"GET 0s-1.2s client Error timeout_total",
-			"  * timeout timeout.attempt attempt 1s",
-			"  * retry retry timeout_attempt 100ms",
-			"  * state_changed breaker consecutive_failures closed-open 1m0s",
-			"  * gave_up retry deadline 0s",
-			"  * timeout timeout.total total 1.2s",
+			"  * timeout by timeout.attempt attempt 1s",
+			"  * retry by retry timeout_attempt 100ms",
+			"  * state_changed by breaker consecutive_failures closed-open 1m0s",
+			"  * gave_up by retry deadline 0s",
+			"  * timeout by timeout.total total 1.2s",
 			"  attempt 0s-1s internal Error timeout_attempt 1",
 			"  attempt 1.1s-1.2s internal Error timeout_total 2",
 		}},
 		{"the breaker opens, and refuses", [][]use{{fail, fail, fail}, nil}, []string{
 			"GET 0s-300ms client Error breaker_open",
-			"  * retry retry REFUSED 100ms",
-			"  * state_changed breaker consecutive_failures closed-open 1m0s",
-			"  * retry retry REFUSED 200ms",
-			"  * rejected breaker breaker_open 59.8s",
+			"  * retry by retry REFUSED 100ms",
+			"  * state_changed by breaker consecutive_failures closed-open 1m0s",
+			"  * retry by retry REFUSED 200ms",
+			"  * rejected by breaker breaker_open 59.8s",
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-100ms internal Error REFUSED 2",
 			"  attempt 300ms-300ms internal Error breaker_open 3",
 			"GET 300ms-300ms client Error breaker_open",
-			"  * rejected breaker breaker_open 59.8s",
+			"  * rejected by breaker breaker_open 59.8s",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func drawn(spans tracetest.SpanStubs, start time.Time) (lines []string) {
 				a := values(e.Attributes)
 				seconds, _ := time.ParseDuration(a["poolstack.duration"] + "s")
 				change := strings.Trim(a["poolstack.from"]+"-"+a["poolstack.to"], "-")
-				lines = append(lines, indent+"  * "+words(strings.TrimPrefix(e.Name, "poolstack."), a["poolstack.layer"],
+				lines = append(lines, indent+"  * "+words(strings.TrimPrefix(e.Name, "poolstack."), "by", a["poolstack.layer"],
 					a["poolstack.reason"], change, seconds.String()))
 			}
 			draw(s.SpanContext.SpanID(), indent+"  ")

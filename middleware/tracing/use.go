@@ -108,7 +108,8 @@ func (u *use) inAttempt(c *pool.Call, by time.Time) context.Context {
 			u.begin = by
 		}
 		p := u.layer.plans.get(c, spec{kind: ofAttempt, name: "attempt"})
-		u.within, u.attempt = u.start(u.ctx, p, u.begin, attemptKey.Int(u.attempts+1)) //nolint:spancheck // closeAttempt ends it
+		u.within, u.attempt = u.layer.t.tracer.Start(u.ctx, p.name, //nolint:spancheck // closeAttempt ends it
+			p.startedAt(u.begin, attemptKey.Int(u.attempts+1))...)
 	}
 	return u.within
 }
@@ -130,14 +131,7 @@ func (u *use) flush(parent context.Context) {
 }
 
 func (u *use) make(parent context.Context, ch child) {
-	_, span := u.start(parent, ch.plan, ch.begin, ch.extra...)
+	_, span := u.layer.t.tracer.Start(parent, ch.plan.name, ch.plan.startedAt(ch.begin, ch.extra...)...)
 	ch.outcome.mark(span, ch.database)
 	span.End(trace.WithTimestamp(ch.end))
-}
-
-func (u *use) start(parent context.Context, p *plan, begin time.Time, extra ...attribute.KeyValue) (context.Context, trace.Span) {
-	options := make([]trace.SpanStartOption, 0, len(p.options)+2)
-	options = append(options, p.options...)
-	options = append(options, trace.WithTimestamp(begin), trace.WithAttributes(extra...))
-	return u.layer.t.tracer.Start(parent, p.name, options...)
 }
