@@ -54,8 +54,8 @@ func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.
 		plan:  u.layer.plans.get(c, spec{ofCommand, cmd.Name, cmd.Target, cmd.Namespace}),
 		extra: o.extra(cmd), begin: x.begin, end: time.Now(), outcome: judge(c, err), database: true,
 	}
-	if trace.SpanFromContext(x.Context) != u.span {
-		u.make(x.Context, ch)
+	if trace.SpanContextFromContext(ctx).SpanID() != u.span.SpanContext().SpanID() {
+		u.make(ctx, ch)
 		return
 	}
 	u.add(c, ch)
