@@ -30,11 +30,13 @@ test-race: servers ## the same with the race detector (needs a C compiler)
 	cd examples && CGO_ENABLED=1 $(BIN)/servers -- $(GO) test -race ./...
 
 .PHONY: lint
-lint: $(GOLANGCI) ## vet and lint both modules
+lint: $(GOLANGCI) ## vet and lint all modules
 	$(GO) vet ./...
 	cd examples && $(GO) vet ./...
+	cd examples/collector && $(GO) vet ./...
 	$(GOLANGCI) run ./...
 	cd examples && $(GOLANGCI) run ./...
+	cd examples/collector && $(GOLANGCI) run ./...
 
 .PHONY: bench
 bench: ## measure beside the peers, into examples/bench/RESULTS.md (4 minutes); fails when a gate falls short
@@ -51,9 +53,10 @@ generate: ## write what is generated from tables in code
 	$(GO) generate ./...
 
 .PHONY: tidy
-tidy: ## tidy both modules
+tidy: ## tidy all modules
 	$(GO) mod tidy
 	cd examples && $(GO) mod tidy
+	cd examples/collector && $(GO) mod tidy
 
 .PHONY: up
 up: ## start MongoDB, Redis, Jaeger and Prometheus in containers
@@ -62,6 +65,10 @@ up: ## start MongoDB, Redis, Jaeger and Prometheus in containers
 .PHONY: down
 down: ## stop them
 	docker compose down --volumes
+
+.PHONY: tools
+tools: ## build what the slow tests need: Jaeger, the OpenTelemetry Collector, docker compose (6 minutes, once)
+	cd examples && POOLSTACK_LIVE=1 CGO_ENABLED=0 $(GO) test -timeout 60m -v -run TestTools ./tools
 
 .PHONY: servers
 servers:
