@@ -69,7 +69,7 @@ func (b builder) export(name string, release func()) export {
 
 func newOTLPTraces(ctx context.Context, o otlp) (sdktrace.SpanExporter, func(), error) {
 	if o.protocol == protocolGRPC {
-		opts := []otlptracegrpc.Option{otlptracegrpc.WithDialOption(reconnect)}
+		opts := []otlptracegrpc.Option{otlptracegrpc.WithDialOption(reconnect), otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig(again))}
 		if o.defaultURL != "" {
 			opts = append(opts, otlptracegrpc.WithEndpointURL(o.defaultURL))
 		}
@@ -77,7 +77,7 @@ func newOTLPTraces(ctx context.Context, o otlp) (sdktrace.SpanExporter, func(), 
 		return e, nil, err
 	}
 	client := newHTTPClient(o)
-	opts := []otlptracehttp.Option{otlptracehttp.WithHTTPClient(client)}
+	opts := []otlptracehttp.Option{otlptracehttp.WithHTTPClient(client), otlptracehttp.WithRetry(again)}
 	if o.defaultURL != "" {
 		opts = append(opts, otlptracehttp.WithEndpointURL(o.defaultURL))
 	}
@@ -87,7 +87,7 @@ func newOTLPTraces(ctx context.Context, o otlp) (sdktrace.SpanExporter, func(), 
 
 func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), error) {
 	if o.protocol == protocolGRPC {
-		opts := []otlpmetricgrpc.Option{otlpmetricgrpc.WithDialOption(reconnect)}
+		opts := []otlpmetricgrpc.Option{otlpmetricgrpc.WithDialOption(reconnect), otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig(again))}
 		if o.defaultURL != "" {
 			opts = append(opts, otlpmetricgrpc.WithEndpointURL(o.defaultURL))
 		}
@@ -95,7 +95,7 @@ func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), er
 		return e, nil, err
 	}
 	client := newHTTPClient(o)
-	opts := []otlpmetrichttp.Option{otlpmetrichttp.WithHTTPClient(client)}
+	opts := []otlpmetrichttp.Option{otlpmetrichttp.WithHTTPClient(client), otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig(again))}
 	if o.defaultURL != "" {
 		opts = append(opts, otlpmetrichttp.WithEndpointURL(o.defaultURL))
 	}
@@ -103,11 +103,20 @@ func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), er
 	return e, client.CloseIdleConnections, err
 }
 
-// reconnect has a collector that is back found within ten seconds: by itself, gRPC lets up to two minutes pass between two attempts.
-var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
-	MinConnectTimeout: 5 * time.Second,
-})
+// A collector that is back is found within ten seconds: once there is a connection again, what is left of the pause between two tries
+// passes. By themselves, gRPC and the exporters let up to two minutes and half a minute pass.
+const (
+	connectPause, connectJitter = 4 * time.Second, 0.2
+	retryPause, retryJitter     = 3 * time.Second, 0.5 // the jitter is the exporters' own
+)
+
+var (
+	reconnect = grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: connectJitter, MaxDelay: connectPause},
+		MinConnectTimeout: 5 * time.Second,
+	})
+	again = otlptracehttp.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: retryPause, MaxElapsedTime: time.Minute}
+)
 
 // newHTTPClient returns a client of our own: the exporters share one transport in the whole process, whose connections, and the
 // goroutines that serve them, outlive a shutdown by 90 seconds.

@@ -116,6 +116,16 @@ func TestCollectorComesBack(t *testing.T) {
 	}
 }
 
+// What the documentation promises, after however long an absence: a new connection, and then another try.
+func TestCollectorIsFoundWithinTenSeconds(t *testing.T) {
+	longest := func(pause time.Duration, jitter float64) time.Duration {
+		return time.Duration(float64(pause) * (1 + jitter))
+	}
+	if worst := longest(connectPause, connectJitter) + longest(retryPause, retryJitter); worst > 10*time.Second {
+		t.Errorf("it takes up to %v", worst)
+	}
+}
+
 // After a Shutdown that gave up, nothing of it may go on: the exporters' own timeouts are far away here.
 func TestShutdownLeavesNothingBehind(t *testing.T) {
 	for _, protocol := range protocols {
