@@ -15,8 +15,9 @@ const (
 	highestPort = 31999
 )
 
-// freeAddr returns a loopback address that nobody listens on. Somebody may take it before the caller does.
-func freeAddr() (string, error) {
+// FreeAddr returns a loopback address, 127.0.0.1:PORT, that nobody listens on; no outgoing connection is given that port. Somebody may
+// take it before the caller does. It may be called concurrently.
+func FreeAddr() (string, error) {
 	var errs []error
 	for range 50 {
 		addr := fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(highestPort-lowestPort+1))

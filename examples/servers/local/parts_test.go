@@ -49,7 +49,7 @@ func TestJournalKeepsLittle(t *testing.T) {
 
 func TestFreeAddr(t *testing.T) {
 	for range 100 {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			t.Fatal(err)
 		}

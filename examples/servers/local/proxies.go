@@ -50,7 +50,7 @@ func startProxies(servers []*server, log io.Writer) (_ *proxies, err error) {
 func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) (string, error) {
 	var errs []error
 	for range portAttempts {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			return "", err
 		}

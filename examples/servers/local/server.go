@@ -69,7 +69,7 @@ func (s *server) status() control.Status {
 // launchAnywhere launches the server for the first time, on a free port of its choice.
 func (s *server) launchAnywhere(ctx context.Context, h *host) error {
 	for attempt := 1; ; attempt++ {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			return fmt.Errorf("local: %s: %w", s.name, err)
 		}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package observed
+
+const raceDetector = false

@@ -1,0 +1,279 @@
+package observed
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/earnorm/poolstack/examples/servers/local"
+	"github.com/earnorm/poolstack/middleware/tracing"
+)
+
+// tags are a span's attributes.
+type tags map[string]string
+
+// uses are the attributes that each of the demo's uses must have, by the name of its span.
+func uses(t *testing.T, servers *local.Servers) map[string]tags {
+	t.Helper()
+	all := map[string]tags{}
+	for _, op := range []string{"HGET puts", "HSET puts", "RPUSH adds"} {
+		name, _, _ := strings.Cut(op, " ")
+		all[op] = tags{
+			"db.system.name": "redis", "db.namespace": "0", "db.operation.name": name, "db.query.summary": op,
+			"server.address": "127.0.0.1", "server.port": port(t, servers.RedisURL()), "db.client.connection.pool.name": "redis",
+		}
+	}
+	for _, op := range []string{"find puts", "insert puts", "update adds"} {
+		name, target, _ := strings.Cut(op, " ")
+		all[op] = tags{
+			"db.system.name": "mongodb", "db.namespace": "outage", "db.operation.name": name, "db.collection.name": target,
+			"server.address": "127.0.0.1", "server.port": port(t, servers.MongoDBURI()), "db.client.connection.pool.name": "mongodb",
+		}
+	}
+	return all
+}
+
+func port(t *testing.T, server string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+// errorTypes are all that error.type may be: reasons of the pool, of the layers and of the backends, and codes of the servers.
+var errorTypes = regexp.MustCompile(`^(acquire_timeout|open_failed|pool_(exhausted|paused|closed|cleared)|` +
+	`timeout(_attempt|_total|_begin)?|canceled|breaker_(open|half_open)|` +
+	`network|connect|broken|server_selection|wait_queue|[A-Z]+|[0-9]+|_OTHER)$`)
+
+// checkTraces checks the shape of every trace of the demo, and that among them are all the shapes that there can be.
+func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
+	seen := map[string]int{}
+	var wrong []error
+	for _, trace := range traces {
+		if err := checkTrace(trace, uses, seen); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s\n%w", describe(trace), err))
+		}
+	}
+	for _, err := range wrong[:min(len(wrong), 5)] {
+		t.Error(err)
+	}
+	t.Logf("%d of %d traces are wrong; seen: %v", len(wrong), len(traces), seen)
+	for _, shape := range []string{
+		"HGET puts", "HSET puts", "RPUSH adds", "find puts", "insert puts", "update adds", // all of them with success
+		"acquire", "failed acquire", "attempt", "failed attempt", "breaker_open", "breaker_half_open",
+		"poolstack.retry", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed",
+	} {
+		if seen[shape] == 0 {
+			t.Errorf("no trace has: %s", shape)
+		}
+	}
+}
+
+// checkTrace says what is wrong with a trace of one use, and counts what it shows.
+func checkTrace(trace jaegerTrace, uses map[string]tags, seen map[string]int) error {
+	root, children, err := family(trace)
+	if err != nil {
+		return err
+	}
+	wrong := []error{checkUse(root, uses), checkEvents(root)}
+	if !root.failed() {
+		seen[root.OperationName]++
+	}
+	for _, log := range root.Logs {
+		seen[log.Fields.get("event")]++
+	}
+	attempts := named(children[root.SpanID], "attempt")
+	wrong = append(wrong, checkAttempts(root, attempts))
+	for parent, spans := range children {
+		for _, s := range spans {
+			within := root
+			if i := slices.IndexFunc(attempts, func(a *jaegerSpan) bool { return a.SpanID == parent }); i >= 0 {
+				within = attempts[i]
+			}
+			wrong = append(wrong, checkChild(s, within, len(attempts) > 0 && within == root))
+			seen[s.OperationName]++
+			if s.failed() {
+				seen["failed "+s.OperationName]++
+			}
+		}
+	}
+	for _, rejection := range root.events("poolstack.rejected") {
+		wrong = append(wrong, checkRejection(root, attempts, rejection.get("poolstack.reason")))
+		seen[rejection.get("poolstack.reason")]++
+	}
+	return errors.Join(wrong...)
+}
+
+// family returns the one root of a trace and the children of each span, in order of their beginnings. No span may have lost its parent.
+func family(trace jaegerTrace) (root *jaegerSpan, children map[string][]*jaegerSpan, err error) {
+	ids := map[string]bool{}
+	for _, s := range trace.Spans {
+		ids[s.SpanID] = true
+	}
+	children = map[string][]*jaegerSpan{}
+	for _, s := range trace.Spans {
+		parent := s.parent()
+		switch {
+		case len(s.Warnings) > 0 || len(trace.Warnings) > 0:
+			return nil, nil, fmt.Errorf("Jaeger warns: %q %q", trace.Warnings, s.Warnings)
+		case parent == "" && root != nil:
+			return nil, nil, errors.New("there are two roots")
+		case parent == "":
+			root = s
+		case !ids[parent]:
+			return nil, nil, fmt.Errorf("%s is an orphan", s.OperationName)
+		default:
+			children[parent] = append(children[parent], s)
+		}
+	}
+	if root == nil {
+		return nil, nil, errors.New("there is no root")
+	}
+	for _, spans := range children {
+		slices.SortFunc(spans, func(a, b *jaegerSpan) int { return cmp.Compare(a.StartTime, b.StartTime) })
+	}
+	return root, children, nil
+}
+
+func named(spans []*jaegerSpan, name string) (found []*jaegerSpan) {
+	for _, s := range spans {
+		if s.OperationName == name {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// checkUse checks the span of a use.
+func checkUse(s *jaegerSpan, uses map[string]tags) error {
+	want, ok := uses[s.OperationName]
+	if !ok {
+		return errors.New("the root is no use of the demo")
+	}
+	return checkSpan(s, "client", want, "db.response.status_code")
+}
+
+// checkSpan checks a span's kind and its attributes: those that it must have, those that it may have besides, and how it failed if it did.
+func checkSpan(s *jaegerSpan, kind string, want tags, optional ...string) error {
+	want = maps.Clone(want)
+	want["span.kind"], want["otel.scope.name"] = kind, tracing.ScopeName
+	if s.failed() {
+		want["otel.status_code"], want["error"] = "ERROR", "true"
+		optional = append(optional, "error.type")
+		if reason := s.Tags.get("error.type"); !errorTypes.MatchString(reason) {
+			return fmt.Errorf("%s failed with error.type %q", s.OperationName, reason)
+		}
+	}
+	got := tags{}
+	for _, tag := range s.Tags {
+		if !slices.Contains(optional, tag.Key) {
+			got[tag.Key] = s.Tags.get(tag.Key)
+		}
+	}
+	if !maps.Equal(got, want) {
+		return fmt.Errorf("%s has the attributes %v, want %v", s.OperationName, got, want)
+	}
+	return nil
+}
+
+// checkAttempts checks the attempts of a use, of which there must be none or all.
+func checkAttempts(root *jaegerSpan, attempts []*jaegerSpan) error {
+	var wrong []error
+	n, retries := len(attempts), len(root.events("poolstack.retry"))
+	overtaken := n > 0 && n == retries && root.Tags.get("error.type") == "timeout_total" // in the pause before another attempt
+	if n > 0 && retries != n-1 && !overtaken || n == 0 && retries > 0 {
+		wrong = append(wrong, fmt.Errorf("%d attempts, %d retries", n, retries))
+	}
+	for i, s := range attempts {
+		if s.Tags.get("poolstack.attempt") != fmt.Sprint(i+1) {
+			wrong = append(wrong, fmt.Errorf("attempt %d has the number %s", i+1, s.Tags.get("poolstack.attempt")))
+		}
+		if i < len(attempts)-1 && (!s.failed() || s.end() > attempts[i+1].StartTime+slack) {
+			wrong = append(wrong, fmt.Errorf("attempt %d has not failed before the next one", i+1))
+		}
+		if i == len(attempts)-1 && !overtaken && s.Tags.get("error.type") != root.Tags.get("error.type") {
+			wrong = append(wrong, errors.New("the last attempt did not end as the use did"))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// slack is by how much, in microseconds, the times of parents and children may differ because of what is cut off.
+const slack = 2
+
+// leastWait is the shortest wait that gets a span, in microseconds.
+const leastWait = 1000
+
+// checkChild checks a span below another. Misplaced says that it should be within an attempt.
+func checkChild(s, parent *jaegerSpan, misplaced bool) error {
+	if s.StartTime < parent.StartTime-slack || s.end() > parent.end()+slack {
+		return fmt.Errorf("%s is not within %s", s.OperationName, parent.OperationName)
+	}
+	switch s.OperationName {
+	case "attempt":
+		return checkSpan(s, "internal", tags{"poolstack.attempt": s.Tags.get("poolstack.attempt")})
+	case "acquire":
+		if misplaced {
+			return errors.New("a wait is not below its attempt")
+		}
+		if s.failed() {
+			return checkSpan(s, "internal", tags{})
+		}
+		if s.Duration < leastWait-slack {
+			return fmt.Errorf("a wait of %d us has a span", s.Duration)
+		}
+		return checkSpan(s, "internal", tags{"poolstack.connection.fresh": s.Tags.get("poolstack.connection.fresh")})
+	}
+	return fmt.Errorf("%s is no span of ours", s.OperationName)
+}
+
+// eventFields are what span events may have.
+var eventFields = []string{
+	"event", "poolstack.layer", "poolstack.attempt", "poolstack.reason", "poolstack.from", "poolstack.to", "poolstack.duration",
+}
+
+// checkEvents checks the span events of a use.
+func checkEvents(root *jaegerSpan) error {
+	for _, log := range root.Logs {
+		switch log.Fields.get("event") {
+		case "poolstack.retry", "poolstack.gave_up", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed":
+		default:
+			return fmt.Errorf("there is an event %q", log.Fields.get("event"))
+		}
+		for _, field := range log.Fields {
+			if !slices.Contains(eventFields, field.Key) {
+				return fmt.Errorf("the event %s has a field %s", log.Fields.get("event"), field.Key)
+			}
+		}
+	}
+	return nil
+}
+
+// checkRejection checks a use that a layer has refused.
+func checkRejection(root *jaegerSpan, attempts []*jaegerSpan, reason string) error {
+	switch {
+	case !root.failed() || root.Tags.get("error.type") != reason:
+		return fmt.Errorf("it was refused by %s, but ended with %q", reason, root.Tags.get("error.type"))
+	case len(attempts) == 0 && len(root.Logs) != 1:
+		return errors.New("something else happened to a use that was refused at once")
+	}
+	return nil
+}
+
+// describe draws a trace.
+func describe(trace jaegerTrace) string {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "trace %s:", trace.TraceID)
+	for _, s := range trace.Spans {
+		fmt.Fprintf(b, "\n  %s below %q: %s, %d + %d us, %v, events %v", s.SpanID, s.parent(), s.OperationName, s.StartTime, s.Duration, s.Tags, s.Logs)
+	}
+	return b.String()
+}
