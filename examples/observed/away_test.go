@@ -131,10 +131,10 @@ func awaitArrival(t *testing.T, l *load, jaeger *jaeger, prometheus *prometheus)
 	eventually(t, backWithin, "the uses are counted in Prometheus", func() error {
 		got, err := prometheus.query("sum(db_client_operation_duration_seconds_count)")
 		if err != nil || len(got) != 1 {
-			return fmt.Errorf("%v, %w", got, err)
+			return errors.Join(fmt.Errorf("the answer is %v", got), err)
 		}
 		if n, err := strconv.ParseInt(got[0].Value[1].(string), 10, 64); err != nil || n < uses {
-			return fmt.Errorf("%d of %d, %w", n, uses, err)
+			return errors.Join(fmt.Errorf("%d of %d are", n, uses), err)
 		}
 		return nil
 	})
@@ -222,7 +222,7 @@ func checkExemplarsBehind(t *testing.T, jaeger *jaeger, prometheus *prometheus) 
 	eventually(t, patience, "exemplars lead to traces", func() error {
 		exemplars, err := prometheus.exemplars("db_client_operation_duration_seconds_bucket")
 		if err != nil || len(exemplars) == 0 {
-			return fmt.Errorf("%d exemplars, %w", len(exemplars), err)
+			return errors.Join(errors.New("there are none"), err)
 		}
 		for _, e := range exemplars {
 			trace, err := jaeger.trace(e.labels["trace_id"])

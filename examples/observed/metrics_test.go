@@ -90,7 +90,7 @@ func checkLabels(t *testing.T, spec metrics.Instrument, name string, series []la
 	for _, attribute := range spec.Attributes {
 		allowed[strings.ReplaceAll(attribute, ".", "_")] = attribute
 	}
-	seen := map[string]bool{}
+	seen, stray := map[string]bool{}, map[string]bool{}
 	bounds := map[string]map[float64]bool{} // by pool
 	for _, l := range series {
 		pool := l["db_client_connection_pool_name"]
@@ -100,7 +100,7 @@ func checkLabels(t *testing.T, spec metrics.Instrument, name string, series []la
 		for label, value := range l {
 			attribute, ok := allowed[label]
 			if !ok {
-				t.Errorf("%s has a label %s", name, label)
+				stray[label] = true
 			}
 			seen[attribute] = true
 			if strings.HasPrefix(label, "poolstack_") && !bounded.MatchString(value) {
@@ -117,6 +117,9 @@ func checkLabels(t *testing.T, spec metrics.Instrument, name string, series []la
 			}
 			bounds[pool][bound] = true
 		}
+	}
+	if len(stray) > 0 {
+		t.Errorf("%s has labels that are not in the catalogue: %v", name, slices.Sorted(maps.Keys(stray)))
 	}
 	for _, attribute := range spec.Attributes {
 		if everything && !seen[attribute] && !slices.Contains(unseen, attribute) {
