@@ -6,7 +6,8 @@
 // There is one span a use, from its beginning to its end: in a two-step use ([pool.Pool.Acquire]) to the release of the lease. It is
 // named after the operation and its target ("GET sessions", "find orders") and has kind CLIENT. Below it:
 //
-//   - "acquire", INTERNAL: the wait for a resource, only when it took longer than Config.WaitThreshold or was in vain;
+//   - "acquire", INTERNAL: the wait for a resource, only when it took longer than Config.WaitThreshold or was in vain; a use
+//     that the pool refused at once has not waited;
 //   - "attempt", INTERNAL: one attempt, only when a layer made more than one; the wait and the commands of that attempt are below it;
 //   - one CLIENT span for each command that the backend's client sent, only with Config.Commands. The span of the use is then INTERNAL
 //     and has no db.* attributes but the pool's name, for a service graph draws one edge for each CLIENT span.

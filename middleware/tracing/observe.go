@@ -46,7 +46,9 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 			u.wait(c, e, outcome{}, freshKey.Bool(e.Fresh))
 		}
 	case pool.EventAcquireFailed:
-		u.wait(c, e, outcome{failed: true, reason: e.Reason})
+		if e.Duration > 0 { // else it was refused at once
+			u.wait(c, e, outcome{failed: true, reason: e.Reason})
+		}
 	case pool.EventRetry:
 		u.note(e)
 		u.attemptOver(c, e.Attempt, outcome{failed: true, reason: e.Reason}, e.Duration)

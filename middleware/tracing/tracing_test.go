@@ -279,7 +279,10 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 func TestAttemptsInTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, redis, Config{Commands: true}, pool.Config{}, repeat{2, time.Second})
-		r.server.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+		r.server.Inject(pooltest.Open, 1, func(context.Context) error {
+			time.Sleep(time.Second)
+			return pooltest.ErrRefused
+		})
 		l, err := r.pool.Acquire(context.Background(), get)
 		if err != nil {
 			t.Fatal(err)
@@ -287,12 +290,12 @@ func TestAttemptsInTwoSteps(t *testing.T) {
 		_ = command(l.Context(), pool.Command{Name: "GET"}, time.Second, nil)
 		l.Release(nil)
 		r.want(true,
-			"GET sessions 0s-2s internal Unset db.client.connection.pool.name=cache",
+			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
-			"  attempt 0s-0s internal Error error.type=REFUSED poolstack.attempt=1",
-			"    acquire 0s-0s internal Error db.client.connection.pool.name=cache error.type=REFUSED",
-			"  attempt 1s-2s internal Unset poolstack.attempt=2",
-			"    GET 1s-2s client Unset db.namespace=3 db.operation.name=GET db.query.summary=GET db.system.name=redis"+
+			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
+			"    acquire 0s-1s internal Error db.client.connection.pool.name=cache error.type=REFUSED",
+			"  attempt 2s-3s internal Unset poolstack.attempt=2",
+			"    GET 2s-3s client Unset db.namespace=3 db.operation.name=GET db.query.summary=GET db.system.name=redis"+
 				" server.address=10.0.0.1")
 	})
 }

@@ -1,0 +1,21 @@
+package tracing
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// A use that the pool refuses at once has not waited. A span without any duration would say that it had, and Jaeger warns of it.
+func TestARefusalAtOnceIsNoWait(t *testing.T) {
+	r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{})
+	if err := r.pool.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.pool.Do(context.Background(), pool.Op{Name: "GET"}, ping); !errors.Is(err, pool.ErrClosed) {
+		t.Fatal(err)
+	}
+	r.want(false, "GET client Error db.client.connection.pool.name=p db.operation.name=GET error.type=pool_closed")
+}
