@@ -21,13 +21,16 @@ func TestOutage(t *testing.T) {
 	servers := startServers(t)
 	jaeger := startJaeger(t, servers)
 	metrics := freeAddr(t)
-	prometheus := startPrometheus(t, servers, "outage", metrics)
+	prometheus := startPrometheus(t, servers, "outage", metrics, writeRules(t))
 	notes := playOutage(t, servers, jaeger, prometheus, metrics)
 
 	traces := awaitTraces(t, jaeger, prometheus)
 	t.Run("traces", func(t *testing.T) { checkTraces(t, traces, uses(t, servers)) })
 	t.Run("metrics", func(t *testing.T) { checkCatalogue(t, prometheus, notes, true) })
 	t.Run("exemplars", func(t *testing.T) { checkExemplars(t, prometheus, traces) })
+	t.Run("rules", func(t *testing.T) { checkRules(t, prometheus) })
+	t.Run("alerts", func(t *testing.T) { checkBreakerAlert(t, prometheus) })
+	t.Run("dashboards", func(t *testing.T) { checkDashboards(t, prometheus) })
 	t.Run("secrets", func(t *testing.T) { checkSecrets(t, jaeger, prometheus) })
 }
 
@@ -44,7 +47,7 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://"+jaeger.otlpHTTP+"/v1/traces",
 		"OTEL_BSP_MAX_QUEUE_SIZE=100000", "OTEL_BSP_SCHEDULE_DELAY=500", // nothing is to be dropped: every trace is looked at
 	)
-	demo := run(t, servers, env, path, "-duration", "20s", "-metrics", metrics)
+	demo := run(t, servers, env, path, "-duration", "30s", "-metrics", metrics)
 	notes := &notebook{}
 	for deadline := time.Now().Add(2 * time.Minute); !demo.over(); time.Sleep(500 * time.Millisecond) {
 		if time.Now().After(deadline) {
