@@ -19,7 +19,7 @@ const (
 	leastRate      = 0.3              // of the uses a second that there were with it
 	longestUse     = 3 * time.Second  // a use that waits for the Collector takes longer: its limits of time begin at 10 s
 	moreGoroutines = 16               // than with it
-	moreHeap       = 6 << 20          // bytes: the queue of spans when it is full, and what the Go runtime does with memory meanwhile
+	moreHeap       = 6 << 20          // bytes: the queue of spans when it is full; all that are made meanwhile would be twice as much
 	backWithin     = 20 * time.Second // until spans and metrics arrive again: telemetry promises that it is found within half of that
 )
 
@@ -57,7 +57,9 @@ func TestCollectorAway(t *testing.T) {
 		{"killed", func() { collector.stop(t, syscall.SIGKILL) }, collector.start},
 	} {
 		outage.begin()
+		stop := l.flood(t.Context())
 		without := l.watch(5 * time.Second)
+		stop()
 		t.Logf("%s: %v", outage.name, without)
 		outage.end()
 		start := time.Now()

@@ -119,6 +119,26 @@ func (l *load) work(ctx context.Context, use func(context.Context) error, pause 
 	}
 }
 
+// flood makes spans, far more than may wait to be sent, until stop is called.
+func (l *load) flood(ctx context.Context) (stop func()) {
+	const spans, every = 100, 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(ctx)
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for ctx.Err() == nil {
+			for range spans {
+				_, span := l.tracer.Start(ctx, "flood")
+				span.End()
+			}
+			time.Sleep(every)
+		}
+	})
+	return func() {
+		cancel()
+		flooding.Wait()
+	}
+}
+
 // request makes one use within a span, and returns the id of the trace.
 func (l *load) request(ctx context.Context, use func(context.Context) error) (traceID string, err error) {
 	ctx, span := l.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
