@@ -98,7 +98,7 @@ func checkTrace(trace jaegerTrace, uses map[string]tags, seen map[string]int) er
 			if i := slices.IndexFunc(attempts, func(a *jaegerSpan) bool { return a.SpanID == parent }); i >= 0 {
 				within = attempts[i]
 			}
-			wrong = append(wrong, checkChild(s, within, len(attempts) > 0 && within == root))
+			wrong = append(wrong, checkChild(s, within, root, len(attempts) > 0 && within == root))
 			seen[s.OperationName]++
 			if s.failed() {
 				seen["failed "+s.OperationName]++
@@ -213,7 +213,7 @@ const slack = 2
 const leastWait = 1000
 
 // checkChild checks a span below another. Misplaced says that it should be within an attempt.
-func checkChild(s, parent *jaegerSpan, misplaced bool) error {
+func checkChild(s, parent, root *jaegerSpan, misplaced bool) error {
 	if s.StartTime < parent.StartTime-slack || s.end() > parent.end()+slack {
 		return fmt.Errorf("%s is not within %s", s.OperationName, parent.OperationName)
 	}
@@ -227,11 +227,11 @@ func checkChild(s, parent *jaegerSpan, misplaced bool) error {
 		if !s.failed() && s.Duration < leastWait-slack {
 			return fmt.Errorf("a wait of %d us has a span", s.Duration)
 		}
-		want := tags{}
+		want := tags{"db.client.connection.pool.name": root.Tags.get("db.client.connection.pool.name")}
 		if !s.failed() {
 			want["poolstack.connection.fresh"] = s.Tags.get("poolstack.connection.fresh")
 		}
-		return checkSpan(s, "internal", want, "db.client.connection.pool.name")
+		return checkSpan(s, "internal", want)
 	}
 	return fmt.Errorf("%s is no span of ours", s.OperationName)
 }
