@@ -29,6 +29,8 @@ type config struct {
 	seed     uint64 // of the script's times and of the mix of operations
 	metrics  string // host:port on loopback, or metricsOff
 	logFile  string // where the stack's log goes; "" for nowhere
+	repeat   bool   // play again and again
+	health   bool   // play nothing: ask another process, at metrics, whether it plays
 
 	// What the invariants allow. Only tests, which share the machine with others, set more than the default.
 	recovery time.Duration // from a server's return until its pool is whole again
@@ -51,6 +53,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.Uint64Var(&c.seed, "seed", 1, "what the script's times and the mix of operations are drawn from")
 	flags.StringVar(&c.metrics, "metrics", "127.0.0.1:9464", "loopback `address` of /metrics for Prometheus, or off")
 	flags.StringVar(&c.logFile, "log", "", "`file` for the stack's log, in JSON; the report sums it up in any case")
+	flags.BoolVar(&c.repeat, "repeat", false, "play again and again, each time with the next seed, until a signal ends it")
+	flags.BoolVar(&c.health, "health", false, "play nothing, but ask the outage that serves -metrics whether its load runs: exit status 0 if so")
 	if err := flags.Parse(args); err != nil {
 		return c, err
 	}
@@ -84,6 +88,9 @@ func (c config) validate() error {
 	}
 	if c.metrics != metricsOff && !onLoopback(c.metrics) {
 		errs = append(errs, fmt.Errorf("-metrics is %q: must be off, or a port on loopback such as 127.0.0.1:9464", c.metrics))
+	}
+	if c.health && c.metrics == metricsOff {
+		errs = append(errs, errors.New("-metrics is off: must be an address with -health, which asks there"))
 	}
 	return errors.Join(errs...)
 }

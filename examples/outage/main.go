@@ -3,13 +3,16 @@
 // the same time and through the same proxies, so that both meet the same faults. It needs `servers`, which starts the servers, the
 // proxies and this program:
 //
-//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE]
+//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-repeat]
 //
 // In a terminal it shows a table of what goes on; elsewhere it prints a line a second. /metrics for Prometheus is served meanwhile,
 // and spans and metrics are sent by OTLP if OTEL_EXPORTER_OTLP_ENDPOINT says where to. In the end it reports what was done to the
 // servers, what each layer made of it, how the bare clients fared, and whether the stack's invariants held: that no acknowledged write
 // was lost, that no operation was carried out twice which must not be, that every pool was whole again two seconds after its server's
 // return, that every operation ended by its deadline with success or an error that says what it is, and that nothing is left behind.
+//
+// With -repeat it is played again and again, each time with the next seed, until a signal ends it; that is for the service in
+// docker-compose.yml, whose probe is `outage -health`: it asks /healthz, beside /metrics, whether the load runs.
 //
 // The exit status is 0 if they held, 1 if one did not, 2 if it could not be played (wrong flags, no servers), and 130 after Ctrl-C.
 package main
@@ -51,11 +54,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return exitNotPlayed
 	}
-	status, err := perform(ctx, cfg, plan(cfg.duration, cfg.seed, acts), stdout, stderr)
-	if err != nil {
-		fmt.Fprintln(stderr, "outage:", err)
+	if cfg.health {
+		if err := probe(ctx, cfg.metrics); err != nil {
+			fmt.Fprintln(stderr, "outage:", err)
+			return exitBroken
+		}
+		return exitHeld
 	}
-	return status
+	return playOn(ctx, cfg, stdout, stderr)
+}
+
+// playOn performs as often as the configuration says. Of several plays the last one's status counts: what broke in earlier ones has been
+// reported, and only a signal, or a play that was not possible, ends them.
+func playOn(ctx context.Context, cfg config, out, notes io.Writer) int {
+	for {
+		status, err := perform(ctx, cfg, plan(cfg.duration, cfg.seed, acts), out, notes)
+		if err != nil {
+			fmt.Fprintln(notes, "outage:", err)
+		}
+		switch {
+		case !cfg.repeat || err != nil:
+			return status
+		case ctx.Err() != nil:
+			return exitInterrupted
+		}
+		cfg.seed++
+	}
 }
 
 // perform plays the script and reports to out; notes gets what deserves to be said besides. The error is why it could not be played.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,6 +112,44 @@ func TestInterrupted(t *testing.T) {
 	if err != nil || redis.State != control.Running {
 		t.Errorf("Redis is %v, %v", redis.State, err)
 	}
+}
+
+// The play is repeated with another seed until a signal comes, and the probe says that it goes on.
+func TestRepeated(t *testing.T) {
+	startServers(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg := lenient(8 * time.Second)
+	cfg.repeat, cfg.metrics = true, freeAddress(t)
+	if err := probe(ctx, cfg.metrics); err == nil {
+		t.Error("the probe finds a load before there is one")
+	}
+	var seen error
+	first := &trigger{on: "server frozen", do: sync.OnceFunc(func() { seen = probe(ctx, cfg.metrics) })}
+	second := &trigger{on: "Seed 4.", do: cancel}
+	if status := playOn(ctx, cfg, io.MultiWriter(first, second), io.Discard); status != exitInterrupted {
+		t.Errorf("status %d, want %d", status, exitInterrupted)
+	}
+	if seen != nil {
+		t.Error("the probe: ", seen)
+	}
+	if !strings.Contains(second.String(), "Seed 3.") {
+		t.Errorf("nothing tells of the first play:\n%s", second.String())
+	}
+	if err := probe(t.Context(), cfg.metrics); err == nil {
+		t.Error("the probe still finds a load")
+	}
+}
+
+// freeAddress is a loopback address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // A trigger is a buffer that does something once something was written to it.

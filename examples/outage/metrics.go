@@ -1,20 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// A metricsServer serves /metrics on a loopback port.
+// A metricsServer serves /metrics on a loopback port, and /healthz for the probe.
 type metricsServer struct {
-	url    string // of the page; "" when there is none
-	note   string // what deserves to be said about the port
-	server *http.Server
-	done   chan struct{}
+	url     string      // of the page; "" when there is none
+	note    string      // what deserves to be said about the port
+	playing atomic.Bool // whether the load runs, which is what /healthz says
+	server  *http.Server
+	done    chan struct{}
 }
 
 // serveMetrics serves handler at address; on another port, which the note says, when somebody else has that one. With metricsOff it
@@ -34,6 +37,7 @@ func serveMetrics(address string, handler http.Handler) (*metricsServer, error) 
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", handler)
+	mux.HandleFunc("GET /healthz", m.health)
 	m.url = "http://" + listener.Addr().String() + "/metrics"
 	m.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	m.done = make(chan struct{})
@@ -42,6 +46,32 @@ func serveMetrics(address string, handler http.Handler) (*metricsServer, error) 
 		_ = m.server.Serve(listener) // ErrServerClosed, from close
 	}()
 	return m, nil
+}
+
+func (m *metricsServer) health(w http.ResponseWriter, _ *http.Request) {
+	if !m.playing.Load() {
+		http.Error(w, "no load runs", http.StatusServiceUnavailable)
+	}
+}
+
+// probe asks the metricsServer at address whether the load runs; it returns an error unless it does.
+func probe(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s says %s", address, resp.Status)
+	}
+	return nil
 }
 
 func (m *metricsServer) close() {

@@ -81,7 +81,9 @@ func (p *play) perform(ctx context.Context, v *viewer) error {
 		}
 	}
 	show.Go(func() { v.run(ended) })
+	p.metrics.playing.Store(true)
 	err := p.act(ctx, start)
+	p.metrics.playing.Store(false)
 	close(stop)
 	p.took = time.Since(start)
 	p.interrupted = ctx.Err() != nil

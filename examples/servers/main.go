@@ -1,10 +1,13 @@
 // Servers runs a program with a real Redis and a real MongoDB server, each behind a proxy that can make the network misbehave:
 //
-//	servers [-redis auto|redis-server|miniredis] [-v] [--] CMD ARGS...
+//	servers [-redis auto|redis-server|miniredis | -remote] [-v] [--] CMD ARGS...
 //
 // CMD finds them by REDIS_URL, MONGODB_URI and TOXIPROXY_URL; SERVERS_URL is for package control, with which it can stop, kill, freeze
 // and revive them. When CMD ends, so do the servers, and its exit status becomes that of servers: 128 plus the number if a signal ended
 // it, as a shell says it. Without CMD, servers prints the variables as export lines and runs until SIGINT or SIGTERM.
+//
+// With -remote it starts no servers but stands before those that REDIS_URL and MONGODB_URI lead to: CMD finds the proxies in their place,
+// and a server is cut off rather than killed, and kept from hearing anything rather than frozen; see local.Remote.
 //
 // SIGINT, SIGTERM, SIGHUP and the end of the parent process are passed on to CMD, which then has ten seconds to end before it is killed.
 //
@@ -29,6 +32,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/earnorm/poolstack/examples/servers/control"
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
@@ -51,7 +55,7 @@ func main() {
 
 // run is the whole program; it returns the exit status.
 func run(args []string, signals <-chan os.Signal) int {
-	opts, command, err := parse(args, os.Stderr)
+	launch, command, err := parse(args, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -70,7 +74,7 @@ func run(args []string, signals <-chan os.Signal) int {
 	defer cancel(nil)
 	go func() { cancel(stopped{<-signals}) }()
 
-	servers, err := local.Start(ctx, opts)
+	servers, err := launch(ctx)
 	if err != nil {
 		if by, ok := errors.AsType[stopped](context.Cause(ctx)); ok {
 			return by.status()
@@ -84,8 +88,18 @@ func run(args []string, signals <-chan os.Signal) int {
 	return status
 }
 
+// A backing is what CMD runs on: local.Servers or local.Remote.
+type backing interface {
+	Env() []string
+	Guard(pid int) (forget func())
+	Close() error
+}
+
+// A launcher starts it. The context bounds the start only.
+type launcher func(ctx context.Context) (backing, error)
+
 // serve runs cmd, or waits for a signal when there is none.
-func serve(ctx context.Context, servers *local.Servers, cmd *exec.Cmd) int {
+func serve(ctx context.Context, servers backing, cmd *exec.Cmd) int {
 	if cmd == nil {
 		for _, variable := range servers.Env() {
 			fmt.Println("export", variable)
@@ -110,7 +124,7 @@ func (s stopped) Error() string { return "stopped by " + s.by.String() }
 func (s stopped) status() int { return exitSignal + int(s.by.(syscall.Signal)) }
 
 // parse reads the command line. It reports what is wrong with it to out itself.
-func parse(args []string, out io.Writer) (local.Options, []string, error) {
+func parse(args []string, out io.Writer) (launcher, []string, error) {
 	var opts local.Options
 	flags := flag.NewFlagSet("servers", flag.ContinueOnError)
 	flags.SetOutput(out)
@@ -119,20 +133,37 @@ func parse(args []string, out io.Writer) (local.Options, []string, error) {
 			"Runs CMD with REDIS_URL, MONGODB_URI, TOXIPROXY_URL and SERVERS_URL set; without CMD prints them and waits for a signal.")
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&opts.Redis, "redis", local.RedisAuto,
-		"which Redis: redis-server (from PATH), miniredis (in memory, loses its data when killed) or auto (redis-server if there is one)")
+	flags.StringVar(&opts.Redis, "redis", "",
+		"which Redis: redis-server (from PATH), miniredis (in memory, loses its data when killed) or auto (redis-server if there is one)"+
+			" (default auto)")
+	remote := flags.Bool("remote", false, "start no servers, but stand before those at REDIS_URL and MONGODB_URI")
 	verbose := flags.Bool("v", false, "print the servers' logs to stderr")
 	if err := flags.Parse(args); err != nil {
-		return opts, nil, err
+		return nil, nil, err
 	}
 	if err := opts.Validate(); err != nil {
 		complain(fmt.Errorf("-redis: %w", err), exitUsage)
-		return opts, nil, err
+		return nil, nil, err
+	}
+	if *remote && opts.Redis != "" {
+		err := fmt.Errorf("-redis is %q: must not be set with -remote, which starts no Redis", opts.Redis)
+		complain(err, exitUsage)
+		return nil, nil, err
 	}
 	if *verbose {
 		opts.Log = os.Stderr
 	}
-	return opts, flags.Args(), nil
+	if *remote {
+		return standBefore(opts.Log), flags.Args(), nil
+	}
+	return func(ctx context.Context) (backing, error) { return local.Start(ctx, opts) }, flags.Args(), nil
+}
+
+// standBefore launches proxies to the servers that the environment names.
+func standBefore(log io.Writer) launcher {
+	return func(context.Context) (backing, error) {
+		return local.StartRemote(os.Getenv(control.EnvRedis), os.Getenv(control.EnvMongoDB), log)
+	}
 }
 
 // notRunnable is the exit status for a command that could not be started.

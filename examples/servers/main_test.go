@@ -169,6 +169,7 @@ func TestExitStatusIsTheCommands(t *testing.T) {
 		"help":                {[]string{"-h"}, 0, "usage: servers [flags] [--] CMD ARGS..."},
 		"unknown flag":        {[]string{"-frobnicate"}, 2, "flag provided but not defined: -frobnicate"},
 		"unknown redis":       {[]string{"-redis", "valkey", "--", "true"}, 2, `-redis: local: Redis is "valkey": must be "auto"`},
+		"remote with a redis": {[]string{"-remote", "-redis", "miniredis", "--", "true"}, 2, `-redis is "miniredis": must not be set with -remote`},
 		"a flag's no boolean": {[]string{"-v=maybe"}, 2, `invalid boolean value "maybe"`},
 	}
 	for name, tt := range tests {
@@ -208,6 +209,36 @@ func TestTheCommandUsesTheServers(t *testing.T) {
 			awaitTidy(t, tmp)
 		})
 	}
+}
+
+func TestTheCommandUsesServersElsewhere(t *testing.T) {
+	servers, err := local.Start(t.Context(), local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer servers.Close()
+	tmp := t.TempDir()
+	cmd := program(t, tmp, "-remote", "--", "env", asEnv+"=client", os.Args[0])
+	cmd.Env = append(cmd.Env, servers.Env()...)
+	if status, _, stderr := outcome(t, cmd); status != 42 || stderr != "" {
+		t.Errorf("exit status %d, want 42; stderr:\n%s", status, stderr)
+	}
+	awaitTidy(t, tmp)
+	for _, name := range []string{control.Redis, control.MongoDB} {
+		if st, err := control.Find(t.Context(), servers, name); err != nil || st.Starts != 1 {
+			t.Errorf("the command restarted it: %+v, %v", st, err)
+		}
+	}
+}
+
+func TestServersElsewhereThatAreNotNamed(t *testing.T) {
+	tmp := t.TempDir()
+	cmd := program(t, tmp, "-remote", "--", "true")
+	cmd.Env = append(cmd.Env, "REDIS_URL=", "MONGODB_URI=")
+	if status, _, stderr := outcome(t, cmd); status != 125 || !strings.HasPrefix(stderr, "servers: local: REDIS_URL (not shown") {
+		t.Errorf("exit status %d, stderr %q", status, stderr)
+	}
+	awaitTidy(t, tmp)
 }
 
 func TestVerboseShowsTheLogs(t *testing.T) {

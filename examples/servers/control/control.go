@@ -34,6 +34,7 @@ const (
 	KindRedisServer = "redis-server" // keeps every acknowledged write over a kill
 	KindMiniredis   = "miniredis"    // in memory only: a kill or a stop loses everything
 	KindFerretDB    = "ferretdb"     // MongoDB's wire protocol over SQLite; keeps every acknowledged write over a kill
+	KindRemote      = "remote"       // runs elsewhere; what is done to it is done to the way that leads there, so it loses nothing
 )
 
 // State is what a server is doing.

@@ -13,7 +13,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/earnorm/poolstack/examples/servers/control"
-	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
 // A client talks to one of the servers through its proxy, as a user's program does.
@@ -23,8 +22,14 @@ type client interface {
 	numbers(t *testing.T) map[int]bool // what was written and is there
 }
 
+// A backing has servers: local.Servers or local.Remote.
+type backing interface {
+	RedisURL() string
+	MongoDBURI() string
+}
+
 // connect returns a client that is closed with the test.
-func connect(t *testing.T, s *local.Servers, name string) client {
+func connect(t *testing.T, s backing, name string) client {
 	t.Helper()
 	if name == control.Redis {
 		opts, err := redis.ParseURL(s.RedisURL())

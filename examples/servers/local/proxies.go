@@ -21,7 +21,8 @@ type proxies struct {
 	api        *endpoint
 }
 
-func startProxies(servers []*server, log io.Writer) (_ *proxies, err error) {
+// startProxies starts a proxy to each upstream (host:port, by name), and the API.
+func startProxies(upstreams map[string]string, log io.Writer) (_ *proxies, err error) {
 	logger := zerolog.Nop()
 	if log != io.Discard {
 		logger = zerolog.New(newJournal("toxiproxy", "", log)).Level(zerolog.InfoLevel)
@@ -33,33 +34,38 @@ func startProxies(servers []*server, log io.Writer) (_ *proxies, err error) {
 			err = errors.Join(fmt.Errorf("local: toxiproxy: %w", err), p.close())
 		}
 	}()
-	for _, srv := range servers {
-		addr, err := p.add(tp, srv.name, srv.addr)
-		if err != nil {
+	for name, upstream := range upstreams {
+		if err := p.add(tp, name, upstream); err != nil {
 			return nil, err
 		}
-		srv.mu.Lock()
-		srv.proxy = addr
-		srv.mu.Unlock()
 	}
 	p.api, err = listenAndServe(tp.Routes())
 	return p, err
 }
 
-// add starts a proxy to upstream and returns where it listens. When somebody else was quicker to take the port, it tries others.
-func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) (string, error) {
+// add starts a proxy to upstream. When somebody else was quicker to take the port, it tries others.
+func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) error {
 	var errs []error
 	for range portAttempts {
 		addr, err := FreeAddr()
 		if err != nil {
-			return "", err
+			return err
 		}
 		if err = p.collection.Add(toxiproxy.NewProxy(tp, name, addr, upstream), true); err == nil {
-			return addr, nil
+			return nil
 		}
 		errs = append(errs, err)
 	}
-	return "", errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// to returns the proxy of that name, which must be there.
+func (p *proxies) to(name string) *toxiproxy.Proxy {
+	proxy, err := p.collection.Get(name)
+	if err != nil {
+		panic(err) // the names are our own
+	}
+	return proxy
 }
 
 // close stops the proxies and cuts what runs through them. The servers must have ended: a proxy cannot be stopped while it dials one

@@ -139,6 +139,12 @@ func (s *server) alive() (*process, error) {
 	return s.proc, nil
 }
 
+func (s *server) setProxy(addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proxy = addr
+}
+
 func (s *server) setState(state control.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

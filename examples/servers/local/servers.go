@@ -105,10 +105,15 @@ func Start(ctx context.Context, opts Options) (_ *Servers, err error) {
 	if err := s.launchAll(ctx); err != nil {
 		return nil, err
 	}
-	if s.proxies, err = startProxies(s.servers, host.log); err != nil {
+	upstreams := make(map[string]string)
+	for _, srv := range s.servers {
+		upstreams[srv.name] = srv.addr
+	}
+	if s.proxies, err = startProxies(upstreams, host.log); err != nil {
 		return nil, err
 	}
 	for _, srv := range s.servers {
+		srv.setProxy(s.proxies.to(srv.name).Listen)
 		if err := srv.ping(ctx, srv.proxy); err != nil {
 			return nil, fmt.Errorf("local: %s does not answer through its proxy: %w", srv.name, err)
 		}
@@ -149,20 +154,19 @@ func (s *Servers) ControlURL() string { return s.control.url }
 
 // Env returns the four variables of package control as NAME=VALUE, for the environment of a program that uses the servers.
 func (s *Servers) Env() []string {
+	return environ(s.RedisURL(), s.MongoDBURI(), s.ToxiproxyURL(), s.ControlURL())
+}
+
+func environ(redis, mongodb, toxiproxy, servers string) []string {
 	return []string{
-		control.EnvRedis + "=" + s.RedisURL(),
-		control.EnvMongoDB + "=" + s.MongoDBURI(),
-		control.EnvToxiproxy + "=" + s.ToxiproxyURL(),
-		control.EnvServers + "=" + s.ControlURL(),
+		control.EnvRedis + "=" + redis, control.EnvMongoDB + "=" + mongodb,
+		control.EnvToxiproxy + "=" + toxiproxy, control.EnvServers + "=" + servers,
 	}
 }
 
 // Guard makes another process share the servers' fate: when this process ends, with Close or without, pid is killed. A negative pid
 // means a whole process group. The caller calls forget as soon as the process has ended and been waited for.
-func (s *Servers) Guard(pid int) (forget func()) {
-	s.host.warden.watch(pid)
-	return func() { s.host.warden.forget(pid) }
-}
+func (s *Servers) Guard(pid int) (forget func()) { return s.host.guard(pid) }
 
 // Status lists both servers, sorted by name. It never fails.
 func (s *Servers) Status(context.Context) ([]control.Status, error) {
@@ -316,6 +320,12 @@ func (h *host) close() error {
 		return nil
 	}
 	return os.RemoveAll(h.dir)
+}
+
+// guard has the warden kill a process when this one ends.
+func (h *host) guard(pid int) (forget func()) {
+	h.warden.watch(pid)
+	return func() { h.warden.forget(pid) }
 }
 
 // child is a command that runs this program again in one of the roles of Child.
