@@ -19,10 +19,11 @@ demo: servers ## watch two pools live through an outage (a minute)
 	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/outage ./outage
 	@$(BIN)/servers -- $(BIN)/outage $(ARGS)
 
+# The examples' tests run programs and read files that the go command knows nothing of, so none of their results are taken from its cache.
 .PHONY: test
 test: servers ## run all tests against real servers, which it starts and stops
 	CGO_ENABLED=0 $(BIN)/servers -- $(GO) test ./...
-	cd examples && CGO_ENABLED=0 $(BIN)/servers -- $(GO) test ./...
+	cd examples && CGO_ENABLED=0 $(BIN)/servers -- $(GO) test -count=1 ./...
 
 .PHONY: test-race
 test-race: servers ## the same with the race detector (needs a C compiler)
@@ -59,11 +60,11 @@ tidy: ## tidy all modules
 	cd examples/collector && $(GO) mod tidy
 
 .PHONY: up
-up: ## start MongoDB, Redis, Jaeger and Prometheus in containers
-	docker compose up --wait
+up: ## start the demo in containers: servers, Collector, Jaeger, Tempo, Prometheus, Grafana on http://127.0.0.1:3000
+	docker compose up --build --wait
 
 .PHONY: down
-down: ## stop them
+down: ## stop them and remove their data
 	docker compose down --volumes
 
 .PHONY: tools

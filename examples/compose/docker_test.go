@@ -1,0 +1,71 @@
+package compose_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// missing skips a test for want of something; on CI, where all must be there, it fails.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what + ", and CI is true")
+	}
+	t.Skip(what)
+}
+
+// docker runs the client of that name, with a configuration of its own.
+type docker struct{ env []string }
+
+// needDocker skips the test where no engine answers, except on CI.
+func needDocker(t *testing.T) docker {
+	t.Helper()
+	d := docker{env: environment(t.TempDir())}
+	if _, err := d.run(t.Context(), nil, "version", "--format", "{{.Server.Version}}"); err != nil {
+		missing(t, "no Docker engine answers: "+err.Error())
+	}
+	return d
+}
+
+// decides are the variables of this process that docker-compose.yml would read.
+var decides = regexp.MustCompile(`^(\w+_IMAGE|\w+_PORT|REDIS_URL|MONGODB_URI|COMPOSE_\w+|STANDIN)=`)
+
+// environment is this process's own without the variables that decide about the services.
+func environment(config string) []string {
+	return append(slices.DeleteFunc(os.Environ(), decides.MatchString), "DOCKER_CONFIG="+config)
+}
+
+// run runs a command of the client and returns what it prints to its standard output.
+func (d docker) run(ctx context.Context, in io.Reader, args ...string) (string, error) {
+	return output(ctx, d.env, in, "docker", args...)
+}
+
+// output runs a program and returns what it prints to its standard output; the error has the rest.
+func output(ctx context.Context, env []string, in io.Reader, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	var out, errs bytes.Buffer
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, in, &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), errors.Join(context.Cause(ctx), fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, errs.String()))
+	}
+	return out.String(), nil
+}
+
+// lines are the words that a command of the client prints: names and ids, one a line.
+func (d docker) lines(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := d.run(context.WithoutCancel(t.Context()), nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(out)
+}
