@@ -22,8 +22,8 @@ type image struct {
 	workdir  string            // empty, and what the program starts in
 }
 
-// imageName is how the override calls an image.
-func imageName(name, tag string) string { return "poolstack-standin/" + name + ":" + tag }
+// imagePrefix is what the names of all our images begin with, in the override too.
+const imagePrefix = "poolstack-standin/"
 
 // makeImages makes all images that the override names, and removes them after the test.
 func makeImages(t *testing.T, d docker, tag string) {
@@ -40,7 +40,7 @@ func makeImages(t *testing.T, d docker, tag string) {
 			programs: map[string]string{"/servers": filepath.Join(built, "servers"), "/outage": filepath.Join(built, "outage")},
 		},
 	} {
-		makeImage(t, d, i, imageName(i.name, tag))
+		makeImage(t, d, i, imagePrefix+i.name+":"+tag)
 	}
 }
 

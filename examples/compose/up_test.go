@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,12 +38,39 @@ func (s stack) run(ctx context.Context, args ...string) (string, error) {
 	return output(ctx, s.docker.env, nil, s.compose, args...)
 }
 
+// projectPrefix is followed by the process id of the test that the project, and the tag of the images, belongs to.
+const projectPrefix = "poolstack-test-"
+
+// sweep takes down what tests have left that were killed.
+func sweep(t *testing.T, d docker, compose string) {
+	t.Helper()
+	projects := d.lines(t, "ps", "--all", "--format", `{{.Label "com.docker.compose.project"}}`) // of each container
+	slices.Sort(projects)
+	for _, project := range slices.Compact(projects) {
+		if pid, ok := strings.CutPrefix(project, projectPrefix); ok && hasEnded(pid) {
+			stack{docker: d, compose: compose, project: project}.down(t)
+		}
+	}
+	for _, name := range d.lines(t, "images", "--format", "{{.Repository}}:{{.Tag}}") {
+		if repository, tag, _ := strings.Cut(name, ":"); strings.HasPrefix(repository, imagePrefix) && hasEnded(tag) {
+			d.lines(t, "image", "rm", name)
+		}
+	}
+}
+
+// hasEnded says whether pid is the id of a process that there is no more.
+func hasEnded(pid string) bool {
+	id, err := strconv.Atoi(pid)
+	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
+}
+
 // up does what make up does, with stand-ins for the images, on free ports, as a project of its own. It is taken down with the test.
 func up(t *testing.T) stack {
 	t.Helper()
 	d := needDocker(t)
 	tag := strconv.Itoa(os.Getpid())
-	s := stack{docker: d, compose: tools.Need(t, tools.Compose), project: "poolstack-test-" + tag}
+	s := stack{docker: d, compose: tools.Need(t, tools.Compose), project: projectPrefix + tag}
+	sweep(t, d, s.compose)
 	makeImages(t, d, tag)
 	s.docker.env = append(slices.Clip(d.env), "STANDIN="+tag)
 	for _, port := range []string{"MONGO", "REDIS", "OTLP_GRPC", "OTLP_HTTP", "JAEGER", "PROMETHEUS"} {
