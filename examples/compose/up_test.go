@@ -194,6 +194,18 @@ func ask(ctx context.Context, prometheus, expression string) ([]series, error) {
 	return answer.Data.Result, err
 }
 
+// expectSeries waits until an expression has a result.
+func expectSeries(t *testing.T, prometheus, expression string) {
+	t.Helper()
+	eventually(t, patience, expression, func(ctx context.Context) error {
+		found, err := ask(ctx, prometheus, expression)
+		if err != nil || len(found) > 0 {
+			return err
+		}
+		return errors.New("there is none")
+	})
+}
+
 // checkMetrics wants both pools' metrics by the names and labels that rules and dashboards are built on, and the faults to show.
 func checkMetrics(t *testing.T, prometheus string) {
 	for _, pool := range []string{"redis", "mongodb"} {
@@ -205,13 +217,7 @@ func checkMetrics(t *testing.T, prometheus string) {
 			"poolstack_breaker_state" + strings.Replace(labels, "}", `, poolstack_state="closed"}`, 1),
 			"sum(poolstack_failures_total" + labels + ") > 0", // the first fault comes after five seconds
 		} {
-			eventually(t, patience, expression, func(ctx context.Context) error {
-				found, err := ask(ctx, prometheus, expression)
-				if err != nil || len(found) > 0 {
-					return err
-				}
-				return errors.New("there is none")
-			})
+			expectSeries(t, prometheus, expression)
 		}
 	}
 	found, err := ask(t.Context(), prometheus, `{__name__=~"(db|poolstack)_.+", otel_scope_name!=""}`)
@@ -248,7 +254,7 @@ func checkExemplars(t *testing.T, prometheus, jaeger string) {
 	})
 }
 
-// checkRules wants the mounted rules loaded, every group of them, and evaluated without an error.
+// checkRules wants the mounted rules loaded, every group of them, evaluated without an error, and to find the demo's pools.
 func checkRules(t *testing.T, prometheus string) {
 	want := 0
 	for _, file := range files(t, "../../telemetry/rules") {
@@ -258,6 +264,8 @@ func checkRules(t *testing.T, prometheus string) {
 		}
 		want += len(rules.Groups)
 	}
+	expectSeries(t, prometheus, `pool:poolstack_uses:sum{job="outage", instance="demo", pool="redis"} > 0`)
+	expectSeries(t, prometheus, `pool:poolstack_uses:sum{job="outage", instance="demo", pool="mongodb"} > 0`)
 	eventually(t, patience, "all rules are evaluated", func(ctx context.Context) error {
 		var answer struct {
 			Data struct {
