@@ -22,20 +22,7 @@ type bareDriver struct {
 func newBarePool(t *testing.T, cfg pool.Config) *pool.Pool[conn] {
 	t.Helper()
 	fake := &pooltest.Fake{}
-	p, err := pool.New(bareDriver{fake, fake}, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		closePool(t, p)
-		for _, v := range fake.Violations() {
-			t.Error(v)
-		}
-		if _, _, alive, _ := fake.Counts(); alive != 0 {
-			t.Errorf("%d connections are alive after Close", alive)
-		}
-	})
-	return p
+	return newPoolOver(t, fake, bareDriver{fake, fake}, cfg)
 }
 
 // warmed is a pool that one borrower has used alone for long enough to lend its resource by a shortcut.

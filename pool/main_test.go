@@ -20,7 +20,13 @@ var op = pool.Op{Name: "GET", Target: "things", Idempotent: true}
 // newPool makes a pool over fake that is closed at the end of the test, and looks at what the fake has to complain of.
 func newPool(t *testing.T, fake *pooltest.Fake, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
-	p, err := pool.New(fake, cfg, layers...)
+	return newPoolOver(t, fake, fake, cfg, layers...)
+}
+
+// newPoolOver is newPool over a driver that shows only some of the fake's faces.
+func newPoolOver(t *testing.T, fake *pooltest.Fake, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
+	t.Helper()
+	p, err := pool.New(d, cfg, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
