@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
@@ -12,6 +13,7 @@ import (
 // keeper is a layer that keeps something in the Call and looks for it when it hears of events and commands.
 type keeper struct {
 	seen   map[pool.Kind]int // with the value
+	mu     sync.Mutex        // others are reported by the pool's own goroutines
 	others []pool.Event      // that belong to no use
 	text   string
 }
@@ -36,7 +38,11 @@ func (k *keeper) End(_ context.Context, c *pool.Call, n *int, _ error) {
 	}
 }
 
-func (k *keeper) Observe(_ context.Context, e pool.Event) { k.others = append(k.others, e) }
+func (k *keeper) Observe(_ context.Context, e pool.Event) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.others = append(k.others, e)
+}
 
 func (k *keeper) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	if _, ok := c.Value(keeperKey{}).(*int); ok && e.Pool == "p" {
