@@ -146,9 +146,9 @@ func waitScenario() scenario {
 			return subjects, closeAll(pools)
 		},
 		[]gate{
-			{"p99/p50 of the wait, ours / channel", 1.25, func(r round) float64 { return tail(our)(r) / tail(aChan)(r) }},
-			{"max/min acquires a goroutine, ours", nearOne, func(r round) float64 { return r[our].unfairness }},
-			{"p99/p50 of the wait, ours / puddle", unbound, func(r round) float64 { return tail(our)(r) / tail(pud)(r) }},
+			{what: "p99/p50 of the wait, ours / channel", limit: 1.25, figure: func(r round) float64 { return tail(our)(r) / tail(aChan)(r) }},
+			{what: "max/min acquires a goroutine, ours", limit: nearOne, figure: func(r round) float64 { return r[our].unfairness }},
+			{what: "p99/p50 of the wait, ours / puddle", limit: unbound, figure: func(r round) float64 { return tail(our)(r) / tail(pud)(r) }},
 		},
 	}
 }
@@ -185,7 +185,7 @@ func bracketScenario() scenario {
 		}
 		return subjects, closeAll([]named{{ourGet, bare}, {single, first}, {seven, last}})
 	}, []gate{
-		{"one bracket / Get without layers", 0.30, func(r round) float64 { return (r[seven].cost - r[single].cost) / more / r[ourGet].cost }},
+		{what: "one bracket / Get without layers", limit: 0.30, figure: func(r round) float64 { return (r[seven].cost - r[single].cost) / more / r[ourGet].cost }},
 		noAllocs(seven),
 	}}
 }

@@ -135,12 +135,16 @@ func ourStack(bound time.Duration, open bool) []pool.Middleware {
 
 // failsafeExecutor composes failsafe-go's policies as its documentation does, once.
 func failsafeExecutor(bound time.Duration, open bool) failsafe.Executor[any] {
-	retries := retrypolicy.NewBuilder[any]().WithMaxRetries(attempts-1).WithDelay(shortest).AbortOnErrors(errFinal, circuitbreaker.ErrOpen).Build()
-	return failsafe.With[any](timeout.New[any](bound), retries, failsafeBreaker(open))
+	return failsafe.With(failsafePolicies[any](bound, open)...)
 }
 
-func failsafeBreaker(open bool) circuitbreaker.CircuitBreaker[any] {
-	b := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.5, never, window).WithDelay(openFor).Build()
+func failsafePolicies[R any](bound time.Duration, open bool) []failsafe.Policy[R] {
+	retries := retrypolicy.NewBuilder[R]().WithMaxRetries(attempts-1).WithDelay(shortest).AbortOnErrors(errFinal, circuitbreaker.ErrOpen).Build()
+	return []failsafe.Policy[R]{timeout.New[R](bound), retries, failsafeBreaker[R](open)}
+}
+
+func failsafeBreaker[R any](open bool) circuitbreaker.CircuitBreaker[R] {
+	b := circuitbreaker.NewBuilder[R]().WithFailureRateThreshold(0.5, never, window).WithDelay(openFor).Build()
 	if open {
 		b.Open()
 	}
@@ -148,7 +152,9 @@ func failsafeBreaker(open bool) circuitbreaker.CircuitBreaker[any] {
 }
 
 // failsafeOne has the breaker alone.
-func failsafeOne(open bool) failsafe.Executor[any] { return failsafe.With[any](failsafeBreaker(open)) }
+func failsafeOne(open bool) failsafe.Executor[any] {
+	return failsafe.With[any](failsafeBreaker[any](open))
+}
 
 // failsafeChain runs op with the caller's context, and with that of the policies inside, as one that talks to a server does.
 func failsafeChain(ctx context.Context, name string, workers int, op operation, e failsafe.Executor[any]) contestant {

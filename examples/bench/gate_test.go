@@ -30,6 +30,14 @@ func TestGate(t *testing.T) {
 		{"allocations", allocs(our, 1), rounds(1, 1), "holds"},
 		{"no allocations", noAllocs(our), rounds(1, 1), "falls short"},
 		{"no allocations, and has none", noAllocs(pud), rounds(1, 1), "holds"},
+		{"throughput reached", throughput(our, pud, 0.88), rounds(110, 112, 113), "holds"},
+		{"throughput missed, but not surely", throughput(our, pud, 0.88), rounds(110, 120, 121, 111, 122, 110), "holds"},
+		{"throughput missed", throughput(our, pud, 0.88), rounds(115, 116, 117, 115, 116, 117), "falls short"},
+		{"throughput without calls", throughput(our, pud, 0.88), []round{{our: {}, pud: {}}}, "falls short"},
+		{"throughput, only reported", throughput(our, pud, unbound), rounds(500), ""},
+		{"CPU", cpu(our, pud, 1.25), []round{{our: {crowd: crowd{cpu: 13}}, pud: {crowd: crowd{cpu: 10}}}}, "falls short"},
+		{"latency", latency(our, pud, 1), []round{{our: {crowd: crowd{p50: 9}}, pud: {crowd: crowd{p50: 10}}}}, "holds"},
+		{"more latency", latency(our, pud, 1), []round{{our: {crowd: crowd{p50: 11}}, pud: {crowd: crowd{p50: 10}}}}, "falls short"},
 	} {
 		if got := tc.g.judge(tc.rounds).String(); got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
@@ -58,5 +66,22 @@ func TestStatus(t *testing.T) {
 		if got := status([]outcome{{}, {verdicts: tc.verdicts}}); got != tc.want {
 			t.Errorf("%v: status %d, want %d", tc.verdicts, got, tc.want)
 		}
+	}
+}
+
+// A gate says on which side of it the figure must be.
+func TestBound(t *testing.T) {
+	for want, g := range map[string]gate{"at most 0.25": ratio(our, pud, 0.25), "at least 0.88": throughput(our, pud, 0.88)} {
+		if got := g.bound(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Added latency is that of one less that of the bare client, in the same round.
+func TestAdded(t *testing.T) {
+	r := round{our: {crowd: crowd{p50: 60_000}}, goRedis: {crowd: crowd{p50: 45_000}}}
+	if got := added(our).figure(r); got != 15 {
+		t.Errorf("got %v µs, want 15", got)
 	}
 }

@@ -33,12 +33,12 @@ func waitersScenario() scenario {
 			return subjects, closeAll(pools)
 		},
 		[]gate{
-			{"ours, 1,000 waiters / 10", 1.5, growth(our, 1_000, 10)},
-			{"growth from 10 to 10,000 waiters, ours / channel's", 2, func(r round) float64 {
+			{what: "ours, 1,000 waiters / 10", limit: 1.5, figure: growth(our, 1_000, 10)},
+			{what: "growth from 10 to 10,000 waiters, ours / channel's", limit: 2, figure: func(r round) float64 {
 				return growth(our, 10_000, 10)(r) / growth(aChan, 10_000, 10)(r)
 			}},
-			{"ours, 10,000 waiters / 10", unbound, growth(our, 10_000, 10)},
-			{"ours, 1,000 waiters / 1", unbound, growth(our, 1_000, 1)},
+			{what: "ours, 10,000 waiters / 10", limit: unbound, figure: growth(our, 10_000, 10)},
+			{what: "ours, 1,000 waiters / 1", limit: unbound, figure: growth(our, 1_000, 1)},
 		},
 	}
 }

@@ -13,8 +13,9 @@ import (
 
 // compared are the modules whose versions matter.
 var compared = []string{
-	"github.com/cenkalti/backoff/v4", "github.com/failsafe-go/failsafe-go", "github.com/jackc/puddle/v2",
-	"github.com/jolestar/go-commons-pool/v2", "github.com/sony/gobreaker/v2",
+	"github.com/FerretDB/FerretDB", "github.com/cenkalti/backoff/v4", "github.com/failsafe-go/failsafe-go", "github.com/jackc/puddle/v2",
+	"github.com/jolestar/go-commons-pool/v2", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/extra/redisotel/v9",
+	"github.com/sony/gobreaker/v2", "go.mongodb.org/mongo-driver/v2", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/sdk/metric",
 }
 
 // machine says what the figures were taken on, and with which versions.

@@ -1,9 +1,10 @@
 // Command bench compares poolstack with what one would pick instead, side by side in one process, and holds it to its gates.
 //
-//	bench [-quick] [-run regexp] [-out file]
+//	bench [-quick] [-only groups] [-run regexp] [-out file]
+//	bench -profile dir
 //
 // The table goes to standard output, and to the file if there is one. The exit status is 1 when a gate falls short, 2 when the program
-// was called wrongly or failed.
+// was called wrongly or failed. Some groups need a redis-server on PATH; it and a FerretDB are started on loopback, and stopped.
 package main
 
 import (
@@ -11,12 +12,17 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"runtime/pprof"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	local.Child()
+	os.Exit(run())
+}
 
 // How much is measured.
 type effort struct {
@@ -29,46 +35,132 @@ var (
 	quick = effort{rounds: 8, sample: 12 * time.Millisecond}
 )
 
+// group is a part of the scenarios that can be run alone.
+type group struct {
+	name      string
+	scenarios []scenario
+	served    bool // they need the servers
+	rounds    int  // as many are enough; 0: as many as the effort says
+}
+
+// groups lists them; s may be started later, but before the first scenario that is served.
+func groups(s *servers) []group {
+	return []group{
+		{name: "acquire", scenarios: acquireScenarios()},
+		{name: "growth", scenarios: growthScenarios()},
+		{name: "resilience", scenarios: resilienceScenarios()},
+		{name: "telemetry", scenarios: telemetryScenarios()},
+		{name: "redis", scenarios: redisScenarios(s), served: true, rounds: 30},
+		{name: "mongo", scenarios: mongoScenarios(s), served: true, rounds: 20},
+		{name: "costs", scenarios: costScenarios(s), served: true},
+		{name: "memory", scenarios: memoryScenarios(), rounds: 8},
+	}
+}
+
+// choose leaves the groups named in a list, with the scenarios that match. An empty list stands for all.
+func choose(all []group, list string, match *regexp.Regexp) ([]group, error) {
+	var names, chosen []string
+	for _, g := range all {
+		names = append(names, g.name)
+	}
+	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' }) {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("-only names %q: must be among %s", name, strings.Join(names, ", "))
+		}
+		chosen = append(chosen, name)
+	}
+	var left []group
+	for _, g := range all {
+		g.scenarios = slices.DeleteFunc(g.scenarios, func(s scenario) bool { return !match.MatchString(s.name) })
+		if len(g.scenarios) > 0 && (chosen == nil || slices.Contains(chosen, g.name)) {
+			left = append(left, g)
+		}
+	}
+	return left, nil
+}
+
 func run() int {
-	briefly := flag.Bool("quick", false, "take few and short samples (half a minute)")
+	briefly := flag.Bool("quick", false, "take few and short samples (a minute)")
+	only := flag.String("only", "", "only these `groups`, separated by commas")
 	match := flag.String("run", "", "only the scenarios whose names match this `regexp`")
 	out := flag.String("out", "", "write the table to this `file` as well")
-	profile := flag.String("cpuprofile", "", "write a CPU profile to this `file`")
+	cpuProfile := flag.String("cpuprofile", "", "write a CPU profile of it all to this `file`")
+	profiles := flag.String("profile", "", "measure nothing, but write profiles of the GET of group redis into this `directory`")
 	flag.Parse()
+	s := &servers{}
 	pattern, err := regexp.Compile(*match)
-	if err != nil || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "bench: called wrongly:", err, flag.Args())
-		return 2
+	if err == nil && flag.NArg() > 0 {
+		err = fmt.Errorf("arguments that nothing is known of: %q", flag.Args())
 	}
-	stop, err := startProfile(*profile)
+	var chosen []group
+	if err == nil {
+		chosen, err = choose(groups(s), *only, pattern)
+	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		return 2
+		return failed(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			failed(err)
+		}
+	}()
+	if *profiles != "" {
+		if err := profileGet(s, *profiles, profiled); err != nil {
+			return failed(err)
+		}
+		return 0
+	}
+	stop, err := startProfile(*cpuProfile)
+	if err != nil {
+		return failed(err)
 	}
 	defer stop()
-
-	e, before := full, load()
+	e := full
 	if *briefly {
 		e = quick
 	}
-	var outcomes []outcome
-	for _, s := range scenarios() {
-		if pattern.MatchString(s.name) {
-			start := time.Now()
-			outcomes = append(outcomes, s.run(e.rounds, e.sample))
-			fmt.Fprintf(os.Stderr, "bench: %s: %.1f s\n", s.name, time.Since(start).Seconds())
-		}
+	before := load()
+	outcomes, err := measure(s, chosen, e)
+	if err != nil {
+		return failed(err)
 	}
-	about := fmt.Sprintf("%s- %d rounds, samples of %v\n%s", machine(), e.rounds, e.sample, busy(before))
+	about := fmt.Sprintf("%s%s- %d rounds, samples of %v\n%s", machine(), s.about(), e.rounds, e.sample, busy(before))
 	text := report(about, outcomes)
 	fmt.Print(text)
 	if *out != "" {
 		if err := os.WriteFile(*out, []byte(text), 0o644); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			return 2
+			return failed(err)
 		}
 	}
 	return status(outcomes)
+}
+
+// profiled is how long each part is profiled.
+const profiled = 5 * time.Second
+
+func failed(err error) int {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	return 2
+}
+
+func measure(s *servers, chosen []group, e effort) (outcomes []outcome, err error) {
+	for _, g := range chosen {
+		if g.served {
+			if err := s.start(); err != nil {
+				return nil, err
+			}
+		}
+		rounds := e.rounds
+		if g.rounds > 0 {
+			rounds = min(rounds, g.rounds)
+		}
+		for _, s := range g.scenarios {
+			start := time.Now()
+			outcomes = append(outcomes, s.run(rounds, e.sample))
+			fmt.Fprintf(os.Stderr, "bench: %s: %.1f s\n", s.name, time.Since(start).Seconds())
+		}
+	}
+	return outcomes, nil
 }
 
 // status is the exit status.
@@ -79,23 +171,4 @@ func status(outcomes []outcome) int {
 		}
 	}
 	return 0
-}
-
-func scenarios() []scenario {
-	return slices.Concat(acquireScenarios(), growthScenarios(), resilienceScenarios())
-}
-
-// startProfile profiles into the file named, if any, until stop is called.
-func startProfile(name string) (stop func(), err error) {
-	if name == "" {
-		return func() {}, nil
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, err
-	}
-	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil
 }

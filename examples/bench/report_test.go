@@ -20,7 +20,16 @@ func TestReport(t *testing.T) {
 	for _, g := range gates {
 		first.verdicts = append(first.verdicts, g.judge(rs))
 	}
-	got := report("- the machine\n", []outcome{first, second})
+	calls := outcome{
+		scenario: scenario{name: "calls", about: "What they are."}, names: []string{our, pud},
+		rounds: []round{{our: {cost: 20_000, crowd: crowd{p50: 1500, cpu: 7000}}, pud: {cost: 10_000, crowd: crowd{p50: 800, cpu: 6000}}}},
+	}
+	calls.verdicts = []verdict{throughput(our, pud, 0.88).judge(calls.rounds)}
+	memory := outcome{
+		scenario: scenario{name: "memory", about: "What is left."}, names: []string{our, pud},
+		rounds: []round{{our: {remains: remains{heap: 5482, goroutines: 1}}, pud: {remains: remains{heap: 1368}}}},
+	}
+	got := report("- the machine\n", []outcome{first, second, calls, memory})
 	const file = "testdata/report.md"
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {

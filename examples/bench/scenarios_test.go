@@ -3,43 +3,85 @@ package main
 import (
 	"math"
 	"os"
+	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/earnorm/poolstack/examples/servers/local"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
+func TestMain(m *testing.M) {
+	local.Child()
+	os.Exit(pooltest.Main(m))
+}
 
-// Every scenario runs, its names are its own, and its gates find who they are about. No figure is looked at.
-func TestScenarios(t *testing.T) {
+// startOrSkip skips the test where there is no redis-server, but not on CI.
+func startOrSkip(t *testing.T, s *servers) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv("CI") == "" {
+		t.Skip("no redis-server on PATH")
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every scenario has a name of its own.
+func TestNames(t *testing.T) {
 	names := map[string]bool{}
-	for _, s := range scenarios() {
-		if names[s.name] {
-			t.Errorf("two scenarios are called %q", s.name)
-		}
-		names[s.name] = true
-		if testing.Short() {
-			continue
-		}
-		o := s.run(1, time.Millisecond)
-		if len(o.names) < 2 || len(o.rounds) != 1 || len(o.rounds[0]) != len(o.names) {
-			t.Errorf("%s: %d names, %d rounds", s.name, len(o.names), len(o.rounds))
-		}
-		for name, f := range o.rounds[0] {
-			if f.cost <= 0 {
-				t.Errorf("%s: %s costs %v", s.name, name, f.cost)
+	for _, g := range groups(&servers{}) {
+		for _, s := range g.scenarios {
+			if names[s.name] {
+				t.Errorf("two scenarios are called %q", s.name)
 			}
+			names[s.name] = true
 		}
-		even := round{}
-		for _, name := range o.names {
-			even[name] = figures{cost: 1, crowd: crowd{p50: 1, p99: 1, p999: 1, unfairness: 1}}
+	}
+}
+
+// Every scenario runs, and its gates find who they are about. No figure is looked at.
+func TestScenarios(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	s := &servers{}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
 		}
-		for _, g := range s.gates {
-			if x := g.figure(even); math.IsNaN(x) || math.IsInf(x, 0) {
-				t.Errorf("%s: %s is %v: it is about somebody who does not take part", s.name, g.what, x)
+	}()
+	for _, g := range groups(s) {
+		t.Run(g.name, func(t *testing.T) {
+			if g.served {
+				startOrSkip(t, s)
 			}
+			for _, s := range g.scenarios {
+				runs(t, s)
+			}
+		})
+	}
+}
+
+func runs(t *testing.T, s scenario) {
+	t.Helper()
+	o := s.run(1, time.Millisecond)
+	if len(o.names) < 2 || len(o.rounds) != 1 || len(o.rounds[0]) != len(o.names) {
+		t.Errorf("%s: %d names, %d rounds", s.name, len(o.names), len(o.rounds))
+	}
+	for name, f := range o.rounds[0] {
+		if f.cost < 0 || f.cost == 0 && f.remains == (remains{}) {
+			t.Errorf("%s: %s costs %v", s.name, name, f.cost)
+		}
+	}
+	even := round{}
+	for _, name := range o.names {
+		even[name] = figures{cost: 1, crowd: crowd{p50: 1, p99: 1, p999: 1, unfairness: 1, cpu: 1}, remains: remains{heap: 1, goroutines: 1}}
+	}
+	for _, g := range s.gates {
+		if x := g.figure(even); math.IsNaN(x) || math.IsInf(x, 0) {
+			t.Errorf("%s: %s is %v: it is about somebody who does not take part", s.name, g.what, x)
 		}
 	}
 }

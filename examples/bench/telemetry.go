@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/earnorm/poolstack/middleware"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// The names of those compared.
+const (
+	untold    = "without telemetry"
+	noop      = "no-op providers"
+	unsampled = "metrics, parent unsampled, span skipped"
+	notSkip   = "metrics, parent unsampled, span not skipped"
+	onePer100 = "sampled at 1 %"
+	sampled   = "sampled"
+)
+
+// telemetryVariant is one way to set up the telemetry of the standard stack.
+type telemetryVariant struct {
+	name    string
+	options func(p *providers) middleware.Options
+	every   int // one request in so many is sampled; 0: none
+}
+
+func telemetryVariants() []telemetryVariant {
+	skipping := func(p *providers) middleware.Options { return telling(p, true) }
+	return []telemetryVariant{
+		{untold, func(*providers) middleware.Options { return unwatched() }, 0},
+		{noop, func(*providers) middleware.Options { return silent() }, 0},
+		{unsampled, skipping, 0},
+		{notSkip, func(p *providers) middleware.Options { return telling(p, false) }, 0},
+		{onePer100, skipping, oneIn},
+		{sampled, skipping, 1},
+	}
+}
+
+func telemetryScenarios() []scenario {
+	return []scenario{telemetryScenario(), collectionScenario()}
+}
+
+// telemetryScenario shows what telemetry costs a use of a resource that does nothing.
+func telemetryScenario() scenario {
+	return compare("standard stack: telemetry", "A use of a trivial resource by one goroutine, through the full standard stack (Total 2 s, Attempt 1 s); "+
+		"the caller's context has a request's span and no deadline.", func() []contestant {
+		var all []contestant
+		for _, v := range telemetryVariants() {
+			all = append(all, stackedUse(v))
+		}
+		return all
+	},
+		allocs(noop, 2), allocs(unsampled, 2), allocs(sampled, 7),
+		ratio(noop, untold, unbound), ratio(unsampled, untold, unbound), ratio(onePer100, untold, unbound), ratio(sampled, untold, unbound))
+}
+
+var opGet = pool.Op{Name: "GET", Idempotent: true}
+
+// stackedUse is a use of a trivial resource through the standard stack.
+func stackedUse(v telemetryVariant) contestant {
+	told := newProviders()
+	from := newRequests(told, v.every)
+	p := newOurs(uncont, standard(v.options(told), limit, limit/2)...)
+	return contestant{loop(v.name, func(n int) {
+		for range n {
+			check(p.Do(from.next(), opGet, nothing))
+		}
+	}), func() { p.close(); from.close(); told.close() }}
+}
+
+// collectionScenario compares the collection of a pool's levels with that of as many series that somebody observes by hand.
+func collectionScenario() scenario {
+	const levels, byHand, everything = "a pool's levels", "as many bare observables", "all of a pool's metrics"
+	return compare("collection", "What a reader does at its intervals, for one pool. The first two leave out counters and histograms, which belong to "+
+		"OpenTelemetry's SDK alone.", func() []contestant {
+		levelsOnly, bare, all := newProviders(withoutEvents), newProviders(), newProviders()
+		pools := []ours{newOurs(uncont, standard(telling(levelsOnly, true), limit, limit/2)...), newOurs(uncont, standard(telling(all, true), limit, limit/2)...)}
+		observeLike(levelsOnly, bare)
+		collect := func(name string, told *providers, shut ...lender) contestant {
+			var into metricdata.ResourceMetrics
+			return contestant{loop(name, func(n int) {
+				for range n {
+					told.collect(&into)
+				}
+			}), func() {
+				for _, p := range shut {
+					p.close()
+				}
+				told.close()
+			}}
+		}
+		return []contestant{collect(levels, levelsOnly, pools[0]), collect(byHand, bare), collect(everything, all, pools[1])}
+	}, ratio(levels, byHand, 1.2))
+}
+
+// withoutEvents is a view without what is recorded as it happens.
+func withoutEvents(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
+	return sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}},
+		i.Kind == sdkmetric.InstrumentKindCounter || i.Kind == sdkmetric.InstrumentKindHistogram
+}
+
+// observation is one series that is observed by hand.
+type observation struct {
+	observe func(o metric.Observer)
+}
+
+// observeLike makes observables in like of the same number, kind and series as those in from, and one callback that observes each.
+func observeLike(from, like *providers) {
+	var found metricdata.ResourceMetrics
+	from.collect(&found)
+	meter := like.meters.Meter("bench")
+	var instruments []metric.Observable
+	var observations []observation
+	integers := func(i metric.Int64Observable, points []metricdata.DataPoint[int64]) {
+		instruments = append(instruments, i)
+		for _, p := range points {
+			options := []metric.ObserveOption{metric.WithAttributeSet(p.Attributes)}
+			observations = append(observations, observation{func(o metric.Observer) { o.ObserveInt64(i, 1, options...) }})
+		}
+	}
+	for _, scope := range found.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			unit, description := metric.WithUnit(m.Unit), metric.WithDescription(m.Description)
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				i, err := meter.Int64ObservableUpDownCounter(m.Name, unit, description)
+				check(err)
+				integers(i, data.DataPoints)
+			case metricdata.Gauge[int64]:
+				i, err := meter.Int64ObservableGauge(m.Name, unit, description)
+				check(err)
+				integers(i, data.DataPoints)
+			case metricdata.Gauge[float64]:
+				i, err := meter.Float64ObservableGauge(m.Name, unit, description)
+				check(err)
+				instruments = append(instruments, i)
+				for _, p := range data.DataPoints {
+					options := []metric.ObserveOption{metric.WithAttributeSet(p.Attributes)}
+					observations = append(observations, observation{func(o metric.Observer) { o.ObserveFloat64(i, 1, options...) }})
+				}
+			default:
+				panic("bench: a level of an unknown kind: " + m.Name)
+			}
+		}
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for _, next := range observations {
+			next.observe(o)
+		}
+		return nil
+	}, instruments...)
+	check(err)
+}
