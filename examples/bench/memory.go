@@ -13,7 +13,8 @@ func memoryScenarios() []scenario { return []scenario{restingScenario(), waiting
 // restingScenario has many pools alive that nobody uses.
 func restingScenario() scenario {
 	const many = 1_000
-	return compare("1,000 pools at rest", "Each has 10 idle resources and has been used; heap bytes and goroutines are for one pool.", func() []contestant {
+	about := "Each has 10 idle resources and has been used; heap bytes and goroutines are for one pool."
+	return compare("1,000 pools at rest", about, func() []contestant {
 		return []contestant{
 			resting(our, many, func() lender { return newOurs(scarce) }),
 			resting(pud, many, func() lender { return newPuddle(scarce) }),

@@ -15,6 +15,7 @@ import (
 // bare.cpu of go-redis alone, to compare with.
 func profileGet(s *servers, dir string, d time.Duration) error {
 	const callers = 64
+	defer func(usual int) { runtime.MemProfileRate = usual }(runtime.MemProfileRate)
 	runtime.MemProfileRate = 0 // until the last part, so that what the others allocate is not in it
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

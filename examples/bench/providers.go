@@ -80,6 +80,7 @@ func telling(p *providers, skip bool) middleware.Options {
 	return middleware.Options{
 		Tracing: tracing.Config{TracerProvider: p.traces, SkipUnsampled: skip},
 		Metrics: metrics.Config{MeterProvider: p.meters},
+		//nolint:sloglint // a handler that is enabled, as that of a service is
 		Logging: logging.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))},
 	}
 }

@@ -79,9 +79,9 @@ func redisScenario(s *servers, c command, callers int) scenario {
 	}
 	gates = append(gates, throughput(goOTel, goRedis, unbound), throughput(goFS, goRedis, unbound), throughput(ourPlain, goRedis, unbound),
 		cpu(goOTel, goRedis, unbound), cpu(goFS, goRedis, unbound), cpu(ourPlain, goRedis, unbound), added(our), added(goOTel), added(goFS))
-	about := fmt.Sprintf("To redis-server on loopback, %d sockets each; the caller's context can be cancelled and has a request's span, sampled at 1 %%. "+
-		"Ours is the full standard stack with metrics and spans; redisotel has the same, without statements; failsafe-go has the timeouts, the "+
-		"retries and the breaker. CPU is this process's. Less added latency than redisotel means a p50 below its own.", sockets)
+	about := fmt.Sprintf("To redis-server on loopback, %d sockets each; the caller's context can be cancelled and has a request's span, "+
+		"sampled at 1 %%. Ours is the full standard stack with metrics and spans; redisotel has the same, without statements; failsafe-go has "+
+		"the timeouts, the retries and the breaker. CPU is this process's. A p50 below redisotel's means less added latency.", sockets)
 	return compare(fmt.Sprintf("Redis %s, %d goroutines", c.op.Name, callers), about, func() []contestant {
 		return []contestant{
 			bareRedis(s, goRedis, c, callers), otelRedis(s, c, callers), failsafeRedis(s, c, callers),

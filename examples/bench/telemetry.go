@@ -3,10 +3,9 @@ package main
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/pool"
@@ -47,8 +46,9 @@ func telemetryScenarios() []scenario {
 
 // telemetryScenario shows what telemetry costs a use of a resource that does nothing.
 func telemetryScenario() scenario {
-	return compare("standard stack: telemetry", "A use of a trivial resource by one goroutine, through the full standard stack (Total 2 s, Attempt 1 s); "+
-		"the caller's context has a request's span and no deadline.", func() []contestant {
+	about := "A use of a trivial resource by one goroutine, through the full standard stack (Total 2 s, Attempt 1 s); the caller's context " +
+		"has a request's span and no deadline."
+	return compare("standard stack: telemetry", about, func() []contestant {
 		var all []contestant
 		for _, v := range telemetryVariants() {
 			all = append(all, stackedUse(v))
@@ -76,10 +76,12 @@ func stackedUse(v telemetryVariant) contestant {
 // collectionScenario compares the collection of a pool's levels with that of as many series that somebody observes by hand.
 func collectionScenario() scenario {
 	const levels, byHand, everything = "a pool's levels", "as many bare observables", "all of a pool's metrics"
-	return compare("collection", "What a reader does at its intervals, for one pool. The first two leave out counters and histograms, which belong to "+
-		"OpenTelemetry's SDK alone.", func() []contestant {
+	about := "What a reader does at its intervals, for one pool. The first two leave out counters and histograms, whose collection is the " +
+		"SDK's alone."
+	return compare("collection", about, func() []contestant {
 		levelsOnly, bare, all := newProviders(withoutEvents), newProviders(), newProviders()
-		pools := []ours{newOurs(uncont, standard(telling(levelsOnly, true), limit, limit/2)...), newOurs(uncont, standard(telling(all, true), limit, limit/2)...)}
+		open := func(told *providers) ours { return newOurs(uncont, standard(telling(told, true), limit, limit/2)...) }
+		watched, watchedAll := open(levelsOnly), open(all)
 		observeLike(levelsOnly, bare)
 		collect := func(name string, told *providers, shut ...lender) contestant {
 			var into metricdata.ResourceMetrics
@@ -94,7 +96,7 @@ func collectionScenario() scenario {
 				told.close()
 			}}
 		}
-		return []contestant{collect(levels, levelsOnly, pools[0]), collect(byHand, bare), collect(everything, all, pools[1])}
+		return []contestant{collect(levels, levelsOnly, watched), collect(byHand, bare), collect(everything, all, watchedAll)}
 	}, ratio(levels, byHand, 1.2))
 }
 
@@ -104,23 +106,18 @@ func withoutEvents(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 		i.Kind == sdkmetric.InstrumentKindCounter || i.Kind == sdkmetric.InstrumentKindHistogram
 }
 
-// observation is one series that is observed by hand.
-type observation struct {
-	observe func(o metric.Observer)
-}
-
 // observeLike makes observables in like of the same number, kind and series as those in from, and one callback that observes each.
 func observeLike(from, like *providers) {
 	var found metricdata.ResourceMetrics
 	from.collect(&found)
 	meter := like.meters.Meter("bench")
 	var instruments []metric.Observable
-	var observations []observation
+	var observations []func(metric.Observer)
 	integers := func(i metric.Int64Observable, points []metricdata.DataPoint[int64]) {
 		instruments = append(instruments, i)
 		for _, p := range points {
 			options := []metric.ObserveOption{metric.WithAttributeSet(p.Attributes)}
-			observations = append(observations, observation{func(o metric.Observer) { o.ObserveInt64(i, 1, options...) }})
+			observations = append(observations, func(o metric.Observer) { o.ObserveInt64(i, 1, options...) })
 		}
 	}
 	for _, scope := range found.ScopeMetrics {
@@ -141,7 +138,7 @@ func observeLike(from, like *providers) {
 				instruments = append(instruments, i)
 				for _, p := range data.DataPoints {
 					options := []metric.ObserveOption{metric.WithAttributeSet(p.Attributes)}
-					observations = append(observations, observation{func(o metric.Observer) { o.ObserveFloat64(i, 1, options...) }})
+					observations = append(observations, func(o metric.Observer) { o.ObserveFloat64(i, 1, options...) })
 				}
 			default:
 				panic("bench: a level of an unknown kind: " + m.Name)
@@ -149,8 +146,8 @@ func observeLike(from, like *providers) {
 		}
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for _, next := range observations {
-			next.observe(o)
+		for _, observe := range observations {
+			observe(o)
 		}
 		return nil
 	}, instruments...)
