@@ -124,7 +124,8 @@ func run() int {
 	if err != nil {
 		return failed(err)
 	}
-	about := fmt.Sprintf("%s%s- %d rounds, samples of %v\n%s", machine(), s.about(), e.rounds, e.sample, busy(before))
+	about := fmt.Sprintf("%s%s- at most %d rounds, samples of %v; of crowds and calls to servers longer ones\n%s",
+		machine(), s.about(), e.rounds, e.sample, busy(before))
 	text := report(about, outcomes)
 	fmt.Print(text)
 	if *out != "" {

@@ -12,11 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The names of those compared.
-const (
-	mongoDriver = "the driver"
-	ourMongo    = "ours"
-)
+const mongoDriver = "the driver"
 
 // ofMongo is how much longer samples of FerretDB are: it answers a tenth of what Redis does.
 const ofMongo = 10
@@ -39,7 +35,7 @@ func mongoScenarios(s *servers) []scenario {
 		about := fmt.Sprintf("By ObjectID, from FerretDB on loopback, %d sockets each; else as for Redis.", sockets)
 		all = append(all, compare(fmt.Sprintf("MongoDB find-one, %d goroutines", callers), about, func() []contestant {
 			return []contestant{driverCalls(s, callers), mongoCalls(s, callers)}
-		}, throughput(ourMongo, mongoDriver, limit), cpu(ourMongo, mongoDriver, unbound), latency(ourMongo, mongoDriver, unbound)))
+		}, throughput(our, mongoDriver, limit), cpu(our, mongoDriver, unbound), latency(our, mongoDriver, unbound)))
 	}
 	return all
 }
@@ -66,7 +62,7 @@ func mongoCalls(s *servers, callers int) contestant {
 	find := func(ctx context.Context, c *mongopool.Conn) (bson.Raw, error) {
 		return findOne(ctx, c.Collection(collection))
 	}
-	all := calls(ourMongo, callers, ofMongo, func() *requests { return newRequests(told, oneIn) }, func(ctx context.Context) error {
+	all := calls(our, callers, ofMongo, func() *requests { return newRequests(told, oneIn) }, func(ctx context.Context) error {
 		_, err := pool.Get(ctx, p, opFind, find)
 		return err
 	})

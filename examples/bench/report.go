@@ -63,7 +63,7 @@ func throughputOf(f figures) float64 {
 // section shows one scenario.
 func (o outcome) section() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", o.name, o.about)
+	fmt.Fprintf(&b, "\n## %s\n\n%s Rounds: %d.\n\n", o.name, o.about, len(o.rounds))
 	table := make([][]string, len(o.names)+1)
 	table[0] = []string{""}
 	for i, name := range o.names {
