@@ -23,7 +23,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T],
 	if r == nil {
 		return p.takeSlow(ctx, c, nowait)
 	}
-	p.lend(r)
+	p.lend(r, foreign(ctx))
 	fresh := r.uses == 1
 	p.mu.Unlock()
 	if c != nil {
@@ -56,7 +56,7 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		p.mu.Unlock()
 		return nil, p.fail(ctx, c, w)
 	}
-	w.due = p.due(ctx, w.since)
+	w.due, w.watch = p.due(ctx, w.since), foreign(ctx)
 	p.waiters.push(w)
 	p.pump()
 	p.schedule(w.due)
@@ -119,9 +119,6 @@ func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error)
 
 // begun readies a resource that was just lent. The caller has made sure that it will be given back, for observers are called.
 func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
-	if p.interrupter != nil {
-		r.arm(ctx)
-	}
 	if p.leaks.Load() {
 		r.recordStack()
 	}
@@ -133,8 +130,8 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 
 // give ends the lease of r with the outcome err. caller is the context with which the use began.
 func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err error) {
-	if r.stop != nil {
-		r.disarm()
+	if p.interrupter != nil {
+		p.disarm(r)
 	}
 	suspect, dirty := p.inspect(caller, r, err)
 	var held time.Duration
@@ -207,7 +204,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) *waiter[T] {
 	p.inUse--
 	now := p.clock()
 	r.used, r.proven = now, now
-	r.leaked, r.stack = false, r.stack[:0]
+	r.leaked, r.stack, r.watch = false, r.stack[:0], nil
 	if suspect {
 		p.suspicion++
 	}
@@ -284,8 +281,11 @@ func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 // checksAll says whether every resource is checked before it is lent again.
 func (p *Pool[T]) checksAll() bool { return p.cfg.CheckAfter >= 0 && p.cfg.CheckAfter < clockStep }
 
-// lend notes that r is in somebody's hand. It is called under the lock.
-func (p *Pool[T]) lend(r *resource[T]) {
+// lend notes that r is in the hand of somebody whose context, if it ends, interrupts. It is called under the lock.
+func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
+	if p.interrupter != nil {
+		r.watch = watch
+	}
 	r.seq++
 	r.uses++
 	r.since = p.now
@@ -315,7 +315,7 @@ func (p *Pool[T]) hand(r *resource[T]) *waiter[T] {
 	w := p.waiters.head
 	p.waiters.remove(w)
 	p.now = p.elapsed()
-	p.lend(r)
+	p.lend(r, w.watch)
 	w.r, w.wait = r, p.now-w.since
 	p.stat.Waited++
 	p.stat.TotalWait += w.wait

@@ -52,6 +52,7 @@ func (p *Pool[T]) maintain() {
 	for {
 		leaks, pause := p.tick()
 		p.hub.announce(leaks...)
+		p.watchLent()
 		timer.Reset(pause)
 		select {
 		case <-timer.C:

@@ -64,6 +64,7 @@ type Pool[T any] struct {
 	resting  bool          // the coarse clock stands still
 	busyAt   time.Duration // when the maintainer last found the pool active
 	nextScan time.Duration
+	watching []watched[T] // the maintainer's own
 
 	failures    int // tries to open that have failed in a row
 	lastOpenErr error

@@ -34,11 +34,11 @@ type resource[T any] struct {
 
 	// Of the present lease.
 	call        *Call           // in a layered two-step use
-	stop        func() bool     // disarms the interrupter
+	watch       context.Context // what its end interrupts
+	unwatch     func() bool     // once the maintainer has seen to that
 	ctx         context.Context // the innermost, if anybody observes
 	doom        CloseReason     // it is to be closed whatever the outcome
-	onCancel    func()          // made once
-	interrupted chan struct{}   // made once, with the interrupter's answer
+	interrupted chan struct{}   // closed when the interrupt that has begun is over
 	stack       []uintptr       // the borrower's
 	leaked      bool            // reported already
 }
@@ -61,10 +61,6 @@ func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	r.turn.Store(turnCold)
 	r.jitter = rand.Float64() * jitterShare
 	r.setLifetime(p.cfg.MaxLifetime)
-	if p.interrupter != nil {
-		r.interrupted = make(chan struct{})
-		r.onCancel = r.interrupt
-	}
 	p.all = append(p.all, r)
 	return r
 }
@@ -74,33 +70,6 @@ func (r *resource[T]) setLifetime(lifetime time.Duration) {
 	r.expires = 0
 	if lifetime > 0 {
 		r.expires = r.opened + lifetime - time.Duration(float64(lifetime)*r.jitter)
-	}
-}
-
-// interrupt makes the call in progress return; it runs in the goroutine of a cancelled context.
-func (r *resource[T]) interrupt() {
-	defer close(r.interrupted)
-	_ = protect("Interrupt", func() error { r.p.interrupter.Interrupt(r.v); return nil })
-}
-
-// arm has the interrupter called when ctx is cancelled.
-func (r *resource[T]) arm(ctx context.Context) {
-	if watched := foreign(ctx); watched.Done() != nil {
-		r.stop = context.AfterFunc(watched, r.onCancel)
-	}
-}
-
-// disarm makes sure that the interrupter will not run any more. If it has begun to, disarm waits for it and dooms the resource: it must
-// never meet the interrupt of an earlier use.
-func (r *resource[T]) disarm() {
-	if r.stop == nil {
-		return
-	}
-	stop := r.stop
-	r.stop = nil
-	if !stop() {
-		<-r.interrupted
-		r.doom = CloseBroken
 	}
 }
 

@@ -12,6 +12,7 @@ type waiter[T any] struct {
 	next, prev *waiter[T]
 	ready      chan struct{} // of capacity 1: one send when the outcome is there
 	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
+	watch      context.Context
 
 	// The outcome, set under the lock.
 	r       *resource[T]
@@ -146,10 +147,9 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 		p.stat.Waited--
 		p.stat.TotalWait -= w.wait
 		r.seq++
+		r.watch = nil
 		r.uses--
-		p.inUse--
-		p.shelve(r)
-		p.pump()
+		p.passOn(r)
 	}
 	w.wait = p.elapsed() - w.since
 	w.cause = cause
@@ -166,6 +166,24 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 	if w.opening = w.state.InUse < w.state.Max; w.opening {
 		w.openErr = p.lastOpenErr
 	}
+}
+
+// passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
+// over; waiting for that, passOn lets go of the lock under which it is called.
+func (p *Pool[T]) passOn(r *resource[T]) {
+	if r.unwatch != nil || r.interrupted != nil {
+		p.mu.Unlock()
+		p.disarm(r)
+		p.lock()
+	}
+	p.inUse--
+	if doom := r.doom; doom != closeNot {
+		r.doom = closeNot
+		p.retire(r, doom)
+	} else {
+		p.shelve(r)
+	}
+	p.pump()
 }
 
 // refuse tells every waiter the same. It is called under the lock.
