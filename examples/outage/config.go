@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/earnorm/poolstack/examples/servers/control"
@@ -29,6 +31,7 @@ type config struct {
 	seed     uint64 // of the script's times and of the mix of operations
 	metrics  string // host:port on loopback, or metricsOff
 	logFile  string // where the stack's log goes; "" for nowhere
+	page     string // where the page that draws the run goes; "" for nowhere
 	repeat   bool   // play again and again
 	health   bool   // play nothing: ask another process, at metrics, whether it plays
 
@@ -53,6 +56,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.Uint64Var(&c.seed, "seed", 1, "what the script's times and the mix of operations are drawn from")
 	flags.StringVar(&c.metrics, "metrics", "127.0.0.1:9464", "loopback `address` of /metrics for Prometheus, or off")
 	flags.StringVar(&c.logFile, "log", "", "`file` for the stack's log, in JSON; the report sums it up in any case")
+	flags.StringVar(&c.page, "page", "outage.html", "`file` for the page that draws the run, written when it is over; empty for none")
 	flags.BoolVar(&c.repeat, "repeat", false, "play again and again, each time with the next seed, until a signal ends it")
 	flags.BoolVar(&c.health, "health", false, "play nothing, but ask the outage that serves -metrics whether its load runs: exit status 0 if so")
 	if err := flags.Parse(args); err != nil {
@@ -92,7 +96,15 @@ func (c config) validate() error {
 	if c.health && c.metrics == metricsOff {
 		errs = append(errs, errors.New("-metrics is off: must be an address with -health, which asks there"))
 	}
+	if c.page != "" && (!isDir(filepath.Dir(c.page)) || isDir(c.page)) {
+		errs = append(errs, fmt.Errorf("-page is %q: must be a file in a directory that exists, or empty", c.page))
+	}
 	return errors.Join(errs...)
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 // onLoopback says whether address is a port that only this machine can reach.

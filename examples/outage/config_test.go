@@ -27,6 +27,11 @@ func TestParse(t *testing.T) {
 		"-metrics 0.0.0.0:9464":         `-metrics is "0.0.0.0:9464"`,
 		"-metrics 127.0.0.1:99999":      `-metrics is "127.0.0.1:99999"`,
 		"-metrics 127.0.0.1":            `-metrics is "127.0.0.1"`,
+		"-page=":                        "",
+		"-page there.html":              "",
+		"-page testdata/there.html":     "",
+		"-page testdata":                `-page is "testdata": must be a file in a directory that exists, or empty`,
+		"-page nowhere/there.html":      `-page is "nowhere/there.html"`,
 		"-seed -1":                      "invalid value",
 		"-rate 0 -duration 1s nonsense": "no arguments besides flags",
 		"-rate 0 -duration 1s":          "-rate is 0",
@@ -42,7 +47,7 @@ func TestParse(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	got, err := parse(nil, io.Discard)
 	want := config{
-		duration: time.Minute, rate: 200, seed: 1, metrics: "127.0.0.1:9464", recovery: 2 * time.Second, grace: 500 * time.Millisecond,
+		duration: time.Minute, rate: 200, seed: 1, metrics: "127.0.0.1:9464", page: "outage.html", recovery: 2 * time.Second, grace: 500 * time.Millisecond,
 	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)

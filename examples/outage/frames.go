@@ -17,20 +17,28 @@ func (p *play) sample() sample {
 func (p *play) frame(earlier, now sample) frame {
 	elapsed := now.at.Sub(p.news.start)
 	f := frame{elapsed: elapsed, total: p.cfg.duration, metrics: p.metrics.url, news: p.news.latest(newsLines)}
-	seconds := max(now.at.Sub(earlier.at).Seconds(), 1e-3)
-	i := 0
 	for _, st := range p.stations {
 		f.stages = append(f.stages, st.stage(now.at, elapsed, of(st.status.Name, p.script)))
+	}
+	f.rows = p.rows(earlier, now)
+	return f
+}
+
+// rows are what each lane has done between two moments, and how it is in the second.
+func (p *play) rows(earlier, now sample) []row {
+	seconds := max(now.at.Sub(earlier.at).Seconds(), 1e-3)
+	var rows []row
+	for _, st := range p.stations {
 		for _, l := range st.lanes() {
+			i := len(rows)
 			r := l.row(earlier.lanes[i], now.lanes[i], seconds)
 			if l.side == stacked {
 				st.pool.fill(&r)
 			}
-			f.rows = append(f.rows, r)
-			i++
+			rows = append(rows, r)
 		}
 	}
-	return f
+	return rows
 }
 
 // stage is where the script is with this server.

@@ -3,13 +3,16 @@
 // the same time and through the same proxies, so that both meet the same faults. It needs `servers`, which starts the servers, the
 // proxies and this program:
 //
-//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-repeat]
+//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-page outage.html] [-repeat]
 //
 // In a terminal it shows a table of what goes on; elsewhere it prints a line a second. /metrics for Prometheus is served meanwhile,
 // and spans and metrics are sent by OTLP if OTEL_EXPORTER_OTLP_ENDPOINT says where to. In the end it reports what was done to the
 // servers, what each layer made of it, how the bare clients fared, and whether the stack's invariants held: that no acknowledged write
 // was lost, that no operation was carried out twice which must not be, that every pool was whole again two seconds after its server's
 // return, that every operation ended by its deadline with success or an error that says what it is, and that nothing is left behind.
+//
+// The same, and what the lanes did over time with the faults shaded, it draws in a page: outage.html in the directory it is run in,
+// unless -page says otherwise.
 //
 // With -repeat it is played again and again, each time with the next seed, until a signal ends it; that is for the service in
 // docker-compose.yml, whose probe is `outage -health`: it asks /healthz, beside /metrics, whether the load runs.
@@ -99,6 +102,13 @@ func perform(ctx context.Context, cfg config, script []fault, out, notes io.Writ
 	r.before, r.after = before, awaitLeftovers(before)
 	invariants := judge(r)
 	report(out, r, invariants)
+	if cfg.page != "" {
+		if err := writePage(cfg.page, r, invariants); err != nil {
+			fmt.Fprintln(notes, "outage: the page was not written:", err) // what the run has shown is no less true
+		} else {
+			fmt.Fprintf(out, "\nDrawn in %s\n", cfg.page)
+		}
+	}
 	switch {
 	case r.interrupted:
 		return exitInterrupted, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,7 @@ func lenient(duration time.Duration) config {
 func TestOutage(t *testing.T) {
 	startServers(t)
 	cfg := lenient(8 * time.Second)
+	cfg.page = filepath.Join(t.TempDir(), "outage.html")
 	script := plan(cfg.duration, cfg.seed, acts[2:])
 	var out, notes bytes.Buffer
 	status, err := perform(t.Context(), cfg, script, &out, &notes)
@@ -63,13 +65,33 @@ func TestOutage(t *testing.T) {
 	for _, want := range []string{
 		"redis    server killed", "redis    server frozen", "mongodb  server killed", "mongodb  server frozen",
 		"breaker open", "breaker closed", "pool whole again", "What each layer did", "after 2 of 2 faults", "All invariants held.",
+		"Drawn in " + cfg.page,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("nothing says %q", want)
 		}
 	}
+	drawnAsItWas(t, cfg.page)
 	if t.Failed() {
 		t.Log(out.String())
+	}
+}
+
+// drawnAsItWas looks at the page of a play with two faults on either server.
+func drawnAsItWas(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, svg := range drawings(t, string(text)) {
+		all := paths(t, svg)
+		if n, m := len(with(all, lineStyle{colour: killed.tint()}, true)), len(with(all, lineStyle{colour: frozen.tint()}, true)); n != 2 || m != 2 {
+			t.Errorf("%s: killed is shaded %d times, frozen %d times", id, n, m)
+		}
+		if strings.Contains(id, "throughput") && len(with(all, solid, false)[0].at) < 2*20 { // 8 s, more slowly than they should be
+			t.Errorf("%s: the line has few points", id)
+		}
 	}
 }
 

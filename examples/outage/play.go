@@ -28,6 +28,7 @@ type play struct {
 
 	interrupted bool
 	took        time.Duration // from the beginning of the load to its end
+	points      []point       // what it did meanwhile
 	cutOff      map[*lane]int // operations that were in flight when the wait for them ended
 }
 
@@ -80,7 +81,9 @@ func (p *play) perform(ctx context.Context, v *viewer) error {
 			lanes.Go(func() { l.run(load, stop, p.cfg.rateOn(l.server), p.cfg.seed+uint64(i)) })
 		}
 	}
+	rec := &recorder{play: p}
 	show.Go(func() { v.run(ended) })
+	show.Go(func() { rec.run(ended) })
 	p.metrics.playing.Store(true)
 	err := p.act(ctx, start)
 	p.metrics.playing.Store(false)
@@ -89,6 +92,7 @@ func (p *play) perform(ctx context.Context, v *viewer) error {
 	p.interrupted = ctx.Err() != nil
 	close(ended)
 	show.Wait()
+	p.points = rec.points
 	p.drain(&lanes, cutOff)
 	return err
 }

@@ -28,23 +28,31 @@ func report(out io.Writer, r result, invariants []invariant) {
 }
 
 func reportLoad(b *strings.Builder, r result) {
+	b.WriteByte('\n')
+	for _, text := range loadTexts(r) {
+		paragraph(b, "", "", text)
+	}
+}
+
+// loadTexts says what was done, and what limits the findings.
+func loadTexts(r result) []string {
 	var kinds []string
 	for _, s := range r.servers {
 		kinds = append(kinds, fmt.Sprintf("%d operations a second on %s (%s)", s.rate, s.status.Name, s.status.Kind))
 	}
-	b.WriteByte('\n')
-	paragraph(b, "", "", fmt.Sprintf("For %.0f s, %s: half of them reads, a quarter writes that are idempotent, a quarter writes that are not. "+
+	texts := []string{fmt.Sprintf("For %.0f s, %s: half of them reads, a quarter writes that are idempotent, a quarter writes that are not. "+
 		"All that through the stack and, beside it, through bare clients with their default options, at the same time and through the same "+
-		"proxies, so that both met the same faults. Seed %d.", r.took.Seconds(), strings.Join(kinds, " and "), r.cfg.seed))
+		"proxies, so that both met the same faults. Seed %d.", r.took.Seconds(), strings.Join(kinds, " and "), r.cfg.seed)}
 	for _, s := range r.servers {
 		if !s.status.Durable {
-			paragraph(b, "", "", fmt.Sprintf("%s keeps nothing over a kill: writes before its last start are not judged. With redis-server on "+
+			texts = append(texts, fmt.Sprintf("%s keeps nothing over a kill: writes before its last start are not judged. With redis-server on "+
 				"the PATH they are.", s.status.Kind))
 		}
 	}
 	if r.interrupted {
-		fmt.Fprintln(b, "Interrupted: not all of the script was played.")
+		texts = append(texts, "Interrupted: not all of the script was played.")
 	}
+	return texts
 }
 
 // paragraph breaks text into lines of at most tableWidth columns: the first begins with first, the others with rest.
@@ -114,27 +122,40 @@ func between(from, to time.Time, never string) string {
 func reportLayers(b *strings.Builder, r result) {
 	fmt.Fprintf(b, "\nWhat each layer did\n")
 	for _, s := range r.servers {
-		f, st := s.figures, s.stat
 		fmt.Fprintf(b, "\n  %s\n", s.status.Name)
-		layerf(b, "retry", "%s further attempts%s; %s not made%s", sum(f.retries), list(f.retries), sum(f.giveUps), list(f.giveUps))
-		layerf(b, "breaker", "opened %d times, %d of them after a probe had failed; refused %d attempts",
-			s.breaker.Opened, reopened(f), s.breaker.Refused)
-		layerf(b, "timeouts", "%s%s", sum(f.timeouts), list(f.timeouts))
-		layerf(b, "pool", "%d connections opened, %d failed to open, %d closed%s; lent %d times, %d of them after a wait",
-			st.Opened, st.OpenFailures, st.Closed.Total(), list(closings(st)), st.Acquires, st.Waited)
-		if d := s.sockets; d != nil {
-			layerf(b, "driver", "%d sockets opened, %d closed, all given up %d times; the server was seen to come or go %d times",
-				d.SocketsOpened, d.SocketsClosed, d.Cleared, d.ServerChanges)
+		for _, l := range s.layers() {
+			reportLayer(b, l)
 		}
-		layerf(b, "errors", "%s%s", sum(f.errors), list(f.errors))
 	}
 	fmt.Fprintf(b, "\n  both\n")
-	layerf(b, "logging", "%s", strings.Join(r.log, ", "))
+	reportLayer(b, layerText{"logging", strings.Join(r.log, ", ")})
 }
 
-// layerf prints what one layer did.
-func layerf(b *strings.Builder, name, format string, args ...any) {
-	paragraph(b, fmt.Sprintf("    %-9s ", name), strings.Repeat(" ", 14), fmt.Sprintf(format, args...))
+// A layerText says what one layer did.
+type layerText struct{ Name, Text string }
+
+func (s *serverResult) layers() (all []layerText) {
+	f, st := s.figures, s.stat
+	layerf := func(name, format string, args ...any) {
+		all = append(all, layerText{name, fmt.Sprintf(format, args...)})
+	}
+	layerf("retry", "%s further attempts%s; %s not made%s", sum(f.retries), list(f.retries), sum(f.giveUps), list(f.giveUps))
+	layerf("breaker", "opened %d times, %d of them after a probe had failed; refused %d attempts",
+		s.breaker.Opened, reopened(f), s.breaker.Refused)
+	layerf("timeouts", "%s%s", sum(f.timeouts), list(f.timeouts))
+	layerf("pool", "%d connections opened, %d failed to open, %d closed%s; lent %d times, %d of them after a wait",
+		st.Opened, st.OpenFailures, st.Closed.Total(), list(closings(st)), st.Acquires, st.Waited)
+	if d := s.sockets; d != nil {
+		layerf("driver", "%d sockets opened, %d closed, all given up %d times; the server was seen to come or go %d times",
+			d.SocketsOpened, d.SocketsClosed, d.Cleared, d.ServerChanges)
+	}
+	layerf("errors", "%s%s", sum(f.errors), list(f.errors))
+	return all
+}
+
+// reportLayer prints what one layer did.
+func reportLayer(b *strings.Builder, l layerText) {
+	paragraph(b, fmt.Sprintf("    %-9s ", l.Name), strings.Repeat(" ", 14), l.Text)
 }
 
 func closings(s pool.Stat) map[string]int {
@@ -184,6 +205,29 @@ func list(m map[string]int) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
+// sideLines are the figures by which the stack is put beside the bare clients.
+var sideLines = []struct {
+	title string
+	of    func(l laneResult) string
+}{
+	{"operations that succeeded", func(l laneResult) string { return fmt.Sprint(l.ok) }},
+	{"  of them within " + hanging.String(), func(l laneResult) string { return fmt.Sprint(l.inTime) }},
+	{"that failed", func(l laneResult) string { return fmt.Sprint(l.failed) }},
+	{"  of them within " + prompt.String(), func(l laneResult) string { return fmt.Sprint(l.prompt) }},
+	{"half of those that succeeded took at most", func(l laneResult) string { return show(l.p50) }},
+	{"99 % of them", func(l laneResult) string { return show(l.p99) }},
+	{"the slowest, successful or not", func(l laneResult) string { return show(l.slowest) }},
+	{"hung for more than " + hanging.String(), func(l laneResult) string { return fmt.Sprint(l.hung) }},
+	{"most in flight at once", func(l laneResult) string { return fmt.Sprint(l.crowd) }},
+	{"acknowledged writes lost", func(l laneResult) string { return fmt.Sprint(l.lost) }},
+	{"writes carried out more than once", func(l laneResult) string { return fmt.Sprint(l.repeated) }},
+	{"  how many times too often, in all", func(l laneResult) string { return fmt.Sprint(l.surplus) }},
+	{"commands sent", func(l laneResult) string { return fmt.Sprint(l.commands) }},
+	{"  of them to a server killed or frozen", func(l laneResult) string { return fmt.Sprint(l.sentOff) }},
+	{"connections dialled", func(l laneResult) string { return fmt.Sprint(l.dials) }},
+	{"  of them to a server killed or frozen", func(l laneResult) string { return fmt.Sprint(l.dialsAway) }},
+}
+
 // reportSides puts the stack beside the bare clients.
 func reportSides(b *strings.Builder, r result) {
 	fmt.Fprintf(b, "\nThe whole run\n\n  %-44s", "")
@@ -193,27 +237,7 @@ func reportSides(b *strings.Builder, r result) {
 		lanes = append(lanes, s.stack, s.bare)
 	}
 	fmt.Fprintf(b, "\n  %-44s%s\n", "", strings.Repeat(fmt.Sprintf("%12s%12s", stacked, bare), len(r.servers)))
-	for _, line := range []struct {
-		title string
-		of    func(l laneResult) string
-	}{
-		{"operations that succeeded", func(l laneResult) string { return fmt.Sprint(l.ok) }},
-		{"  of them within " + hanging.String(), func(l laneResult) string { return fmt.Sprint(l.inTime) }},
-		{"that failed", func(l laneResult) string { return fmt.Sprint(l.failed) }},
-		{"  of them within " + prompt.String(), func(l laneResult) string { return fmt.Sprint(l.prompt) }},
-		{"half of those that succeeded took at most", func(l laneResult) string { return show(l.p50) }},
-		{"99 % of them", func(l laneResult) string { return show(l.p99) }},
-		{"the slowest, successful or not", func(l laneResult) string { return show(l.slowest) }},
-		{"hung for more than " + hanging.String(), func(l laneResult) string { return fmt.Sprint(l.hung) }},
-		{"most in flight at once", func(l laneResult) string { return fmt.Sprint(l.crowd) }},
-		{"acknowledged writes lost", func(l laneResult) string { return fmt.Sprint(l.lost) }},
-		{"writes carried out more than once", func(l laneResult) string { return fmt.Sprint(l.repeated) }},
-		{"  how many times too often, in all", func(l laneResult) string { return fmt.Sprint(l.surplus) }},
-		{"commands sent", func(l laneResult) string { return fmt.Sprint(l.commands) }},
-		{"  of them to a server killed or frozen", func(l laneResult) string { return fmt.Sprint(l.sentOff) }},
-		{"connections dialled", func(l laneResult) string { return fmt.Sprint(l.dials) }},
-		{"  of them to a server killed or frozen", func(l laneResult) string { return fmt.Sprint(l.dialsAway) }},
-	} {
+	for _, line := range sideLines {
 		fmt.Fprintf(b, "  %-44s", line.title)
 		for _, l := range lanes {
 			fmt.Fprintf(b, "%12s", line.of(l))
@@ -287,12 +311,16 @@ func reportInvariants(b *strings.Builder, all []invariant) {
 func reportBottomLine(b *strings.Builder, r result) {
 	b.WriteByte('\n')
 	for _, s := range r.servers {
-		x, y := s.stack, s.bare
-		paragraph(b, "", "  ", fmt.Sprintf("%s: nobody waited for the stack for longer than %s, and %s of those it could not serve knew "+
-			"within %s. Callers of the bare client waited for up to %s, up to %d of them at once; it dialled a server that was not there "+
-			"%d times (the stack %d), and carried out %d writes more than once (the stack %d).", s.status.Name, show(x.slowest),
-			percent(x.prompt, x.failed), prompt, show(y.slowest), y.crowd, y.dialsAway, x.dialsAway, y.repeated, x.repeated))
+		paragraph(b, "", "  ", fmt.Sprintf("%s: %s", s.status.Name, s.bottomLine()))
 	}
+}
+
+func (s *serverResult) bottomLine() string {
+	x, y := s.stack, s.bare
+	return fmt.Sprintf("nobody waited for the stack for longer than %s, and %s of those it could not serve knew "+
+		"within %s. Callers of the bare client waited for up to %s, up to %d of them at once; it dialled a server that was not there "+
+		"%d times (the stack %d), and carried out %d writes more than once (the stack %d).", show(x.slowest),
+		percent(x.prompt, x.failed), prompt, show(y.slowest), y.crowd, y.dialsAway, x.dialsAway, y.repeated, x.repeated)
 }
 
 func percent(part, whole int64) string {

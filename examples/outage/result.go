@@ -18,6 +18,7 @@ type result struct {
 	took          time.Duration // from the beginning of the load to its end
 	interrupted   bool
 	servers       []serverResult
+	points        []point // in order of time
 	log           []string
 	closing       error // of the pools
 	before, after leftovers
@@ -62,7 +63,7 @@ func (m *meter) tallied() tallied {
 
 // result collects what has come of the play, while its clients are still open. It reads what the servers hold, and removes it.
 func (p *play) result(ctx context.Context) (result, error) {
-	r := result{cfg: p.cfg, start: p.news.start, took: p.took, interrupted: p.interrupted}
+	r := result{cfg: p.cfg, start: p.news.start, took: p.took, interrupted: p.interrupted, points: p.points}
 	for _, s := range p.stations {
 		one := serverResult{
 			status: s.status, rate: p.cfg.rateOn(s.status.Name), incidents: s.history(), figures: s.pool.tally.snapshot(),

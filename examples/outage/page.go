@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"os"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// writePage draws the run in a page of its own: it needs no other file and no script.
+func writePage(file string, r result, invariants []invariant) error {
+	p, err := newPage(r, invariants)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, p); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
+}
+
+// A page is what the template is filled with.
+type page struct {
+	When       string
+	Texts      []string // what was done, and what limits the findings
+	Verdict    string
+	Held       bool
+	Faults     []pageFault
+	Servers    []pageServer
+	Columns    []string // of Sides
+	Sides      []pageLine
+	Invariants []pageInvariant
+	Log        string
+}
+
+// A pageFault is an entry of the legend.
+type pageFault struct{ Word, Tint, Text string }
+
+// A pageServer is what is told of one server.
+type pageServer struct {
+	ID, Name, Kind, BottomLine string
+	Figures                    []pageFigure
+	Faults                     []string // the words, which head the columns of Taken
+	Taken                      []pageLine
+	Layers                     []layerText
+}
+
+// A pageFigure is a chart in all formats.
+type pageFigure struct {
+	Heading, Note string
+	Keys          []pageKey
+	Drawings      []template.HTML
+}
+
+// A pageKey says which line is which.
+type pageKey struct{ Name, Colour, Dashes string }
+
+// A pageLine is one of a table; one without values is the heading of those that follow.
+type pageLine struct {
+	Title  string
+	Part   bool // of what the line above is about
+	Values []string
+}
+
+type pageInvariant struct {
+	What, Detail string
+	Held         bool
+}
+
+func newPage(r result, invariants []invariant) (page, error) {
+	p := page{
+		When: r.start.UTC().Format("2 January 2006, 15:04 UTC"), Texts: loadTexts(r), Held: !broken(invariants), Faults: pageFaults(),
+		Sides: pageSides(r), Log: strings.Join(r.log, ", "),
+	}
+	held := 0
+	for _, i := range invariants {
+		p.Invariants = append(p.Invariants, pageInvariant{i.what, i.detail, i.held})
+		if i.held {
+			held++
+		}
+	}
+	p.Verdict = fmt.Sprintf("%d of the stack's %d invariants held", held, len(invariants))
+	for _, s := range r.servers {
+		one := pageServer{
+			ID: s.status.Name, Name: properName(s.status.Name), Kind: s.status.Kind, BottomLine: capital(s.bottomLine()),
+			Taken: taken(r, s), Layers: s.layers(),
+		}
+		for _, i := range s.incidents {
+			one.Faults = append(one.Faults, string(i.fault.kind))
+		}
+		for _, f := range r.figuresOf(s) {
+			drawn, err := f.page()
+			if err != nil {
+				return p, err
+			}
+			one.Figures = append(one.Figures, drawn)
+		}
+		p.Servers = append(p.Servers, one)
+		p.Columns = append(p.Columns, string(stacked), string(bare))
+	}
+	return p, nil
+}
+
+// page draws the figure.
+func (f figure) page() (pageFigure, error) {
+	p := pageFigure{Heading: capital(f.heading), Note: f.note}
+	seen := map[string]bool{breakerTrace: true}
+	for _, panel := range f.panels {
+		for _, t := range panel.traces {
+			if !seen[t.name] {
+				p.Keys = append(p.Keys, pageKey{t.name, t.style.colour, strings.Trim(fmt.Sprint(t.style.dashes), "[]")})
+				seen[t.name] = true
+			}
+		}
+	}
+	for _, format := range formats {
+		svg, err := f.svg(format)
+		if err != nil {
+			return p, err
+		}
+		p.Drawings = append(p.Drawings, template.HTML(svg)) // made of constants and numbers, and escaped
+	}
+	return p, nil
+}
+
+// pageFaults explain what is shaded.
+func pageFaults() (all []pageFault) {
+	for _, f := range []struct {
+		kind trouble
+		text string
+	}{
+		{slow, fmt.Sprintf("Every answer comes %s late: more than an attempt of the stack may take (%s on Redis, %s on MongoDB).",
+			slowness, redisLimits.attempt, mongoLimits.attempt)},
+		{resets, fmt.Sprintf("Every %s, half of the connections are cut when their next answer is due: the server has done what it was asked, "+
+			"and the client does not know.", pulse)},
+		{killed, "The server's process is killed, and started again in the end. Connections are refused meanwhile."},
+		{frozen, "The server's process is stopped in its tracks: connections stay open, nothing answers, until it goes on."},
+	} {
+		all = append(all, pageFault{string(f.kind), f.kind.tint(), f.text})
+	}
+	return all
+}
+
+// taken says how the server's faults were taken by the stack and by the callers of either side, one column each.
+func taken(r result, s serverResult) []pageLine {
+	var lines []pageLine
+	for _, l := range []struct {
+		title string
+		of    func(i incident, stack, bare tallied) string
+	}{
+		{"began", func(i incident, _, _ tallied) string { return fmt.Sprintf("%.1f s", i.sinceStart(r).Seconds()) }},
+		{"lasted", func(i incident, _, _ tallied) string { return between(i.began, i.back, "") }},
+		{"The stack", nil},
+		{"first sign of it after", func(i incident, _, _ tallied) string { return between(i.began, i.sign, "none") }},
+		{"breaker open after", func(i incident, _, _ tallied) string { return between(i.began, i.opened, "not needed") }},
+		{"whole again after the return", func(i incident, _, _ tallied) string { return between(i.back, i.whole, i.neverWhole()) }},
+		{"errors", func(_ incident, x, _ tallied) string { return fmt.Sprint(x.failed) }},
+		{"slowest", func(_ incident, x, _ tallied) string { return show(x.slowest) }},
+		{"hung over " + hanging.String(), func(_ incident, x, _ tallied) string { return fmt.Sprint(x.hung) }},
+		{"most in flight", func(_ incident, x, _ tallied) string { return fmt.Sprint(x.crowd) }},
+		{"The bare client", nil},
+		{"errors", func(_ incident, _, y tallied) string { return fmt.Sprint(y.failed) }},
+		{"slowest", func(_ incident, _, y tallied) string { return show(y.slowest) }},
+		{"hung over " + hanging.String(), func(_ incident, _, y tallied) string { return fmt.Sprint(y.hung) }},
+		{"most in flight", func(_ incident, _, y tallied) string { return fmt.Sprint(y.crowd) }},
+	} {
+		line := pageLine{Title: l.title}
+		for _, i := range s.incidents {
+			if l.of != nil {
+				line.Values = append(line.Values, l.of(i, i.meters[stacked].tallied(), i.meters[bare].tallied()))
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// pageSides puts the stack beside the bare clients, as the report does.
+func pageSides(r result) []pageLine {
+	kept := pageLine{Title: "acknowledged writes that were there in the end"}
+	lanes := []laneResult{}
+	for _, s := range r.servers {
+		lanes = append(lanes, s.stack, s.bare)
+	}
+	for _, l := range lanes {
+		kept.Values = append(kept.Values, fmt.Sprintf("%d of %d", l.acknowledged-l.lost, l.acknowledged))
+	}
+	lines := []pageLine{kept}
+	for _, side := range sideLines {
+		line := pageLine{Title: strings.TrimSpace(side.title), Part: strings.HasPrefix(side.title, " ")}
+		for _, l := range lanes {
+			line.Values = append(line.Values, side.of(l))
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// capital has s, which begins with a letter of ASCII, begin with a capital.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Deadline is what the template tells of the stack's.
+func (page) Deadline() time.Duration { return deadline }
