@@ -15,7 +15,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: servers ## watch two pools live through an outage (a minute)
+demo: servers ## watch two pools live through an outage (a minute), and draw it in outage.html
 	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/outage ./outage
 	@$(BIN)/servers -- $(BIN)/outage $(ARGS)
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -47,7 +48,8 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://"+jaeger.otlpHTTP+"/v1/traces",
 		"OTEL_BSP_MAX_QUEUE_SIZE=100000", "OTEL_BSP_SCHEDULE_DELAY=500", // nothing is to be dropped: every trace is looked at
 	)
-	demo := run(t, servers, env, path, "-duration", "30s", "-metrics", metrics)
+	page := filepath.Join(t.TempDir(), "outage.html")
+	demo := run(t, servers, env, path, "-duration", "30s", "-metrics", metrics, "-page", page)
 	notes := &notebook{}
 	for deadline := time.Now().Add(2 * time.Minute); !demo.over(); time.Sleep(500 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -60,6 +62,9 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 	// Whether its invariants hold is for its own test, which makes allowance for a busy machine: 1 says that one did not.
 	if status := demo.cmd.ProcessState.ExitCode(); status > 1 || status < 0 {
 		t.Fatalf("the demo ended with %v:\n%s", demo.cmd.ProcessState, demo.lastWords())
+	}
+	if text, err := os.ReadFile(page); err != nil || strings.Contains(string(text), password) || strings.Contains(string(text), "://") {
+		t.Errorf("the page is not there, or holds the password or a URL: %d bytes, %v", len(text), err)
 	}
 	for _, unwanted := range []string{"could be sent", "is taken"} {
 		if strings.Contains(demo.output(), unwanted) {

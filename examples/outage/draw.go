@@ -322,31 +322,33 @@ func (h peaks) Plot(c vgdraw.Canvas, p *plot.Plot) {
 	style.YAlign = vgdraw.YTop
 	style.Font.Size *= 0.92
 	for _, t := range h.traces {
-		for _, top := range t.beyond(p.Y.Max) {
-			at := vg.Point{X: x(top.X) + 4, Y: c.Max.Y - 2 - style.Font.Size}
-			text := fmt.Sprintf("↑ %.0f", top.Y)
+		for _, b := range t.beyond(p.Y.Max) {
+			text := fmt.Sprintf("↑ %.0f", b.height)
+			at := vg.Point{X: x(b.to) + 6, Y: c.Max.Y - 2 - style.Font.Size}
 			if at.X+style.Width(text) > c.Max.X {
-				at.X = c.Max.X - style.Width(text)
+				at.X = x(b.from) - 6 - style.Width(text)
 			}
 			c.FillText(style, at, text)
 		}
 	}
 }
 
-// beyond are the highest points of the pieces of the trace that are above limit.
-func (t trace) beyond(limit float64) (tops plotter.XYs) {
+// A peak is a piece of a trace that is above a limit.
+type peak struct{ from, to, height float64 }
+
+func (t trace) beyond(limit float64) (all []peak) {
 	above := false
 	for _, xy := range t.xy {
-		switch last := len(tops) - 1; {
-		case !(xy.Y > limit):
+		switch last := len(all) - 1; {
+		case xy.Y <= limit || math.IsNaN(xy.Y):
 			above = false
 		case !above:
-			tops, above = append(tops, xy), true
-		case xy.Y > tops[last].Y:
-			tops[last] = xy
+			all, above = append(all, peak{xy.X, xy.X, xy.Y}), true
+		default:
+			all[last].to, all[last].height = xy.X, max(all[last].height, xy.Y)
 		}
 	}
-	return tops
+	return all
 }
 
 func (f format) text() vgdraw.TextStyle {

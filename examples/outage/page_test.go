@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/html"
+	"gonum.org/v1/plot/plotter"
 
 	"github.com/earnorm/poolstack/examples/servers/control"
 	"github.com/earnorm/poolstack/middleware/breaker"
@@ -307,6 +309,13 @@ func TestRecorder(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPeaks(t *testing.T) {
+	line := trace{xy: plotter.XYs{{X: 1, Y: 9}, {X: 2, Y: 3}, {X: 3, Y: 7}, {X: 4, Y: 8}, {X: 5, Y: math.NaN()}, {X: 6, Y: 5}, {X: 7, Y: 6}}}
+	if got, want := line.beyond(5), []peak{{1, 1, 9}, {3, 4, 8}, {7, 7, 6}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
