@@ -327,6 +327,7 @@ func (h peaks) Plot(c vgdraw.Canvas, p *plot.Plot) {
 			at := vg.Point{X: x(b.to) + 6, Y: c.Max.Y - 2 - style.Font.Size}
 			if at.X+style.Width(text) > c.Max.X {
 				at.X = x(b.from) - 6 - style.Width(text)
+				at.Y -= 1.2 * style.Font.Size // below what the peak before may have beside it
 			}
 			c.FillText(style, at, text)
 		}
