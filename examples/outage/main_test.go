@@ -142,7 +142,7 @@ func TestRepeated(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cfg := lenient(8 * time.Second)
-	cfg.repeat, cfg.metrics = true, freeAddress(t)
+	cfg.repeat, cfg.metrics, cfg.page = true, freeAddress(t), filepath.Join(t.TempDir(), "outage.html")
 	if err := probe(ctx, cfg.metrics); err == nil {
 		t.Error("the probe finds a load before there is one")
 	}
@@ -154,6 +154,9 @@ func TestRepeated(t *testing.T) {
 	}
 	if seen != nil {
 		t.Error("the probe: ", seen)
+	}
+	if text, err := os.ReadFile(cfg.page); err != nil || !strings.Contains(string(text), "Seed 4.") || strings.Contains(string(text), "Seed 3.") {
+		t.Errorf("the page is not about the last play only: %d bytes, %v", len(text), err)
 	}
 	if !strings.Contains(second.String(), "Seed 3.") {
 		t.Errorf("nothing tells of the first play:\n%s", second.String())
