@@ -149,8 +149,8 @@ func (c *Call) Fork() *Call {
 // OnEnd has fn called when the attempt ends, after everything else of it, with its outcome. It is for a fork that has not been used yet.
 func (c *Call) OnEnd(fn func(error)) { c.check(); c.ends = append(c.ends, endFunc(fn)) }
 
-// Adopt makes the fork's outcome that of c: its result in a one-step use; its resource and the ends of its layers in a two-step one.
-// The fork is over.
+// Adopt makes the fork's outcome that of c: its result in a one-step use; its resource, and the ends of its layers with the values they
+// keep, in a two-step one. The fork is over.
 func (c *Call) Adopt(fork *Call) {
 	c.check()
 	fork.check()
@@ -159,6 +159,9 @@ func (c *Call) Adopt(fork *Call) {
 		c.ends = append(c.ends, fork.ends...)
 		clear(fork.ends)
 		fork.ends = fork.ends[:0]
+		for _, v := range fork.values { // the layers that ends belong to look for theirs
+			c.SetValue(v.key, v.value)
+		}
 	} else {
 		fork.unwind(0, nil)
 	}

@@ -129,6 +129,19 @@ func fork(next pool.Handler) pool.Handler {
 	}
 }
 
+// The ends of a fork whose lease is adopted, and the commands sent under it, find what the fork's layers keep.
+func TestValuesAfterAdopt(t *testing.T) {
+	for _, layers := range [][]pool.Middleware{
+		{pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.Kind]int{}})},
+		{pool.MiddlewareFunc(fork), pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.Kind]int{}})},
+	} {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{}, layers...)
+		for range 2 { // the second with records that have been used
+			acquire(t, p).Release(nil) // the keeper panics if it finds another value than its own
+		}
+	}
+}
+
 // An opening that failed says of which kind the failure is.
 func TestOpenFailedReason(t *testing.T) {
 	for want, failure := range map[string]error{"open_failed": errors.New("secret"), "REFUSED": pooltest.ErrRefused} {
