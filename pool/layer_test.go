@@ -219,6 +219,35 @@ func TestNextAfterTheGrant(t *testing.T) {
 	l.Release(nil)
 }
 
+// A second call of next whose ErrGranted is swallowed further in leaves another layer's end on top of the grant: each end still runs once,
+// and the resource comes back once.
+func TestSwallowedErrGranted(t *testing.T) {
+	again := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error { return errors.Join(next(ctx, c), next(ctx, c)) }
+	})
+	lenient := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if err := next(ctx, c); !errors.Is(err, pool.ErrGranted) {
+				return err
+			}
+			return nil
+		}
+	})
+	spy, fake := &pooltest.Spy{}, &pooltest.Fake{}
+	p, err := pool.New(bareDriver{fake, fake}, pool.Config{MaxSize: 2}, again, pool.Bracket(spy), lenient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, p).Release(nil)
+	if begins, ends := spy.Counts(); begins != 2 || ends != 2 {
+		t.Errorf("%d begins and %d ends, want 2", begins, ends)
+	}
+	if s := p.Stat(); s.InUse != 0 || s.Idle != 1 {
+		t.Fatalf("%+v, want 1 idle", s)
+	}
+	closePool(t, p)
+}
+
 func TestLayerThatGrantsNothing(t *testing.T) {
 	silent := pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
 		return func(context.Context, *pool.Call) error { return nil }
