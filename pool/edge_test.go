@@ -260,6 +260,36 @@ func TestReleaseSaysThatTheContextIsOver(t *testing.T) {
 	}
 }
 
+// A release gives the resource back whatever the methods of its error do.
+func TestReleaseWithAnErrorThatPanics(t *testing.T) {
+	for _, layers := range [][]pool.Middleware{nil, {pool.Bracket(&pooltest.Spy{})}} {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, layers...)
+		ctx, cancel := context.WithCancel(background)
+		l, err := p.Acquire(ctx, op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			l.Release(panicky{})
+		}()
+		if n := p.Stat().InUse; n != 0 {
+			t.Fatalf("%d still lent", n)
+		}
+	}
+}
+
+// panicky is an error with a method that panics.
+type panicky struct{}
+
+func (panicky) Error() string        { return "panicky" }
+func (panicky) Is(target error) bool { panic(target) }
+
 // Who is to blame for a cancellation depends on whose context was cancelled, not on the error alone: a client may cancel its own work
 // when the server goes down.
 func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {

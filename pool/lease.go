@@ -59,18 +59,18 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 		r.doom = doom
 	}
 	if c == nil {
+		defer func() { r.p.give(l.ctx, nil, r, err) }() // even if a method of err panics
 		if err != nil {
 			err = explain(l.ctx, l.ctx, err)
 		}
-		r.p.give(l.ctx, nil, r, err)
 		return true
 	}
+	defer c.finish()
+	defer func() { c.unwind(0, err) }()
 	if err != nil {
 		err = explain(c.caller, l.ctx, err)
 		c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
 	}
-	defer c.finish()
-	c.unwind(0, err)
 	return true
 }
 
