@@ -217,9 +217,25 @@ func (c *Call) unwind(mark int, err error) {
 	}()
 	for top := len(c.ends) - 1; top >= mark; top = len(c.ends) - 1 {
 		e := c.ends[top]
+		if _, ok := e.(endFunc); ok {
+			c.ends[top] = nil // it holds what the use held
+		}
 		c.ends = c.ends[:top]
 		e.fire(c, err)
 	}
+}
+
+// dropGrant takes the grant, which has been given back, from among the ends. It is the last, unless a layer has called next once more and
+// another, further in, has taken ErrGranted for success.
+func (c *Call) dropGrant(grant end) {
+	last := len(c.ends) - 1
+	at := last
+	for c.ends[at] != grant {
+		at--
+	}
+	copy(c.ends[at:], c.ends[at+1:])
+	c.ends[last] = nil
+	c.ends, c.holds = c.ends[:last], false
 }
 
 // errNoResult is returned by setResult where there is none to set.

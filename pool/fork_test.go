@@ -3,9 +3,11 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
@@ -183,3 +185,49 @@ func TestForkOutcomes(t *testing.T) {
 		t.Errorf("%d connections opened: the dropped one was not lent on", opened)
 	}
 }
+
+// What ended a use is forgotten, though the Call goes on to serve uses that do not come as far.
+func TestEndsAreForgotten(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the Calls of the first use serve the others
+	refusing := false
+	layer := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			f := c.Fork()
+			if refusing {
+				f.Drop()
+				return pooltest.ErrDenied
+			}
+			held, _ := ctx.Value(heldKey{}).(*[1 << 10]byte)
+			f.OnEnd(func(error) { held[0]++ })
+			if err := next(ctx, f); err != nil {
+				f.Drop()
+				return err
+			}
+			c.Adopt(f)
+			return nil
+		}
+	})
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, layer)
+	var kept weak.Pointer[[1 << 10]byte]
+	func() {
+		held := new([1 << 10]byte)
+		kept = weak.Make(held)
+		l, err := p.Acquire(context.WithValue(background, heldKey{}, held), op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release(nil)
+	}()
+	refusing = true
+	for range 5 {
+		for range 100 {
+			_, _ = p.Acquire(background, op)
+		}
+		runtime.GC()
+	}
+	if kept.Value() != nil {
+		t.Error("something is kept that a use held which is over")
+	}
+}
+
+type heldKey struct{}

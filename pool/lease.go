@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"slices"
 )
 
 // Lease is the right to use a resource until Release or Discard. It is a small value; its copies are the same lease. The zero Lease is
@@ -90,8 +89,7 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	p.mu.Unlock()
 	w.wake()
 	if c != nil {
-		grant := slices.Index(c.ends, end(r)) // mostly the last, unless a layer has called next once more and swallowed ErrGranted
-		c.ends, c.holds = slices.Delete(c.ends, grant, grant+1), false
+		c.dropGrant(r)
 		defer c.finish()
 		c.unwind(0, nil)
 	}
