@@ -459,3 +459,20 @@ func TestHealth(t *testing.T) {
 		}
 	})
 }
+
+// A lease that began before LeakAfter was set is reported as well, without a stack.
+func TestLeakOfAnEarlierLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := newRecorder()
+		p := newPool(t, &pooltest.Fake{}, pool.Config{}, events)
+		l := acquire(t, p)
+		if err := p.Configure(pool.Config{LeakAfter: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if leaks := events.only(pool.EventLeaked); len(leaks) != 1 || leaks[0].Stack != "" {
+			t.Errorf("got %+v, want one without a stack", leaks)
+		}
+		l.Release(nil)
+	})
+}

@@ -91,6 +91,9 @@ func (r *resource[T]) recordStack() {
 
 // formatStack is runtime/debug.Stack for recorded program counters.
 func formatStack(pcs []uintptr) string {
+	if len(pcs) == 0 {
+		return "" // lent before Config.LeakAfter was set
+	}
 	var b []byte
 	frames := runtime.CallersFrames(pcs)
 	for {
