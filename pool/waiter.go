@@ -99,7 +99,9 @@ func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
 		select {
 		case <-w.ready:
 		case <-done:
-			p.withdraw(ctx, w, true)
+			if p.withdraw(ctx, w, true) {
+				<-w.ready // here, as whoever is to wake w may get to it a while after the lock
+			}
 			return
 		}
 	}
@@ -125,20 +127,19 @@ func (p *Pool[T]) expire(now time.Duration) {
 }
 
 // withdraw ends the wait of w, whose context is over or which has expired. early says that it has not been woken: it may still be in the
-// queue, and what has been handed to it in the meantime goes on to the next.
-func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
+// queue, and what has been handed to it in the meantime goes on to the next. woken says that w has been, or is about to
+// be: the signal is to be taken.
+func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken bool) {
 	over, cause := ended(ctx)
 	p.lock()
 	defer p.mu.Unlock()
-	switch {
-	case !early:
-	case w.r == nil && w.reason == nil && !w.expired:
-		p.waiters.remove(w)
-	default:
-		<-w.ready
+	if early {
+		if woken = w.r != nil || w.reason != nil || w.expired; !woken {
+			p.waiters.remove(w)
+		}
 	}
 	if w.reason != nil {
-		return // told already, and counted
+		return woken // told already, and counted
 	}
 	w.state = p.state()
 	if r := w.r; r != nil {
@@ -156,7 +157,7 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 	if errors.Is(over, context.Canceled) {
 		p.stat.Cancelled++
 		w.reason = ErrAcquireCanceled
-		return
+		return woken
 	}
 	if over == nil {
 		w.cause = context.DeadlineExceeded
@@ -166,6 +167,7 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) {
 	if w.opening = w.state.InUse < w.state.Max; w.opening {
 		w.openErr = p.lastOpenErr
 	}
+	return woken
 }
 
 // passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
