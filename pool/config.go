@@ -31,7 +31,8 @@ type Config struct {
 	// MaxWaiters bounds the borrowers that wait for a resource somebody else holds; one more is refused at once with [ErrExhausted].
 	// Those who only wait for a resource to be opened or checked are not counted. 0 means no bound; negative: nobody waits.
 	MaxWaiters int
-	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. 0 means 5 s; negative: only the context.
+	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. It is kept to within a millisecond.
+	// 0 means 5 s; negative: only the context.
 	AcquireTimeout time.Duration
 
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.

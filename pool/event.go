@@ -74,7 +74,8 @@ type PoolInfo interface {
 
 // An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around: New calls Attach
 // after everything else has succeeded, and the detach function it returned (nil for none) when the pool is closed. An error makes New
-// fail; what was attached before is detached.
+// fail; what was attached before is detached. The pool sets to work after that: a Check in Attach is bounded by its context and by
+// Config.OpenTimeout, not yet by Config.AcquireTimeout.
 type Attacher interface {
 	Attach(p PoolInfo) (detach func(), err error)
 }

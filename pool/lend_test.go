@@ -165,6 +165,29 @@ func TestAcquireTimeout(t *testing.T) {
 	})
 }
 
+// The maintainer minds the waiters' time no more than once in a millisecond: a bound is never cut short, and kept to within one.
+func TestShortBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, limit := range []time.Duration{100 * time.Microsecond, 999 * time.Microsecond, 10_300 * time.Microsecond} {
+			p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: limit})
+			held := acquire(t, p)
+			time.Sleep(3300 * time.Microsecond) // between two steps of the clock
+			start := time.Now()
+			_, err := p.Acquire(background, op)
+			if took := time.Since(start); !errors.Is(err, pool.ErrAcquireTimeout) || took < limit || took > limit+time.Millisecond {
+				t.Errorf("bounded by %v, it took %v and returned %v", limit, took, err)
+			}
+			ctx, deadline := pool.WithDeadline(background, time.Now().Add(limit/2), nil)
+			start = time.Now()
+			if _, err = p.Acquire(ctx, op); !errors.Is(err, pool.ErrAcquireTimeout) || time.Since(start) > limit/2+time.Millisecond {
+				t.Errorf("bounded by %v, it took %v and returned %v", limit/2, time.Since(start), err)
+			}
+			deadline.Cancel()
+			held.Release(nil)
+		}
+	})
+}
+
 func TestNegativeAcquireTimeoutWaitsForTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: -1})

@@ -12,7 +12,8 @@ import (
 // that comes in late finds the one it belongs to.
 //
 // Times are those of the breaker's clock. Counting takes no lock, except by the first outcome of each step of the window. An outcome
-// that was delayed for a whole window between finding its bucket and adding to it is counted in a later step than it belongs to.
+// that was delayed between finding its bucket and adding to it until the bucket's turn comes again, which takes a whole window less a step,
+// is counted in a later step than it belongs to, or lost.
 type window struct {
 	step        time.Duration
 	buckets     []bucket
