@@ -1,0 +1,234 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// frenzy is a pool whose few borrowers use it in every way there is, now alone, now at once.
+type frenzy struct {
+	t    *testing.T
+	fake *pooltest.Fake
+	pool *pool.Pool[conn]
+	over atomic.Bool
+
+	lent, ended atomic.Uint64 // leases and uses that got a connection
+	denied      atomic.Uint64 // those that got none
+	probes      atomic.Uint64 // calls of Check
+	releasers   sync.WaitGroup
+}
+
+// Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked at, checked, warmed, cleared, paused
+// and configured: each acquisition is in the books once, no connection is in two hands, and none is lost.
+func TestShortcutInEveryWay(t *testing.T) {
+	const borrowers, most = 3, 3
+	f := &frenzy{t: t, fake: &pooltest.Fake{}}
+	var err error
+	if f.pool, err = pool.New(bareDriver{f.fake, f.fake}, pool.Config{MaxSize: 2, MinIdle: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range borrowers {
+		all.Go(f.borrow)
+	}
+	all.Go(func() { f.meddle(most) })
+	time.Sleep(stormDuration(t))
+	f.over.Store(true)
+	back := make(chan struct{})
+	go func() { all.Wait(); f.releasers.Wait(); close(back) }()
+	select {
+	case <-back:
+	case <-time.After(stormPatience):
+		t.Fatalf("borrowers are lost: %+v", f.pool.Stat())
+	}
+	s := f.pool.Stat()
+	if s.Acquires+s.Cancelled+s.TimedOut+s.Refused+s.Failed != f.lent.Load()+f.denied.Load()+f.probes.Load() {
+		t.Errorf("%d lent, %d denied, %d probes: %+v", f.lent.Load(), f.denied.Load(), f.probes.Load(), s)
+	}
+	if f.lent.Load() != f.ended.Load() || s.InUse != 0 || s.Waiters != 0 {
+		t.Errorf("%d lent, %d ended: %+v", f.lent.Load(), f.ended.Load(), s)
+	}
+	closePool(t, f.pool)
+	for _, v := range f.fake.Violations() {
+		t.Error(v)
+	}
+	if _, _, alive, peak := f.fake.Counts(); alive != 0 || peak > most {
+		t.Errorf("%d connections are alive, %d were", alive, peak)
+	}
+}
+
+// borrow uses the pool in bursts, for a shortcut is only taken by who comes again and again.
+func (f *frenzy) borrow() {
+	ways := []func(context.Context){f.lease, f.lease, f.lease, f.try, f.do, f.do, f.abort}
+	for !f.over.Load() {
+		way := ways[rand.IntN(len(ways))]
+		for range rand.IntN(60) {
+			ctx, cancel := someContext()
+			way(ctx)
+			cancel()
+		}
+		if rand.IntN(4) == 0 {
+			time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+		}
+	}
+}
+
+// someContext is mostly one that is not over.
+func someContext() (ctx, func()) {
+	if rand.IntN(20) == 0 {
+		c, d := pool.WithDeadline(background, time.Now().Add(time.Duration(rand.IntN(2000))*time.Microsecond), nil)
+		return c, d.Cancel
+	}
+	c, cancel := context.WithCancel(background)
+	switch rand.IntN(20) {
+	case 0:
+		cancel()
+	case 1:
+		time.AfterFunc(time.Duration(rand.IntN(20))*time.Microsecond, cancel)
+	}
+	return c, cancel
+}
+
+func (f *frenzy) got(err error) bool {
+	var refusal *pool.Error
+	switch {
+	case err == nil:
+		f.lent.Add(1)
+	case errors.As(err, &refusal):
+		f.denied.Add(1)
+	default:
+		f.t.Error(err)
+	}
+	return err == nil
+}
+
+// use notices when somebody else uses c.
+func (f *frenzy) use(c conn) {
+	if err := c.Use(background); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f *frenzy) lease(ctx context.Context) {
+	l, err := f.pool.Acquire(ctx, op)
+	if !f.got(err) {
+		return
+	}
+	c, ok := l.Value()
+	if !ok {
+		f.t.Error("the lease is over from the beginning")
+	}
+	f.use(c)
+	if rand.IntN(10) == 0 {
+		f.releasers.Go(func() { f.end(l) })
+	}
+	f.end(l)
+	if _, ok := l.Value(); ok {
+		f.t.Error("a lease that is over has a value")
+	}
+}
+
+func (f *frenzy) end(l pool.Lease[conn]) {
+	var ended bool
+	switch rand.IntN(30) {
+	case 0:
+		ended = l.Discard(nil)
+	case 1:
+		ended = l.Release(pooltest.ErrBroken)
+	case 2, 3:
+		ended = l.Release(pooltest.ErrReply)
+	default:
+		ended = l.Release(nil)
+	}
+	if ended {
+		f.ended.Add(1)
+	}
+}
+
+func (f *frenzy) try(ctx context.Context) {
+	l, err := f.pool.TryAcquire(ctx, op)
+	if f.got(err) {
+		c, _ := l.Value()
+		f.use(c)
+		f.end(l)
+	}
+}
+
+func (f *frenzy) do(ctx context.Context) {
+	id, err := pool.Get(ctx, f.pool, op, func(_ context.Context, c conn) (int, error) {
+		f.use(c)
+		if rand.IntN(30) == 0 {
+			f.pool.Stat() // the pool is looked at in the midst of a use
+		}
+		return c.ID, nil
+	})
+	if f.got(err) {
+		f.ended.Add(1)
+		if id == 0 {
+			f.t.Error("no result")
+		}
+	}
+}
+
+// abort has a use end by a panic or an exit.
+func (f *frenzy) abort(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		f.got(f.pool.Do(ctx, op, func(_ context.Context, c conn) error {
+			f.lent.Add(1)
+			f.ended.Add(1)
+			f.use(c)
+			if rand.IntN(2) == 0 {
+				runtime.Goexit()
+			}
+			panic("boom")
+		}))
+	}()
+	<-done
+}
+
+// meddle does everything else to the pool.
+func (f *frenzy) meddle(most int) {
+	deeds := []func(context.Context){
+		func(context.Context) { f.pool.Clear() },
+		func(context.Context) { f.configure(1 + rand.IntN(most)) },
+		func(context.Context) { f.pool.Cleanup() },
+		func(context.Context) { f.pool.Pause(nil); f.pool.Resume() },
+		func(ctx context.Context) { _ = f.pool.Warm(ctx, 1) },
+		func(ctx context.Context) { f.probes.Add(1); f.pool.Check(ctx) },
+		f.look, f.look,
+	}
+	for !f.over.Load() {
+		time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
+		ctx, cancel := contextWithTimeout(time.Millisecond)
+		deeds[rand.IntN(len(deeds))](ctx)
+		cancel()
+	}
+}
+
+func (f *frenzy) configure(size int) {
+	cfg := pool.Config{MaxSize: size, MinIdle: rand.IntN(size + 1), MaxLifetime: 50 * time.Millisecond}
+	cfg.CheckAfter = []time.Duration{0, 1, -1, 20 * time.Millisecond}[rand.IntN(4)]
+	cfg.KeepAlive = time.Duration(rand.IntN(2)) * 15 * time.Millisecond
+	cfg.LeakAfter = time.Duration(rand.IntN(2)) * time.Millisecond
+	if err := f.pool.Configure(cfg); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f *frenzy) look(context.Context) {
+	if s := f.pool.Stat(); s.InUse < 0 || s.Idle < 0 {
+		f.t.Errorf("the books are wrong: %+v", s)
+	}
+}
