@@ -124,7 +124,7 @@ func (c *Call) Emit(ctx context.Context, e Event) {
 	if e.Attempt == 0 {
 		e.Attempt = c.attempt
 	}
-	c.hub.emitUse(ctx, c, e)
+	c.hub.emitUse(ctx, c, &e)
 }
 
 // SetResult sets what [Get] returns, for a layer that answers a use itself. The type of v must be Get's R; the error says which it is

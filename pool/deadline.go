@@ -94,20 +94,17 @@ func (c *lazyContext) materialize() context.Context {
 		return own
 	}
 	ctx, cancel := context.WithDeadlineCause(c.parent, c.deadline, c.cause)
-	if c.cancelled.Load() {
-		cancel()
-	}
 	own := &realContext{ctx, cancel}
 	c.real.Store(own)
+	if c.cancelled.Load() { // cancel sees the real context, or is seen here
+		cancel()
+	}
 	return own
 }
 
 func (c *lazyContext) cancel() {
-	c.mu.Lock()
 	c.cancelled.Store(true)
-	own := c.real.Load()
-	c.mu.Unlock()
-	if own != nil {
+	if own := c.real.Load(); own != nil {
 		own.cancel()
 	}
 }

@@ -93,13 +93,13 @@ type hub struct {
 func (h *hub) observed() bool { return len(h.observers) > 0 }
 
 // emitUse tells the observers of an event within the use of c.
-func (h *hub) emitUse(ctx context.Context, c *Call, e Event) {
-	h.sign(&e)
+func (h *hub) emitUse(ctx context.Context, c *Call, e *Event) {
+	h.sign(e)
 	for _, o := range h.observers {
 		if u, ok := o.(UseObserver); ok {
-			u.ObserveUse(ctx, c, e)
+			u.ObserveUse(ctx, c, *e)
 		} else {
-			o.Observe(ctx, e)
+			o.Observe(ctx, *e)
 		}
 	}
 }

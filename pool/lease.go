@@ -85,7 +85,7 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 		p.mu.Unlock()
 		return false
 	}
-	w := p.back(r, false, false)
+	w := p.back(r, false, false, 0)
 	p.mu.Unlock()
 	w.wake()
 	if c != nil {

@@ -123,7 +123,10 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 		r.recordStack()
 	}
 	if c != nil && c.hub.observed() {
-		r.lentAt, r.ctx = p.elapsed(), ctx
+		r.lentAt, r.ctx = r.since, ctx // exact when it was handed over
+		if c.wait == 0 {
+			r.lentAt = p.elapsed()
+		}
 		c.Emit(ctx, Event{Kind: EventAcquired, Duration: c.wait, Fresh: c.fresh})
 	}
 }
@@ -134,14 +137,15 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 		p.disarm(r)
 	}
 	suspect, dirty := p.inspect(caller, r, err)
-	var held time.Duration
+	var now, held time.Duration
 	ctx := r.ctx
 	if ctx != nil {
-		held = p.elapsed() - r.lentAt
+		now = p.elapsed()
+		held = now - r.lentAt
 		r.ctx = nil
 	}
 	p.lock()
-	w := p.back(r, suspect, dirty)
+	w := p.back(r, suspect, dirty, now)
 	p.mu.Unlock()
 	w.wake()
 	if ctx != nil {
@@ -159,7 +163,7 @@ func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (su
 		if !done {
 			r.doom = CloseBroken
 			p.lock()
-			p.back(r, false, false) // to be closed: nobody gets it
+			p.back(r, false, false, 0) // to be closed: nobody gets it
 			p.mu.Unlock()
 		}
 	}()
@@ -197,7 +201,8 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 
 // back takes a lent resource back. It returns the waiter that gets it at once, if any, to be woken by who calls back: not under the lock,
 // under which back is called, for waking takes longer than all the rest.
-func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) *waiter[T] {
+// exact is the time if the caller has just read it, else 0.
+func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
 	if r.lent() {
 		r.seq++ // a released lease has done so already
 	}
@@ -219,7 +224,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool) *waiter[T] {
 		p.spawnCheck(r)
 	case p.waiters.n > 0 && p.unfit(r, now) == closeNot:
 		r.trust = p.suspicion
-		return p.hand(r)
+		return p.hand(r, exact)
 	default:
 		r.trust = p.suspicion
 		p.shelve(r)
@@ -307,16 +312,20 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 		}
 		return
 	}
-	p.hand(r).wake()
+	p.hand(r, 0).wake()
 }
 
-// hand lends r to the first waiter, who is to be woken. It is called under the lock.
-func (p *Pool[T]) hand(r *resource[T]) *waiter[T] {
+// hand lends r to the first waiter, who is to be woken. exact is the time if the caller has just read it, else 0. It is called under the
+// lock.
+func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	w := p.waiters.head
 	p.waiters.remove(w)
-	p.now = p.elapsed()
+	if exact == 0 {
+		exact = p.elapsed()
+	}
+	p.now = max(p.now, exact)
 	p.lend(r, w.watch)
-	w.r, w.wait = r, p.now-w.since
+	w.r, w.wait = r, max(p.now-w.since, 0) // it may have come after the time was read
 	p.stat.Waited++
 	p.stat.TotalWait += w.wait
 	return w

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -17,6 +18,8 @@ import (
 // takes a socket of its own.
 type Conn struct {
 	client *client // changed only while nobody holds the Conn
+
+	collection atomic.Pointer[mongo.Collection] // the latest one asked for
 
 	mu       sync.Mutex
 	sessions []*mongo.Session
@@ -33,9 +36,18 @@ func (c *Conn) DatabaseNamed(name string, opts ...options.Lister[options.Databas
 	return c.client.mc.Database(name, opts...)
 }
 
-// Collection returns a collection of the pool's database.
+// Collection returns a collection of the pool's database. The handle of the latest one without options is kept, as making one costs more
+// than the rest of a lease.
 func (c *Conn) Collection(name string, opts ...options.Lister[options.CollectionOptions]) *mongo.Collection {
-	return c.client.db.Collection(name, opts...)
+	if len(opts) > 0 {
+		return c.client.db.Collection(name, opts...)
+	}
+	if latest := c.collection.Load(); latest != nil && latest.Name() == name && latest.Database() == c.client.db {
+		return latest
+	}
+	made := c.client.db.Collection(name)
+	c.collection.Store(made)
+	return made
 }
 
 // StartSession begins a session. Commands belong to it when they are sent with the context that mongo.NewSessionContext makes of it;

@@ -68,6 +68,7 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 		if err := registration.Unregister(); err != nil {
 			otel.Handle(err)
 		}
+		l.countWaits(p.Stat().Waited)
 		release()
 	}, nil
 }
@@ -76,6 +77,8 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 type levels struct {
 	target   *target
 	pool     pool.PoolInfo
+	mu       sync.Mutex
+	waited   uint64 // of the pool's waits, those that have been counted
 	idle     []metric.ObserveOption
 	used     []metric.ObserveOption
 	opening  []metric.ObserveOption
@@ -139,6 +142,7 @@ func instrumentOf(level pool.Level) int {
 // observe is called at each collection.
 func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	r, stat, cfg := l.target.r, l.pool.Stat(), l.pool.Config()
+	l.countWaits(stat.Waited)
 	level := func(instrument, n int, options []metric.ObserveOption) {
 		o.ObserveInt64(r.levels[instrument], int64(n), options...)
 	}
@@ -159,6 +163,17 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 		l.layers[i].observe(o, l.byName)
 	}
 	return nil
+}
+
+// countWaits counts the waits of the pool that have come since it was called last: a counter, which goes on when the pool has been closed
+// and made again, but one that costs a use nothing.
+func (l *levels) countWaits(all uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if all > l.waited {
+		l.target.add(context.Background(), acquireWaits, int64(all-l.waited), "", "")
+		l.waited = all
+	}
 }
 
 func (l *layerLevel) observe(o metric.Observer, byName []metric.ObserveOption) {

@@ -255,7 +255,6 @@ func TestEvents(t *testing.T) {
 		series []string
 	}{
 		{pool.Event{Kind: pool.EventAcquired}, []string{"db.client.connection.wait_time"}},
-		{pool.Event{Kind: pool.EventAcquired, Duration: 1}, []string{"db.client.connection.wait_time", "poolstack.acquire.waits"}},
 		{pool.Event{Kind: pool.EventReleased}, []string{"db.client.connection.use_time"}},
 		{pool.Event{Kind: pool.EventOpened}, []string{"db.client.connection.create_time"}},
 		{

@@ -30,9 +30,6 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	switch e.Kind {
 	case pool.EventAcquired:
 		t.record(ctx, connectionWaitTime, e)
-		if e.Duration > 0 {
-			t.count(ctx, acquireWaits, "", "")
-		}
 	case pool.EventReleased:
 		t.record(ctx, connectionUseTime, e)
 	case pool.EventOpened:

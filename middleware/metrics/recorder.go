@@ -28,6 +28,7 @@ type recorder struct {
 	gauges     [instruments]metric.Float64Observable
 	observed   []metric.Observable // the levels and gauges
 
+	latest  atomic.Pointer[target] // the one that was looked for last: mostly there is but one
 	mu      sync.Mutex
 	targets atomic.Pointer[map[string]*target] // by the pools' names; replaced, never changed
 }
@@ -77,10 +78,18 @@ func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
 
 // find returns the target of the pool's name, or nil.
 func (r *recorder) find(name string) *target {
-	if all := r.targets.Load(); all != nil {
-		return (*all)[name]
+	if t := r.latest.Load(); t != nil && t.name == name {
+		return t
 	}
-	return nil
+	all := r.targets.Load()
+	if all == nil {
+		return nil
+	}
+	t := (*all)[name]
+	if t != nil {
+		r.latest.Store(t)
+	}
+	return t
 }
 
 // put makes t the target of its name.
@@ -93,6 +102,7 @@ func (r *recorder) put(t *target) {
 	}
 	all[t.name] = t
 	r.targets.Store(&all)
+	r.latest.Store(t)
 }
 
 // targetOf returns the target of a pool whose uses are recorded. If the layer has not been attached, being hidden within another, it

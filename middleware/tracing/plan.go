@@ -21,7 +21,7 @@ const systemRedis = "redis"
 var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
 
 // maxPlans bounds the plans that a pool's layer keeps. The span of an operation beyond it costs a few allocations more.
-const maxPlans = 500
+const maxPlans = 2000
 
 type specKind uint8
 
@@ -63,18 +63,19 @@ func (p *plans) get(c *pool.Call, s spec) *plan {
 		if found := (*known)[s]; found != nil {
 			return found
 		}
+		if len(*known) >= maxPlans {
+			return newPlan(c.Identity(), s)
+		}
 	}
 	return p.add(s, newPlan(c.Identity(), s))
 }
 
+// add keeps made, and perhaps a few more than maxPlans when several add at once.
 func (p *plans) add(s spec, made *plan) *plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	grown := map[spec]*plan{}
 	if known := p.known.Load(); known != nil {
-		if len(*known) >= maxPlans {
-			return made
-		}
 		maps.Copy(grown, *known)
 	}
 	grown[s] = made
