@@ -201,15 +201,23 @@ func rawChain(ctx context.Context, name string, workers int, bound time.Duration
 	})), func() {}}
 }
 
-// rawRetry is backoff's Retry alone.
-func rawRetry(name string, op operation) contestant {
+// rawRetry is backoff's Retry alone, with pauses made by newDelays, as they have a state of their own.
+func rawRetry(name string, op operation, newDelays func() backoff.BackOff) contestant {
 	return contestant{loop(name, func(n int) {
+		ctx := context.Background()
 		for range n {
-			_ = backoff.Retry(func() error { return backoff.Permanent(op(context.Background())) },
-				backoff.WithMaxRetries(backoff.NewConstantBackOff(shortest), attempts-1))
+			delays := backoff.WithContext(backoff.WithMaxRetries(newDelays(), attempts-1), ctx)
+			_ = backoff.Retry(func() error { return backoff.Permanent(op(ctx)) }, delays)
 		}
 	}), func() {}}
 }
+
+// exponential is the pauses that our layer makes: growing, with jitter.
+func exponential() backoff.BackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(shortest), backoff.WithMaxInterval(shortest))
+}
+
+func constant() backoff.BackOff { return backoff.NewConstantBackOff(shortest) }
 
 // rawExecute is gobreaker's Execute alone.
 func rawExecute(name string, workers int, open bool) contestant {

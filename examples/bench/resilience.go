@@ -7,12 +7,13 @@ import (
 
 // The names of the chains.
 const (
-	fs          = "failsafe-go"
-	raw         = "raw libraries"
-	ourParallel = "ours, parallel"
-	ourAround   = "ours, around a pool"
-	bareGo      = "gobreaker"
-	bareBackoff = "backoff"
+	fs           = "failsafe-go"
+	raw          = "raw libraries"
+	ourParallel  = "ours, parallel"
+	ourAround    = "ours, around a pool"
+	bareGo       = "gobreaker"
+	bareBackoff  = "backoff"
+	bareConstant = "backoff, constant"
 )
 
 // The caller's own deadline where there is one, and the chain's where that is nearer: neither passes.
@@ -124,11 +125,15 @@ func breakerAlone(name string, workers int) scenario {
 }
 
 func retryAlone() scenario {
-	return compare("retry alone: permanent failure", "An error that must not be repeated.", func() []contestant {
-		return []contestant{ourChain(context.Background(), our, 1, refuse, ourRetry()), rawRetry(bareBackoff, refuse)}
-	}, ratio(our, bareBackoff, 0.15), noAllocs(our))
+	about := "An error that must not be repeated. Ours and backoff have growing pauses with jitter and heed the caller's context; the last has constant ones."
+	return compare("retry alone: permanent failure", about, func() []contestant {
+		return []contestant{
+			ourChain(context.Background(), our, 1, refuse, ourRetry()),
+			rawRetry(bareBackoff, refuse, exponential),
+			rawRetry(bareConstant, refuse, constant),
+		}
+	}, ratio(our, bareBackoff, 0.15), noAllocs(our), ratio(our, bareConstant, unbound))
 }
-
 func refusalAlone() scenario {
 	return compare("breaker alone: refusal", "The breaker is open.", func() []contestant {
 		ctx := context.Background()
