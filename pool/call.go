@@ -196,7 +196,7 @@ func (c *Call) finish() {
 		return
 	}
 	c.ends = c.ends[:0]
-	c.op, c.caller, c.started, c.wait = Op{}, nil, time.Time{}, 0
+	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
 	if len(c.values) > 0 {
 		c.dropValues()
@@ -229,11 +229,12 @@ func (c *Call) unwind(mark int, err error) {
 // another, further in, has taken ErrGranted for success.
 func (c *Call) dropGrant(grant end) {
 	last := len(c.ends) - 1
-	at := last
-	for c.ends[at] != grant {
-		at--
+	if at := last; c.ends[at] != grant {
+		for c.ends[at] != grant {
+			at--
+		}
+		copy(c.ends[at:], c.ends[at+1:])
 	}
-	copy(c.ends[at:], c.ends[at+1:])
 	c.ends[last] = nil
 	c.ends, c.holds = c.ends[:last], false
 }

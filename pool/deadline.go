@@ -34,7 +34,7 @@ func (d *Deadline) Cancel() {
 
 // Passed says whether the deadline has passed by now. It is false for nil.
 func (d *Deadline) Passed() bool {
-	return d != nil && !time.Now().Before(d.ctx.deadline)
+	return d != nil && d.ctx.passed()
 }
 
 // lazyContext delegates to a real context as soon as there is one.
@@ -57,17 +57,23 @@ func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 func (c *lazyContext) Done() <-chan struct{} { return c.materialize().Done() }
 
-func (c *lazyContext) Err() error {
+func (c *lazyContext) Err() error { return c.err(true) }
+
+// err looks at the clock only if it is told to: a lazy parent's deadline is later than its child's.
+func (c *lazyContext) err(clock bool) error {
 	if own := c.real.Load(); own != nil {
 		return own.Err()
 	}
-	if err := c.parent.Err(); err != nil {
-		return err
+	var err error
+	if lazy, ok := c.parent.(*lazyContext); ok {
+		err = lazy.err(false)
+	} else {
+		err = c.parent.Err()
 	}
-	if c.over() {
-		return c.materialize().Err()
+	if err == nil && (c.cancelled.Load() || clock && c.passed()) {
+		err = c.materialize().Err()
 	}
-	return nil
+	return err
 }
 
 // Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
@@ -83,9 +89,9 @@ func (c *lazyContext) Value(key any) any {
 }
 
 // over says whether a real context would be done by itself. It looks at the clock.
-func (c *lazyContext) over() bool {
-	return c.cancelled.Load() || !time.Now().Before(c.deadline)
-}
+func (c *lazyContext) over() bool { return c.cancelled.Load() || c.passed() }
+
+func (c *lazyContext) passed() bool { return time.Until(c.deadline) <= 0 }
 
 func (c *lazyContext) materialize() context.Context {
 	c.mu.Lock()

@@ -85,6 +85,7 @@ type hub struct {
 	id         Identity
 	classifier Classifier
 	observers  []Observer
+	ofUses     []UseObserver // the same, nil for those that are not
 	commands   []CommandObserver
 	calls      atomic.Uint32 // how many Calls have been made
 }
@@ -95,8 +96,8 @@ func (h *hub) observed() bool { return len(h.observers) > 0 }
 // emitUse tells the observers of an event within the use of c.
 func (h *hub) emitUse(ctx context.Context, c *Call, e *Event) {
 	h.sign(e)
-	for _, o := range h.observers {
-		if u, ok := o.(UseObserver); ok {
+	for i, o := range h.observers {
+		if u := h.ofUses[i]; u != nil {
 			u.ObserveUse(ctx, c, *e)
 		} else {
 			o.Observe(ctx, *e)

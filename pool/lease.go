@@ -80,11 +80,12 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	}
 	p := r.p
 	p.lock()
-	c, ok := r.claim(seq)
-	if !ok {
+	if r.seq != seq && (seq&hotLease == 0 || !r.claimHot(seq&^hotLease)) {
 		p.mu.Unlock()
 		return false
 	}
+	c := r.call
+	r.call = nil
 	w := p.back(r, false, false, 0)
 	p.mu.Unlock()
 	w.wake()

@@ -159,6 +159,10 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	}
 	p.levelers = faces[Leveler](all...)
 	p.hub.observers = faces[Observer](all...)
+	p.hub.ofUses = make([]UseObserver, len(p.hub.observers))
+	for i, o := range p.hub.observers {
+		p.hub.ofUses[i], _ = o.(UseObserver)
+	}
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {
 		p.handler = chain(layers).Wrap(func(ctx context.Context, c *Call) error { return c.term.run(ctx, c) })
