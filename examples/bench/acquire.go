@@ -79,12 +79,10 @@ func acquireScenarios() []scenario {
 
 // backToBack compares acquire + release without waiting.
 func backToBack(name, about string, workers int) scenario {
-	gates := []gate{ratio(our, pud, 0.25), ratio(our, stdSQL, 0.20), noAllocs(our)}
-	for _, layered := range []string{one, oneDo} {
-		gates = append(gates, ratio(layered, pud, 0.70), noAllocs(layered))
-	}
-	for _, layered := range []string{six, sixDo} {
-		gates = append(gates, ratio(layered, pud, 1.5), noAllocs(layered))
+	gates := []gate{
+		ratio(our, pud, 0.22), ratio(our, stdSQL, 0.12), noAllocs(our),
+		ratio(one, pud, 0.70), noAllocs(one), ratio(oneDo, pud, 0.62), noAllocs(oneDo),
+		ratio(six, pud, 1.5), noAllocs(six), ratio(sixDo, pud, 0.95), noAllocs(sixDo),
 	}
 	gates = append(gates, ratio(our, apache, unbound), ratio(our, aChan, unbound), ratio(ourDo, pud, unbound), ratio(ourGet, pud, unbound))
 	return scenario{name, about, func() ([]subject, func()) {

@@ -33,8 +33,8 @@ func waitersScenario() scenario {
 			return subjects, closeAll(pools)
 		},
 		[]gate{
-			{what: "ours, 1,000 waiters / 10", limit: 1.5, figure: growth(our, 1_000, 10)},
-			{what: "growth from 10 to 10,000 waiters, ours / channel's", limit: 2, figure: func(r round) float64 {
+			{what: "ours, 1,000 waiters / 10", limit: 1.2, figure: growth(our, 1_000, 10)},
+			{what: "growth from 10 to 10,000 waiters, ours / channel's", limit: 1.2, figure: func(r round) float64 {
 				return growth(our, 10_000, 10)(r) / growth(aChan, 10_000, 10)(r)
 			}},
 			{what: "ours, 10,000 waiters / 10", limit: unbound, figure: growth(our, 10_000, 10)},
@@ -67,6 +67,6 @@ func poolsScenario() scenario {
 			}}}
 			return subjects, p.close
 		},
-		[]gate{ratio(among, alone, 1.5)},
+		[]gate{ratio(among, alone, 1.2)},
 	}
 }

@@ -25,9 +25,9 @@ const (
 func resilienceScenarios() []scenario {
 	return []scenario{
 		chains("timeout + retry + breaker: success", succeed, 1, false,
-			ratio(our, fs, 0.16), ratio(our, raw, 0.25), allocs(our, 1), ratio(ourAround, fs, unbound), ratio(ourAround, raw, unbound)),
+			ratio(our, fs, 0.12), ratio(our, raw, 0.23), allocs(our, 1), ratio(ourAround, fs, unbound), ratio(ourAround, raw, unbound)),
 		chains("timeout + retry + breaker: success, parallel", succeed, processors(), false,
-			ratio(our, fs, 0.16), ratio(our, raw, unbound), allocs(our, 1)),
+			ratio(our, fs, 0.10), ratio(our, raw, unbound), allocs(our, 1)),
 		scaling(),
 		chains("timeout + retry + breaker: success, the caller's deadline is nearer", succeed, 1, true,
 			ratio(our, fs, unbound), ratio(our, raw, unbound), noAllocs(our)),
@@ -36,8 +36,8 @@ func resilienceScenarios() []scenario {
 		chains("timeout + retry + breaker: retried failure", nil, 1, false, ratio(our, fs, unbound), ratio(our, raw, unbound)),
 		openChains("timeout + retry + breaker: open breaker", 1),
 		openChains("timeout + retry + breaker: open breaker, parallel", processors()),
-		breakerAlone("breaker alone: success", 1),
-		breakerAlone("breaker alone: success, parallel", processors()),
+		breakerAlone("breaker alone: success", 1, 0.28),
+		breakerAlone("breaker alone: success, parallel", processors(), 0.18),
 		retryAlone(),
 		refusalAlone(),
 	}
@@ -98,7 +98,7 @@ func scaling() scenario {
 			ourChain(ctx, our, 1, succeed, ourStack(limit, false)...),
 			ourChain(ctx, ourParallel, processors(), succeed, ourStack(limit, false)...),
 		}
-	}, ratio(ourParallel, our, nearOne))
+	}, ratio(ourParallel, our, 0.80))
 }
 
 // openChains compares what a use costs that is refused.
@@ -113,7 +113,7 @@ func openChains(name string, workers int) scenario {
 	}, ratio(our, fs, unbound), ratio(our, raw, unbound))
 }
 
-func breakerAlone(name string, workers int) scenario {
+func breakerAlone(name string, workers int, atMost float64) scenario {
 	return compare(name, "Over a no-op handler.", func() []contestant {
 		ctx := context.Background()
 		return []contestant{
@@ -121,7 +121,7 @@ func breakerAlone(name string, workers int) scenario {
 			rawExecute(bareGo, workers, false),
 			failsafeChain(ctx, fs, workers, succeed, failsafeOne(false)),
 		}
-	}, ratio(our, bareGo, 0.36), noAllocs(our), ratio(our, fs, unbound))
+	}, ratio(our, bareGo, atMost), noAllocs(our), ratio(our, fs, unbound))
 }
 
 func retryAlone() scenario {

@@ -97,7 +97,7 @@ func collectionScenario() scenario {
 			}}
 		}
 		return []contestant{collect(levels, levelsOnly, watched), collect(byHand, bare), collect(everything, all, watchedAll)}
-	}, ratio(levels, byHand, 1.2))
+	}, ratio(levels, byHand, 1.1))
 }
 
 // withoutEvents is a view without what is recorded as it happens.
