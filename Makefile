@@ -43,7 +43,7 @@ lint: $(GOLANGCI) ## vet and lint all modules
 ONLY ?=
 
 .PHONY: bench
-bench: ## measure beside the peers, into examples/bench/RESULTS.md (8 minutes); fails when a gate falls short
+bench: ## measure beside the peers, into examples/bench/RESULTS.md (8 minutes, on a quiet machine); fails when a gate falls short
 	@mkdir -p $(BIN)
 	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./bench
 	$(BIN)/bench $(if $(ONLY),-only $(ONLY),-out examples/bench/RESULTS.md)

@@ -1,6 +1,17 @@
 package main
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/earnorm/poolstack/middleware"
+	"github.com/earnorm/poolstack/pool"
+)
 
 // pingers is how many goroutines ping.
 const pingers = 8
@@ -9,16 +20,69 @@ const pingers = 8
 func costScenarios(s *servers) []scenario { return []scenario{pingScenario(s), namesScenario(s)} }
 
 func pingScenario(s *servers) scenario {
-	return compare("Redis PING, 8 goroutines: telemetry", "Through the standard stack with and without its telemetry layers.", func() []contestant {
+	const byHand = "sampled, by hand"
+	about := "Through the standard stack with and without its telemetry layers. By hand is without them, and one span with as many attributes " +
+		"and three histograms recorded around the call with the SDK: what any sampled telemetry like ours costs at least."
+	return compare("Redis PING, 8 goroutines: telemetry", about, func() []contestant {
 		var all []contestant
-		for _, v := range telemetryVariants() {
+		variants := append(telemetryVariants(), telemetryVariant{byHand, func(*providers) middleware.Options { return unwatched() }, 1, handmade})
+		for _, v := range variants {
 			all = append(all, ourRedis(s, v, pingCommand, pingers))
 		}
 		return all
 	},
 		ratio(noop, untold, 1.05), ratio(unsampled, untold, 1.10), ratio(sampled, untold, 1.25),
-		ratio(onePer100, untold, unbound), ratio(notSkip, untold, unbound),
-		cpu(noop, untold, unbound), cpu(unsampled, untold, unbound), cpu(sampled, untold, unbound))
+		ratio(onePer100, untold, unbound), ratio(notSkip, untold, unbound), ratio(byHand, untold, unbound), ratio(sampled, byHand, unbound),
+		cpu(byHand, untold, unbound), cpu(noop, untold, unbound), cpu(unsampled, untold, unbound), cpu(sampled, untold, unbound))
+}
+
+// handmadeTelemetry is a span and three histograms, by the SDK alone.
+type handmadeTelemetry struct {
+	tracer         trace.Tracer
+	start          []trace.SpanStartOption
+	duration       metric.Float64Histogram
+	wait, use      metric.Float64Histogram
+	ofCall, ofPool []metric.RecordOption
+}
+
+func handmade(p *providers) []pool.Middleware {
+	meter := p.meters.Meter("bench")
+	histogram := func(name string) metric.Float64Histogram {
+		h, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10))
+		check(err)
+		return h
+	}
+	name := attribute.String("db.client.connection.pool.name", "redis 127.0.0.1")
+	attrs := []attribute.KeyValue{
+		name, attribute.String("db.system.name", "redis"), attribute.String("db.namespace", "0"), attribute.String("db.operation.name", "PING"),
+		attribute.String("db.query.summary", "PING"), attribute.String("server.address", "127.0.0.1"), attribute.Int("server.port", 1),
+	}
+	return []pool.Middleware{pool.Bracket(&handmadeTelemetry{
+		tracer:   p.traces.Tracer("bench"),
+		start:    []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)},
+		duration: histogram("duration"), wait: histogram("wait"), use: histogram("use"),
+		ofCall: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))},
+		ofPool: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(name))},
+	})}
+}
+
+// begunByHand is what the end needs to know.
+type begunByHand struct {
+	span trace.Span
+	at   time.Time
+}
+
+func (h *handmadeTelemetry) Begin(ctx context.Context, _ *pool.Call) (context.Context, begunByHand, error) {
+	ctx, span := h.tracer.Start(ctx, "PING", h.start...)
+	return ctx, begunByHand{span, time.Now()}, nil
+}
+
+func (h *handmadeTelemetry) End(ctx context.Context, _ *pool.Call, b begunByHand, _ error) {
+	took := time.Since(b.at).Seconds()
+	h.wait.Record(ctx, took, h.ofPool...)
+	h.use.Record(ctx, took, h.ofPool...)
+	h.duration.Record(ctx, took, h.ofCall...)
+	b.span.End()
 }
 
 // namesScenario compares few names of operations with many: more than the metrics of a pool tell apart, and spans have plans for.

@@ -23,7 +23,7 @@ func profileGet(s *servers, dir string, d time.Duration) error {
 	if err := s.start(); err != nil {
 		return err
 	}
-	full := telemetryVariant{our, func(p *providers) middleware.Options { return telling(p, true) }, oneIn}
+	full := telemetryVariant{our, func(p *providers) middleware.Options { return telling(p, true) }, oneIn, nil}
 	bare := bareRedis(s, goRedis, getCommand, callers)
 	defer bare.close()
 	ours := ourRedis(s, full, getCommand, callers)

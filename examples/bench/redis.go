@@ -85,8 +85,8 @@ func redisScenario(s *servers, c command, callers int) scenario {
 	return compare(fmt.Sprintf("Redis %s, %d goroutines", c.op.Name, callers), about, func() []contestant {
 		return []contestant{
 			bareRedis(s, goRedis, c, callers), otelRedis(s, c, callers), failsafeRedis(s, c, callers),
-			ourRedis(s, telemetryVariant{our, func(p *providers) middleware.Options { return telling(p, true) }, oneIn}, c, callers),
-			ourRedis(s, telemetryVariant{ourPlain, func(*providers) middleware.Options { return unwatched() }, oneIn}, c, callers),
+			ourRedis(s, telemetryVariant{our, func(p *providers) middleware.Options { return telling(p, true) }, oneIn, nil}, c, callers),
+			ourRedis(s, telemetryVariant{ourPlain, func(*providers) middleware.Options { return unwatched() }, oneIn, nil}, c, callers),
 		}
 	}, gates...)
 }
@@ -154,7 +154,11 @@ func busyPool() pool.Config {
 // ourRedis is the standard stack over redispool.
 func ourRedis(s *servers, v telemetryVariant, do command, callers int) contestant {
 	told := newProviders()
-	p, err := redispool.New(redispool.Options{Address: s.redis}, busyPool(), standard(v.options(told), patience, attemptPatience)...)
+	layers := standard(v.options(told), patience, attemptPatience)
+	if v.around != nil {
+		layers = append(v.around(told), layers...)
+	}
+	p, err := redispool.New(redispool.Options{Address: s.redis}, busyPool(), layers...)
 	check(err)
 	check(p.Warm(context.Background(), sockets))
 	use := func(ctx context.Context, c *redispool.Conn) (string, error) { return do.run(ctx, c) }

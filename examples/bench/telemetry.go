@@ -25,18 +25,19 @@ const (
 type telemetryVariant struct {
 	name    string
 	options func(p *providers) middleware.Options
-	every   int // one request in so many is sampled; 0: none
+	every   int                                  // one request in so many is sampled; 0: none
+	around  func(p *providers) []pool.Middleware // further layers, outside of the stack; nil: none
 }
 
 func telemetryVariants() []telemetryVariant {
 	skipping := func(p *providers) middleware.Options { return telling(p, true) }
 	return []telemetryVariant{
-		{untold, func(*providers) middleware.Options { return unwatched() }, 0},
-		{noop, func(*providers) middleware.Options { return silent() }, 0},
-		{unsampled, skipping, 0},
-		{notSkip, func(p *providers) middleware.Options { return telling(p, false) }, 0},
-		{onePer100, skipping, oneIn},
-		{sampled, skipping, 1},
+		{untold, func(*providers) middleware.Options { return unwatched() }, 0, nil},
+		{noop, func(*providers) middleware.Options { return silent() }, 0, nil},
+		{unsampled, skipping, 0, nil},
+		{notSkip, func(p *providers) middleware.Options { return telling(p, false) }, 0, nil},
+		{onePer100, skipping, oneIn, nil},
+		{sampled, skipping, 1, nil},
 	}
 }
 
