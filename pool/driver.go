@@ -30,6 +30,7 @@ type Resetter[T any] interface {
 // context while they read. The pool calls Interrupt, from another goroutine and at most once for a resource, when the context of a use
 // is cancelled while the resource is lent; the resource is then closed, never lent again. It must not block.
 //
+// Contexts are watched from the pool's next look at its clock on, so a cancellation in the first 10 ms of a use is noticed by their end.
 // Deadlines made by [WithDeadline] are not watched for this purpose: the client is expected to honour ctx.Deadline() by itself.
 type Interrupter[T any] interface {
 	Interrupt(res T)

@@ -183,7 +183,7 @@ func bracketScenario() scenario {
 		}
 		return subjects, closeAll([]named{{ourGet, bare}, {single, first}, {seven, last}})
 	}, []gate{
-		{what: "one bracket / Get without layers", limit: 0.30, figure: func(r round) float64 {
+		{what: "one bracket / Get without layers", limit: 0.24, figure: func(r round) float64 {
 			return (r[seven].cost - r[single].cost) / more / r[ourGet].cost
 		}},
 		noAllocs(seven),
