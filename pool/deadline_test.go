@@ -171,3 +171,20 @@ func TestInterruptIsFenced(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A lease that begins when the pool's clock has come to rest, as one does that waited for a slow dial, is watched like any other.
+func TestInterruptAfterSlowDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const dial, used, step = 3 * time.Second, 100 * time.Millisecond, 10 * time.Millisecond
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, AcquireTimeout: time.Minute})
+		fake.Inject(pooltest.Open, 1, pooltest.Slow(dial))
+		ctx, cancel := context.WithCancel(background)
+		time.AfterFunc(dial+used, cancel)
+		start := time.Now()
+		err := p.Do(ctx, op, func(_ context.Context, c conn) error { return c.Block() })
+		if took := time.Since(start); !errors.Is(err, context.Canceled) || took > dial+used+step {
+			t.Errorf("it took %v and returned %v, want at most %v", took, err, dial+used+step)
+		}
+	})
+}

@@ -320,6 +320,7 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	w := p.waiters.head
 	p.waiters.remove(w)
+	p.clock() // it may be at rest after a slow dial, and the lease needs it
 	if exact == 0 {
 		exact = p.elapsed()
 	}
