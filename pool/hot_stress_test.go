@@ -24,16 +24,48 @@ type frenzy struct {
 	lent, ended atomic.Uint64 // leases and uses that got a connection
 	denied      atomic.Uint64 // those that got none
 	probes      atomic.Uint64 // calls of Check
+	refused     atomic.Uint64 // those that a layer refused when they had got one
 	releasers   sync.WaitGroup
 }
 
 // Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked at, checked, warmed, cleared, paused
 // and configured: each acquisition is in the books once, no connection is in two hands, and none is lost.
 func TestShortcutInEveryWay(t *testing.T) {
+	for name, layers := range map[string][]pool.Middleware{
+		"no layers": nil,
+		"layers":    {pool.Bracket(&pooltest.Spy{}), pool.MiddlewareFunc(fickle), pool.Bracket(&pooltest.Spy{})},
+	} {
+		t.Run(name, func(t *testing.T) { runFrenzy(t, layers) })
+	}
+}
+
+var errFickle = errors.New("refused after all")
+
+// fickle is a layer that now and then refuses a two-step use when it has got its resource, and asks for it twice.
+func fickle(next pool.Handler) pool.Handler {
+	return func(ctx context.Context, c *pool.Call) error {
+		err := next(ctx, c)
+		if err != nil || !c.TwoStep() {
+			return err
+		}
+		switch rand.IntN(20) {
+		case 0:
+			return errFickle
+		case 1:
+			if err := next(ctx, c); !errors.Is(err, pool.ErrGranted) {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func runFrenzy(t *testing.T, layers []pool.Middleware) {
+	t.Helper()
 	const borrowers, most = 3, 3
 	f := &frenzy{t: t, fake: &pooltest.Fake{}}
 	var err error
-	if f.pool, err = pool.New(bareDriver{f.fake, f.fake}, pool.Config{MaxSize: 2, MinIdle: 1}); err != nil {
+	if f.pool, err = pool.New(bareDriver{f.fake, f.fake}, pool.Config{MaxSize: 2, MinIdle: 1}, layers...); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
@@ -51,8 +83,8 @@ func TestShortcutInEveryWay(t *testing.T) {
 		t.Fatalf("borrowers are lost: %+v", f.pool.Stat())
 	}
 	s := f.pool.Stat()
-	if s.Acquires+s.Cancelled+s.TimedOut+s.Refused+s.Failed != f.lent.Load()+f.denied.Load()+f.probes.Load() {
-		t.Errorf("%d lent, %d denied, %d probes: %+v", f.lent.Load(), f.denied.Load(), f.probes.Load(), s)
+	if s.Acquires+s.Cancelled+s.TimedOut+s.Refused+s.Failed != f.lent.Load()+f.denied.Load()+f.probes.Load()+f.refused.Load() {
+		t.Errorf("%d lent, %d denied, %d probes, %d refused: %+v", f.lent.Load(), f.denied.Load(), f.probes.Load(), f.refused.Load(), s)
 	}
 	if f.lent.Load() != f.ended.Load() || s.InUse != 0 || s.Waiters != 0 {
 		t.Errorf("%d lent, %d ended: %+v", f.lent.Load(), f.ended.Load(), s)
@@ -103,6 +135,8 @@ func (f *frenzy) got(err error) bool {
 	switch {
 	case err == nil:
 		f.lent.Add(1)
+	case errors.Is(err, errFickle):
+		f.refused.Add(1)
 	case errors.As(err, &refusal):
 		f.denied.Add(1)
 	default:

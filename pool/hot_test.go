@@ -19,16 +19,24 @@ type bareDriver struct {
 	pool.Classifier
 }
 
-func newBarePool(t *testing.T, cfg pool.Config) *pool.Pool[conn] {
+func newBarePool(t *testing.T, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
 	fake := &pooltest.Fake{}
-	return newPoolOver(t, fake, bareDriver{fake, fake}, cfg)
+	return newPoolOver(t, fake, bareDriver{fake, fake}, cfg, layers...)
 }
 
+// noLayers and twoLayers are the two ways to the shortcut: the pool's one hot resource, and those in the seats of uses' records.
+func noLayers() []pool.Middleware { return nil }
+func twoLayers() []pool.Middleware {
+	return []pool.Middleware{pool.Bracket(&pooltest.Spy{}), pool.Bracket(&pooltest.Spy{})}
+}
+
+var shortcuts = map[string]func() []pool.Middleware{"no layers": noLayers, "layers": twoLayers}
+
 // warmed is a pool that one borrower has used alone for long enough to lend its resource by a shortcut.
-func warmed(t *testing.T, cfg pool.Config) (p *pool.Pool[conn], uses int, last conn) {
+func warmed(t *testing.T, cfg pool.Config, layers ...pool.Middleware) (p *pool.Pool[conn], uses int, last conn) {
 	t.Helper()
-	p = newBarePool(t, cfg)
+	p = newBarePool(t, cfg, layers...)
 	for range 50 {
 		l := acquire(t, p)
 		last = value(t, l)
@@ -40,7 +48,14 @@ func warmed(t *testing.T, cfg pool.Config) (p *pool.Pool[conn], uses int, last c
 
 // What has gone past the lock is in the books as soon as somebody looks.
 func TestShortcutIsInTheBooks(t *testing.T) {
-	p, uses, _ := warmed(t, pool.Config{MaxSize: 3})
+	for name, layers := range shortcuts {
+		t.Run(name, func(t *testing.T) { testBooks(t, layers()) })
+	}
+}
+
+func testBooks(t *testing.T, layers []pool.Middleware) {
+	t.Helper()
+	p, uses, _ := warmed(t, pool.Config{MaxSize: 3}, layers...)
 	if s := p.Stat(); s.Acquires != uint64(uses) || s.Idle != 1 || s.InUse != 0 || s.Opened != 1 {
 		t.Errorf("after %d uses: %+v", uses, s)
 	}
@@ -188,20 +203,40 @@ func TestShortcutKeepsTheRules(t *testing.T) {
 			}
 		}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p, _, last := warmed(t, cfg)
-				test.do(t, p, last)
+		for name, layers := range shortcuts {
+			t.Run(test.name+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p, _, last := warmed(t, cfg, layers()...)
+					test.do(t, p, last)
+				})
 			})
-		})
+		}
 	}
 }
 
 // A few borrowers who mostly use the pool alone, while everything happens to it: no connection is in two hands, none is lost, each lease
 // ends once, and the books are right in the end.
 func TestShortcutUnderStress(t *testing.T) {
-	const borrowers, each = 3, 20_000
-	p := newBarePool(t, pool.Config{MaxSize: 4})
+	for name, layers := range shortcuts {
+		t.Run(name, func(t *testing.T) {
+			acquired, s := stressShortcut(t, layers())
+			if s.Acquires != acquired {
+				t.Errorf("after %d leases: %+v", acquired, s)
+			}
+		})
+	}
+	t.Run("forks", func(t *testing.T) { // acquire more than is asked for
+		layers := append(twoLayers(), hedge{20 * time.Microsecond})
+		if acquired, s := stressShortcut(t, append(layers, twoLayers()...)); s.Acquires < acquired {
+			t.Errorf("after %d leases: %+v", acquired, s)
+		}
+	})
+}
+
+func stressShortcut(t *testing.T, layers []pool.Middleware) (leases uint64, end pool.Stat) {
+	t.Helper()
+	const borrowers, each, most = 3, 20_000, 4
+	p := newBarePool(t, pool.Config{MaxSize: most}, layers...)
 	hands := map[int]*atomic.Int32{}
 	var mu sync.Mutex
 	hand := func(c conn) *atomic.Int32 {
@@ -262,7 +297,7 @@ func TestShortcutUnderStress(t *testing.T) {
 			case 2:
 				p.Cleanup()
 			default:
-				if s := p.Stat(); s.Idle+s.InUse+s.Opening+s.Checking+s.Closing > 8 || s.InUse > borrowers {
+				if s := p.Stat(); s.Idle+s.InUse+s.Opening+s.Checking+s.Closing > 8 || s.InUse > most {
 					t.Errorf("the books are wrong: %+v", s)
 				}
 			}
@@ -274,7 +309,8 @@ func TestShortcutUnderStress(t *testing.T) {
 	if a, e := acquired.Load(), ended.Load(); a != e || a != borrowers*each {
 		t.Errorf("%d leases, %d ended, want %d", a, e, borrowers*each)
 	}
-	if s := p.Stat(); s.Acquires != acquired.Load() || s.InUse != 0 || s.Waiters != 0 {
-		t.Errorf("in the end, after %d leases: %+v", acquired.Load(), s)
+	if end = p.Stat(); end.InUse != 0 || end.Waiters != 0 {
+		t.Errorf("in the end, after %d leases: %+v", acquired.Load(), end)
 	}
+	return acquired.Load(), end
 }

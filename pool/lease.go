@@ -49,7 +49,7 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 		return r.takeBack(l.seq)
 	}
 	r.p.lock()
-	c, ok := r.claim(l.seq)
+	ok := r.claim(l.seq)
 	r.p.mu.Unlock()
 	if !ok {
 		return false
@@ -57,13 +57,14 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	if doom != closeNot {
 		r.doom = doom
 	}
-	if c == nil {
-		defer func() { r.p.give(l.ctx, nil, r, err) }() // even if a method of err panics
+	if r.p.handler == nil {
+		defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
 		if err != nil {
 			err = explain(l.ctx, l.ctx, err)
 		}
 		return true
 	}
+	c := &r.use.Load().Call
 	defer c.finish()
 	defer func() { c.unwind(0, err) }()
 	if err != nil {
@@ -75,39 +76,51 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 
 // takeBack is claim and give in one, where neither the driver nor an observer has a say in between.
 func (r *resource[T]) takeBack(seq uint64) bool {
-	if seq&hotLease != 0 && r.giveHot(seq&^hotLease) {
+	u := r.use.Load() // the lease's, if it is not over
+	if next, ok := r.giveHot(seq); ok {
+		if u != nil {
+			u.seat.turn = next
+			u.over(r)
+		}
 		return true
 	}
 	p := r.p
-	p.lock()
-	if r.seq != seq && (seq&hotLease == 0 || !r.claimHot(seq&^hotLease)) {
+	p.mu.Lock()
+	if !r.claim(seq) {
 		p.mu.Unlock()
 		return false
 	}
-	c := r.call
-	r.call = nil
 	w := p.back(r, false, false, 0)
+	if u != nil {
+		p.heatSeat(&u.seat, r)
+	} else {
+		p.heat(r)
+	}
 	p.mu.Unlock()
 	w.wake()
-	if c != nil {
-		c.dropGrant(r)
-		defer c.finish()
-		c.unwind(0, nil)
+	if u != nil {
+		u.over(r)
 	}
 	return true
 }
 
+// over ends a use that has succeeded and whose grant has been given back.
+func (u *leaseUse[T]) over(grant *resource[T]) {
+	u.dropGrant(grant)
+	defer u.finish()
+	u.unwind(0, nil)
+}
+
 // claim ends the lease with number seq; of several that try, one succeeds. It is called under the lock.
-func (r *resource[T]) claim(seq uint64) (c *Call, ok bool) {
+func (r *resource[T]) claim(seq uint64) bool {
 	if seq&hotLease != 0 {
-		return nil, r.claimHot(seq &^ hotLease)
+		return r.claimHot(seq &^ hotLease)
 	}
 	if r.seq != seq {
-		return nil, false
+		return false
 	}
 	r.seq++
-	c, r.call = r.call, nil
-	return c, true
+	return true
 }
 
 // holds says whether the lease with number seq is not over.
@@ -160,8 +173,10 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 	if err != nil {
 		return Lease[T]{}, err
 	}
-	u.r.call = &u.Call
-	return Lease[T]{u.r, u.r.seq, u.ctx}, nil
+	if u.r.use.Load() != u {
+		u.r.use.Store(u)
+	}
+	return Lease[T]{u.r, u.number(), u.ctx}, nil
 }
 
 // borrow takes a resource without layers.
@@ -171,7 +186,7 @@ func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 			return Lease[T]{r, turn | hotLease, ctx}, nil
 		}
 	}
-	r, err := p.take(ctx, nil, nowait)
+	r, err := p.take(ctx, nil, nil, nowait)
 	if err != nil {
 		return Lease[T]{}, err
 	}
@@ -182,9 +197,10 @@ func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 // leaseUse is the terminal of a two-step use.
 type leaseUse[T any] struct {
 	Call
-	p   *Pool[T]
-	r   *resource[T]
-	ctx context.Context
+	p    *Pool[T]
+	r    *resource[T]
+	ctx  context.Context
+	seat seat[T]
 }
 
 func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
@@ -201,7 +217,7 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	if c.holds {
 		return ErrGranted
 	}
-	r, err := u.p.take(ctx, c, c.nowait)
+	r, err := u.p.take(ctx, c, &u.seat, c.nowait)
 	if err != nil {
 		return err
 	}
@@ -212,11 +228,20 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	return nil
 }
 
+// number is that of the lease.
+func (u *leaseUse[T]) number() uint64 {
+	if u.seat.r != nil {
+		return u.seat.turn | hotLease
+	}
+	return u.r.seq
+}
+
 func (u *leaseUse[T]) fork() *Call { return &u.p.newLeaseUse().Call }
 
 func (u *leaseUse[T]) adopt(from terminal) {
 	if f, ok := from.(*leaseUse[T]); ok && u.holds {
 		u.r, u.ctx = f.r, u.p.hub.withCall(f.ctx, &u.Call)
+		u.seat, f.seat = f.seat, seat[T]{}
 	}
 }
 

@@ -6,19 +6,27 @@ import (
 	"time"
 )
 
-// take gets a resource for a use: an idle one if nobody is waiting, else what the queue brings. c is nil without layers. The caller
-// makes sure of give before it calls begun.
-func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T], error) {
+// take gets a resource for a use: the one in its seat, else an idle one if nobody is waiting, else what the queue brings. c and s are nil
+// without layers. The caller makes sure of give before it calls begun.
+func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (*resource[T], error) {
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 	}
 	if foreign(ctx).Err() != nil {
 		return nil, p.turnAway(ctx, c)
 	}
-	p.lock()
-	var r *resource[T]
-	if p.waiters.n == 0 && !p.closed && p.paused == nil {
-		r = p.ready()
+	if s != nil {
+		if r := s.take(); r != nil {
+			c.granted = true
+			return r, nil
+		}
+	}
+	p.mu.Lock()
+	r := p.first()
+	if r == nil && len(p.hots) > 0 {
+		p.coolAll()
+		p.calm = 0
+		r = p.first()
 	}
 	if r == nil {
 		return p.takeSlow(ctx, c, nowait)
@@ -30,6 +38,14 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (*resource[T],
 		c.fresh, c.granted = fresh, true
 	}
 	return r, nil
+}
+
+// first returns the idle resource that a use gets which has just come, or nil. It is called under the lock.
+func (p *Pool[T]) first() *resource[T] {
+	if p.waiters.n > 0 || p.closed || p.paused != nil {
+		return nil
+	}
+	return p.ready()
 }
 
 // takeSlow is entered with the lock held, and releases it.
@@ -131,8 +147,8 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	}
 }
 
-// give ends the lease of r with the outcome err. caller is the context with which the use began.
-func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err error) {
+// give ends the lease of r with the outcome err. caller is the context with which the use began; the use may have a seat.
+func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[T], err error) {
 	if p.interrupter != nil {
 		p.disarm(r)
 	}
@@ -144,8 +160,14 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 		held = now - r.lentAt
 		r.ctx = nil
 	}
-	p.lock()
+	p.mu.Lock()
 	w := p.back(r, suspect, dirty, now)
+	switch {
+	case s != nil:
+		p.heatSeat(s, r)
+	case c == nil:
+		p.heat(r)
+	}
 	p.mu.Unlock()
 	w.wake()
 	if ctx != nil {
@@ -203,6 +225,7 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 // under which back is called, for waking takes longer than all the rest.
 // exact is the time if the caller has just read it, else 0.
 func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
+	p.settleTurn(r)
 	if r.lent() {
 		r.seq++ // a released lease has done so already
 	}
@@ -228,11 +251,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	default:
 		r.trust = p.suspicion
 		p.shelve(r)
-		if p.plain && p.handler == nil {
-			p.heat(r)
-		}
 	}
 	if p.waiters.n > 0 || doom != closeNot || p.closed {
+		p.coolAll()
 		p.pump()
 	}
 	return nil

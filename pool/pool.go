@@ -21,7 +21,7 @@ type Pool[T any] struct {
 	hub         *hub
 	handler     Handler                     // nil without layers
 	plain       bool                        // neither the driver nor an observer has a say when a use has succeeded
-	hot         atomic.Pointer[resource[T]] // set under mu, see hot.go
+	hot         atomic.Pointer[resource[T]] // of uses without layers; set under mu, see hot.go
 	layers      []LayerDescriber
 	levelers    []Leveler
 	detach      []func()
@@ -42,6 +42,7 @@ type Pool[T any] struct {
 	mu      sync.Mutex
 	cfg     Config         // with its defaults filled in
 	idle    []*resource[T] // a stack: the top was used last
+	hots    []*resource[T] // see hot.go
 	all     []*resource[T] // idle, lent, being checked and being closed
 	waiters queue[T]
 	stat    Stat // counters only

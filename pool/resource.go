@@ -15,12 +15,13 @@ type resource[T any] struct {
 	p *Pool[T]
 	v T
 
-	turn   atomic.Uint64 // as the hot resource, see hot.go
-	heated uint64        // the turn when it was made hot
-	seq    uint64        // odd while lent; a lease is over when it has moved on
-	slot   int           // index in Pool.all
-	gen    uint64        // Pool.gen when opening began
-	trust  uint64        // Pool.suspicion when it was last known to work
+	turn   atomic.Uint64               // as the hot resource, see hot.go
+	heated uint64                      // the turn when it was made hot
+	use    atomic.Pointer[leaseUse[T]] // the present lease's, or an earlier one's; nil without layers
+	seq    uint64                      // odd while lent; a lease is over when it has moved on
+	slot   int                         // index in Pool.all
+	gen    uint64                      // Pool.gen when opening began
+	trust  uint64                      // Pool.suspicion when it was last known to work
 	uses   uint64
 	jitter float64 // the share of MaxLifetime that it forgoes
 
@@ -33,7 +34,6 @@ type resource[T any] struct {
 	lentAt  time.Duration // the same, exactly, if anybody observes
 
 	// Of the present lease.
-	call        *Call           // in a layered two-step use
 	watch       context.Context // what its end interrupts
 	unwatch     func() bool     // once the maintainer has seen to that
 	ctx         context.Context // the innermost, if anybody observes
@@ -51,7 +51,7 @@ const jitterShare = 0.1
 // fire is the innermost end of a two-step use: it gives the resource back.
 func (r *resource[T]) fire(c *Call, err error) {
 	c.holds = false
-	r.p.give(c.caller, c, r, err)
+	r.p.give(c.caller, c, nil, r, err)
 }
 
 // add makes a resource of what the driver opened. It is called under the lock.

@@ -38,7 +38,7 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 			l.end(err, closeNot)
 			return
 		}
-		p.give(ctx, nil, l.r, err) // nobody else can have ended it
+		p.give(ctx, nil, nil, l.r, err) // nobody else can have ended it
 	}()
 	if err = fn(ctx, l.r.v); err != nil {
 		err = explain(ctx, ctx, err)
@@ -47,13 +47,17 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 }
 
 // serve is the innermost step of a one-step use within layers.
-func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T) error) (err error) {
-	r, err := p.take(ctx, c, false)
+func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(context.Context, T) error) (err error) {
+	r, err := p.take(ctx, c, s, false)
 	if err != nil {
 		return err
 	}
 	err = ErrAborted
-	defer func() { p.give(c.caller, c, r, err) }()
+	defer func() {
+		if err != nil || !s.give() {
+			p.give(c.caller, c, s, r, err)
+		}
+	}()
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
 		err = explain(c.caller, ctx, err)
@@ -81,11 +85,12 @@ func (e *overError) Unwrap() []error { return []error{e.over, e.err} }
 
 type doUse[T any] struct {
 	Call
-	p  *Pool[T]
-	fn func(context.Context, T) error
+	p    *Pool[T]
+	fn   func(context.Context, T) error
+	seat seat[T]
 }
 
-func (u *doUse[T]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.fn) }
+func (u *doUse[T]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, &u.seat, u.fn) }
 func (u *doUse[T]) fork() *Call                            { return nil }
 func (u *doUse[T]) adopt(terminal)                         {}
 func (u *doUse[T]) setResult(any) error                    { return errNoResult("Do") }
@@ -116,6 +121,7 @@ type getUse[T, R any] struct {
 	fn     func(context.Context, T) (R, error)
 	call   func(context.Context, T) error // invoke, made once
 	result R
+	seat   seat[T]
 }
 
 func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
@@ -131,7 +137,9 @@ func (u *getUse[T, R]) resultOr(err error) (r R) {
 	return r
 }
 
-func (u *getUse[T, R]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.call) }
+func (u *getUse[T, R]) run(ctx context.Context, c *Call) error {
+	return u.p.serve(ctx, c, &u.seat, u.call)
+}
 
 func (u *getUse[T, R]) fork() *Call {
 	f := u.home.get(u.p)
