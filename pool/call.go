@@ -113,18 +113,25 @@ func (c *Call) Classify(err error) (class Class) {
 	return class
 }
 
+// Observed says whether some layer observes, so that Emit has somebody to report to. Where uses are refused by the million, an [Event]
+// that nobody hears of is worth not making.
+func (c *Call) Observed() bool { c.check(); return c.hub.observed() }
+
 // Emit reports e to the observers among the layers, filling in Pool, Op and Attempt. ctx is the context the fact happened in.
 // It must not be called while a lock is held.
 func (c *Call) Emit(ctx context.Context, e Event) {
 	c.check()
-	if !c.hub.observed() {
-		return
+	if c.hub.observed() {
+		c.emit(ctx, &e, c.hub.observers)
 	}
+}
+
+func (c *Call) emit(ctx context.Context, e *Event, to []observer) {
 	e.Op = c.op
 	if e.Attempt == 0 {
 		e.Attempt = c.attempt
 	}
-	c.hub.emitUse(ctx, c, &e)
+	c.hub.emitUse(ctx, c, e, to)
 }
 
 // SetResult sets what [Get] returns, for a layer that answers a use itself. The type of v must be Get's R; the error says which it is

@@ -82,7 +82,10 @@ func (c *lazyContext) Value(key any) any {
 	if own := c.real.Load(); own != nil {
 		return own.Value(key)
 	}
-	if _, internal := key.(*int); internal && c.over() {
+	if _, internal := key.(*int); !internal {
+		return foreign(c.parent).Value(key)
+	}
+	if c.over() {
 		return c.materialize().Value(key)
 	}
 	return c.parent.Value(key)

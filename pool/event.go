@@ -60,6 +60,13 @@ type UseObserver interface {
 	ObserveUse(ctx context.Context, c *Call, e Event)
 }
 
+// A KindObserver is an [Observer] that need not hear of every use. New asks it once for each of the kinds that all uses report,
+// [EventAcquired] and [EventReleased]; it is told of all others whatever it answers. What nobody wants costs nothing.
+type KindObserver interface {
+	Observer
+	WantsKind(k Kind) bool
+}
+
 // PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer that attaches to it may ask. All methods may be
 // called concurrently.
 type PoolInfo interface {
@@ -84,23 +91,50 @@ type Attacher interface {
 type hub struct {
 	id         Identity
 	classifier Classifier
-	observers  []Observer
-	ofUses     []UseObserver // the same, nil for those that are not
+	observers  []observer
+	acquired   []observer // those of them that want an EventAcquired
+	released   []observer // and an EventReleased
 	commands   []CommandObserver
 	calls      atomic.Uint32 // how many Calls have been made
 }
 
-// observed says whether anybody listens, so that clocks are read only for somebody.
+// observer is one of the layers' observers.
+type observer struct {
+	Observer
+
+	ofUses UseObserver // the same, if it is one
+}
+
+// observe notes who is to be told of events.
+func (h *hub) observe(all []Observer) {
+	for _, o := range all {
+		listed := observer{Observer: o}
+		listed.ofUses, _ = o.(UseObserver)
+		h.observers = append(h.observers, listed)
+		k, choosy := o.(KindObserver)
+		if !choosy || k.WantsKind(EventAcquired) {
+			h.acquired = append(h.acquired, listed)
+		}
+		if !choosy || k.WantsKind(EventReleased) {
+			h.released = append(h.released, listed)
+		}
+	}
+}
+
+// observed says whether anybody listens.
 func (h *hub) observed() bool { return len(h.observers) > 0 }
 
-// emitUse tells the observers of an event within the use of c.
-func (h *hub) emitUse(ctx context.Context, c *Call, e *Event) {
+// watched says whether anybody wants to hear of every use.
+func (h *hub) watched() bool { return len(h.acquired)+len(h.released) > 0 }
+
+// emitUse tells observers of an event within the use of c.
+func (h *hub) emitUse(ctx context.Context, c *Call, e *Event, to []observer) {
 	h.sign(e)
-	for i, o := range h.observers {
-		if u := h.ofUses[i]; u != nil {
+	for i := range to {
+		if u := to[i].ofUses; u != nil {
 			u.ObserveUse(ctx, c, *e)
 		} else {
-			o.Observe(ctx, *e)
+			to[i].Observe(ctx, *e)
 		}
 	}
 }

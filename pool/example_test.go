@@ -344,6 +344,19 @@ func ExampleObserver() {
 	// orders pool closed pool_closed
 }
 
+// alarm is a layer that hears of what is out of the ordinary: that a resource was lent or came back is not.
+type alarm struct{ logbook }
+
+func (alarm) WantsKind(pool.Kind) bool { return false }
+
+func ExampleKindObserver() {
+	p, _ := examplePool(pool.Config{Name: "orders"}, alarm{})
+	_ = p.Do(context.Background(), pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrReply })
+	_ = p.Close(context.Background())
+	// Output:
+	// orders pool closed pool_closed
+}
+
 // gauge is a layer that wants to know which pool it is around.
 type gauge struct{ logbook }
 

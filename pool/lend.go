@@ -138,12 +138,17 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	if p.leaks.Load() {
 		r.recordStack()
 	}
-	if c != nil && c.hub.observed() {
+	if c == nil {
+		return
+	}
+	if len(c.hub.released) > 0 {
 		r.lentAt, r.ctx = r.since, ctx // exact when it was handed over
 		if c.wait == 0 {
 			r.lentAt = p.elapsed()
 		}
-		c.Emit(ctx, Event{Kind: EventAcquired, Duration: c.wait, Fresh: c.fresh})
+	}
+	if len(c.hub.acquired) > 0 {
+		c.emit(ctx, &Event{Kind: EventAcquired, Duration: c.wait, Fresh: c.fresh}, c.hub.acquired)
 	}
 }
 
@@ -171,7 +176,7 @@ func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[
 	p.mu.Unlock()
 	w.wake()
 	if ctx != nil {
-		c.Emit(ctx, Event{Kind: EventReleased, Duration: held, Err: err})
+		c.emit(ctx, &Event{Kind: EventReleased, Duration: held, Err: err}, c.hub.released)
 	}
 }
 

@@ -103,7 +103,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err != nil {
 		return nil, err
 	}
-	p.plain = p.resetter == nil && p.interrupter == nil && !p.hub.observed()
+	p.plain = p.resetter == nil && p.interrupter == nil && !p.hub.watched()
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
 	if err := p.attach(layers); err != nil {
@@ -159,11 +159,7 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 		return nil, err
 	}
 	p.levelers = faces[Leveler](all...)
-	p.hub.observers = faces[Observer](all...)
-	p.hub.ofUses = make([]UseObserver, len(p.hub.observers))
-	for i, o := range p.hub.observers {
-		p.hub.ofUses[i], _ = o.(UseObserver)
-	}
+	p.hub.observe(faces[Observer](all...))
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {
 		p.handler = chain(layers).Wrap(func(ctx context.Context, c *Call) error { return c.term.run(ctx, c) })

@@ -31,12 +31,12 @@ type resource[T any] struct {
 	used    time.Duration // when it last came back
 	proven  time.Duration // when it last came back, or passed a check
 	since   time.Duration // when the present lease began, to within a step of the clock
-	lentAt  time.Duration // the same, exactly, if anybody observes
+	lentAt  time.Duration // the same, exactly, if anybody wants to hear of its release
 
 	// Of the present lease.
 	watch       context.Context // what its end interrupts
 	unwatch     func() bool     // once the maintainer has seen to that
-	ctx         context.Context // the innermost, if anybody observes
+	ctx         context.Context // the innermost, if anybody wants to hear of its release
 	doom        CloseReason     // it is to be closed whatever the outcome
 	interrupted chan struct{}   // closed when the interrupt that has begun is over
 	stack       []uintptr       // the borrower's

@@ -61,7 +61,9 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
 	b.refused.Add(1)
-	c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: kind, Reason: e.errorType(), Err: e, Duration: left})
+	if c.Observed() {
+		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: kind, Reason: e.errorType(), Err: e, Duration: left})
+	}
 	return e
 }
 

@@ -55,10 +55,15 @@ func lineOf(e pool.Event) (l line, known bool) {
 	return l, known
 }
 
+// WantsKind leaves out what there is one of in every use.
+func (w *writer) WantsKind(k pool.Kind) bool {
+	return k != pool.EventAcquired && k != pool.EventReleased
+}
+
 // Observe logs the event.
 func (w *writer) Observe(ctx context.Context, e pool.Event) {
-	if e.Kind == pool.EventAcquired || e.Kind == pool.EventReleased {
-		return // there is one of each in every use
+	if !w.WantsKind(e.Kind) {
+		return // from another layer that passes it on
 	}
 	l, known := lineOf(e)
 	if !w.logger().Enabled(ctx, l.level) {

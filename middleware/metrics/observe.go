@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -29,11 +30,11 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	}
 	switch e.Kind {
 	case pool.EventAcquired:
-		t.record(ctx, connectionWaitTime, e)
+		t.record(ctx, connectionWaitTime, e.Duration)
 	case pool.EventReleased:
-		t.record(ctx, connectionUseTime, e)
+		t.record(ctx, connectionUseTime, e.Duration)
 	case pool.EventOpened:
-		t.record(ctx, connectionCreateTime, e)
+		t.record(ctx, connectionCreateTime, e.Duration)
 	case pool.EventAcquireFailed:
 		t.notAcquired(ctx, e)
 	case pool.EventOpenFailed:
@@ -60,9 +61,9 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	}
 }
 
-func (t *target) record(ctx context.Context, instrument int, e pool.Event) {
+func (t *target) record(ctx context.Context, instrument int, d time.Duration) {
 	if h := t.r.histograms[instrument]; h.Enabled(ctx) {
-		h.Record(ctx, e.Duration.Seconds(), t.byName...)
+		h.Record(ctx, d.Seconds(), t.byName...)
 	}
 }
 

@@ -26,6 +26,9 @@ const maxNotes = 32
 // observer hears of what happens within the uses, and besides them.
 type observer struct{ t *Tracing }
 
+// WantsKind leaves out the end of each use, which the span's own says.
+func (o observer) WantsKind(k pool.Kind) bool { return k != pool.EventReleased }
+
 // Observe hears of what belongs to no use.
 func (o observer) Observe(_ context.Context, e pool.Event) {
 	if o.t.cfg.Background {
@@ -40,7 +43,7 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 		return
 	}
 	switch e.Kind {
-	case pool.EventReleased: // the end of the use says as much
+	case pool.EventReleased: // from another layer that passes it on
 	case pool.EventAcquired:
 		if e.Duration > o.t.cfg.WaitThreshold {
 			u.wait(c, e, outcome{}, freshKey.Bool(e.Fresh))
