@@ -96,6 +96,8 @@ type hub struct {
 	released   []observer // and an EventReleased
 	commands   []CommandObserver
 	calls      atomic.Uint32 // how many Calls have been made
+	start      time.Time     // when the pool was made
+	now        atomic.Int64  // the coarse clock, as time since start in nanoseconds; 0 while it is at rest
 }
 
 // observer is one of the layers' observers.

@@ -23,6 +23,7 @@ func (p *Pool[T]) clock() time.Duration {
 	if p.resting {
 		p.resting = false
 		p.now = p.elapsed()
+		p.hub.now.Store(int64(p.now))
 		p.kick()
 	}
 	return p.now
@@ -80,9 +81,11 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 		p.busyAt = p.now
 	}
 	if p.now-p.busyAt < restAfter {
+		p.hub.now.Store(int64(p.now))
 		return leaks, min(pause, clockStep)
 	}
 	p.resting = true
+	p.hub.now.Store(0)
 	return leaks, pause
 }
 

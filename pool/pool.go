@@ -86,8 +86,9 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	p := &Pool[T]{
-		driver: d, hub: &hub{classifier: defaultClassifier{}}, start: time.Now(),
+		driver: d, hub: &hub{classifier: defaultClassifier{}, start: start}, start: start,
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never,
 	}
 	p.resetter, _ = d.(Resetter[T])

@@ -86,12 +86,17 @@ type contestant struct {
 	close func()
 }
 
-// ourChain runs layers over op.
+// ourChain runs layers over op. The pool below them is never come to; so that its clock does not come to rest, as that of a pool in use
+// never does, each sample begins with a look at it.
 func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	l := newLaps()
 	p := newOurs(uncont, append(append([]pool.Middleware{l}, layers...), innermost(op))...)
 	run := spread(workers, func(int) { check(p.Do(ctx, pool.Op{Idempotent: true}, nothing)) })
-	return contestant{loop(name, func(n int) { l.n = share(n, workers); run(n) }), p.close}
+	return contestant{loop(name, func(n int) {
+		check(p.Check(ctx).Err)
+		l.n = share(n, workers)
+		run(n)
+	}), p.close}
 }
 
 // poolChain runs the layers around a real pool, a Call and a resource for each use.

@@ -14,6 +14,9 @@ import (
 // layer is what the breaker does at the beginning and the end of a use.
 type layer struct{ b *Breaker }
 
+// shortStep is of windows for which 10 ms matter.
+const shortStep = 100 * time.Millisecond
+
 // admission is how a use came through: in closed with the window its outcome belongs to, in half-open with a probe's permit.
 type admission struct {
 	window *window
@@ -44,7 +47,7 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
 	if err == nil && a.probe == nil {
-		a.window.success(b.elapsed(), c.Shard())
+		a.window.success(b.nearly(c, a.window), c.Shard())
 		return
 	}
 	class := c.Classify(err)
@@ -52,11 +55,19 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	case a.probe != nil:
 		report(ctx, c, b.settle(a.probe, class))
 	case class.Fault == pool.FaultNone:
-		a.window.success(b.elapsed(), c.Shard())
+		a.window.success(b.nearly(c, a.window), c.Shard())
 	case class.Fault == pool.FaultServer:
 		a.window.failure(b.elapsed())
 		report(ctx, c, b.evaluate(a.window, class.Type))
 	}
+}
+
+// nearly is when a success is counted: it may be as late as the pool's coarse clock, unless the window's steps are too short for that.
+func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
+	if w.step < shortStep {
+		return b.elapsed()
+	}
+	return c.Clock().Sub(b.start)
 }
 
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
