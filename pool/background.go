@@ -190,6 +190,7 @@ func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error) {
 	p.lock()
 	p.closing--
 	p.stat.Closed[reason]++
+	r.use.Store(nil) // its record may have another in its seat, and so on
 	last := len(p.all) - 1
 	p.all[r.slot] = p.all[last]
 	p.all[r.slot].slot = r.slot

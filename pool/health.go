@@ -47,7 +47,7 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
-	r, err := p.take(ctx, c, nil, false)
+	r, _, err := p.take(ctx, c, nil, false)
 	if err != nil {
 		h.Err = err
 		if class := c.Classify(err); class.Fault == FaultServer || errors.Is(err, ErrClosed) || errors.Is(err, ErrPaused) {

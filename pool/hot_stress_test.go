@@ -262,6 +262,12 @@ func (f *frenzy) configure(size int) {
 }
 
 func (f *frenzy) look(context.Context) {
+	for range 20 {
+		if err := pool.CheckBooks(f.pool); err != nil {
+			f.t.Error(err)
+		}
+		runtime.Gosched()
+	}
 	if s := f.pool.Stat(); s.InUse < 0 || s.Idle < 0 {
 		f.t.Errorf("the books are wrong: %+v", s)
 	}

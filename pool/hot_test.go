@@ -2,7 +2,9 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -313,4 +315,190 @@ func stressShortcut(t *testing.T, layers []pool.Middleware) (leases uint64, end 
 		t.Errorf("in the end, after %d leases: %+v", acquired.Load(), end)
 	}
 	return acquired.Load(), end
+}
+
+// oneProc has the records of uses kept by a single processor, so that each is found again.
+func oneProc(t *testing.T) {
+	t.Helper()
+	before := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+// A use that holds a hot resource adopts a fork that got none, and asks again: it holds two, and gives back two.
+func TestShortcutAndFailedFork(t *testing.T) {
+	oneProc(t)
+	type refused struct{}
+	var forking bool
+	outer := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			err := next(ctx, c)
+			if err != nil || !forking {
+				return err
+			}
+			f := c.Fork()
+			if err := next(context.WithValue(ctx, refused{}, true), f); !errors.Is(err, errFickle) {
+				return err
+			}
+			c.Adopt(f)
+			return next(ctx, c)
+		}
+	})
+	inner := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if ctx.Value(refused{}) != nil {
+				return errFickle
+			}
+			return next(ctx, c)
+		}
+	})
+	p, uses, _ := warmed(t, pool.Config{MaxSize: 3}, outer, inner)
+	forking = true
+	l := acquire(t, p)
+	if s := p.Stat(); s.InUse != 2 || s.Acquires != uint64(uses+2) {
+		t.Errorf("during use %d, which holds two: %+v", uses+1, s)
+	}
+	if !l.Release(nil) {
+		t.Error("the lease was over")
+	}
+	if s := p.Stat(); s.InUse != 0 || s.Idle != 2 {
+		t.Errorf("in the end: %+v", s)
+	}
+}
+
+// A layer breaks the contract and returns while next is running. The record is then somebody else's; the connection must not be.
+func TestShortcutAndAbandonedNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		impatient := false
+		layer := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				if !impatient {
+					return next(ctx, c)
+				}
+				go func() { _ = next(ctx, c) }()
+				synctest.Wait()
+				return errFickle
+			}
+		})
+		p := newBarePool(t, pool.Config{MaxSize: 3}, layer)
+		for range 50 {
+			if err := p.Do(background, op, func(context.Context, conn) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		release, held := make(chan struct{}), 0
+		impatient = true
+		err := p.Do(background, op, func(_ context.Context, c conn) error {
+			held = c.ID
+			<-release
+			return nil
+		})
+		if !errors.Is(err, errFickle) {
+			t.Fatal(err)
+		}
+		impatient = false
+		for range 20 {
+			err := p.Do(background, op, func(_ context.Context, c conn) error {
+				if c.ID == held {
+					t.Errorf("connection %d is in two hands", held)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(release)
+		synctest.Wait()
+		if s := p.Stat(); s.InUse != 0 || s.Idle != 2 {
+			t.Errorf("in the end: %+v", s)
+		}
+	})
+}
+
+// One borrower who uses a pool in every way there is needs one connection: those that a burst has left grow old.
+func TestShortcutsLetTheRestGrowOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newBarePool(t, pool.Config{MaxSize: 10, MaxIdleTime: 10 * time.Second}, twoLayers()...)
+		var burst []pool.Lease[conn]
+		for range 10 {
+			burst = append(burst, acquire(t, p))
+		}
+		for _, l := range burst {
+			l.Release(nil)
+		}
+		number := func(_ context.Context, c conn) (int, error) { return c.ID, nil }
+		text := func(context.Context, conn) (string, error) { return "", nil }
+		for start := time.Now(); time.Since(start) < 2*time.Minute; time.Sleep(100 * time.Millisecond) {
+			for range 5 {
+				_ = p.Do(background, op, func(context.Context, conn) error { return nil })
+				_, _ = pool.Get(background, p, op, number)
+				_, _ = pool.Get(background, p, op, text)
+				acquire(t, p).Release(nil)
+			}
+		}
+		if s := p.Stat(); s.Idle > 1 {
+			t.Errorf("one borrower keeps %d connections: %+v", s.Idle, s)
+		}
+	})
+}
+
+// When one connection turns out to be broken, hot ones too are checked before they are lent.
+func TestShortcutAndSuspicion(t *testing.T) {
+	for name, layers := range shortcuts {
+		t.Run(name, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			p := newPoolOver(t, fake, bareDriver{fake, fake}, pool.Config{MaxSize: 4}, layers()...)
+			broken := acquire(t, p)
+			for range 50 {
+				acquire(t, p).Release(nil)
+			}
+			broken.Release(pooltest.ErrBroken)
+			fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+			acquire(t, p).Release(nil)
+			if s := p.Stat(); s.CheckFailures != 1 {
+				t.Errorf("it was lent without a check: %+v", s)
+			}
+		})
+	}
+}
+
+// A connection that has been closed is not kept in memory by the records of those who used it.
+func TestShortcutsKeepNothingAlive(t *testing.T) {
+	skipUnderRace(t) // sync.Pool forgets at random there
+	oneProc(t)
+	p := newBarePool(t, pool.Config{MaxSize: 2, MinIdle: 1, CheckAfter: -1}, twoLayers()...)
+	if err := p.Warm(background, 2); err != nil {
+		t.Fatal(err)
+	}
+	bottom, top := acquire(t, p), acquire(t, p)
+	bottom.Release(nil) // stays where it is from now on
+	top.Release(nil)
+	const rounds = 20
+	var freed atomic.Int32
+	for range rounds {
+		for range 2 * 10 {
+			acquire(t, p).Release(nil) // becomes hot, in the seat of this record
+		}
+		for range 3 {
+			runtime.GC() // drops the record
+		}
+		p.Stat() // cools
+		l := acquire(t, p)
+		runtime.AddCleanup(value(t, l), func(int) { freed.Add(1) }, 0)
+		l.Discard(nil)
+		for p.Stat().Closing > 0 {
+			runtime.Gosched()
+		}
+		if err := p.Warm(background, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const kept = 4 // by records in use, by what the stack still holds
+	for deadline := time.Now().Add(10 * time.Second); freed.Load() < rounds-kept && time.Now().Before(deadline); {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if n := freed.Load(); n < rounds-kept {
+		t.Errorf("of %d closed connections %d are still in memory", rounds, rounds-n)
+	}
 }

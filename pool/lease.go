@@ -79,7 +79,7 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	u := r.use.Load() // the lease's, if it is not over
 	if next, ok := r.giveHot(seq); ok {
 		if u != nil {
-			u.seat.turn = next
+			u.seat = seat[T]{r, next}
 			u.over(r)
 		}
 		return true
@@ -176,17 +176,21 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 	if u.r.use.Load() != u {
 		u.r.use.Store(u)
 	}
-	return Lease[T]{u.r, u.number(), u.ctx}, nil
+	number := u.hot
+	if number == 0 {
+		number = u.r.seq
+	}
+	return Lease[T]{u.r, number, u.ctx}, nil
 }
 
 // borrow takes a resource without layers.
 func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 	if foreign(ctx).Err() == nil {
-		if r, turn := p.takeHot(); r != nil {
-			return Lease[T]{r, turn | hotLease, ctx}, nil
+		if r, number := p.takeHot(); r != nil {
+			return Lease[T]{r, number, ctx}, nil
 		}
 	}
-	r, err := p.take(ctx, nil, nil, nowait)
+	r, _, err := p.take(ctx, nil, nil, nowait)
 	if err != nil {
 		return Lease[T]{}, err
 	}
@@ -199,6 +203,7 @@ type leaseUse[T any] struct {
 	Call
 	p    *Pool[T]
 	r    *resource[T]
+	hot  uint64 // the number of the lease, if it is of a hot resource
 	ctx  context.Context
 	seat seat[T]
 }
@@ -217,31 +222,22 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	if c.holds {
 		return ErrGranted
 	}
-	r, err := u.p.take(ctx, c, &u.seat, c.nowait)
+	r, hot, err := u.p.take(ctx, c, &u.seat, c.nowait)
 	if err != nil {
 		return err
 	}
 	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
 	c.holds = true
-	u.r, u.ctx = r, u.p.hub.withCall(ctx, c)
+	u.r, u.hot, u.ctx = r, hot, u.p.hub.withCall(ctx, c)
 	u.p.begun(ctx, c, r)
 	return nil
-}
-
-// number is that of the lease.
-func (u *leaseUse[T]) number() uint64 {
-	if u.seat.r != nil {
-		return u.seat.turn | hotLease
-	}
-	return u.r.seq
 }
 
 func (u *leaseUse[T]) fork() *Call { return &u.p.newLeaseUse().Call }
 
 func (u *leaseUse[T]) adopt(from terminal) {
 	if f, ok := from.(*leaseUse[T]); ok && u.holds {
-		u.r, u.ctx = f.r, u.p.hub.withCall(f.ctx, &u.Call)
-		u.seat, f.seat = f.seat, seat[T]{}
+		u.r, u.hot, u.ctx = f.r, f.hot, u.p.hub.withCall(f.ctx, &u.Call)
 	}
 }
 

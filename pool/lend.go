@@ -7,29 +7,32 @@ import (
 )
 
 // take gets a resource for a use: the one in its seat, else an idle one if nobody is waiting, else what the queue brings. c and s are nil
-// without layers. The caller makes sure of give before it calls begun.
-func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (*resource[T], error) {
+// without layers. hot is the number of the lease if it is of a hot resource, else 0. The caller makes sure of give before it calls begun.
+func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r *resource[T], hot uint64, err error) {
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 	}
 	if foreign(ctx).Err() != nil {
-		return nil, p.turnAway(ctx, c)
+		return nil, 0, p.turnAway(ctx, c)
 	}
 	if s != nil {
-		if r := s.take(); r != nil {
+		if r, hot = s.take(); r != nil {
 			c.granted = true
-			return r, nil
+			return r, hot, nil
 		}
 	}
 	p.mu.Lock()
-	r := p.first()
+	if s != nil && len(p.hots) > 0 {
+		p.coolFree()
+	}
+	r = p.first()
 	if r == nil && len(p.hots) > 0 {
 		p.coolAll()
-		p.calm = 0
 		r = p.first()
 	}
 	if r == nil {
-		return p.takeSlow(ctx, c, nowait)
+		r, err = p.takeSlow(ctx, c, nowait)
+		return r, 0, err
 	}
 	p.lend(r, foreign(ctx))
 	fresh := r.uses == 1
@@ -37,7 +40,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (*
 	if c != nil {
 		c.fresh, c.granted = fresh, true
 	}
-	return r, nil
+	return r, 0, nil
 }
 
 // first returns the idle resource that a use gets which has just come, or nil. It is called under the lock.

@@ -255,6 +255,7 @@ func TestCloseFailuresAreSurvived(t *testing.T) {
 				p := newPool(t, fake, pool.Config{MaxSize: 1}, events)
 				acquire(t, p).Discard(nil)
 				acquire(t, p).Release(nil)
+				synctest.Wait() // what has been closed is reported after its place has been given away
 				closed := events.only(pool.EventClosed)
 				if len(closed) != 1 || closed[0].Err == nil || closed[0].Reason != "discarded" {
 					t.Errorf("got %+v", closed)

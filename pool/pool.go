@@ -57,7 +57,7 @@ type Pool[T any] struct {
 	gen         uint64          // moved by Clear
 	opens       context.Context // of what is being opened for this generation
 	cancelOpens context.CancelFunc
-	calm        int    // uses in a row that were the only ones
+	calm        int    // uses that have ended since one needed what was hot
 	suspicion   uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
 
 	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use

@@ -48,15 +48,19 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 
 // serve is the innermost step of a one-step use within layers.
 func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(context.Context, T) error) (err error) {
-	r, err := p.take(ctx, c, s, false)
+	r, hot, err := p.take(ctx, c, s, false)
 	if err != nil {
 		return err
 	}
 	err = ErrAborted
 	defer func() {
-		if err != nil || !s.give() {
-			p.give(c.caller, c, s, r, err)
+		if err == nil {
+			if next, ok := r.giveHot(hot); ok {
+				*s = seat[T]{r, next}
+				return
+			}
 		}
+		p.give(c.caller, c, s, r, err)
 	}()
 	p.begun(ctx, c, r)
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {

@@ -36,8 +36,8 @@ func resilienceScenarios() []scenario {
 		chains("timeout + retry + breaker: retried failure", nil, 1, false, ratio(our, fs, unbound), ratio(our, raw, unbound)),
 		openChains("timeout + retry + breaker: open breaker", 1),
 		openChains("timeout + retry + breaker: open breaker, parallel", processors()),
-		breakerAlone("breaker alone: success", 1, 0.28),
-		breakerAlone("breaker alone: success, parallel", processors(), 0.18),
+		breakerAlone("breaker alone: success", 1, 0.24),
+		breakerAlone("breaker alone: success, parallel", processors(), 0.15),
 		retryAlone(),
 		refusalAlone(),
 	}
@@ -143,5 +143,5 @@ func refusalAlone() scenario {
 			rawExecute(bareGo, 1, true),
 			failsafeChain(ctx, fs, 1, refuse, failsafeOne(true)),
 		}
-	}, ratio(our, fs, 0.10), ratio(our, bareGo, 0.75), allocs(our, 1))
+	}, ratio(our, fs, 0.08), ratio(our, bareGo, 0.68), allocs(our, 1))
 }
