@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"time"
@@ -84,8 +85,8 @@ type outcome struct {
 	verdicts []verdict
 }
 
-// run takes interleaved samples. Each round has one of every subject, beginning with another than the round before, so that drift of
-// the machine falls on all alike; the first round warms up and does not count.
+// run takes interleaved samples. Each round has one of every subject, in an order drawn anew: drift of the machine falls on all alike, and
+// so does what a sample leaves behind for the next, such as garbage to be collected. The first round warms up and does not count.
 func (s scenario) run(rounds int, d time.Duration) outcome {
 	subjects, shut := s.open()
 	defer shut()
@@ -96,8 +97,8 @@ func (s scenario) run(rounds int, d time.Duration) outcome {
 	}
 	for i := range rounds + 1 {
 		r := round{}
-		for j := range subjects {
-			c := subjects[(i+j)%len(subjects)]
+		for _, j := range rand.Perm(len(subjects)) {
+			c := subjects[j]
 			r[c.name] = c.measure(d)
 		}
 		if i > 0 {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,20 +108,30 @@ func TestEverySecond(t *testing.T) {
 	}
 }
 
-// What each round measures first moves on, so that none is always first.
-func TestRotation(t *testing.T) {
+// Each round measures each subject once, and in the long run each comes after every other: none always finds what the same one left.
+func TestOrder(t *testing.T) {
+	const rounds = 100 // the odds against any of the pairs missing are astronomical
+	names := []string{"a", "b", "c"}
 	var order []string
-	member := func(name string) subject {
-		return subject{name, func(time.Duration) figures { order = append(order, name); return figures{cost: 1} }}
+	var members []subject
+	for _, name := range names {
+		members = append(members, subject{name, func(time.Duration) figures { order = append(order, name); return figures{cost: 1} }})
 	}
-	s := scenario{open: func() ([]subject, func()) { return []subject{member("a"), member("b")}, func() {} }}
-	s.run(2, time.Millisecond)
-	want := "abbaab"
-	got := ""
-	for _, name := range order {
-		got += name
+	s := scenario{open: func() ([]subject, func()) { return members, func() {} }}
+	s.run(rounds, time.Millisecond)
+	if len(order) != (rounds+1)*len(names) {
+		t.Fatalf("%d samples", len(order))
 	}
-	if got != want {
-		t.Errorf("got %s, want %s", got, want)
+	after := map[string]int{}
+	for round := range slices.Chunk(order, len(names)) {
+		if sorted := slices.Sorted(slices.Values(round)); !slices.Equal(sorted, names) {
+			t.Errorf("a round measured %v", round)
+		}
+		for i := range len(round) - 1 {
+			after[round[i]+round[i+1]]++
+		}
+	}
+	if want := len(names) * (len(names) - 1); len(after) != want {
+		t.Errorf("%d pairs came one after the other, want %d: %v", len(after), want, after)
 	}
 }
