@@ -47,6 +47,14 @@ func TestCallClock(t *testing.T) {
 				time.Sleep(rest)
 			}
 		}
+		late := acquire(t, p)
+		over, cancel := context.WithCancel(background)
+		cancel()
+		if err := p.Close(over); err == nil {
+			t.Error("Close has not waited for the lease")
+		}
+		time.Sleep(time.Hour)
+		late.Release(nil)
 		if r.lateEnd == 0 {
 			t.Error("it has been exact all the time, as if it were the real one")
 		}

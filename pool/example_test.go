@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
@@ -282,6 +283,41 @@ func ExampleMiddlewareFunc() {
 	// connection 1: pooltest: the connection is broken
 	// connection 2: <nil>
 	// <nil>
+}
+
+// meter is a layer that counts uses and notes when the last one ended, at next to no cost: each processor mostly has a cell of its own, and
+// the time is the pool's coarse one.
+type meter struct {
+	cells [8]struct {
+		uses, last atomic.Int64
+		_          [48]byte // its own cache line
+	}
+}
+
+func (m *meter) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	return ctx, struct{}{}, nil
+}
+
+func (m *meter) End(_ context.Context, c *pool.Call, _ struct{}, _ error) {
+	cell := &m.cells[c.Shard()%uint32(len(m.cells))]
+	cell.uses.Add(1)
+	cell.last.Store(c.Clock().Unix())
+}
+
+func ExampleCall_Clock() {
+	m := &meter{}
+	p, _ := examplePool(pool.Config{}, pool.Bracket(m))
+	defer p.Close(context.Background())
+	for range 100 {
+		_ = p.Do(context.Background(), pool.Op{Name: "GET"}, func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) })
+	}
+	var uses, last int64
+	for i := range m.cells {
+		uses += m.cells[i].uses.Load()
+		last = max(last, m.cells[i].last.Load())
+	}
+	fmt.Println(uses, "uses, the last one long ago:", time.Since(time.Unix(last, 0)) > time.Minute)
+	// Output: 100 uses, the last one long ago: false
 }
 
 // A layer can answer a use itself.

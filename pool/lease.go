@@ -80,7 +80,7 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	if next, ok := r.giveHot(seq); ok {
 		if u != nil {
 			u.seat = seat[T]{r, next}
-			u.over(r)
+			u.conclude(r)
 		}
 		return true
 	}
@@ -99,13 +99,13 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	p.mu.Unlock()
 	w.wake()
 	if u != nil {
-		u.over(r)
+		u.conclude(r)
 	}
 	return true
 }
 
-// over ends a use that has succeeded and whose grant has been given back.
-func (u *leaseUse[T]) over(grant *resource[T]) {
+// conclude ends a use that has succeeded and whose grant has been given back.
+func (u *leaseUse[T]) conclude(grant *resource[T]) {
 	u.dropGrant(grant)
 	defer u.finish()
 	u.unwind(0, nil)

@@ -23,7 +23,9 @@ func (p *Pool[T]) clock() time.Duration {
 	if p.resting {
 		p.resting = false
 		p.now = p.elapsed()
-		p.hub.now.Store(int64(p.now))
+		if !p.closed { // else nobody would move it on
+			p.hub.now.Store(int64(p.now))
+		}
 		p.kick()
 	}
 	return p.now
@@ -48,6 +50,7 @@ func (p *Pool[T]) schedule(t time.Duration) {
 // maintain is the pool's one lasting goroutine: it moves the coarse clock and does what is due.
 func (p *Pool[T]) maintain() {
 	defer p.done()
+	defer p.hub.now.Store(0)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
