@@ -12,8 +12,8 @@ func report(about string, outcomes []outcome) string {
 	b.WriteString("# Side-by-side benchmarks\n\n")
 	b.WriteString(about)
 	b.WriteString("\n## Gates\n\n")
-	b.WriteString("A figure is the median over the rounds, each of which measured all those compared, in an order drawn anew. The interval is that of\n" +
-		"the median, by bootstrap, at 95 %. A gate falls short when the whole interval lies beyond it.\n\n")
+	b.WriteString("A figure is the median over the rounds, each of which measured all those compared, in an order drawn anew. The interval\n" +
+		"is that of the median, by bootstrap, at 95 %. A gate falls short when the whole interval lies beyond it.\n\n")
 	b.WriteString("| scenario | figure | median | 95 % interval | gate | verdict |\n|---|---|---|---|---|---|\n")
 	for _, o := range outcomes {
 		for _, v := range o.verdicts {
