@@ -8,7 +8,7 @@ package pool
 // Whoever needs the books to be right takes the lock by lock, which cools all hot resources first: then they are idle or lent like any
 // other, and what is done under the lock need not know of them. Only a use that begins or ends in the common way leaves alone what is hot
 // and lent to others, as long as there is enough for all; what is hot and free it cools before it takes something else, so that what was
-// used last is lent first, and the rest grows old. The maintainer cools all at each step of the coarse clock: no time is looked at while
+// used lately is lent first, and the rest grows old. The maintainer cools all at each step of the coarse clock: no time is looked at while
 // a resource is hot. There are none while somebody waits; while the pool is paused, closed or at rest, looks for leaks or checks before
 // each use; and if an observer or the driver has a say at each use.
 //
