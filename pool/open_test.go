@@ -216,6 +216,7 @@ func TestWarm(t *testing.T) {
 		if err := p.Warm(background, 8); !errors.Is(err, pooltest.ErrDenied) {
 			t.Errorf("got %v, want what opening met", err)
 		}
+		synctest.Wait() // for the other one that was being opened
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
