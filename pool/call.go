@@ -86,8 +86,8 @@ func (c *Call) Started() time.Time {
 	return c.started
 }
 
-// Clock returns the time, at most 10 ms and the lateness of a timer ago. While the pool is in use that costs a fraction of reading the
-// clock: it is for a layer that counts uses over times much longer than that.
+// Clock returns the time by the pool's coarse clock: up to 10 ms old, and older only when the process is too busy to run a timer in time.
+// While the pool is in use that costs a fraction of time.Now. It is for a layer that counts uses over times much longer than that.
 func (c *Call) Clock() time.Time {
 	c.check()
 	now := time.Duration(c.hub.now.Load())

@@ -96,7 +96,7 @@ type hub struct {
 	released   []observer // and an EventReleased
 	commands   []CommandObserver
 	calls      atomic.Uint32 // how many Calls have been made
-	start      time.Time     // when the pool was made
+	start      time.Time     // when the pool was made: the origin of its clock
 	now        atomic.Int64  // the coarse clock, as time since start in nanoseconds; 0 while it is at rest
 }
 

@@ -285,6 +285,30 @@ func ExampleMiddlewareFunc() {
 	// <nil>
 }
 
+// A layer that refuses uses by the million spares itself an Event that nobody hears of.
+func ExampleCall_Observed() {
+	errFull := errors.New("come back later")
+	shed := pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			fmt.Println("observed:", c.Observed())
+			if c.Observed() {
+				c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: "shed", Reason: "full", Err: errFull})
+			}
+			return errFull
+		}
+	})
+	for _, layers := range [][]pool.Middleware{{shed}, {logbook{}, shed}} {
+		p, _ := examplePool(pool.Config{}, layers...)
+		fmt.Println(p.Do(context.Background(), pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return nil }))
+		_ = p.Close(context.Background())
+	}
+	// Output:
+	// observed: false
+	// come back later
+	// observed: true
+	// come back later
+}
+
 // meter is a layer that counts uses and notes when the last one ended, at next to no cost: each processor mostly has a cell of its own, and
 // the time is the pool's coarse one.
 type meter struct {

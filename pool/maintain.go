@@ -14,7 +14,7 @@ const (
 )
 
 // elapsed reads the real clock.
-func (p *Pool[T]) elapsed() time.Duration { return time.Since(p.start) }
+func (p *Pool[T]) elapsed() time.Duration { return time.Since(p.hub.start) }
 
 // clock returns the coarse time. When the clock has been at rest it reads the real one and has the maintainer go on. It is called under
 // the lock.

@@ -26,7 +26,6 @@ type Pool[T any] struct {
 	levelers    []Leveler
 	detach      []func()
 
-	start   time.Time
 	base    context.Context // of everything done in the background; cancelled by Close
 	cancel  context.CancelFunc
 	wake    chan struct{} // of capacity 1: the maintainer has something to do
@@ -86,9 +85,8 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	start := time.Now()
 	p := &Pool[T]{
-		driver: d, hub: &hub{classifier: defaultClassifier{}, start: start}, start: start,
+		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never,
 	}
 	p.resetter, _ = d.(Resetter[T])

@@ -85,7 +85,7 @@ func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 		due = now + limit
 	}
 	if lazy, ok := ctx.(*lazyContext); ok {
-		due = min(due, lazy.deadline.Sub(p.start))
+		due = min(due, lazy.deadline.Sub(p.hub.start))
 	}
 	return due
 }
