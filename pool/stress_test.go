@@ -612,6 +612,7 @@ func (s *storm) recovers() {
 	defer cancel()
 	cfg := pool.Config{MaxSize: stormSize, AcquireTimeout: -1, OpenBackoff: 10 * time.Millisecond}
 	s.configure(cfg)
+	s.lastDials(ctx)
 	var leases []pool.Lease[conn]
 	for range stormSize {
 		l, err := s.pool.Acquire(ctx, storming)
@@ -629,6 +630,19 @@ func (s *storm) recovers() {
 			s.t.Error("a connection does not work after the storm")
 		}
 		l.Release(nil)
+	}
+}
+
+// lastDials waits until no dial of the storm's hangs any more: its failure is rightly told to whoever has nothing else to wait for.
+func (s *storm) lastDials(ctx context.Context) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.pool.Stat().Opening > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.t.Fatalf("a dial of the storm's has not ended: %+v", s.pool.Stat())
+		}
 	}
 }
 
