@@ -158,7 +158,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 		}
 		p.retire(r, doom)
 	} else {
-		r.proven, r.trust = p.elapsed(), trust
+		r.proven, r.trust, r.untouched = p.elapsed(), trust, true
 		p.shelve(r)
 	}
 	if p.checking == 0 && p.cfg.KeepAlive > 0 {
@@ -190,7 +190,6 @@ func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error) {
 	p.lock()
 	p.closing--
 	p.stat.Closed[reason]++
-	r.use.Store(nil) // its record may have another in its seat, and so on
 	last := len(p.all) - 1
 	p.all[r.slot] = p.all[last]
 	p.all[r.slot].slot = r.slot

@@ -101,7 +101,13 @@ func (c *Call) Clock() time.Time {
 func (c *Call) Attempt() int { c.check(); return c.attempt }
 
 // SetAttempt is called by a layer that calls its next handler repeatedly, before each call.
-func (c *Call) SetAttempt(n int) { c.check(); c.attempt = n }
+func (c *Call) SetAttempt(n int) {
+	c.check()
+	c.attempt = n
+	if !c.holds {
+		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
+	}
+}
 
 // Shard returns a number that Calls in use at the same time, on different processors, mostly do not share. A layer that counts every use
 // keeps a cell for each of a few shards, modulo their number, so that the processors do not contend for one.
@@ -117,7 +123,7 @@ func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
 func (c *Call) Classify(err error) (class Class) {
 	c.check()
-	class = c.hub.classify(c.caller, err)
+	class = c.hub.classify(c.caller, err, c.granted)
 	if c.cancelled && class.Fault == FaultServer && errors.Is(err, context.Canceled) {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
@@ -151,7 +157,7 @@ func (c *Call) SetResult(v any) error { c.check(); return c.term.setResult(v) }
 
 // Fork returns an independent attempt of the same use, with its own resource, ends and result, for a layer that makes several at once.
 // It is nil for Do, whose function may write to captured variables. The fork is handed to the next handler once; afterwards exactly one
-// of c.Adopt(fork) and fork.Drop() is called, once that handler has returned.
+// of c.Adopt(fork) and fork.Drop() is called, once that handler has returned. If it panics or exits, that is Drop, in a deferred call.
 func (c *Call) Fork() *Call {
 	c.check()
 	f := c.term.fork()
@@ -164,7 +170,8 @@ func (c *Call) Fork() *Call {
 	return f
 }
 
-// OnEnd has fn called when the attempt ends, after everything else of it, with its outcome. It is for a fork that has not been used yet.
+// OnEnd has fn called when the attempt ends, after everything else of it, with its outcome: [ErrLost] after Drop, and nil when a fork of
+// Get is adopted, whatever it came to. It is for a fork that has not been used yet.
 func (c *Call) OnEnd(fn func(error)) { c.check(); c.ends = append(c.ends, endFunc(fn)) }
 
 // Adopt makes the fork's outcome that of c: its result in a one-step use; its resource, and the ends of its layers with the values they

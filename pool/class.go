@@ -71,6 +71,11 @@ type Class struct {
 
 // Classified is an error that knows its own class. The pool's own errors and those of layers that reject or bound a use are such errors;
 // the outermost one in a chain decides. Class may be called concurrently.
+//
+// A borrower's function may use other pools, and return what they returned. So an error that some pool or one of its layers made has,
+// besides, a method OfPool() string with that pool's name: in a use of a pool of another name it is the borrower's own affair, laid at
+// nobody and not repeated. The same goes for what the cause of the caller's context says, and for an [Error] of the very pool, met by a
+// use that has its resource already.
 type Classified interface {
 	error
 	Class() Class
@@ -85,25 +90,44 @@ type Classifier interface {
 	Classify(err error) Class
 }
 
-// classify gives err's class in a use whose caller passed in ctx.
-func (h *hub) classify(ctx context.Context, err error) (class Class) {
+// classify gives err's class in a use whose caller passed in ctx. granted says whether the use had its resource when err came about.
+func (h *hub) classify(ctx context.Context, err error, granted bool) (class Class) {
 	if err == nil {
 		return class
 	}
-	plain := isPlain(err)
+	plain, outside := isPlain(err), false
 	if !plain {
 		if own, ok := find(err, anyClassified); ok {
-			class = own.Class()
-			class.name(err, plain)
-			return class
+			outside = granted && h.isForeign(ctx, own)
+			if !outside {
+				class = own.Class()
+				class.name(err, plain)
+				return class
+			}
 		}
 	}
 	class = h.classifier.Classify(err)
+	if outside {
+		class = Class{Broken: class.Broken} // for an error of the resource's may be in there as well
+	}
 	if over, _ := ended(ctx); over != nil {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	class.name(err, plain)
 	return class
+}
+
+// isForeign says whether an error that a use met after it got its resource was made outside of the use: by another pool, by this one in
+// a use within, or by whoever ended ctx, the caller's context.
+func (h *hub) isForeign(ctx context.Context, own Classified) bool {
+	if _, refused := own.(*Error); refused { //nolint:errorlint // about the very error that was found
+		return true
+	}
+	if of, ok := own.(interface{ OfPool() string }); ok && of.OfPool() != "" && of.OfPool() != h.id.Name {
+		return true
+	}
+	over, cause := ended(ctx)
+	return over != nil && errors.Is(cause, own)
 }
 
 // isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.

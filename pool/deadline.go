@@ -16,7 +16,8 @@ type Deadline struct {
 // tells the deadline from the start, which is all that a client with socket deadlines looks at. If parent's own deadline is not later
 // than d, it returns parent and nil. The Deadline must be cancelled when the use is over; that never cancels parent.
 //
-// context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded.
+// context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded. The pool reads no clock for a
+// resource that is idle: it lends one even if such a deadline has passed, and the client notices.
 func WithDeadline(parent context.Context, d time.Time, cause error) (context.Context, *Deadline) {
 	if earlier, ok := parent.Deadline(); ok && !earlier.After(d) {
 		return parent, nil

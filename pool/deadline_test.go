@@ -149,6 +149,38 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// A service that shuts down cancels and closes: in either order, whoever is still at it is interrupted, however young its use.
+func TestInterruptWhileClosing(t *testing.T) {
+	for _, first := range []string{"cancel", "close"} {
+		t.Run(first, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := newPool(t, fake, pool.Config{MaxSize: 1})
+				acquire(t, p).Release(nil)
+				time.Sleep(35 * time.Millisecond) // between two steps of the clock
+				ctx, cancel := context.WithCancel(background)
+				l, err := p.Acquire(ctx, op)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := value(t, l)
+				go func() { l.Release(c.Block()) }()
+				if first == "cancel" {
+					cancel()
+				} else {
+					time.AfterFunc(100*time.Millisecond, cancel)
+				}
+				closing, stop := context.WithTimeout(background, 10*time.Second)
+				defer stop()
+				if err := p.Close(closing); err != nil {
+					t.Error(err)
+					fake.Interrupt(c)
+				}
+			})
+		})
+	}
+}
+
 // An interrupt that comes too late must not hit the next user of the resource.
 func TestInterruptIsFenced(t *testing.T) {
 	fake := &pooltest.Fake{}

@@ -35,7 +35,8 @@ func (e exiting) Classify(err error) pool.Class {
 // A hook that ends its goroutine, as t.FailNow does, must not lose the resource.
 func TestGoexitInADriversHook(t *testing.T) {
 	for _, where := range []string{"Dirty", "Classify"} {
-		p, err := pool.New(exiting{&pooltest.Fake{}, where}, pool.Config{MaxSize: 1})
+		events := newRecorder()
+		p, err := pool.New(exiting{&pooltest.Fake{}, where}, pool.Config{MaxSize: 1}, events)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +47,9 @@ func TestGoexitInADriversHook(t *testing.T) {
 		wg.Wait()
 		if n := p.Stat().InUse; n != 0 {
 			t.Errorf("%s: %d resources are still lent", where, n)
+		}
+		if n := len(events.only(pool.EventReleased)); n != 1 {
+			t.Errorf("%s: observers heard of %d releases", where, n)
 		}
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
@@ -129,16 +133,65 @@ func TestHealthForgetsWhatNobodyNeeds(t *testing.T) {
 	})
 }
 
+// The same if somebody waited for something else when it was to be forgotten.
+func TestHealthForgetsInSpiteOfAWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 2, AcquireTimeout: -1})
+		l := acquire(t, p)
+		fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+		var waiter sync.WaitGroup
+		waiter.Go(func() { acquire(t, p).Release(nil) })
+		synctest.Wait()
+		if err := p.Configure(pool.Config{MaxSize: 1, AcquireTimeout: -1}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		l.Release(nil)
+		waiter.Wait()
+		time.Sleep(time.Hour)
+		if h := p.Check(background); h.Status != pool.StatusOK {
+			t.Errorf("an hour later: %v %v", h.Status, h.Reasons)
+		}
+	})
+}
+
 // A check is a check, whoever asks for it.
 func TestFailedHealthCheckIsCounted(t *testing.T) {
-	fake := &pooltest.Fake{}
-	p := newPool(t, fake, pool.Config{MaxSize: 1})
+	fake, events := &pooltest.Fake{}, newRecorder()
+	p := newPool(t, fake, pool.Config{MaxSize: 1}, events)
 	acquire(t, p).Release(nil)
 	fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
 	h := p.Check(background)
 	if h.Stat.CheckFailures != 1 {
 		t.Errorf("CheckFailures is %d after %v", h.Stat.CheckFailures, h.Reasons)
 	}
+	if got := events.only(pool.EventCheckFailed); len(got) != 1 || !errors.Is(got[0].Err, pooltest.ErrBroken) {
+		t.Errorf("observers heard of %v", got)
+	}
+}
+
+// A probe that hangs up says nothing about the server, and costs no connection; the check goes on without it.
+func TestHealthCheckGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		acquire(t, p).Release(nil)
+		fake.Inject(pooltest.Check, 1, pooltest.Slow(50*time.Millisecond))
+		ctx, cancel := context.WithTimeout(background, 20*time.Millisecond)
+		defer cancel()
+		h := p.Check(ctx)
+		if h.Status != pool.StatusDegraded || !errors.Is(h.Err, context.DeadlineExceeded) || h.Stat.InUse != 1 {
+			t.Errorf("got %+v", h)
+		}
+		time.Sleep(time.Second)
+		if s := p.Stat(); s.CheckFailures > 0 || s.Closed.Total() > 0 || s.Idle != 1 {
+			t.Errorf("afterwards %+v", s)
+		}
+		if h := p.Check(background); h.Status != pool.StatusOK {
+			t.Errorf("got %+v", h)
+		}
+	})
 }
 
 type refusing struct{}

@@ -95,6 +95,9 @@ func (e *Error) Unwrap() []error {
 // the error that opening met.
 func (e *Error) Class() Class { return e.class }
 
+// OfPool returns Pool, for the other pools that meet the error.
+func (e *Error) OfPool() string { return e.Pool }
+
 // classifyRefusal gives the class of a use that got no resource. openErr is what opening met while it waited, or nil; opening says
 // whether it was waiting for the server at all, rather than for other borrowers.
 func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
@@ -110,7 +113,7 @@ func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
 	}
 	class := Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
-		class = h.classify(context.Background(), openErr)
+		class = h.classify(context.Background(), openErr, false)
 		if class.Repeat != RepeatNever {
 			class.Repeat = RepeatAlways
 		}

@@ -149,7 +149,7 @@ func (h *hub) announce(events ...Event) {
 	for _, e := range events {
 		h.sign(&e)
 		if e.Kind == EventOpenFailed {
-			_ = protect("Classify", func() error { e.Reason = openFailure(h.classify(context.Background(), e.Err)); return nil })
+			_ = protect("Classify", func() error { e.Reason = openFailure(h.classify(context.Background(), e.Err, false)); return nil })
 		}
 		for _, o := range h.observers {
 			o.Observe(context.Background(), e)

@@ -41,7 +41,8 @@ type Health struct {
 }
 
 // Check acquires a resource past the layers, has the driver check it, and reports how the pool does. It returns when ctx is over at the
-// latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. It may be called concurrently.
+// latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more goes on, so that giving
+// it up costs no connection. Check may be called concurrently.
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
@@ -57,36 +58,54 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 		}
 		return h
 	}
-	err = ErrAborted
-	defer func() { p.give(ctx, c, nil, r, err) }()
-	if err = p.examine(ctx, r, &h); err != nil {
-		h.Err = err
-		return h
-	}
-	p.lock()
-	waiters, failure := p.waiters.n, p.lastOpenErr
-	p.mu.Unlock()
-	if waiters > 0 {
-		h.worsen(StatusDegraded, fmt.Sprintf("%d borrowers are waiting", waiters))
-	}
-	if failure != nil {
-		h.worsen(StatusDegraded, "the latest try to open a resource failed: "+failure.Error())
+	select {
+	case h = <-p.examine(c, r):
+	case <-ctx.Done():
+		h.Err = contextCause(ctx)
+		h.worsen(StatusDegraded, "the check was not waited for: "+h.Err.Error())
 	}
 	return h
 }
 
-// examine runs the driver's Check and, if it has one, its Inspector, in a goroutine of their own lest they end the caller's.
-func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error {
-	ctx, cancel := context.WithTimeout(ctx, p.checkTimeout())
-	defer cancel()
+// examine has r, which the caller has been lent, checked and given back by goroutines of the pool's own.
+func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
+	found := make(chan Health, 1)
+	p.lock()
+	defer p.mu.Unlock()
+	r.keep()
+	timeout := p.cfg.CheckTimeout
+	p.spawn(func() {
+		defer p.done()
+		ctx, cancel := context.WithTimeout(p.base, timeout)
+		defer cancel()
+		var h Health
+		defer func() { found <- h }() // even if a method of the driver's ends the goroutine
+		if h.Err = p.diagnose(ctx, r, &h); h.Err == nil {
+			p.remark(&h)
+		}
+		p.give(context.Background(), c, nil, r, h.Err)
+	})
+	return found
+}
+
+// keep makes a lease the pool's own: the end of the borrower's context does not interrupt it any more. It is called under the lock.
+func (r *resource[T]) keep() {
+	r.seq += 2 // the number of another lease, for those who have the context watched just now
+	r.watch = nil
+	if r.unwatch != nil {
+		r.unwatch()
+		r.unwatch = nil
+	}
+}
+
+// diagnose runs the driver's Check and, if it has one, its Inspector.
+func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error {
 	start := time.Now()
 	err := apart("Check", func() error { return p.driver.Check(ctx, r.v) })
 	h.Latency = time.Since(start)
 	if err != nil {
 		r.doom = CloseCheck
-		p.lock()
-		p.stat.CheckFailures++
-		p.mu.Unlock()
+		p.noteFailure(err)
 		h.worsen(StatusDown, "check failed: "+err.Error())
 		return err
 	}
@@ -103,7 +122,20 @@ func (p *Pool[T]) examine(ctx context.Context, r *resource[T], h *Health) error 
 	return err
 }
 
-// apart is protect in another goroutine.
+// noteFailure counts and reports a failed check, unless Close has cut it short.
+func (p *Pool[T]) noteFailure(err error) {
+	p.lock()
+	closed := p.closed
+	if !closed {
+		p.stat.CheckFailures++
+	}
+	p.mu.Unlock()
+	if !closed {
+		p.hub.announce(Event{Kind: EventCheckFailed, Reason: "check", Err: err})
+	}
+}
+
+// apart is protect in a goroutine that the driver's method may end.
 func apart(method string, f func() error) error {
 	done := make(chan struct{})
 	err := errExited
@@ -113,6 +145,19 @@ func apart(method string, f func() error) error {
 	}()
 	<-done
 	return err
+}
+
+// remark adds what is wrong although the check has passed.
+func (p *Pool[T]) remark(h *Health) {
+	p.lock()
+	waiters, failure := p.waiters.n, p.lastOpenErr
+	p.mu.Unlock()
+	if waiters > 0 {
+		h.worsen(StatusDegraded, fmt.Sprintf("%d borrowers are waiting", waiters))
+	}
+	if failure != nil {
+		h.worsen(StatusDegraded, "the latest try to open a resource failed: "+failure.Error())
+	}
 }
 
 func (h *Health) worsen(s Status, reason string) {

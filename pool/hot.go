@@ -166,6 +166,7 @@ func (p *Pool[T]) enter(r *resource[T], turn uint64) {
 		p.inUse++
 		p.calm = 0
 	} else {
+		r.forgetUse()
 		p.idle = append(p.idle, r)
 	}
 	r.uses += uses

@@ -503,3 +503,73 @@ func TestShortcutsKeepNothingAlive(t *testing.T) {
 		t.Errorf("of %d closed connections %d are still in memory", rounds, rounds-n)
 	}
 }
+
+// A resource that lives on does not keep in memory those that the record of its last lease has served besides.
+func TestLivingResourcesKeepNothingAlive(t *testing.T) {
+	skipUnderRace(t) // sync.Pool forgets at random there
+	t.Run("by its ends", func(t *testing.T) { testKeepsNothing(t, func(*pool.Pool[conn]) {}) })
+	t.Run("by its seat", func(t *testing.T) {
+		testKeepsNothing(t, func(p *pool.Pool[conn]) {
+			for range 2 * 10 {
+				acquire(t, p).Release(nil) // becomes hot, in the record's seat
+			}
+			forgetRecords()
+			p.Stat() // cools
+		})
+	})
+}
+
+// testKeepsNothing lends a first resource by a record, then has the same record serve a second one in the way given, discards that, and
+// keeps the first one alive by uses with records of their own.
+func testKeepsNothing(t *testing.T, serve func(p *pool.Pool[conn])) {
+	oneProc(t)
+	const rounds = 8
+	p := newBarePool(t, pool.Config{MaxSize: 2 * rounds, CheckAfter: -1}, twoLayers()...)
+	var (
+		freed atomic.Int32
+		end   = make(chan struct{})
+		held  sync.WaitGroup
+	)
+	hold := func(end chan struct{}) {
+		began := make(chan struct{})
+		held.Go(func() {
+			_ = p.Do(background, op, func(context.Context, conn) error { close(began); <-end; return nil })
+		})
+		<-began
+	}
+	for range rounds {
+		acquire(t, p).Release(nil)
+		pass := make(chan struct{})
+		hold(pass)
+		serve(p)
+		l := acquire(t, p)
+		runtime.AddCleanup(value(t, l), func(int) { freed.Add(1) }, 0)
+		l.Discard(nil)
+		for p.Stat().Closing > 0 {
+			runtime.Gosched()
+		}
+		forgetRecords()
+		close(pass)
+		for p.Stat().Idle == 0 {
+			runtime.Gosched()
+		}
+		hold(end)
+	}
+	const kept = 2 // by records in use, by what the stack still holds
+	for deadline := time.Now().Add(10 * time.Second); freed.Load() < rounds-kept && time.Now().Before(deadline); {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if n := freed.Load(); n < rounds-kept {
+		t.Errorf("of %d discarded connections %d are still in memory", rounds, rounds-n)
+	}
+	close(end)
+	held.Wait()
+}
+
+// forgetRecords has sync.Pool drop what nobody uses.
+func forgetRecords() {
+	for range 3 {
+		runtime.GC()
+	}
+}

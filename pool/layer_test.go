@@ -383,6 +383,64 @@ func TestCommandsAfterTheUse(t *testing.T) {
 	}
 }
 
+// The same after a use that ended by a panic.
+func TestCommandsAfterAPanic(t *testing.T) {
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(newFaceted("one")))
+	var kept context.Context
+	keep := func(ctx context.Context, _ conn) (int, error) { kept = ctx; panic(op) }
+	for name, use := range map[string]func(){
+		"Do":  func() { _ = p.Do(background, op, func(ctx context.Context, c conn) error { _, err := keep(ctx, c); return err }) },
+		"Get": func() { _, _ = pool.Get(background, p, op, keep) },
+	} {
+		func() {
+			defer func() { _ = recover() }()
+			use()
+		}()
+		if pool.Observing(kept) {
+			t.Errorf("%s: a use that is over is observed", name)
+		}
+	}
+}
+
+// grantees is a layer that keeps whether each attempt got a resource.
+type grantees []bool
+
+func (*grantees) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	return ctx, struct{}{}, nil
+}
+
+func (g *grantees) End(_ context.Context, c *pool.Call, _ struct{}, _ error) {
+	_, _, ok := c.Acquired()
+	*g = append(*g, ok)
+}
+
+// An attempt that a layer refuses has not got what the attempt before got.
+func TestAcquiredIsOfTheLatestAttempt(t *testing.T) {
+	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) (err error) {
+			for n := 1; n <= 2; n++ {
+				c.SetAttempt(n)
+				err = next(ctx, c)
+			}
+			return err
+		}
+	})
+	refuse := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if c.Attempt() == 2 {
+				return pooltest.ErrRefused
+			}
+			return next(ctx, c)
+		}
+	})
+	got := &grantees{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, twice, pool.Bracket(got), refuse)
+	_ = p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrReply })
+	if want := (grantees{true, false}); !slices.Equal(*got, want) {
+		t.Errorf("got a resource: %v, want %v", *got, want)
+	}
+}
+
 func TestAttachRefuses(t *testing.T) {
 	ok, no := newFaceted("ok"), newFaceted("no")
 	no.refuse = errors.New("one pool is enough")

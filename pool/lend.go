@@ -160,7 +160,11 @@ func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[
 	if p.interrupter != nil {
 		p.disarm(r)
 	}
-	suspect, dirty := p.inspect(caller, r, err)
+	suspect, dirty := p.inspect(caller, c, r, err)
+	p.putBack(c, s, r, err, suspect, dirty)
+}
+
+func (p *Pool[T]) putBack(c *Call, s *seat[T], r *resource[T], err error, suspect, dirty bool) {
 	var now, held time.Duration
 	ctx := r.ctx
 	if ctx != nil {
@@ -183,8 +187,9 @@ func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[
 	}
 }
 
-// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods ends the goroutine, r is closed.
-func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (suspect, dirty bool) {
+// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods ends the goroutine, r is put back here,
+// to be closed.
+func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err error) (suspect, dirty bool) {
 	if err == nil && (p.resetter == nil || r.doom != closeNot) {
 		return false, false
 	}
@@ -192,9 +197,7 @@ func (p *Pool[T]) inspect(caller context.Context, r *resource[T], err error) (su
 	defer func() {
 		if !done {
 			r.doom = CloseBroken
-			p.lock()
-			p.back(r, false, false, 0) // to be closed: nobody gets it
-			p.mu.Unlock()
+			p.putBack(c, nil, r, err, false, false)
 		}
 	}()
 	if err != nil {
@@ -213,7 +216,7 @@ func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (susp
 		return false
 	}
 	class := Class{Broken: true}
-	_ = protect("Classify", func() error { class = p.hub.classify(caller, err); return nil })
+	_ = protect("Classify", func() error { class = p.hub.classify(caller, err, true); return nil })
 	if class.Broken {
 		r.doomAs(CloseBroken)
 	}
@@ -237,9 +240,10 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	if r.lent() {
 		r.seq++ // a released lease has done so already
 	}
+	r.forgetUse()
 	p.inUse--
 	now := p.clock()
-	r.used, r.proven = now, now
+	r.used, r.proven, r.untouched = now, now, false
 	r.leaked, r.stack, r.watch = false, r.stack[:0], nil
 	if suspect {
 		p.suspicion++
@@ -263,6 +267,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	if p.waiters.n > 0 || doom != closeNot || p.closed {
 		p.coolAll()
 		p.pump()
+		if p.closed {
+			p.kick() // the maintainer ends with the last lease
+		}
 	}
 	return nil
 }
@@ -309,7 +316,7 @@ func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 	if after < 0 {
 		return false
 	}
-	return r.trust != p.suspicion || now-r.proven >= after || p.checksAll() && r.uses > 0
+	return r.trust != p.suspicion || now-r.proven >= after || p.checksAll() && !r.untouched
 }
 
 // checksAll says whether every resource is checked before it is lent again.

@@ -364,3 +364,25 @@ func TestEachWaitHasItsOwnBound(t *testing.T) {
 		}
 	})
 }
+
+// A check in the background helps the next try, even where everything is checked before each use.
+func TestTryAcquireAfterTheCheck(t *testing.T) {
+	for _, after := range []time.Duration{time.Nanosecond, 9 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			p := newPool(t, fake, pool.Config{MaxSize: 1, CheckAfter: after})
+			acquire(t, p).Release(nil)
+			for range 2 { // once checked it is lent once, not twice
+				if _, err := p.TryAcquire(background, op); !errors.Is(err, pool.ErrExhausted) {
+					t.Errorf("CheckAfter %v: got %v before a check", after, err)
+				}
+				synctest.Wait()
+				l, err := p.TryAcquire(background, op)
+				if err != nil {
+					t.Fatalf("CheckAfter %v: %v after a check that has passed", after, err)
+				}
+				l.Release(nil)
+			}
+		})
+	}
+}

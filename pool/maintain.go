@@ -47,28 +47,38 @@ func (p *Pool[T]) schedule(t time.Duration) {
 	}
 }
 
-// maintain is the pool's one lasting goroutine: it moves the coarse clock and does what is due.
+// maintain is the pool's one lasting goroutine: it moves the coarse clock and does what is due, until the pool is closed and nothing is
+// lent: whoever is late may have to be interrupted, or reported.
 func (p *Pool[T]) maintain() {
 	defer p.done()
-	defer p.hub.now.Store(0)
+	over := false
+	defer func() {
+		if !over { // an observer has ended the goroutine
+			p.lock()
+			p.spawn(p.maintain)
+			p.mu.Unlock()
+		}
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		leaks, pause := p.tick()
+		leaks, pause, last := p.tick()
 		p.hub.announce(leaks...)
+		if last {
+			over = true
+			return
+		}
 		p.watchLent()
 		timer.Reset(pause)
 		select {
 		case <-timer.C:
 		case <-p.wake:
-		case <-p.base.Done():
-			return
 		}
 	}
 }
 
-// tick moves the clock and scans if it is time. It returns the leaks it found and how long nothing will be due.
-func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
+// tick moves the clock and scans if it is time. It returns the leaks it found, how long nothing will be due, and whether nothing ever will.
+func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
 	p.lock()
 	defer p.mu.Unlock()
 	p.now = p.elapsed()
@@ -78,6 +88,10 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 	if len(p.idle) < p.cfg.MinIdle {
 		p.spawnOpens(0) // lending does not look, for it is the fast path
 	}
+	if p.closed && p.inUse == 0 {
+		p.hub.now.Store(0)
+		return leaks, 0, true
+	}
 	pause = max(p.nextScan-p.now, shortestPause)
 	if p.active {
 		p.active = false
@@ -85,11 +99,11 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration) {
 	}
 	if p.now-p.busyAt < restAfter {
 		p.hub.now.Store(int64(p.now))
-		return leaks, min(pause, clockStep)
+		return leaks, min(pause, clockStep), false
 	}
 	p.resting = true
 	p.hub.now.Store(0)
-	return leaks, pause
+	return leaks, pause, false
 }
 
 // scan does what is due, and works out when it must be called again.
@@ -104,12 +118,14 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	if len(p.all) > 0 {
 		p.nextScan = min(p.nextScan, now+p.scanPeriod())
 	}
+	for _, r := range p.all { // lent ones too: they may be idle by then
+		if r.expires > now {
+			p.nextScan = min(p.nextScan, r.expires)
+		}
+	}
 	for _, r := range p.idle {
 		if p.cfg.MaxIdleTime > 0 && len(p.idle) > p.cfg.MinIdle {
 			p.nextScan = min(p.nextScan, r.used+p.cfg.MaxIdleTime)
-		}
-		if r.expires != 0 {
-			p.nextScan = min(p.nextScan, r.expires)
 		}
 		if p.cfg.KeepAlive > 0 && p.checking == 0 {
 			p.nextScan = min(p.nextScan, r.proven+max(p.cfg.KeepAlive, clockStep))
@@ -130,6 +146,8 @@ func (p *Pool[T]) forgive(now time.Duration) {
 		p.nextScan = min(p.nextScan, end)
 	case p.waiters.n+p.opening == 0:
 		p.failures, p.lastOpenErr = 0, nil
+	default: // somebody does need it
+		p.nextScan = min(p.nextScan, now+p.cfg.OpenBackoff)
 	}
 }
 

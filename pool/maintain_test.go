@@ -1,7 +1,9 @@
 package pool_test
 
 import (
+	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -472,6 +474,70 @@ func TestLeakOfAnEarlierLease(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if leaks := events.only(pool.EventLeaked); len(leaks) != 1 || leaks[0].Stack != "" {
 			t.Errorf("got %+v, want one without a stack", leaks)
+		}
+		l.Release(nil)
+	})
+}
+
+// What keeps Close waiting is reported too.
+func TestLeakWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := newRecorder()
+		p := newPool(t, &pooltest.Fake{}, pool.Config{LeakAfter: 10 * time.Second}, events)
+		l := acquire(t, p)
+		time.Sleep(5 * time.Second)
+		ctx, stop := context.WithTimeout(background, time.Minute)
+		defer stop()
+		if p.Close(ctx) == nil {
+			t.Error("closed although a lease was out")
+		}
+		if n := len(events.only(pool.EventLeaked)); n != 1 {
+			t.Errorf("%d leaks were reported while Close waited for one", n)
+		}
+		l.Release(nil)
+	})
+}
+
+// Resources that are lent whenever the maintainer looks, and come back just before their time, are closed in time all the same.
+func TestLifetimeOfWhatWasLent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime = 100 * time.Second
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 10, MaxLifetime: lifetime})
+		var leases []pool.Lease[conn]
+		for range 10 {
+			leases = append(leases, acquire(t, p))
+		}
+		time.Sleep(lifetime*95/100 + time.Millisecond)
+		for _, l := range leases {
+			l.Release(nil)
+		}
+		time.Sleep(lifetime * 6 / 100)
+		synctest.Wait()
+		if s := p.Stat(); s.Idle > 0 {
+			t.Errorf("%d are beyond their lifetime and idle", s.Idle)
+		}
+	})
+}
+
+// An observer that ends its goroutine, as t.FailNow does, does not leave the pool without a maintainer.
+func TestMaintainerOutlivesAnObserver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		exits := observerFunc(func(_ context.Context, e pool.Event) {
+			if e.Kind == pool.EventLeaked {
+				runtime.Goexit()
+			}
+		})
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, LeakAfter: time.Second, AcquireTimeout: time.Second}, exits)
+		l := acquire(t, p)
+		time.Sleep(5 * time.Second)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(background, time.Minute)
+		defer cancel()
+		if _, err := p.Acquire(ctx, op); !errors.Is(err, pool.ErrAcquireTimeout) {
+			t.Error(err)
+		}
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("an AcquireTimeout of 1s took %v", d)
 		}
 		l.Release(nil)
 	})

@@ -311,6 +311,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.tellWarmers(ErrClosed)
 	p.reap(p.elapsed())
 	p.settle()
+	p.kick() // the maintainer ends with the last lease
 	p.mu.Unlock()
 	p.cancel()
 	var err error

@@ -15,15 +15,16 @@ type resource[T any] struct {
 	p *Pool[T]
 	v T
 
-	turn   atomic.Uint64               // as the hot resource, see hot.go
-	heated uint64                      // the turn when it was made hot
-	use    atomic.Pointer[leaseUse[T]] // the present lease's, or an earlier one's; nil without layers
-	seq    uint64                      // odd while lent; a lease is over when it has moved on
-	slot   int                         // index in Pool.all
-	gen    uint64                      // Pool.gen when opening began
-	trust  uint64                      // Pool.suspicion when it was last known to work
-	uses   uint64
-	jitter float64 // the share of MaxLifetime that it forgoes
+	turn      atomic.Uint64               // as the hot resource, see hot.go
+	heated    uint64                      // the turn when it was made hot
+	use       atomic.Pointer[leaseUse[T]] // the present lease's, or that of an earlier one while it is hot; else nil
+	seq       uint64                      // odd while lent; a lease is over when it has moved on
+	slot      int                         // index in Pool.all
+	gen       uint64                      // Pool.gen when opening began
+	trust     uint64                      // Pool.suspicion when it was last known to work
+	uses      uint64
+	jitter    float64 // the share of MaxLifetime that it forgoes
+	untouched bool    // not lent since it was opened or passed a check
 
 	// Times on the pool's clock.
 	opened  time.Duration
@@ -45,6 +46,14 @@ type resource[T any] struct {
 
 func (r *resource[T]) lent() bool { return r.seq&1 == 1 }
 
+// forgetUse lets go of the record of the lease that is over. It may have others in its seat and among its ends, and those have records:
+// what has long been closed would stay in memory.
+func (r *resource[T]) forgetUse() {
+	if r.use.Load() != nil {
+		r.use.Store(nil)
+	}
+}
+
 // jitterShare is how much of MaxLifetime the draw of a resource can take away.
 const jitterShare = 0.1
 
@@ -58,6 +67,7 @@ func (r *resource[T]) fire(c *Call, err error) {
 func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	now := p.elapsed()
 	r := &resource[T]{p: p, v: v, gen: gen, trust: p.suspicion, slot: len(p.all), opened: now, used: now, proven: now}
+	r.untouched = true
 	r.turn.Store(turnCold)
 	r.jitter = rand.Float64() * jitterShare
 	r.setLifetime(p.cfg.MaxLifetime)

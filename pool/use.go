@@ -60,6 +60,9 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(contex
 				return
 			}
 		}
+		if err == ErrAborted && len(c.hub.commands) > 0 { //nolint:errorlint // the very value that was set above
+			c.uses.Add(1) // a panic or Goexit does not come to finish
+		}
 		p.give(c.caller, c, s, r, err)
 	}()
 	p.begun(ctx, c, r)

@@ -179,6 +179,9 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 		p.lock()
 	}
 	p.inUse--
+	if p.closed {
+		p.kick() // the maintainer ends with the last lease
+	}
 	if doom := r.doom; doom != closeNot {
 		r.doom = closeNot
 		p.retire(r, doom)

@@ -1,0 +1,105 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// ofPool is an error as another layer would make it: it knows its class and its pool.
+type ofPool struct {
+	pool  string
+	class pool.Class
+}
+
+func (ofPool) Error() string       { return "a layer's error" }
+func (e ofPool) Class() pool.Class { return e.class }
+func (e ofPool) OfPool() string    { return e.pool }
+
+// What a borrower's function meets in a use of another pool, or of the same one once more, is not what its own use has met: nobody's
+// fault here, and no reason to do it all again.
+func TestNestedUse(t *testing.T) {
+	server := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "x"}
+	refusalBy := func(name string) error {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{Name: name, MaxSize: 1, MaxWaiters: -1})
+		defer acquire(t, p).Release(nil)
+		_, err := p.Acquire(background, op)
+		return err
+	}
+	refused := refusalBy("other")
+	for _, tc := range []struct {
+		name string
+		err  error
+		want pool.Class
+	}{
+		{"another pool's refusal", refused, pool.Class{Type: "_OTHER"}},
+		{"this pool's refusal", refusalBy("own"), pool.Class{Type: "_OTHER"}},
+		{"another pool's layer", ofPool{"other", server}, pool.Class{Type: "_OTHER"}},
+		{"this pool's layer", ofPool{"own", server}, server},
+		{"a layer that does not say", ofPool{"", server}, server},
+		{"with the resource's own", errors.Join(refused, pooltest.ErrBroken), pool.Class{Broken: true, Type: "_OTHER"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := &asking{}
+			p := newPool(t, &pooltest.Fake{}, pool.Config{Name: "own"}, pool.Bracket(a))
+			if err := p.Do(background, op, func(context.Context, conn) error { return tc.err }); !errors.Is(err, tc.err) {
+				t.Errorf("Do: %v", err)
+			}
+			if a.class != tc.want {
+				t.Errorf("Do: got %+v, want %+v", a.class, tc.want)
+			}
+			a.class = pool.Class{}
+			acquire(t, p).Release(tc.err)
+			if a.class != tc.want {
+				t.Errorf("Acquire: got %+v, want %+v", a.class, tc.want)
+			}
+			if s := p.Stat(); s.Idle == 0 != tc.want.Broken {
+				t.Errorf("afterwards %+v", s)
+			}
+		})
+	}
+}
+
+// An error that a pool's refusal carries as its cause is the pool's own to judge, whoever made it.
+func TestRefusalWithAForeignCause(t *testing.T) {
+	fake, a := &pooltest.Fake{}, &asking{}
+	fake.Inject(pooltest.Open, -1, pooltest.Fail(ofPool{"secrets", pool.Class{Fault: pool.FaultServer, Type: "sealed"}}))
+	p := newPool(t, fake, pool.Config{Name: "own"}, pool.Bracket(a))
+	err := p.Do(background, op, use)
+	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != pool.FaultServer {
+		t.Errorf("%v: got %+v", err, a.class)
+	}
+}
+
+// Inside a use of another pool that pool's layers are the caller, and their deadlines the caller's: no fault of the server's.
+func TestNestedDeadline(t *testing.T) {
+	cause := ofPool{"outer", pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "timeout_attempt"}}
+	for name, fn := range map[string]func(ctx context.Context, c conn) error{
+		"cause":      func(ctx context.Context, _ conn) error { <-ctx.Done(); return context.Cause(ctx) },
+		"connection": func(ctx context.Context, _ conn) error { <-ctx.Done(); return pooltest.ErrBroken },
+	} {
+		for made, outer := range map[string]func() (context.Context, func()){
+			"real": func() (context.Context, func()) {
+				ctx, cancel := context.WithTimeoutCause(background, time.Millisecond, cause)
+				return ctx, cancel
+			},
+			"lazy": func() (context.Context, func()) {
+				ctx, d := pool.WithDeadline(background, time.Now().Add(time.Millisecond), cause)
+				return ctx, d.Cancel
+			},
+		} {
+			a := &asking{}
+			p := newPool(t, &pooltest.Fake{}, pool.Config{Name: "inner"}, pool.Bracket(a))
+			ctx, cancel := outer()
+			err := p.Do(ctx, op, fn)
+			cancel()
+			if a.class.Fault != pool.FaultCaller || a.class.Repeat != pool.RepeatNever {
+				t.Errorf("%s, %s context: %v: got %+v", name, made, err, a.class)
+			}
+		}
+	}
+}
