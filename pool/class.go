@@ -95,20 +95,22 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 	if err == nil {
 		return class
 	}
-	plain, outside := isPlain(err), false
+	plain, elsewhere := isPlain(err), false
 	if !plain {
 		if own, ok := find(err, anyClassified); ok {
-			outside = granted && h.isForeign(ctx, own)
-			if !outside {
+			elsewhere = granted && h.isElsewhere(own)
+			if !elsewhere && !(granted && isCallers(ctx, own)) {
 				class = own.Class()
 				class.name(err, plain)
 				return class
 			}
 		}
 	}
-	class = h.classifier.Classify(err)
-	if outside {
-		class = Class{Broken: class.Broken} // for an error of the resource's may be in there as well
+	if !elsewhere || isJoined(err) { // an error of the resource's may be in there as well
+		class = h.classifier.Classify(err)
+	}
+	if elsewhere {
+		class = Class{Broken: class.Broken}
 	}
 	if over, _ := ended(ctx); over != nil {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
@@ -117,17 +119,29 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 	return class
 }
 
-// isForeign says whether an error that a use met after it got its resource was made outside of the use: by another pool, by this one in
-// a use within, or by whoever ended ctx, the caller's context.
-func (h *hub) isForeign(ctx context.Context, own Classified) bool {
+// isElsewhere says whether an error that a use met when it had its resource comes from a use of another pool, or of this one, within.
+func (h *hub) isElsewhere(own Classified) bool {
 	if _, refused := own.(*Error); refused { //nolint:errorlint // about the very error that was found
 		return true
 	}
-	if of, ok := own.(interface{ OfPool() string }); ok && of.OfPool() != "" && of.OfPool() != h.id.Name {
-		return true
-	}
+	of, ok := own.(interface{ OfPool() string })
+	return ok && of.OfPool() != "" && of.OfPool() != h.id.Name
+}
+
+// isCallers says whether ctx, the caller's context, is over and own is why.
+func isCallers(ctx context.Context, own Classified) bool {
 	over, cause := ended(ctx)
 	return over != nil && errors.Is(cause, own)
+}
+
+// isJoined says whether there is another error in err than the outermost Classified one and what is in that.
+func isJoined(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if _, ok := err.(Classified); ok { //nolint:errorlint // this is the walk along the chain
+			return false
+		}
+	}
+	return true
 }
 
 // isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -31,12 +32,14 @@ func TestNestedUse(t *testing.T) {
 		return err
 	}
 	refused := refusalBy("other")
+	late := &pool.Error{Pool: "other", Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded} // the fake's connections break by such
 	for _, tc := range []struct {
 		name string
 		err  error
 		want pool.Class
 	}{
 		{"another pool's refusal", refused, pool.Class{Type: "_OTHER"}},
+		{"another pool's refusal of a wait", fmt.Errorf("find: %w", late), pool.Class{Type: "timeout"}},
 		{"this pool's refusal", refusalBy("own"), pool.Class{Type: "_OTHER"}},
 		{"another pool's layer", ofPool{"other", server}, pool.Class{Type: "_OTHER"}},
 		{"this pool's layer", ofPool{"own", server}, server},
