@@ -89,7 +89,7 @@ func (d *Driver) Identity() pool.Identity {
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	username, password, err := d.credentials(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
 	}
 	s, err := d.dialer.dial(ctx)
 	if err != nil {
@@ -216,7 +216,7 @@ func (d *Driver) Reset(ctx context.Context, c *Conn) error {
 	}
 	username, password, err := d.credentials(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("redispool: reset: %w", err)
 	}
 	err = c.guarded(ctx, func() error {
 		cmds, err := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
