@@ -20,6 +20,9 @@
 //
 // Replies come as go-redis gives them: strings of bytes, which are decoded by choice (Result, Bytes, Int, Scan), never by a setting.
 //
+// The error of a pipeline is the first of its commands' that is more than a miss. It is redis.Nil only if there is no other, where
+// go-redis' own would be the first of all; each command keeps the error that is its own.
+//
 // # What errors mean
 //
 //	                                                                fault    repeat         connection

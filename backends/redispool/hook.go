@@ -75,12 +75,12 @@ func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next red
 	ctx = pool.BeginCommand(ctx, command)
 	outcome := pool.ErrAborted
 	defer func() { pool.EndCommand(ctx, command, outcome) }()
-	err := c.sendAll(ctx, cmds, next)
-	outcome = worst(cmds, err)
-	return err
+	outcome = c.sendAll(ctx, cmds, next)
+	return outcome
 }
 
-// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure.
+// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure, from
+// the borrower and from the layers.
 func worst(cmds []redis.Cmder, err error) error {
 	if !isNil(err) {
 		return err
@@ -144,6 +144,7 @@ func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.Proce
 	for _, cmd := range cmds {
 		c.judge(cmd.Err())
 	}
+	err = worst(cmds, err)
 	if transaction(cmds) {
 		return c.endTransaction(cmds, err)
 	}
