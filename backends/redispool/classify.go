@@ -124,14 +124,19 @@ func isNetwork(err error) bool {
 }
 
 // code returns the code with which the text of a reply begins, such as WRONGTYPE: a word in capitals. It is "" for what has none, and for
-// what is no reply.
+// what is no reply. Where EXEC itself was refused, as in "EXECABORT Transaction discarded because of: READONLY ...", it is that of the cause,
+// as it is where go-redis hands out the cause beside EXECABORT.
 func code(err error) string {
 	const longest = 32
 	reply, ok := errors.AsType[redis.Error](err)
 	if !ok {
 		return ""
 	}
-	word, _, _ := strings.Cut(reply.Error(), " ")
+	text := reply.Error()
+	if _, cause, found := strings.Cut(text, " because of: "); found && strings.HasPrefix(text, "EXECABORT ") {
+		text = cause
+	}
+	word, _, _ := strings.Cut(text, " ")
 	if word == "" || len(word) > longest || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
 		return ""
 	}

@@ -78,6 +78,10 @@ func TestClassify(t *testing.T) {
 		{"READONLY in a script", on(nil, do("replicaof", "127.0.0.1", "1"), do("eval", "return redis.call('set','k','v')", 0)),
 			with(refusedHere, "READONLY")},
 		{"READONLY in a transaction", on(nil, do("replicaof", "127.0.0.1", "1"), transact), with(refusedHere, "READONLY")},
+		{"READONLY for EXEC", execRefused("replicaof", "127.0.0.1", "1"), with(refusedHere, "READONLY")},
+		{"OOM for EXEC", execRefused("config", "set", "maxmemory", "1"), with(permanent, "OOM")},
+		{"NOREPLICAS for EXEC", execRefused("config", "set", "min-replicas-to-write", "1"), with(refused, "NOREPLICAS")},
+		{"NOPERM for EXEC", execRefused("acl", "setuser", "default", "-exec"), with(answered, "NOPERM")},
 		{"READONLY and what follows", on(nil, do("replicaof", "127.0.0.1", "1"), swallow(do("set", "k", "v")), do("get", "k")),
 			with(refusedHere, "READONLY")},
 		{"UNBLOCKED by a failover", unblocked("replicaof", "127.0.0.1", "1"), with(refusedHere, "UNBLOCKED")},
@@ -278,6 +282,16 @@ func transact(ctx context.Context, c *redispool.Conn) error {
 		return errors.New("not aborted")
 	}
 	return err
+}
+
+// execRefused has a transaction refused by EXEC itself, because of what another client has sent meanwhile.
+func execRefused(words ...any) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		s := launch(t)
+		return using(t, redispool.Options{Address: s.addr}, do("multi"), do("set", "k", "v"),
+			func(ctx context.Context, _ *redispool.Conn) error { return s.redis(t).Do(ctx, words...).Err() }, do("exec"))
+	}
 }
 
 func transactionFailed(t *testing.T) error {

@@ -30,7 +30,7 @@
 //	redis.TxFailedErr                                               none     never          kept
 //	WRONGTYPE, ERR, NOSCRIPT, EXECABORT, NOPERM, MOVED, ASK, ...    none     never          kept
 //	LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, NOREPLICAS    server   always         kept
-//	READONLY, also as the cause of EXECABORT; max clients reached   server   always         closed
+//	READONLY, also from within a script; max clients reached        server   always         closed
 //	OOM, MISCONF, WRONGPASS, DENIED                                 server   never          kept
 //	NOAUTH; disagreement about TLS                                  server   never          closed
 //	no connection could be made, nor the credentials be reached     server   always         closed
@@ -41,6 +41,9 @@
 //
 // The pool lays an error at the caller when the caller's own context was over. MOVED and ASK come from a cluster, which one connection
 // cannot serve. A connection that failed is closed even if its borrower keeps the error to himself.
+//
+// EXECABORT is classified by its cause, where it can be seen: an earlier reply of the same TxPipelined or, when EXEC itself was refused,
+// what the text names after "because of:".
 //
 // The borrower's own is all that is neither a reply nor an [Error]: what he met when he called another service is not counted against this
 // one. Replies are told by their type alone, so that one of another server, read by another client of go-redis in the same function, counts
