@@ -124,8 +124,8 @@ func isNetwork(err error) bool {
 }
 
 // code returns the code with which the text of a reply begins, such as WRONGTYPE: a word in capitals. It is "" for what has none, and for
-// what is no reply. Where EXEC itself was refused, as in "EXECABORT Transaction discarded because of: READONLY ...", it is that of the cause,
-// as it is where go-redis hands out the cause beside EXECABORT.
+// what is no reply. Where EXEC itself was refused, as in "EXECABORT Transaction discarded because of: READONLY ...", it is that of the
+// cause, by which an abortedError is classified as well.
 func code(err error) string {
 	const longest = 32
 	reply, ok := errors.AsType[redis.Error](err)

@@ -136,7 +136,7 @@ func (d *Driver) newConn(s *socket, username, password string) *Conn {
 		given = true
 		return s, nil
 	}
-	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact}
+	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact, turn: make(chan struct{}, 1)}
 	c.session = c.client.EphemeralConn()
 	c.session.AddHook(hook{c})
 	c.Cmdable = c.session

@@ -30,6 +30,9 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !h.c.ready {
+			return h.c.exchangeAll(ctx, cmds, next) // without a turn: go-redis sends its handshake from within ours
+		}
 		if !pool.Observing(ctx) {
 			return h.c.sendAll(ctx, cmds, next)
 		}
@@ -93,7 +96,16 @@ func worst(cmds []redis.Cmder, err error) error {
 	return err
 }
 
+// send sends a command when its turn has come. go-redis by itself would have it wait for the connection without heeding ctx.
 func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if !c.takeTurn(ctx) {
+		return &Error{Command: displayName(cmd.Name()), Context: ctx.Err()}
+	}
+	defer c.leaveTurn()
+	return c.exchange(ctx, cmd, next)
+}
+
+func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Command: displayName(cmd.Name()), Context: err}
 	}
@@ -118,7 +130,16 @@ func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	return &Error{Command: displayName(cmd.Name()), Err: err, Context: over(ctx)}
 }
 
+// sendAll is send for a pipeline.
 func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	if !c.takeTurn(ctx) {
+		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: ctx.Err()})
+	}
+	defer c.leaveTurn()
+	return c.exchangeAll(ctx, cmds, next)
+}
+
+func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	if err := ctx.Err(); err != nil {
 		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: err})
 	}
