@@ -81,7 +81,13 @@ func (c *Conn) takeTurn(ctx context.Context) bool {
 	}
 }
 
-func (c *Conn) leaveTurn() { <-c.turn }
+// leaveTurn lets the next command be sent. One that has not returned has panicked, and go-redis has given the connection up.
+func (c *Conn) leaveTurn(returned bool) {
+	if !returned {
+		c.mark(dead)
+	}
+	<-c.turn
+}
 
 // abort ends the connection and every command in progress on it.
 func (c *Conn) abort() {

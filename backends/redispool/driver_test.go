@@ -345,23 +345,38 @@ func TestTurnIsFree(t *testing.T) {
 	}
 }
 
-// A command that panics gives up its turn.
-func TestPanicGivesUpTurn(t *testing.T) {
+// A command that panics leaves its turn to the next one, and costs the connection even if its borrower recovers.
+func TestSwallowedPanic(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
-	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		func() {
-			defer func() { _ = recover() }()
-			_ = c.Set(ctx, "k", panicking{}, 0)
-		}()
-		if err := c.Get(ctx, "k").Err(); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("the next command of the same use: %v", err)
+	for name, send := range map[string]lendFunc{
+		"command": do("set", "k", panicking{}),
+		"pipeline": func(ctx context.Context, c *redispool.Conn) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Set(ctx, "k", panicking{}, 0); return nil })
+			return err
+		},
+	} {
+		for _, goOn := range []bool{true, false} {
+			use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				func() {
+					defer func() { _ = recover() }()
+					_ = send(ctx, c)
+				}()
+				if !goOn {
+					return nil
+				}
+				if err := c.Get(ctx, "k").Err(); err == nil || errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: the next command of the same use: %v", name, err)
+				}
+				return nil
+			})
+			if err := p.Do(t.Context(), pool.Op{}, do("ping")); err != nil {
+				t.Errorf("%s: the next use: %v", name, err)
+			}
 		}
-		return nil
-	})
-	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	}
 }
 
 // An error that the borrower keeps to himself still costs the connection.

@@ -101,8 +101,11 @@ func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	if !c.takeTurn(ctx) {
 		return &Error{Command: displayName(cmd.Name()), Context: ctx.Err()}
 	}
-	defer c.leaveTurn()
-	return c.exchange(ctx, cmd, next)
+	returned := false
+	defer func() { c.leaveTurn(returned) }()
+	err := c.exchange(ctx, cmd, next)
+	returned = true
+	return err
 }
 
 func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
@@ -135,8 +138,11 @@ func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.Proce
 	if !c.takeTurn(ctx) {
 		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: ctx.Err()})
 	}
-	defer c.leaveTurn()
-	return c.exchangeAll(ctx, cmds, next)
+	returned := false
+	defer func() { c.leaveTurn(returned) }()
+	err := c.exchangeAll(ctx, cmds, next)
+	returned = true
+	return err
 }
 
 func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
