@@ -49,6 +49,10 @@
 // one. Replies are told by their type alone, so that one of another server, read by another client of go-redis in the same function, counts
 // as this server's, and so does an Error of another pool's. Return it as a text, by fmt.Errorf and %v, if it is not to.
 //
+// While a server runs a slow script it answers BUSY to nearly all commands, and so does each use of the pool. Its connections are sound:
+// they are kept, lent and opened as ever, so that SCRIPT KILL can be sent by one, and Pool.Check calls the pool degraded. Only a connection
+// that has a database to select, or a name to set, cannot be opened meanwhile.
+//
 // "Repeat: always" speaks of the command that was refused. A function that sends several has perhaps changed something by then; mark its
 // Op idempotent only if the whole of it is, and keep to one writing command in a use that is to be repeated.
 //
