@@ -64,14 +64,24 @@ func classifyReply(reply redis.Error) pool.Class {
 	return class
 }
 
-// classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that an io.EOF or a
-// context's error that stands alone is the borrower's own: from decoding a value, for example.
+// classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that whatever stands alone
+// is the borrower's own: an io.EOF from decoding a value, another service that he could not reach, another client of go-redis that is
+// closed.
 func classifyFailure(err error) pool.Class {
-	unanswered, isOurs := errors.AsType[*Error](err)
-	if isOurs && unanswered.Err == nil {
-		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
+	if unanswered, ok := errors.AsType[*Error](err); ok {
+		return classifyUnanswered(unanswered)
 	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return pool.Class{Fault: pool.FaultCaller}
+	}
+	return pool.Class{}
+}
+
+// classifyUnanswered looks at nothing but what the command met: an error of the borrower's may stand beside it.
+func classifyUnanswered(err *Error) pool.Class {
 	switch {
+	case err.Err == nil:
+		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
 	case errors.Is(err, redis.ErrClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true}
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
@@ -80,14 +90,10 @@ func classifyFailure(err error) pool.Class {
 		return pool.Class{Fault: pool.FaultServer, Broken: true}
 	case isNotConnected(err):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
-	case isNetwork(err, isOurs):
+	case isNetwork(err):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
-	case isOurs:
-		return pool.Class{Broken: true} // an argument could not be encoded, or a reply not be decoded
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return pool.Class{Fault: pool.FaultCaller}
 	}
-	return pool.Class{}
+	return pool.Class{Broken: true} // an argument could not be encoded, or a reply not be decoded
 }
 
 // isNotConnected says whether nothing can have been sent.
@@ -107,25 +113,30 @@ func isDisagreement(err error) bool {
 		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }
 
-// isNetwork says whether err is about a connection. Of what a command met, that includes all that is about its end or about time.
-func isNetwork(err error, isOurs bool) bool {
+// isNetwork says whether what a command met is about its connection: about its end, or about time.
+func isNetwork(err error) bool {
 	var (
 		op      *net.OpError
 		timeout net.Error
 	)
-	return errors.As(err, &op) || errors.Is(err, net.ErrClosed) ||
-		isOurs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout))
+	return errors.As(err, &op) || errors.As(err, &timeout) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // code returns the code with which the text of a reply begins, such as WRONGTYPE: a word in capitals. It is "" for what has none, and for
-// what is no reply.
+// what is no reply. Where EXEC itself was refused, as in "EXECABORT Transaction discarded because of: READONLY ...", it is that of the
+// cause, by which an abortedError is classified as well.
 func code(err error) string {
 	const longest = 32
 	reply, ok := errors.AsType[redis.Error](err)
 	if !ok {
 		return ""
 	}
-	word, _, _ := strings.Cut(reply.Error(), " ")
+	text := reply.Error()
+	if _, cause, found := strings.Cut(text, " because of: "); found && strings.HasPrefix(text, "EXECABORT ") {
+		text = cause
+	}
+	word, _, _ := strings.Cut(text, " ")
 	if word == "" || len(word) > longest || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
 		return ""
 	}

@@ -3,6 +3,7 @@ package redispool_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/middleware/breaker"
+	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
 )
 
@@ -75,6 +78,10 @@ func TestClassify(t *testing.T) {
 		{"READONLY in a script", on(nil, do("replicaof", "127.0.0.1", "1"), do("eval", "return redis.call('set','k','v')", 0)),
 			with(refusedHere, "READONLY")},
 		{"READONLY in a transaction", on(nil, do("replicaof", "127.0.0.1", "1"), transact), with(refusedHere, "READONLY")},
+		{"READONLY for EXEC", execRefused("replicaof", "127.0.0.1", "1"), with(refusedHere, "READONLY")},
+		{"OOM for EXEC", execRefused("config", "set", "maxmemory", "1"), with(permanent, "OOM")},
+		{"NOREPLICAS for EXEC", execRefused("config", "set", "min-replicas-to-write", "1"), with(refused, "NOREPLICAS")},
+		{"NOPERM for EXEC", execRefused("acl", "setuser", "default", "-exec"), with(answered, "NOPERM")},
 		{"READONLY and what follows", on(nil, do("replicaof", "127.0.0.1", "1"), swallow(do("set", "k", "v")), do("get", "k")),
 			with(refusedHere, "READONLY")},
 		{"UNBLOCKED by a failover", unblocked("replicaof", "127.0.0.1", "1"), with(refusedHere, "UNBLOCKED")},
@@ -120,13 +127,24 @@ func TestClassify(t *testing.T) {
 		{"a reply of another type", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
 			return c.Process(ctx, redis.NewIntCmd(ctx, "get", "k"))
 		}), unusable},
-		{"client closed", func(*testing.T) error { return redis.ErrClosed }, pool.Class{Fault: pool.FaultLocal, Broken: true}},
-		{"client's pool", func(*testing.T) error { return redis.ErrPoolTimeout },
+		{"client closed", afterClose, pool.Class{Fault: pool.FaultLocal, Broken: true}},
+		{"client's pool", func(*testing.T) error { return &redispool.Error{Command: "GET", Err: redis.ErrPoolTimeout} },
 			pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}},
+		{"the store of the secret cannot be reached", func(t *testing.T) error {
+			return opening(t, redispool.Options{Credentials: func(context.Context) (string, string, error) { return "", "", refusedDial() }})
+		}, refusedHere},
 
 		{"the application's", func(*testing.T) error { return errors.New("no such user") }, answered},
 		{"the application's EOF", func(*testing.T) error { return fmt.Errorf("decode: %w", io.ErrUnexpectedEOF) }, answered},
 		{"the application's file", func(*testing.T) error { _, err := os.ReadFile("/no/such/file"); return err }, answered},
+		{"the application's dial", func(*testing.T) error { return refusedDial() }, answered},
+		{"the application's dial beside a command's EOF", func(*testing.T) error {
+			return errors.Join(refusedDial(), &redispool.Error{Command: "INCR", Err: io.EOF})
+		}, ambiguous},
+		{"the application's TLS", func(*testing.T) error { return tls.RecordHeaderError{Msg: "not TLS"} }, answered},
+		{"the application's closed socket", func(*testing.T) error { return &net.OpError{Op: "read", Err: net.ErrClosed} }, answered},
+		{"the application's own client, closed", func(*testing.T) error { return redis.ErrClosed }, answered},
+		{"the application's own client's pool", func(*testing.T) error { return redis.ErrPoolTimeout }, answered},
 		{"the application's context", func(*testing.T) error { return context.DeadlineExceeded }, gaveUp},
 		{"a number that is none", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
 			_, err := c.Get(ctx, "k").Int()
@@ -145,6 +163,61 @@ func TestClassify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A failure of another service's, met in the course of a use, is no reason to repeat what Redis has done, nor to count it against Redis.
+func TestFailureOfAnotherService(t *testing.T) {
+	s := launch(t)
+	r, err := retry.New(retry.Config{InitialDelay: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := breaker.New(breaker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, redispool.Options{Address: s.addr}, config(), r, b)
+	err = p.Do(t.Context(), pool.Op{Name: "order"}, func(ctx context.Context, c *redispool.Conn) error {
+		if err := c.Incr(ctx, "orders").Err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("send the mail: %w", refusedDial())
+	})
+	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+		t.Errorf("got %v", err)
+	}
+	if n, err := s.redis(t).Get(t.Context(), "orders").Int(); n != 1 || err != nil {
+		t.Errorf("INCR was executed %d times, %v", n, err)
+	}
+	if counts := b.Snapshot().Counts; counts.Failures != 0 {
+		t.Errorf("the breaker counts %+v", counts)
+	}
+	if st := p.Stat(); st.Closed.Total() != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// refusedDial is the error of a dial to where nobody listens.
+func refusedDial() error {
+	c, err := net.Dial("tcp", "127.0.0.1:1")
+	if err == nil {
+		_ = c.Close()
+	}
+	return err
+}
+
+// afterClose sends a command on a connection that the pool has closed.
+func afterClose(t *testing.T) error {
+	ctx := t.Context()
+	d := driver(t, redispool.Options{Address: need(t).addr})
+	c, err := d.Open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(ctx, c); err != nil {
+		t.Error(err)
+	}
+	return c.Get(ctx, "k").Err()
 }
 
 func driver(t testing.TB, opts redispool.Options) *redispool.Driver {
@@ -209,6 +282,16 @@ func transact(ctx context.Context, c *redispool.Conn) error {
 		return errors.New("not aborted")
 	}
 	return err
+}
+
+// execRefused has a transaction refused by EXEC itself, because of what another client has sent meanwhile.
+func execRefused(words ...any) func(*testing.T) error {
+	return func(t *testing.T) error {
+		t.Helper()
+		s := launch(t)
+		return using(t, redispool.Options{Address: s.addr}, do("multi"), do("set", "k", "v"),
+			func(ctx context.Context, _ *redispool.Conn) error { return s.redis(t).Do(ctx, words...).Err() }, do("exec"))
+	}
 }
 
 func transactionFailed(t *testing.T) error {

@@ -8,7 +8,8 @@ import (
 )
 
 // Conn is a connection to Redis, lent by a pool. It has all commands of [redis.Cmdable], pipelines and transactions included. It is made
-// by a [Driver] and used by one borrower at a time; its methods may be called concurrently, and then wait for one another.
+// by a [Driver] and used by one borrower at a time; its methods may be called concurrently, and then wait for one another, none for longer
+// than its context lasts.
 //
 // Whatever a borrower changes about the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...) is undone before the next borrower gets
 // the connection. A command whose context is over is not sent. An error that is no reply is an [Error].
@@ -28,6 +29,8 @@ type Conn struct {
 	exact    bool // only Options.Protocol will do
 	fellBack bool // the server refused HELLO and speaks protocol 2
 	traces   atomic.Uint32
+
+	turn chan struct{} // full while a command or a pipeline is in progress
 }
 
 var (
@@ -60,6 +63,30 @@ func (c *Conn) Watch(ctx context.Context, fn func(tx redis.Cmdable) error, keys 
 		_ = c.Process(ctx, redis.NewStatusCmd(ctx, "unwatch")) // if that fails, the pool sees to it
 	}
 	return err
+}
+
+// takeTurn waits until nothing is in progress on the connection. It returns false if ctx is over before that. A context is asked for Done
+// only if there is something to wait for, because that is what starts the timer of a lazy one.
+func (c *Conn) takeTurn(ctx context.Context) bool {
+	select {
+	case c.turn <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// leaveTurn lets the next command be sent. One that has not returned has panicked, and go-redis has given the connection up.
+func (c *Conn) leaveTurn(returned bool) {
+	if !returned {
+		c.mark(dead)
+	}
+	<-c.turn
 }
 
 // abort ends the connection and every command in progress on it.

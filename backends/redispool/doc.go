@@ -20,6 +20,9 @@
 //
 // Replies come as go-redis gives them: strings of bytes, which are decoded by choice (Result, Bytes, Int, Scan), never by a setting.
 //
+// The error of a pipeline is the first of its commands' that is more than a miss. It is redis.Nil only if there is no other, where
+// go-redis' own would be the first of all; each command keeps the error that is its own.
+//
 // # What errors mean
 //
 //	                                                                fault    repeat         connection
@@ -27,17 +30,28 @@
 //	redis.TxFailedErr                                               none     never          kept
 //	WRONGTYPE, ERR, NOSCRIPT, EXECABORT, NOPERM, MOVED, ASK, ...    none     never          kept
 //	LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, NOREPLICAS    server   always         kept
-//	READONLY, also as the cause of EXECABORT; max clients reached   server   always         closed
+//	READONLY, also from within a script; max clients reached        server   always         closed
 //	OOM, MISCONF, WRONGPASS, DENIED                                 server   never          kept
 //	NOAUTH; disagreement about TLS                                  server   never          closed
-//	no connection could be made                                     server   always         closed
+//	no connection could be made, nor the credentials be reached     server   always         closed
 //	the connection ended, or time ran out, in mid-command           server   if idempotent  closed
 //	the context was over before the command was sent                caller   never          kept
 //	an argument could not be encoded, a reply not be decoded        none     never          closed
-//	an error of the borrower's own                                  none     never          kept
+//	an error of the borrower's own, another service's included      none     never          kept
 //
 // The pool lays an error at the caller when the caller's own context was over. MOVED and ASK come from a cluster, which one connection
 // cannot serve. A connection that failed is closed even if its borrower keeps the error to himself.
+//
+// EXECABORT is classified by its cause, where it can be seen: an earlier reply of the same TxPipelined or, when EXEC itself was refused,
+// what the text names after "because of:".
+//
+// The borrower's own is all that is neither a reply nor an [Error]: what he met when he called another service is not counted against this
+// one. Replies are told by their type alone, so that one of another server, read by another client of go-redis in the same function, counts
+// as this server's, and so does an Error of another pool's. Return it as a text, by fmt.Errorf and %v, if it is not to.
+//
+// While a server runs a slow script it answers BUSY to nearly all commands, and so does each use of the pool. Its connections are sound:
+// they are kept, lent and opened as ever, so that SCRIPT KILL can be sent by one, and Pool.Check calls the pool degraded. Only a connection
+// that has a database to select, or a name to set, cannot be opened meanwhile.
 //
 // "Repeat: always" speaks of the command that was refused. A function that sends several has perhaps changed something by then; mark its
 // Op idempotent only if the whole of it is, and keep to one writing command in a use that is to be repeated.

@@ -89,7 +89,7 @@ func (d *Driver) Identity() pool.Identity {
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	username, password, err := d.credentials(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
 	}
 	s, err := d.dialer.dial(ctx)
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *Driver) newConn(s *socket, username, password string) *Conn {
 		given = true
 		return s, nil
 	}
-	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact}
+	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact, turn: make(chan struct{}, 1)}
 	c.session = c.client.EphemeralConn()
 	c.session.AddHook(hook{c})
 	c.Cmdable = c.session
@@ -154,13 +154,12 @@ func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 	p.Ping(ctx)
 }
 
-// verdict looks at the replies to commands of ours; err is what their pipeline returned. That a user may not send PING proves the
-// connection as well as a PONG.
+// verdict looks at the replies to commands of ours; err is what their pipeline returned.
 func verdict(cmds []redis.Cmder, err error) error {
 	for _, cmd := range cmds {
 		switch failure := cmd.Err(); {
 		case failure == nil:
-		case cmd.Name() == "ping" && code(failure) == "NOPERM":
+		case cmd.Name() == "ping" && provesConnection(code(failure)):
 			return nil // it is the last one
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
@@ -178,7 +177,11 @@ func verdict(cmds []redis.Cmder, err error) error {
 	return nil
 }
 
-// Check sends a PING.
+// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: a user may not send it, or the server is
+// in the midst of a slow script. To close every connection because of that script would help nobody, and leave none for SCRIPT KILL.
+func provesConnection(code string) bool { return code == "NOPERM" || code == "BUSY" }
+
+// Check sends a PING. That the user may not send it, or that the server runs a slow script, is no failure: the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	err := c.guarded(ctx, func() error {
 		ping := c.session.Ping(ctx)
@@ -216,7 +219,7 @@ func (d *Driver) Reset(ctx context.Context, c *Conn) error {
 	}
 	username, password, err := d.credentials(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("redispool: reset: %w", err)
 	}
 	err = c.guarded(ctx, func() error {
 		cmds, err := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -240,6 +240,145 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
+// A command that waits for another one's reply on the same connection heeds its own context. It is not sent then, and costs nothing.
+func TestWaitingForTurn(t *testing.T) {
+	s := launch(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		blocked := block(ctx, t, s, c)
+		for name, send := range map[string]lendFunc{
+			"INCR": do("incr", "waiting"),
+			"PIPELINE INCR": func(ctx context.Context, c *redispool.Conn) error {
+				cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "waiting"); return nil })
+				if !errors.Is(cmds[0].Err(), ctx.Err()) {
+					t.Errorf("the command's own error is %v", cmds[0].Err())
+				}
+				return err
+			},
+		} {
+			soon := time.Now().Add(20 * time.Millisecond)
+			deadline, cancel := context.WithDeadline(ctx, soon)
+			defer cancel()
+			lazy, late := pool.WithDeadline(ctx, soon, nil)
+			defer late.Cancel()
+			cancelled, cancel := context.WithCancel(ctx)
+			time.AfterFunc(20*time.Millisecond, cancel)
+			for _, ctx := range []context.Context{deadline, lazy, cancelled} {
+				err := send(ctx, c)
+				if got, ok := errors.AsType[*redispool.Error](err); !ok || *got != (redispool.Error{Command: name, Context: ctx.Err()}) {
+					t.Errorf("%s: got %v", name, err)
+				}
+			}
+		}
+		if err := s.redis(t).LPush(ctx, "blocked", "v").Err(); err != nil {
+			return err
+		}
+		if err := <-blocked; err != nil {
+			t.Errorf("the command that was in progress: %v", err)
+		}
+		if n, err := c.Exists(ctx, "waiting").Result(); n != 0 || err != nil {
+			t.Errorf("what waited was sent: %v", err)
+		}
+		return nil
+	})
+	if st := p.Stat(); st.Closed.Total() != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// block has a command of c's wait in the server, for three seconds or until something is pushed to the list called blocked.
+func block(ctx context.Context, t *testing.T, s *server, c *redispool.Conn) (result chan error) {
+	t.Helper()
+	result = make(chan error, 1)
+	go func() { result <- c.BLPop(ctx, 3*time.Second, "blocked").Err() }()
+	other := s.redis(t)
+	eventually(t, func() error {
+		if !strings.Contains(other.ClientList(ctx).Val(), "cmd=blpop") {
+			return errors.New("nobody is blocked")
+		}
+		return nil
+	})
+	return result
+}
+
+// The interrupter ends both the command in progress and the one that waits for it.
+func TestInterruptEndsWaiting(t *testing.T) {
+	s := launch(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := p.Do(ctx, pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+		unending := context.WithoutCancel(ctx)
+		blocked := block(unending, t, s, c)
+		time.AfterFunc(20*time.Millisecond, cancel)
+		if err := c.Get(unending, "k").Err(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the command that waited: %v", err)
+		}
+		return <-blocked
+	})
+	if !errors.Is(err, net.ErrClosed) || !errors.Is(err, context.Canceled) {
+		t.Errorf("the command that was in progress: %v", err)
+	}
+}
+
+// askedForDone is a context that knows whether it has been asked for Done, which is when a lazy one starts its timer.
+type askedForDone struct {
+	context.Context
+	asked bool
+}
+
+func (c *askedForDone) Done() <-chan struct{} { c.asked = true; return c.Context.Done() }
+
+// A command that need not wait for its turn leaves a lazy context alone.
+func TestTurnIsFree(t *testing.T) {
+	s := need(t)
+	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+		asked := &askedForDone{Context: ctx}
+		_, err := c.Pipelined(asked, func(p redis.Pipeliner) error { p.Set(asked, "turn", "v", 0); return nil })
+		if err = errors.Join(err, c.Get(asked, "turn").Err()); asked.asked {
+			t.Error("it was asked for Done")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A command that panics leaves its turn to the next one, and costs the connection even if its borrower recovers.
+func TestSwallowedPanic(t *testing.T) {
+	s := need(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	for name, send := range map[string]lendFunc{
+		"command": do("set", "k", panicking{}),
+		"pipeline": func(ctx context.Context, c *redispool.Conn) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Set(ctx, "k", panicking{}, 0); return nil })
+			return err
+		},
+	} {
+		for _, goOn := range []bool{true, false} {
+			use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				func() {
+					defer func() { _ = recover() }()
+					_ = send(ctx, c)
+				}()
+				if !goOn {
+					return nil
+				}
+				if err := c.Get(ctx, "k").Err(); err == nil || errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: the next command of the same use: %v", name, err)
+				}
+				return nil
+			})
+			if err := p.Do(t.Context(), pool.Op{}, do("ping")); err != nil {
+				t.Errorf("%s: the next use: %v", name, err)
+			}
+		}
+	}
+}
+
 // An error that the borrower keeps to himself still costs the connection.
 func TestSwallowedFailure(t *testing.T) {
 	s := need(t)
@@ -276,10 +415,10 @@ func TestCondemningReplies(t *testing.T) {
 		{"READONLY", replica.addr, swallow(do("set", "k", "v"))},
 		{"READONLY behind a miss", replica.addr, func(ctx context.Context, c *redispool.Conn) error {
 			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "k"); p.Set(ctx, "k", "v", 0); return nil })
-			if !errors.Is(err, redis.Nil) {
-				return fmt.Errorf("got %w, want redis.Nil", err)
+			if !redis.IsReadOnlyError(err) {
+				t.Errorf("got %v, want READONLY", err)
 			}
-			return err
+			return nil
 		}},
 		{"MOVED to where we are", moved, do("get", "k")},
 	} {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/pool"
@@ -103,5 +104,48 @@ func TestCheck(t *testing.T) {
 	})
 	if err == nil || err.Error() != "done" {
 		t.Error(err)
+	}
+}
+
+// A server in the midst of a slow script answers, which is what a check is about: connections are kept and opened, so that there is one to
+// end the script by. What is wrong is for the pool's health and the commands' errors to say.
+func TestBusyServer(t *testing.T) {
+	s := launch(t, "--busy-reply-threshold", "1")
+	idle := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1, CheckAfter: 1})
+	use(t, idle, do("ping"))
+	fresh := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	elsewhere := open(t, redispool.Options{Address: s.addr, DB: 1}, pool.Config{MaxSize: 1, AcquireTimeout: 100 * time.Millisecond})
+	other := s.redis(t)
+	script := make(chan error, 1)
+	go func() { script <- other.Eval(t.Context(), "while true do end", nil).Err() }()
+	eventually(t, func() error {
+		if err := s.redis(t).Ping(t.Context()).Err(); err == nil {
+			return errors.New("the server is not busy")
+		}
+		return nil
+	})
+
+	h := idle.Check(t.Context())
+	if h.Status != pool.StatusDegraded || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "BUSY") {
+		t.Errorf("health is %v: %v", h.Status, h.Reasons)
+	}
+	for name, p := range map[string]*pool.Pool[*redispool.Conn]{"idle": idle, "fresh": fresh} {
+		err := p.Do(t.Context(), pool.Op{}, do("get", "k"))
+		if class := driver(t, redispool.Options{}).Classify(err); class != with(refused, "BUSY") {
+			t.Errorf("%s: %v is %+v", name, err, class)
+		}
+	}
+	if err := elsewhere.Do(t.Context(), pool.Op{}, do("get", "k")); err == nil || !strings.Contains(err.Error(), "SELECT: BUSY") {
+		t.Errorf("a session that cannot be made what it should be: %v", err)
+	}
+	use(t, idle, do("script", "kill"))
+	if err := <-script; err == nil {
+		t.Error("the script has come to an end")
+	}
+	for _, p := range []*pool.Pool[*redispool.Conn]{idle, fresh} {
+		use(t, p, do("ping"))
+		if st := p.Stat(); st.Opened != 1 || st.CheckFailures != 0 || st.Closed.Total() != 0 {
+			t.Errorf("%+v", st)
+		}
 	}
 }

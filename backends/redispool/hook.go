@@ -30,6 +30,9 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !h.c.ready {
+			return h.c.exchangeAll(ctx, cmds, next) // without a turn: go-redis sends its handshake from within ours
+		}
 		if !pool.Observing(ctx) {
 			return h.c.sendAll(ctx, cmds, next)
 		}
@@ -75,12 +78,12 @@ func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next red
 	ctx = pool.BeginCommand(ctx, command)
 	outcome := pool.ErrAborted
 	defer func() { pool.EndCommand(ctx, command, outcome) }()
-	err := c.sendAll(ctx, cmds, next)
-	outcome = worst(cmds, err)
-	return err
+	outcome = c.sendAll(ctx, cmds, next)
+	return outcome
 }
 
-// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure.
+// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure, from
+// the borrower and from the layers.
 func worst(cmds []redis.Cmder, err error) error {
 	if !isNil(err) {
 		return err
@@ -93,7 +96,19 @@ func worst(cmds []redis.Cmder, err error) error {
 	return err
 }
 
+// send sends a command when its turn has come. go-redis by itself would have it wait for the connection without heeding ctx.
 func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if !c.takeTurn(ctx) {
+		return &Error{Command: displayName(cmd.Name()), Context: ctx.Err()}
+	}
+	returned := false
+	defer func() { c.leaveTurn(returned) }()
+	err := c.exchange(ctx, cmd, next)
+	returned = true
+	return err
+}
+
+func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Command: displayName(cmd.Name()), Context: err}
 	}
@@ -118,7 +133,19 @@ func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	return &Error{Command: displayName(cmd.Name()), Err: err, Context: over(ctx)}
 }
 
+// sendAll is send for a pipeline.
 func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	if !c.takeTurn(ctx) {
+		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: ctx.Err()})
+	}
+	returned := false
+	defer func() { c.leaveTurn(returned) }()
+	err := c.exchangeAll(ctx, cmds, next)
+	returned = true
+	return err
+}
+
+func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	if err := ctx.Err(); err != nil {
 		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: err})
 	}
@@ -144,6 +171,7 @@ func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.Proce
 	for _, cmd := range cmds {
 		c.judge(cmd.Err())
 	}
+	err = worst(cmds, err)
 	if transaction(cmds) {
 		return c.endTransaction(cmds, err)
 	}

@@ -82,6 +82,41 @@ func TestCommandsAreSeen(t *testing.T) {
 	}
 }
 
+// A miss at the head of a pipeline or of a transaction hides no failure behind it from the borrower, and so from the layers.
+func TestMissHidesNoFailure(t *testing.T) {
+	s := need(t)
+	d := driver(t, redispool.Options{})
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	const outOfMemory = "return redis.error_reply('OOM command not allowed')"
+	for name, send := range map[string]func(*redispool.Conn, context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error){
+		"pipeline": (*redispool.Conn).Pipelined, "transaction": (*redispool.Conn).TxPipelined,
+	} {
+		var cmds []redis.Cmder
+		err := p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) (err error) {
+			cmds, err = send(c, ctx, func(p redis.Pipeliner) error {
+				p.Get(ctx, "missing")
+				p.Eval(ctx, outOfMemory, nil)
+				p.Get(ctx, "missing")
+				return nil
+			})
+			return err
+		})
+		if class := d.Classify(err); class != with(permanent, "OOM") {
+			t.Errorf("%s: %v is %+v", name, err, class)
+		}
+		if len(cmds) != 3 || cmds[0].Err() != redis.Nil || cmds[2].Err() != redis.Nil {
+			t.Errorf("%s: the commands' own errors are %v", name, cmds)
+		}
+		err = p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+			_, err := send(c, ctx, func(p redis.Pipeliner) error { p.Exists(ctx, "k"); p.Get(ctx, "missing"); return nil })
+			return err
+		})
+		if err != redis.Nil {
+			t.Errorf("%s: a mere miss is %v", name, err)
+		}
+	}
+}
+
 type panicking struct{}
 
 func (panicking) MarshalBinary() ([]byte, error) { panic("cannot") }

@@ -147,7 +147,8 @@ func (o Options) network() (network, address string, err error) {
 	return "tcp", net.JoinHostPort(host, port), nil
 }
 
-// credentials returns what answers for a new connection's identity, so that nothing else needs to keep the password.
+// credentials returns what answers for a new connection's identity, so that nothing else needs to keep the password. Its errors are for
+// wrapping, and hold neither name nor password but what Options.Credentials has put into its own.
 func (o Options) credentials() func(context.Context) (username, password string, err error) {
 	if o.Credentials == nil {
 		return func(context.Context) (string, string, error) { return o.Username, o.Password, nil }
@@ -156,9 +157,9 @@ func (o Options) credentials() func(context.Context) (username, password string,
 		username, password, err := o.Credentials(ctx)
 		switch {
 		case err != nil:
-			return "", "", fmt.Errorf("redispool: Credentials: %w", err)
+			return "", "", fmt.Errorf("asking Credentials: %w", err)
 		case username != "" && password == "":
-			return "", "", errors.New("redispool: Credentials returned a username without a password")
+			return "", "", errors.New("asking Credentials: a username without a password")
 		}
 		return username, password, nil
 	}

@@ -40,6 +40,8 @@ func TestSecrets(t *testing.T) {
 		return "-ERR " + strings.Join(words, " ") + " is no good\r\n", true
 	}
 	mute := func([]string) (string, bool) { return "", false }
+	sealed := func(context.Context) (string, string, error) { return "app", secret, errors.New("the vault is sealed") }
+	halved := func(context.Context) (string, string, error) { return secret, "", nil }
 	provider := func(context.Context) (string, string, error) { return "app", secret, nil }
 
 	for _, test := range []struct {
@@ -51,6 +53,8 @@ func TestSecrets(t *testing.T) {
 	}{
 		{"refused HELLO and AUTH", ancient, redispool.Options{Username: "app", Password: secret}, nil, "withheld"},
 		{"refused HELLO and AUTH, of a provider", ancient, redispool.Options{Credentials: provider}, nil, "withheld"},
+		{"a provider that fails", nil, redispool.Options{Credentials: sealed}, nil, "CONNECT: asking Credentials: the vault is sealed"},
+		{"a provider that takes one for the other", nil, redispool.Options{Credentials: halved}, nil, "without a password"},
 		{"refused protocol", old, redispool.Options{Username: "app", Password: secret, Protocol: 3}, nil, "withheld"},
 		{"repeated in another form", garbled, redispool.Options{Password: secret + "\x00"}, nil, "withheld"},
 		{"repeated in another sentence", blunt, redispool.Options{Password: secret}, nil, "withheld"},

@@ -22,7 +22,8 @@ const (
 // longestTraced is the length of the longest name that traceOf knows.
 const longestTraced = len("punsubscribe")
 
-// traceOf says what cmd leaves behind. Commands that it does not know leave nothing. It does not allocate for those that have methods.
+// traceOf says what cmd leaves behind. Commands that it does not know leave nothing; those whose words it cannot read may leave anything.
+// It does not allocate for those that have methods.
 //
 // What RESET undoes is written in https://redis.io/docs/latest/commands/reset/ ; CLIENT NO-EVICT is listed there, but survives it on
 // 7.0.
@@ -31,9 +32,9 @@ func traceOf(cmd redis.Cmder) trace {
 	if len(args) == 0 {
 		return 0
 	}
-	name, ok := args[0].(string)
+	name, ok := word(args[0])
 	if !ok {
-		name = cmd.Name()
+		return spoiled
 	}
 	var lower [longestTraced]byte
 	if len(name) > len(lower) {
@@ -56,7 +57,7 @@ func traceOf(cmd redis.Cmder) trace {
 	case "client":
 		return traceOfClient(secondWord(args))
 	case "script":
-		if secondWord(args) == "debug" {
+		if sub := secondWord(args); sub == "debug" || sub == unreadable {
 			return spoiled
 		}
 	case "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "monitor", "quit",
@@ -77,12 +78,35 @@ func traceOfClient(sub string) trace {
 	return spoiled
 }
 
+// unreadable stands for a word that is not given as a text. No subcommand is called so.
+const unreadable = "?"
+
+// secondWord returns the second word in lower case, and "" if there is none.
 func secondWord(args []any) string {
 	if len(args) < 2 {
 		return ""
 	}
-	word, _ := args[1].(string)
-	return strings.ToLower(word)
+	text, ok := word(args[1])
+	if !ok {
+		return unreadable
+	}
+	return strings.ToLower(text)
+}
+
+// word returns the text that go-redis sends for arg. It is not ok for what go-redis puts into words in another way: what marshals itself
+// need not send what it prints.
+func word(arg any) (text string, ok bool) {
+	switch arg := arg.(type) {
+	case string:
+		return arg, true
+	case []byte:
+		return string(arg), true
+	case *string:
+		if arg != nil {
+			return *arg, true
+		}
+	}
+	return "", false
 }
 
 // endsTransaction says whether the command called name, answered with err, has ended a transaction and all watches.

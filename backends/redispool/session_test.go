@@ -105,6 +105,9 @@ func TestSession(t *testing.T) {
 			return err
 		}, reset},
 		{"CLIENT SETNAME", do("client", "SETNAME", "mine"), reset},
+		{"CLIENT SETNAME as bytes", do("client", []byte("SETNAME"), "mine"), reset},
+		{"CLIENT SETNAME as a pointer", do("client", new("setname"), "mine"), reset},
+		{"SELECT as a pointer", do(new("Select"), 7), reset},
 		{"CLIENT TRACKING", do("client", "tracking", "on"), reset},
 		{"RESET", do("reset"), reset},
 
@@ -112,6 +115,9 @@ func TestSession(t *testing.T) {
 		{"SUBSCRIBE to two", do("subscribe", "news", "weather"), closed},
 		{"PSUBSCRIBE", do("psubscribe", "n*"), closed},
 		{"CLIENT NO-EVICT", do("client", "no-evict", "on"), closed},
+		{"CLIENT NO-EVICT as bytes", do("client", []byte("no-evict"), "on"), closed},
+		{"CLIENT ID as what marshals itself", do("client", marshalled("id")), closed},
+		{"SELECT as what marshals itself", do(marshalled("select"), 7), closed},
 		{"CLIENT REPLY", func(ctx context.Context, c *redispool.Conn) error {
 			if err := do("client", "reply", "off")(ctx, c); err == nil {
 				return errors.New("there was a reply")
@@ -174,6 +180,12 @@ func TestSession(t *testing.T) {
 		}
 	}
 }
+
+// marshalled is a word in a form that only go-redis can read, for it is printed as another.
+type marshalled string
+
+func (m marshalled) MarshalBinary() ([]byte, error) { return []byte(m), nil }
+func (marshalled) String() string                   { return "get" }
 
 // state is what a borrower can see of a session.
 type state struct {
