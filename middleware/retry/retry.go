@@ -104,16 +104,16 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 	defer r.series.Put(a)
 	a.begin(s)
 	for n := 1; ; n++ {
-		delay := a.delay(class.RetryAfter)
+		delay, paused := a.delay(class.RetryAfter), time.Duration(0)
 		reason := r.hinder(ctx, s, n, delay)
 		if reason == "" {
-			c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: delay, Err: err})
-			reason = r.pause(ctx, s, delay)
+			paused, reason = r.pause(ctx, s, delay)
 		}
 		if reason != "" {
-			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Err: err})
+			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Duration: paused, Err: err})
 			return gaveUp(ctx, n, reason, err, class)
 		}
+		c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
 		c.SetAttempt(n + 1)
 		earlier := err
 		if err = next(ctx, c); err == nil {
@@ -152,21 +152,23 @@ func fits(ctx context.Context, delay time.Duration) bool {
 	return !ok || delay < time.Until(deadline)
 }
 
-// pause waits. If ctx ends first it returns how, and the attempt that is not made is not paid for.
-func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (reason string) {
+// pause waits, and returns how long that took. If ctx ends first it returns how, and the attempt that is not made is not paid for.
+func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (took time.Duration, reason string) {
+	begin := time.Now()
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	took = time.Since(begin)
 	if ctx.Err() == nil {
-		return ""
+		return took, ""
 	}
 	if s.budgeted() {
 		r.budget.earn(token, s.limit)
 	}
-	return over(ctx)
+	return took, over(ctx)
 }
 
 // over says how ctx, which is over, ended.
