@@ -105,6 +105,37 @@ func TestBudgetConfigure(t *testing.T) {
 	}
 }
 
+// What comes back to the budget late, from a use begun under a higher limit, does not lift it above the limit in force.
+func TestBudgetConfiguredMeanwhile(t *testing.T) {
+	for name, outcome := range map[string]error{"a success": nil, "an answer": pooltest.ErrReply, "a pause cut short": pooltest.ErrRefused} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRetry(t, retry.Config{BudgetBurst: 100, Budget: 1})
+				p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, r)
+				defer end()
+				lower := func() {
+					if err := r.Configure(retry.Config{BudgetBurst: 1, Budget: 1}); err != nil {
+						t.Error(err)
+					}
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				_ = p.Do(ctx, once, func(context.Context, conn) error {
+					if outcome == pooltest.ErrRefused { // it will pause, for 10 ms at least
+						time.AfterFunc(time.Millisecond, func() { lower(); cancel() })
+					} else {
+						lower()
+					}
+					return outcome
+				})
+				if got := r.Budget(); got != 1 {
+					t.Errorf("the budget is %v, want 1, which is all that it may hold", got)
+				}
+			})
+		})
+	}
+}
+
 // Many at once: no token is lost or made, whatever is configured meanwhile.
 func TestBudgetRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -71,7 +71,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 		c.SetAttempt(1)
 		err := next(ctx, c)
 		if err == nil {
-			r.succeeded(s)
+			r.succeeded()
 			return nil
 		}
 		class := c.Classify(err)
@@ -79,7 +79,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 			return r.again(ctx, c, next, s, err, class)
 		}
 		if class.Fault == pool.FaultNone {
-			r.succeeded(s)
+			r.succeeded()
 		}
 		return err
 	}
@@ -92,9 +92,18 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 }
 
 // succeeded pays for later retries.
-func (r *Retry) succeeded(s *settings) {
-	if s.budgeted() {
-		r.budget.earn(s.perSuccess, s.limit)
+func (r *Retry) succeeded() {
+	s := r.settings.Load()
+	r.earn(s, s.perSuccess)
+}
+
+// earn adds to the budget, up to the limit of s, which are the settings in force and not those under which the use began.
+func (r *Retry) earn(s *settings, amount int64) {
+	if !s.budgeted() || !r.budget.earn(amount, s.limit) {
+		return
+	}
+	if now := r.settings.Load(); now.budgeted() { // if they have changed in between, Configure may have been too early to take this away
+		r.budget.cap(now.limit)
 	}
 }
 
@@ -117,13 +126,13 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		c.SetAttempt(n + 1)
 		earlier := err
 		if err = next(ctx, c); err == nil {
-			r.succeeded(s)
+			r.succeeded()
 			return nil
 		}
 		class = c.Classify(err)
 		switch {
 		case class.Fault == pool.FaultNone: // an answer, if not a welcome one
-			r.succeeded(s)
+			r.succeeded()
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
 			return final(ctx, n+1, err, earlier, class)
@@ -166,7 +175,7 @@ func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (to
 		return took, ""
 	}
 	if s.budgeted() {
-		r.budget.earn(token, s.limit)
+		r.earn(r.settings.Load(), token)
 	}
 	return took, over(ctx)
 }
