@@ -19,6 +19,7 @@ const kind = "retry"
 // concurrently.
 type Retry struct {
 	settings atomic.Pointer[settings]
+	changing sync.Mutex // settings
 	budget   budget
 	series   sync.Pool // of *series
 	attached pool.Attached
@@ -31,8 +32,6 @@ func New(cfg Config) (*Retry, error) {
 	if err := r.Configure(cfg); err != nil {
 		return nil, err
 	}
-	s := r.settings.Load()
-	r.budget.earn(s.limit, s.limit)
 	return r, nil
 }
 
@@ -40,18 +39,27 @@ func New(cfg Config) (*Retry, error) {
 func (r *Retry) Config() Config { return r.settings.Load().Config }
 
 // Configure puts other settings in force, for uses that begin from now on. Nothing is reset: the budget keeps its tokens, as far as a
-// smaller BudgetBurst allows. It is reported as a [pool.EventConfigured]. After an error nothing has changed.
+// smaller BudgetBurst allows; but one that is switched on is full, as a new layer's. It is reported as a [pool.EventConfigured]. After an
+// error nothing has changed.
 func (r *Retry) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := newSettings(cfg.withDefaults())
+	r.configure(newSettings(cfg.withDefaults()))
+	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
+	return nil
+}
+
+func (r *Retry) configure(s *settings) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if old := r.settings.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
+		r.budget.earn(s.limit, s.limit) // before anybody can miss it
+	}
 	r.settings.Store(s)
 	if s.budgeted() {
 		r.budget.cap(s.limit)
 	}
-	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
-	return nil
 }
 
 // Budget returns how many retries the budget has tokens for, between 0 and Config.BudgetBurst. It means nothing while retries are not
