@@ -14,5 +14,5 @@
 // before the context's deadline is not begun: the use fails at once. A retry is reported ([pool.EventRetry]) when its pause is over and
 // it begins; what is given up in a pause, with how long that lasted ([pool.EventGaveUp]).
 //
-// In a two-step use the acquisition is repeated, nothing after it.
+// In a two-step use the acquisition is repeated, nothing after it; for the budget, too, it succeeds with the acquisition.
 package retry
