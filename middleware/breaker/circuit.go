@@ -36,11 +36,26 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 		}
 	}
 	a, refusal, event := b.admit()
-	report(ctx, c, event)
+	if event != nil {
+		b.announce(ctx, c, a, event)
+	}
 	if refusal != nil {
 		return ctx, admission{}, b.refuse(ctx, c, refusal, refusal.retryAfter())
 	}
 	return ctx, a, nil
+}
+
+// announce emits what the admission a has changed. An observer that panics leaves the use without an End, so that a probe's permit is
+// given back here.
+func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event *pool.Event) {
+	told := false
+	defer func() {
+		if !told && a.probe != nil {
+			b.giveBack(a.probe)
+		}
+	}()
+	c.Emit(ctx, *event)
+	told = true
 }
 
 // End counts the outcome.
@@ -189,6 +204,13 @@ func (b *Breaker) settle(p *probe, class pool.Class) *pool.Event {
 	case pool.FaultCaller, pool.FaultLocal: // nothing: another may try
 	}
 	return b.conclude(r)
+}
+
+// giveBack ends a probe that was none.
+func (b *Breaker) giveBack(p *probe) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.round.end(p)
 }
 
 // conclude gives gobreaker the verdict of the current round if there is one.

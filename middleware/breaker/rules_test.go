@@ -3,6 +3,8 @@ package breaker
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -198,6 +200,34 @@ func TestRule5ExcludedProbeGivesItsPermitBack(t *testing.T) {
 		r.uses(1, nil)
 		r.wantState(StateClosed)
 	})
+}
+
+// An observer that panics, or ends the goroutine, when it hears of half-open: the use that it does so to is no probe.
+func TestRule5ObserverThatPanicsTakesNoPermit(t *testing.T) {
+	for name, leave := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, quick())
+				r.opens()
+				r.due()
+				r.seen.react = func(pool.Event) { leave() }
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					defer func() { _ = recover() }()
+					_ = r.use(nil)
+					t.Error("the use has returned")
+				})
+				wg.Wait()
+				r.seen.react = nil
+				r.wantState(StateHalfOpen)
+				if n := r.Snapshot().ProbesUnderway; n != 0 {
+					t.Errorf("%d probes are under way, want 0", n)
+				}
+				r.uses(1, nil)
+				r.wantState(StateClosed)
+			})
+		})
+	}
 }
 
 func TestRule5LostProbeCountsAsFailed(t *testing.T) {

@@ -22,7 +22,7 @@
 //	INFO   resumed                              pool resumed
 //	INFO   cleared                              pool cleared
 //	INFO   configured                           configuration changed
-//	DEBUG  retry                                attempt failed, will repeat
+//	DEBUG  retry                                repeating a failed attempt
 //	DEBUG  gave_up                              gave up repeating
 //	DEBUG  rejected                             use refused
 //	DEBUG  acquire_failed                       no connection acquired

@@ -154,7 +154,7 @@ func TestEvents(t *testing.T) {
 		{pool.Event{Kind: pool.EventConfigured, Layer: "breaker"}, `INFO msg="configuration changed" pool=p layer=breaker`},
 		{pool.Event{Kind: pool.EventWarning, Reason: "two of them"}, `WARN msg="this may surprise" pool=p reason="two of them"`},
 		{pool.Event{Kind: pool.EventRetry, Layer: "retry", Attempt: 2, Reason: "timeout", Duration: 5},
-			`DEBUG msg="attempt failed, will repeat" pool=p attempt=2 layer=retry reason=timeout pause=5ns`},
+			`DEBUG msg="repeating a failed attempt" pool=p attempt=2 layer=retry reason=timeout pause=5ns`},
 		{pool.Event{Kind: pool.EventGaveUp, Layer: "retry", Reason: "budget"}, `DEBUG msg="gave up repeating" pool=p layer=retry reason=budget`},
 		{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", From: "closed", To: "open", Reason: "failure_ratio", Duration: 5},
 			`WARN msg="state changed" pool=p layer=breaker reason=failure_ratio from=closed to=open next_probe=5ns`},

@@ -29,8 +29,8 @@ var lines = map[pool.Kind]line{
 	pool.EventCleared:       {level: slog.LevelInfo, message: "pool cleared", always: true},
 	pool.EventConfigured:    {level: slog.LevelInfo, message: "configuration changed", always: true},
 	pool.EventWarning:       {level: slog.LevelWarn, message: "this may surprise", always: true},
-	pool.EventRetry:         {level: slog.LevelDebug, message: "attempt failed, will repeat", duration: "pause"},
-	pool.EventGaveUp:        {level: slog.LevelDebug, message: "gave up repeating"},
+	pool.EventRetry:         {level: slog.LevelDebug, message: "repeating a failed attempt", duration: pause},
+	pool.EventGaveUp:        {level: slog.LevelDebug, message: "gave up repeating", duration: pause},
 	pool.EventStateChanged:  {level: slog.LevelInfo, message: stateChanged, duration: "next_probe", always: true},
 	pool.EventRejected:      {level: slog.LevelDebug, message: "use refused", duration: "retry_after"},
 	pool.EventTimeout:       {level: slog.LevelInfo, message: "time limit hit", duration: "limit"},
@@ -39,6 +39,7 @@ var lines = map[pool.Kind]line{
 const (
 	stateChanged = "state changed"
 	took         = "duration" // of what happened, from its beginning
+	pause        = "pause"    // before the attempt, or in which it was given up
 )
 
 // lineOf says how e is logged. Of the kinds of other packages, those that tell of a change of state are taken for one.

@@ -132,6 +132,25 @@ func TestRetryBudget(t *testing.T) {
 	})
 }
 
+// Only attempts that are made are counted: the pause before one may be cut short.
+func TestPauseIsNoAttempt(t *testing.T) {
+	const series = "poolstack.retry.attempts poolstack.reason=broken"
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, stackConfig{retry: retry.Config{InitialDelay: time.Second, Jitter: -1, MaxAttempts: 2}})
+		r := newRig(t, redis, pool.Config{}, s.retry)
+		use := func(ctx context.Context) {
+			_ = r.pool.Do(ctx, get, func(context.Context, *pooltest.Conn) error { return pooltest.ErrBroken })
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Millisecond, cancel)
+		use(ctx)
+		r.want(series, "0")
+		r.want("poolstack.retry.give_ups poolstack.reason=canceled", "1")
+		use(context.Background())
+		r.want(series, "1")
+	})
+}
+
 // What layers that nobody knows have to say about themselves is not made a metric.
 func TestUnknownLevels(t *testing.T) {
 	r := newRig(t, redis, pool.Config{}, strangers{})

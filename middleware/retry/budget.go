@@ -8,12 +8,15 @@ const token = 1_000_000
 // budget is the token bucket that all uses of a layer share. When it is full, which is the rule, a success only reads it.
 type budget struct{ tokens atomic.Int64 }
 
-// earn adds amount, up to limit.
-func (b *budget) earn(amount, limit int64) {
+// earn adds amount, up to limit. It says whether there was room.
+func (b *budget) earn(amount, limit int64) bool {
 	for {
 		have := b.tokens.Load()
-		if have >= limit || b.tokens.CompareAndSwap(have, min(have+amount, limit)) {
-			return
+		if have >= limit {
+			return false
+		}
+		if b.tokens.CompareAndSwap(have, min(have+amount, limit)) {
+			return true
 		}
 	}
 }

@@ -92,16 +92,63 @@ func TestBudgetConfigure(t *testing.T) {
 		cfg  retry.Config
 		want float64
 	}{
-		{retry.Config{BudgetBurst: 20}, 10},             // more room, no gift
-		{retry.Config{BudgetBurst: 4}, 4},               // less room
-		{retry.Config{Budget: -1}, 4},                   // not counted
-		{retry.Config{Budget: 0.5, BudgetBurst: 10}, 4}, // as it was
-		{retry.Config{BudgetBurst: -1}, 4},              // refused
+		{retry.Config{BudgetBurst: 20}, 10},              // more room, no gift
+		{retry.Config{BudgetBurst: 4}, 4},                // less room
+		{retry.Config{Budget: 0.5, BudgetBurst: 10}, 4},  // more room again
+		{retry.Config{Budget: -1}, 4},                    // not counted
+		{retry.Config{Budget: 0.5, BudgetBurst: 10}, 10}, // switched on: full, as a new one
+		{retry.Config{BudgetBurst: -1}, 10},              // refused
 	} {
 		err := r.Configure(step.cfg)
 		if (err != nil) != (step.cfg.BudgetBurst < 0) || r.Budget() != step.want {
 			t.Errorf("%+v: error %v, budget %v, want %v", step.cfg, err, r.Budget(), step.want)
 		}
+	}
+}
+
+// A budget that is switched on while the layer is in use has retries to give at once.
+func TestBudgetSwitchedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRetry(t, retry.Config{Budget: -1})
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, r)
+		defer end()
+		if err := r.Configure(retry.Config{BudgetBurst: 7}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Do(context.Background(), once, failing(pooltest.ErrRefused, nil)); err != nil || r.Budget() != 6.2 {
+			t.Errorf("got %v, the budget is %v, want a retry that succeeds, 6.2", err, r.Budget())
+		}
+	})
+}
+
+// What comes back to the budget late, from a use begun under a higher limit, does not lift it above the limit in force.
+func TestBudgetConfiguredMeanwhile(t *testing.T) {
+	for name, outcome := range map[string]error{"a success": nil, "an answer": pooltest.ErrReply, "a pause cut short": pooltest.ErrRefused} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRetry(t, retry.Config{BudgetBurst: 100, Budget: 1})
+				p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, r)
+				defer end()
+				lower := func() {
+					if err := r.Configure(retry.Config{BudgetBurst: 1, Budget: 1}); err != nil {
+						t.Error(err)
+					}
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				_ = p.Do(ctx, once, func(context.Context, conn) error {
+					if outcome == pooltest.ErrRefused { // it will pause, for 10 ms at least
+						time.AfterFunc(time.Millisecond, func() { lower(); cancel() })
+					} else {
+						lower()
+					}
+					return outcome
+				})
+				if got := r.Budget(); got != 1 {
+					t.Errorf("the budget is %v, want 1, which is all that it may hold", got)
+				}
+			})
+		})
 	}
 }
 

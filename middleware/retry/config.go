@@ -30,7 +30,8 @@ type Config struct {
 
 	// InitialDelay is the longest pause before the second attempt. 0 means 50 ms, or MaxDelay if that is shorter.
 	InitialDelay time.Duration
-	// MaxDelay bounds each pause; only a server that asks for more time gets it. 0 means 1 s, or InitialDelay if that is longer.
+	// MaxDelay bounds each pause; only a server that asks for more time gets it, however much: what bounds the use then is its context's
+	// deadline, which package timeout sets for all. 0 means 1 s, or InitialDelay if that is longer.
 	MaxDelay time.Duration
 	// Multiplier is by how much each pause may be longer than the one before. 0 means 2; else it is 1 or more.
 	Multiplier float64

@@ -11,7 +11,8 @@
 // token, each success earns a fraction of one. While a server is down the budget runs out, and retries stop adding to its load.
 //
 // Pauses grow exponentially and are random, so that callers who failed together do not come back together. A pause that would not end
-// before the context's deadline is not begun: the use fails at once.
+// before the context's deadline is not begun: the use fails at once. A retry is reported ([pool.EventRetry]) when its pause is over and
+// it begins; what is given up in a pause, with how long that lasted ([pool.EventGaveUp]).
 //
-// In a two-step use the acquisition is repeated, nothing after it.
+// In a two-step use the acquisition is repeated, nothing after it; for the budget, too, it succeeds with the acquisition.
 package retry

@@ -19,6 +19,7 @@ const kind = "retry"
 // concurrently.
 type Retry struct {
 	settings atomic.Pointer[settings]
+	changing sync.Mutex // settings
 	budget   budget
 	series   sync.Pool // of *series
 	attached pool.Attached
@@ -31,8 +32,6 @@ func New(cfg Config) (*Retry, error) {
 	if err := r.Configure(cfg); err != nil {
 		return nil, err
 	}
-	s := r.settings.Load()
-	r.budget.earn(s.limit, s.limit)
 	return r, nil
 }
 
@@ -40,18 +39,27 @@ func New(cfg Config) (*Retry, error) {
 func (r *Retry) Config() Config { return r.settings.Load().Config }
 
 // Configure puts other settings in force, for uses that begin from now on. Nothing is reset: the budget keeps its tokens, as far as a
-// smaller BudgetBurst allows. It is reported as a [pool.EventConfigured]. After an error nothing has changed.
+// smaller BudgetBurst allows; but one that is switched on is full, as a new layer's. It is reported as a [pool.EventConfigured]. After an
+// error nothing has changed.
 func (r *Retry) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := newSettings(cfg.withDefaults())
+	r.configure(newSettings(cfg.withDefaults()))
+	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
+	return nil
+}
+
+func (r *Retry) configure(s *settings) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if old := r.settings.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
+		r.budget.earn(s.limit, s.limit) // before anybody can miss it
+	}
 	r.settings.Store(s)
 	if s.budgeted() {
 		r.budget.cap(s.limit)
 	}
-	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
-	return nil
 }
 
 // Budget returns how many retries the budget has tokens for, between 0 and Config.BudgetBurst. It means nothing while retries are not
@@ -71,7 +79,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 		c.SetAttempt(1)
 		err := next(ctx, c)
 		if err == nil {
-			r.succeeded(s)
+			r.succeeded()
 			return nil
 		}
 		class := c.Classify(err)
@@ -79,7 +87,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 			return r.again(ctx, c, next, s, err, class)
 		}
 		if class.Fault == pool.FaultNone {
-			r.succeeded(s)
+			r.succeeded()
 		}
 		return err
 	}
@@ -92,9 +100,18 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 }
 
 // succeeded pays for later retries.
-func (r *Retry) succeeded(s *settings) {
-	if s.budgeted() {
-		r.budget.earn(s.perSuccess, s.limit)
+func (r *Retry) succeeded() {
+	s := r.settings.Load()
+	r.earn(s, s.perSuccess)
+}
+
+// earn adds to the budget, up to the limit of s, which are the settings in force and not those under which the use began.
+func (r *Retry) earn(s *settings, amount int64) {
+	if !s.budgeted() || !r.budget.earn(amount, s.limit) {
+		return
+	}
+	if now := r.settings.Load(); now.budgeted() { // if they have changed in between, Configure may have been too early to take this away
+		r.budget.cap(now.limit)
 	}
 }
 
@@ -104,26 +121,26 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 	defer r.series.Put(a)
 	a.begin(s)
 	for n := 1; ; n++ {
-		delay := a.delay(class.RetryAfter)
+		delay, paused := a.delay(class.RetryAfter), time.Duration(0)
 		reason := r.hinder(ctx, s, n, delay)
 		if reason == "" {
-			c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: delay, Err: err})
-			reason = r.pause(ctx, s, delay)
+			paused, reason = r.pause(ctx, s, delay)
 		}
 		if reason != "" {
-			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Err: err})
+			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Duration: paused, Err: err})
 			return gaveUp(ctx, n, reason, err, class)
 		}
+		c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
 		c.SetAttempt(n + 1)
 		earlier := err
 		if err = next(ctx, c); err == nil {
-			r.succeeded(s)
+			r.succeeded()
 			return nil
 		}
 		class = c.Classify(err)
 		switch {
 		case class.Fault == pool.FaultNone: // an answer, if not a welcome one
-			r.succeeded(s)
+			r.succeeded()
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
 			return final(ctx, n+1, err, earlier, class)
@@ -152,21 +169,23 @@ func fits(ctx context.Context, delay time.Duration) bool {
 	return !ok || delay < time.Until(deadline)
 }
 
-// pause waits. If ctx ends first it returns how, and the attempt that is not made is not paid for.
-func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (reason string) {
+// pause waits, and returns how long that took. If ctx ends first it returns how, and the attempt that is not made is not paid for.
+func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (took time.Duration, reason string) {
+	begin := time.Now()
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	took = time.Since(begin)
 	if ctx.Err() == nil {
-		return ""
+		return took, ""
 	}
 	if s.budgeted() {
-		r.budget.earn(token, s.limit)
+		r.earn(r.settings.Load(), token)
 	}
-	return over(ctx)
+	return took, over(ctx)
 }
 
 // over says how ctx, which is over, ended.

@@ -127,6 +127,28 @@ func TestRecovers(t *testing.T) {
 	})
 }
 
+// A retry is reported when it begins, not when it is planned: it may come to nothing in the pause.
+func TestReportedWhenItBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, newRetry(t, retry.Config{Jitter: -1}))
+		defer end()
+		time.AfterFunc(49*time.Millisecond, func() {
+			if events := seen.take(); events != nil {
+				t.Errorf("in the pause there are events %+v, want none", events)
+			}
+		})
+		calls := 0
+		_ = p.Do(context.Background(), once, func(context.Context, conn) error {
+			if events := seen.take(); len(events) != calls {
+				t.Errorf("when attempt %d runs there are events %+v", calls+1, events)
+			}
+			calls++
+			return []error{pooltest.ErrRefused, nil}[calls-1]
+		})
+	})
+}
+
 // What the attempts after the first can come to, besides success and another error to repeat.
 func TestLaterAttempts(t *testing.T) {
 	own := errors.New("the caller's own")
@@ -239,8 +261,8 @@ func TestCancelInPause(t *testing.T) {
 			t.Errorf("its class is %+v, want that of a caller who cancelled", judge.last)
 		}
 		events := seen.take()
-		if len(events) != 2 || events[1].Kind != pool.EventGaveUp || events[1].Reason != "canceled" || events[1].Attempt != 1 {
-			t.Errorf("got events %+v, want a retry and that it was given up", events)
+		if len(events) != 1 || events[0].Kind != pool.EventGaveUp || events[0].Reason != "canceled" || events[0].Attempt != 1 {
+			t.Errorf("got events %+v, want only that it was given up: no retry was made", events)
 		}
 		if r.Budget() != 100 {
 			t.Errorf("the budget is %v, want 100", r.Budget())

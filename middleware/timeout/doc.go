@@ -10,5 +10,5 @@
 // server that came in late, and whatever the caller's own deadline or cancellation caused.
 //
 // In a two-step use the deadline holds until the lease is released. The outcome that the borrower hands to Release is its own and is
-// not translated; that the bound had passed is reported as an event all the same.
+// not translated; that the bound had passed is reported as an event all the same, by the layer whose bound passed first.
 package timeout

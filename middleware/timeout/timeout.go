@@ -168,6 +168,10 @@ func (t *Timeout) handOver(ctx context.Context, h held) *handover {
 	return o
 }
 
+// reported is the key under which a Call has the number of the attempt whose outcome a timeout layer has reported. Unlike in a one-step
+// use the outcome itself does not say so to the layers further out, whose limits passed later.
+type reported struct{}
+
 // holder is the Bracket of two-step uses: it keeps the deadline alive until the lease is released.
 type holder struct{ t *Timeout }
 
@@ -187,10 +191,11 @@ func (h holder) Begin(ctx context.Context, _ *pool.Call) (context.Context, held,
 // that came to nothing is left to Wrap.
 func (h holder) End(ctx context.Context, c *pool.Call, kept held, err error) {
 	defer kept.d.Cancel()
-	if _, _, granted := c.Acquired(); err == nil || !granted || !passed(ctx, kept.d) {
+	if _, _, granted := c.Acquired(); err == nil || !granted || !passed(ctx, kept.d) || c.Value(reported{}) == c.Attempt() {
 		return
 	}
 	if e := translate(kept.s.cause, c, err); e != nil {
+		c.SetValue(reported{}, c.Attempt())
 		h.t.report(ctx, c, e)
 	}
 }

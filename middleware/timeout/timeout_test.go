@@ -462,6 +462,62 @@ func TestFirstIsNamed(t *testing.T) {
 	})
 }
 
+// The same of a lease, whose outcome reaches both layers as the borrower gave it.
+func TestFirstIsReportedOfLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := &recorder{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(2*time.Second)), attempt(t, limit(time.Second)))
+		defer end()
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		l.Release(os.ErrDeadlineExceeded)
+		if events := seen.take(); len(events) != 1 || events[0].Layer != "timeout.attempt" {
+			t.Errorf("got events %+v, want that of the attempt", events)
+		}
+	})
+}
+
+// What was reported of an attempt that came to nothing after its grant does not silence what is to be said of the next.
+func TestEachAttemptIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				if err := next(ctx, c); err == nil {
+					return nil
+				}
+				c.SetAttempt(2)
+				return next(ctx, c)
+			}
+		})
+		first := true
+		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				if err := next(ctx, c); err != nil || !first {
+					return err
+				}
+				first = false
+				return untilOver(ctx, nil)
+			}
+		})
+		seen, inner := &recorder{}, attempt(t, limit(time.Second))
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(1500*time.Millisecond)), twice, inner, slow)
+		defer end()
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		l.Release(os.ErrDeadlineExceeded)
+		events := seen.take()
+		if len(events) != 2 || events[0].Layer != "timeout.attempt" || events[1].Layer != "timeout.total" {
+			t.Errorf("got events %+v, want the limit of the first attempt, and that of the use, which was nearer in the second", events)
+		}
+	})
+}
+
 // A function that returns the context's cause is understood, too.
 func TestReturnedCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

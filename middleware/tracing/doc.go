@@ -62,5 +62,6 @@
 //	poolstack.reason         why
 //	poolstack.from           the breaker's state before
 //	poolstack.to             and after
-//	poolstack.duration       in seconds: the pause before a retry, the limit that was hit, how long until it makes sense to come back
+//	poolstack.duration       in seconds: the pause before a retry or in which it was given up, the limit that was hit, how long until it
+//	                         makes sense to come back
 package tracing

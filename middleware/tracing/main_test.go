@@ -140,12 +140,15 @@ func (l repeat) Wrap(next pool.Handler) pool.Handler {
 			if err == nil || n == l.attempts {
 				return err
 			}
-			c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: "retry", Duration: l.pause, Reason: c.Classify(err).Type, Err: err})
+			begin := time.Now()
 			select {
 			case <-time.After(l.pause):
 			case <-ctx.Done():
+				e := pool.Event{Kind: pool.EventGaveUp, Layer: "retry", Duration: time.Since(begin), Reason: "canceled", Err: err}
+				c.Emit(ctx, e)
 				return errors.Join(err, ctx.Err())
 			}
+			c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: "retry", Duration: l.pause, Reason: c.Classify(err).Type, Err: err})
 		}
 	}
 }

@@ -54,7 +54,12 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 		}
 	case pool.EventRetry:
 		u.note(e)
-		u.attemptOver(c, e.Attempt, outcome{failed: true, reason: e.Reason}, e.Duration)
+		u.attemptOver(c, e, outcome{failed: true, reason: e.Reason})
+	case pool.EventGaveUp:
+		u.note(e)
+		if e.Attempt > 1 && e.Duration > 0 { // in a pause, with the attempt over: the use may end otherwise, as cancelled
+			u.attemptOver(c, e, judge(c, e.Err))
+		}
 	default:
 		u.note(e)
 	}

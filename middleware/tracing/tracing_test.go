@@ -216,10 +216,16 @@ func TestAttempts(t *testing.T) {
 			"  attempt 2s-3s internal Error error.type=REFUSED poolstack.attempt=2",
 			"  attempt 4s-5s internal Error error.type=REFUSED poolstack.attempt=3",
 		}},
-		{"cancelled in the pause", 3, 1500 * time.Millisecond, []string{
+		{"cancelled in the first pause", 3, 1500 * time.Millisecond, []string{
 			"GET sessions 0s-1.5s client Error" + useAttrs + " error.type=canceled",
+			"  * poolstack.gave_up poolstack.attempt=1 poolstack.duration=0.5 poolstack.layer=retry poolstack.reason=canceled",
+		}},
+		{"cancelled in the second pause", 3, 3500 * time.Millisecond, []string{
+			"GET sessions 0s-3.5s client Error" + useAttrs + " error.type=canceled",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
+			"  * poolstack.gave_up poolstack.attempt=2 poolstack.duration=0.5 poolstack.layer=retry poolstack.reason=canceled",
 			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
+			"  attempt 2s-3s internal Error error.type=REFUSED poolstack.attempt=2",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

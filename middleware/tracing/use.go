@@ -19,7 +19,7 @@ var attemptKey = attribute.Key("poolstack.attempt")
 // use is what belongs to the recording span of one use. The use's Call has it, by which events and commands find it. Its record is used
 // again.
 //
-// An attempt is known to be one of several only when the next is due, and a layer that stands outermost cannot put anything around the
+// An attempt is known to be one of several only when the next begins, and a layer that stands outermost cannot put anything around the
 // second. So all spans below the use are made when what they show is over.
 type use struct {
 	layer *layer
@@ -74,14 +74,13 @@ func (u *use) add(c *pool.Call, ch child) {
 	}
 }
 
-// attemptOver ends the present attempt, which another one will follow after a pause.
-func (u *use) attemptOver(c *pool.Call, n int, o outcome, pause time.Duration) {
+// attemptOver ends the present attempt, which was over when the pause began that e tells the end of. Another one begins now, if any.
+func (u *use) attemptOver(c *pool.Call, e pool.Event, o outcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
-	u.closeAttempt(c, now, o)
-	u.attempts = n
-	u.begin = now.Add(pause)
+	u.closeAttempt(c, now.Add(-e.Duration), o)
+	u.attempts, u.begin = e.Attempt, now
 }
 
 // end ends the use, which is then somebody else's.
@@ -101,7 +100,7 @@ func (u *use) end(c *pool.Call, o outcome) {
 }
 
 // inAttempt returns the context of the present attempt's span, which is made when it is first needed. It begins when the pause before
-// it was to be over, or earlier, if something was in it by then.
+// it was over, or earlier, if something was in it by then.
 func (u *use) inAttempt(c *pool.Call, by time.Time) context.Context {
 	if u.attempt == nil {
 		if u.begin.After(by) {
