@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,24 +15,37 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
+// strict is a driver that tells its connections' errors from a context's, as the real backends do.
+type strict struct{ *pooltest.Fake }
+
+func (d strict) Classify(err error) pool.Class {
+	if !errors.Is(err, pooltest.ErrBroken) && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		return pool.Class{}
+	}
+	return d.Fake.Classify(err)
+}
+
 // The usual shape of a cache in front of a database: a use of the cache's pool that, within it, uses the database's. Whatever befalls the
 // database, the cache is healthy: its breaker stays as it is, and what was written to it, which is not idempotent, is not written again.
 func TestCacheInFrontOfADatabase(t *testing.T) {
 	for _, tc := range []struct {
-		name   string
-		fault  pooltest.Fault
-		step   pooltest.Step
-		layers func(o *middleware.Options) // of the database
+		name      string
+		fault     pooltest.Fault
+		step      pooltest.Step
+		configure func(cache, database *middleware.Options) // nil for nothing
 	}{
 		{"no connection", pooltest.Fail(pooltest.ErrRefused), pooltest.Open, nil},
 		{"hanging dial", pooltest.Hang(), pooltest.Open, nil},
 		{"late answer", pooltest.Hang(), pooltest.Use, nil},
-		{"late answer in all", pooltest.Hang(), pooltest.Use, func(o *middleware.Options) {
-			o.Attempt.Limit, o.Total.Limit = -1, 100*time.Millisecond
+		{"late answer in all", pooltest.Hang(), pooltest.Use, func(_, database *middleware.Options) {
+			database.Attempt.Limit, database.Total.Limit = -1, 100*time.Millisecond
+		}},
+		{"late answer, later than the cache's limit", pooltest.Hang(), pooltest.Use, func(cache, _ *middleware.Options) {
+			cache.Attempt.Limit = 20 * time.Millisecond
 		}},
 		{"refused unexecuted", pooltest.Fail(pooltest.ErrRefused), pooltest.Use, nil},
-		{"open breaker", pooltest.Fail(pooltest.ErrRefused), pooltest.Use, func(o *middleware.Options) {
-			o.Breaker.ConsecutiveFailures = 1
+		{"open breaker", pooltest.Fail(pooltest.ErrRefused), pooltest.Use, func(_, database *middleware.Options) {
+			database.Breaker.ConsecutiveFailures = 1
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -40,11 +54,11 @@ func TestCacheInFrontOfADatabase(t *testing.T) {
 				databaseDriver.Inject(tc.step, -1, tc.fault)
 				outer, inner := quiet(), quiet()
 				inner.Attempt.Limit = 50 * time.Millisecond
-				if tc.layers != nil {
-					tc.layers(&inner)
+				if tc.configure != nil {
+					tc.configure(&outer, &inner)
 				}
 				stack := standard(t, outer)
-				cache, closeCache := newPool(t, &cacheDriver, pool.Config{Name: "cache"}, stack.Layers()...)
+				cache, closeCache := newPool(t, strict{&cacheDriver}, pool.Config{Name: "cache"}, stack.Layers()...)
 				defer closeCache()
 				database, closeDatabase := newPool(t, &databaseDriver, pool.Config{Name: "database"}, standard(t, inner).Layers()...)
 				defer closeDatabase()

@@ -23,6 +23,7 @@ const (
 // Error is a use that failed although it was, or could have been, attempted again. It wraps the last attempt's error and, where the
 // context had to do with it, the context's error and cause. Its class is that of the last attempt's error, unless the caller cancelled.
 type Error struct {
+	Pool     string // the pool's name
 	Attempts int    // how many were made
 	Reason   string // why not more
 	Err      error  // what the last attempt came to
@@ -67,6 +68,9 @@ func (e *Error) Unwrap() []error {
 	}
 	return all
 }
+
+// OfPool returns Pool, for the other pools that meet the error.
+func (e *Error) OfPool() string { return e.Pool }
 
 // Class makes the error [pool.Classified].
 func (e *Error) Class() pool.Class { return e.class }

@@ -128,7 +128,7 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		}
 		if reason != "" {
 			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Duration: paused, Err: err})
-			return gaveUp(ctx, n, reason, err, class)
+			return gaveUp(ctx, c, n, reason, err, class)
 		}
 		c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
 		c.SetAttempt(n + 1)
@@ -143,7 +143,7 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 			r.succeeded()
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
-			return final(ctx, n+1, err, earlier, class)
+			return final(ctx, c, n+1, err, earlier, class)
 		}
 	}
 }
@@ -197,8 +197,8 @@ func over(ctx context.Context) (reason string) {
 }
 
 // gaveUp makes the error of a use whose last attempt, the nth, is not repeated for another reason than its error.
-func gaveUp(ctx context.Context, n int, reason string, err error, class pool.Class) *Error {
-	e := &Error{Attempts: n, Reason: reason, Err: err, class: class}
+func gaveUp(ctx context.Context, c *pool.Call, n int, reason string, err error, class pool.Class) *Error {
+	e := &Error{Pool: c.Identity().Name, Attempts: n, Reason: reason, Err: err, class: class}
 	switch reason {
 	case ReasonCanceled:
 		e.context = contextError(ctx)
@@ -212,8 +212,8 @@ func gaveUp(ctx context.Context, n int, reason string, err error, class pool.Cla
 }
 
 // final makes the error of a use whose nth attempt, not the first, ended with an error that allows no repetition.
-func final(ctx context.Context, n int, err, earlier error, class pool.Class) *Error {
-	e := &Error{Attempts: n, Reason: ReasonFinal, Err: err, class: class, context: contextError(ctx)}
+func final(ctx context.Context, c *pool.Call, n int, err, earlier error, class pool.Class) *Error {
+	e := &Error{Pool: c.Identity().Name, Attempts: n, Reason: ReasonFinal, Err: err, class: class, context: contextError(ctx)}
 	if class.Fault == pool.FaultLocal {
 		e.Earlier = earlier
 	}

@@ -31,6 +31,7 @@ const (
 // Error is a use that took too long, or was not begun because it would have. It is also the context's cause once a limit has passed;
 // Err is nil then. It is the kind of error that says so by itself: Timeout() is true.
 type Error struct {
+	Pool  string // the pool's name; empty in a context's cause
 	Stage Stage
 	Limit time.Duration // the limit that passed; what was left, if the use was refused
 	Err   error         // what came back from inside; nil if the use was refused
@@ -61,8 +62,12 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Timeout() bool { return true }
 
 // Class makes the error [pool.Classified]. A server that did not answer in time has failed, and whether it did what it was asked is not
-// known. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent.
+// known. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent. When what came back is
+// by its own class not of the server's making, such as what a use of another pool within this one met, it is laid at this process.
 func (e *Error) Class() pool.Class { return e.class }
+
+// OfPool returns Pool, for the other pools that meet the error.
+func (e *Error) OfPool() string { return e.Pool }
 
 // newCause makes the cause of a context whose limit passes.
 func newCause(stage Stage, about error, limit time.Duration) *Error {
@@ -73,8 +78,8 @@ func newCause(stage Stage, about error, limit time.Duration) *Error {
 
 // newRefusal makes the error of a use that is not begun with so little time left. A deadline that has passed is the caller's affair, one
 // that is too near for Config.MinLeft is refused by us.
-func newRefusal(left time.Duration) *Error {
-	e := &Error{Stage: StageBegin, Limit: left, about: ErrNoTime, class: pool.Class{Fault: pool.FaultLocal, Type: "timeout_begin"}}
+func newRefusal(left time.Duration, in string) *Error {
+	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: pool.Class{Fault: pool.FaultLocal, Type: "timeout_begin"}}
 	if left <= 0 {
 		e.class.Fault = pool.FaultCaller
 	}
@@ -87,10 +92,15 @@ func translate(cause *Error, c *pool.Call, err error) *Error {
 		return nil
 	}
 	e := *cause
-	e.Err = err
-	if _, refused := errors.AsType[*pool.Error](err); refused {
+	e.Pool, e.Err = c.Identity().Name, err
+	class := c.Classify(err)
+	_, refused := errors.AsType[*pool.Error](err)
+	switch _, _, granted := c.Acquired(); {
+	case refused && !granted:
 		e.Stage = StageAcquire
-		e.class = acquireClass(c.Classify(err))
+		e.class = acquireClass(class)
+	case granted && class.Fault != pool.FaultServer:
+		e.class.Fault = pool.FaultLocal // the use has spent its time on something else than its resource's server
 	}
 	return &e
 }

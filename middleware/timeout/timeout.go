@@ -109,7 +109,7 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call, s *settings) (context
 	now := time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := deadline.Sub(now); left <= 0 || left < s.MinLeft {
-			err := newRefusal(left)
+			err := newRefusal(left, c.Identity().Name)
 			c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: t.kind, Reason: err.class.Type, Err: err})
 			return nil, nil, err
 		}
