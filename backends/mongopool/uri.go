@@ -70,7 +70,7 @@ const (
 //
 // Unlike the driver, which warns of them or drops them, ParseURI refuses options that are unknown, given twice, or without effect here.
 // The error names the option, its value and what is allowed; it never holds the password, or another part of the string that could be
-// one. A mongodb+srv:// URI is looked up in the DNS.
+// one. A mongodb+srv:// URI is looked up in the DNS. An @ that belongs to a value must be written as %40, in options too.
 func ParseURI(uri string) (Options, error) {
 	u, err := parse(uri)
 	if err != nil {
@@ -81,6 +81,11 @@ func ParseURI(uri string) (Options, error) {
 
 // parse is the driver's parser with a stricter judgement and errors that can be shown.
 func parse(uri string) (*connstring.ConnString, error) {
+	// The driver ends the password at the first @ and takes the rest of it for hosts, which it looks up in the DNS, for a database, which
+	// telemetry shows, or for options. No later @ is told from that, not even one behind a ?, which may be the password's as well.
+	if strings.Count(uri, "@") > 1 {
+		return nil, errors.New("mongopool: URI: it holds more than one @: each but the one before the hosts must be written as %40")
+	}
 	u, err := connstring.Parse(uri)
 	if err != nil {
 		return nil, explain(uri, err)
