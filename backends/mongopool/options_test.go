@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/dns"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -240,6 +242,44 @@ func TestSecrets(t *testing.T) {
 		}
 		silent("the error for "+uri, err.Error())
 		silent("the error's parts for "+uri, fmt.Sprintf("%+v %#v", err, err))
+	}
+}
+
+// fakeDNS makes the driver look up a deployment of one server, h-0.example.net, whose TXT record has defaults for some options.
+func fakeDNS(t *testing.T, txt string) {
+	t.Helper()
+	before := dns.DefaultResolver
+	t.Cleanup(func() { dns.DefaultResolver = before })
+	dns.DefaultResolver = &dns.Resolver{
+		LookupSRV: func(_, _, _ string) (string, []*net.SRV, error) {
+			return "", []*net.SRV{{Target: "h-0.example.net.", Port: 27017}}, nil
+		},
+		LookupTXT: func(string) ([]string, error) { return []string{txt}, nil },
+	}
+}
+
+// A URI may say what the TXT record of the DNS says as well, or something else, which then counts: the specification "Initial DNS Seedlist
+// Discovery" of MongoDB's drivers has it so, and the URIs of Atlas make use of it.
+func TestURIOverridesDNS(t *testing.T) {
+	fakeDNS(t, "authSource=admin&replicaSet=atlas-0")
+	for _, c := range []struct{ query, authSource, replicaSet string }{
+		{"", "admin", "atlas-0"},
+		{"?authSource=admin&retryWrites=true&w=majority", "admin", "atlas-0"},
+		{"?authSource=users", "users", "atlas-0"},
+		{"?replicaset=rs1;AUTHSOURCE=users", "users", "rs1"},
+	} {
+		o, err := ParseURI("mongodb+srv://u:p@h.example.net/db" + c.query)
+		if err == nil {
+			err = o.Validate()
+		}
+		if err != nil || o.AuthSource != c.authSource || o.ReplicaSet != c.replicaSet {
+			t.Errorf("%q: authSource %q, replicaSet %q, %v, want %q and %q", c.query, o.AuthSource, o.ReplicaSet, err, c.authSource, c.replicaSet)
+		}
+	}
+	for _, query := range []string{"?authSource=a&authSource=b", "?authSource=a&auth%53ource=b", "?w=1&W=1"} {
+		if _, err := ParseURI("mongodb+srv://u:p@h.example.net/db" + query); err == nil || !strings.Contains(err.Error(), "2 times") {
+			t.Errorf("%q: the error is %v, want one of an option given 2 times", query, err)
+		}
 	}
 }
 
