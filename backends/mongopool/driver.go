@@ -113,7 +113,7 @@ func observesCommands[L any](layers []L) bool {
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	c, err := d.bind(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &openError{err}
 	}
 	return &Conn{client: c}, nil
 }
