@@ -33,10 +33,30 @@ const (
 // Class.Broken is true only for a client that somebody has disconnected: a lease is a right to use the shared client, and the sockets
 // belong to the driver, which closes those that fail by itself. To close the lease's resource as well would heal nothing.
 func (d *Driver) Classify(err error) pool.Class {
+	if foundNothing(err) {
+		return pool.Class{Miss: true}
+	}
+	class := classify(err)
+	if class == (pool.Class{}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
+		class.Miss = true // beside an error of the borrower's own, which may be its name for a miss
+	}
+	return class
+}
+
+// foundNothing says whether err tells of a miss and of nothing else. A miss is common: it spares looking for what else there may be.
+func foundNothing(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) { // not into errors that are joined
+		if err == mongo.ErrNoDocuments || err == mongo.ErrFileNotFound { //nolint:errorlint // about this very error
+			return true
+		}
+	}
+	return false
+}
+
+// classify is Classify for what is more than a miss.
+func classify(err error) pool.Class {
 	down := (*downError)(nil)
 	switch {
-	case errors.Is(err, mongo.ErrNoDocuments), errors.Is(err, mongo.ErrFileNotFound):
-		return pool.Class{Miss: true}
 	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
 	case errors.As(err, &down), inHandshake(err): // even if cancelled: the driver does that by itself when a server goes down

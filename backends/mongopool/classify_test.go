@@ -61,6 +61,9 @@ func TestClassify(t *testing.T) {
 		// Nobody's fault.
 		{"no documents", mongo.ErrNoDocuments, pool.Class{Miss: true}},
 		{"no file", mongo.ErrFileNotFound, pool.Class{Miss: true}},
+		{"no documents, under the borrower's own name", fmt.Errorf("%w: %w", errors.New("no such user"), mongo.ErrNoDocuments),
+			pool.Class{Miss: true}},
+		{"no documents, and a duplicate key", errors.Join(mongo.ErrNoDocuments, writeError(11000)), pool.Class{Code: "11000"}},
 		{"borrower's own", errors.New("mine"), pool.Class{}},
 		{"borrower's own end of file", io.ErrUnexpectedEOF, pool.Class{}},
 		{"borrower's own network error", &url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, pool.Class{}},
@@ -123,6 +126,8 @@ func TestClassify(t *testing.T) {
 
 		// Maybe done, maybe not.
 		{"reply lost", network(io.EOF), pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"reply lost after a miss", errors.Join(mongo.ErrNoDocuments, network(io.EOF)),
+			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"reply late", network(context.DeadlineExceeded), pool.Class{Fault: server, Repeat: ifIdempotent}},
 		{"reply lost in a transaction", mongo.CommandError{Labels: []string{labelTransient, labelNetwork}},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
@@ -163,6 +168,7 @@ func TestClassify(t *testing.T) {
 
 		// This process's own.
 		{"cancelled", network(context.Canceled), pool.Class{Fault: caller, Repeat: never}},
+		{"cancelled after a miss", errors.Join(mongo.ErrNoDocuments, context.Canceled), pool.Class{Fault: caller, Repeat: never}},
 		{"cancelled while it looked for a server", topology.ServerSelectionError{Wrapped: context.Canceled},
 			pool.Class{Fault: caller, Repeat: never}},
 		{"deadline without more", context.DeadlineExceeded, pool.Class{Fault: caller, Repeat: never}},

@@ -41,7 +41,7 @@
 // # What errors mean
 //
 //	                                                                  fault    repeat
-//	ErrNoDocuments                                                    none     never (a miss)
+//	ErrNoDocuments, with no failure joined to it                      none     never (a miss)
 //	duplicate key, bad value, unknown command, not authorized, ...    none     never
 //	an error of the borrower's own, of another service's network too  none     never
 //	WriteConflict, CursorNotFound                                     none     if idempotent
