@@ -42,6 +42,9 @@ func (o Options) agree(u *connstring.ConnString) (Options, error) {
 }
 
 func (o Options) agreeHosts(a *agreement, u *connstring.ConnString, theirs []string) {
+	if slices.ContainsFunc(o.Hosts, func(h string) bool { return !isHost(h) }) {
+		return // what they are is not shown; invalid complains of them
+	}
 	if u.Scheme == connstring.SchemeMongoDBSRV {
 		if len(o.Hosts) > 0 {
 			a.differ("Hosts", o.Hosts, "that the DNS names them")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -26,16 +27,36 @@ const (
 	labelUnknownCommit = "UnknownTransactionCommitResult"
 )
 
-// Classify says what an error of the driver means; see the package's documentation for the rules. Errors it does not know are taken for
-// the borrower's own. It may be called concurrently.
+// Classify says what an error of the driver means; see the package's documentation for the rules. Only what the driver's own types wrap is
+// laid at MongoDB: all else is the borrower's own, a network error or a deadline as well. It may be called concurrently.
 //
 // Class.Broken is true only for a client that somebody has disconnected: a lease is a right to use the shared client, and the sockets
 // belong to the driver, which closes those that fail by itself. To close the lease's resource as well would heal nothing.
 func (d *Driver) Classify(err error) pool.Class {
+	if foundNothing(err) {
+		return pool.Class{Miss: true}
+	}
+	class := classify(err)
+	if class == (pool.Class{}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
+		class.Miss = true // beside an error of the borrower's own, which may be its name for a miss
+	}
+	return class
+}
+
+// foundNothing says whether err tells of a miss and of nothing else. A miss is common: it spares looking for what else there may be.
+func foundNothing(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) { // not into errors that are joined
+		if err == mongo.ErrNoDocuments || err == mongo.ErrFileNotFound { //nolint:errorlint // about this very error
+			return true
+		}
+	}
+	return false
+}
+
+// classify is Classify for what is more than a miss.
+func classify(err error) pool.Class {
 	down := (*downError)(nil)
 	switch {
-	case errors.Is(err, mongo.ErrNoDocuments), errors.Is(err, mongo.ErrFileNotFound):
-		return pool.Class{Miss: true}
 	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
 	case errors.As(err, &down), inHandshake(err): // even if cancelled: the driver does that by itself when a server goes down
@@ -55,10 +76,26 @@ func (d *Driver) Classify(err error) pool.Class {
 		return class
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
+		return classifyDeadline(err)
 	}
 	return pool.Class{}
 }
+
+// classifyDeadline is for a deadline that none of the driver's types wraps. The driver returns one when the context is over before it has
+// begun to send a command, or before it commits a transaction, which it aborts then: in either case no server was asked and late. A
+// server, a socket or a reply that was waited for in vain has a type. What is left is of the borrower's own: of another service's client,
+// say, for which MongoDB's breaker must not open. In opening there is no borrower.
+func classifyDeadline(err error) pool.Class {
+	if opening := (*openError)(nil); errors.As(err, &opening) {
+		return unconnected(err)
+	}
+	return pool.Class{Fault: pool.FaultCaller}
+}
+
+// openError is what opening a resource has met.
+type openError struct{ error }
+
+func (e *openError) Unwrap() error { return e.error }
 
 // inHandshake says whether err is about a socket that could not be made: then the borrower's command was not sent. An error of the
 // borrower's command has a ConnectionError in it; one of the handshake stands in a ConnectionError, outside of any command, or is
@@ -82,18 +119,26 @@ func unsent(err error) string {
 	}
 	var noServer topology.ServerSelectionError
 	var noSocket topology.WaitQueueTimeoutError
-	var cleared driver.RetryablePoolError
 	switch {
 	case errors.As(err, &noServer):
 		return "server_selection"
 	case errors.As(err, &noSocket):
 		// There is a socket for every lease, so this is a wait for one that is being made, or for one whose answer is late.
 		return "wait_queue"
-	case errors.As(err, &cleared), errors.Is(err, topology.ErrPoolClosed), errors.Is(err, topology.ErrServerClosed):
+	case wasCleared(err), errors.Is(err, topology.ErrPoolClosed), errors.Is(err, topology.ErrServerClosed):
 		return poolCleared
 	}
 	return ""
 }
+
+// wasCleared says whether the driver has given up its sockets to a server. Its type for that is not exported, and the interface by which it
+// is known fits errors of other packages.
+func wasCleared(err error) bool {
+	var cleared driver.RetryablePoolError
+	return errors.As(err, &cleared) && reflect.TypeOf(cleared).PkgPath() == topologyPath
+}
+
+var topologyPath = reflect.TypeFor[topology.ServerSelectionError]().PkgPath()
 
 // unconnected is the class of a failure to make a socket. Credentials or a certificate that are not accepted will not be accepted next
 // time.

@@ -7,6 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +52,7 @@ func TestClassify(t *testing.T) {
 		never, ifIdempotent, always = pool.RepeatNever, pool.RepeatIfIdempotent, pool.RepeatAlways
 	)
 	command := func(code int32, labels ...string) error { return mongo.CommandError{Code: code, Labels: labels} }
+	cleared := cleared(t)
 	for _, c := range []struct {
 		name string
 		err  error
@@ -55,8 +61,13 @@ func TestClassify(t *testing.T) {
 		// Nobody's fault.
 		{"no documents", mongo.ErrNoDocuments, pool.Class{Miss: true}},
 		{"no file", mongo.ErrFileNotFound, pool.Class{Miss: true}},
+		{"no documents, under the borrower's own name", fmt.Errorf("%w: %w", errors.New("no such user"), mongo.ErrNoDocuments),
+			pool.Class{Miss: true}},
+		{"no documents, and a duplicate key", errors.Join(mongo.ErrNoDocuments, writeError(11000)), pool.Class{Code: "11000"}},
 		{"borrower's own", errors.New("mine"), pool.Class{}},
-		{"borrower's own network error", io.ErrUnexpectedEOF, pool.Class{}},
+		{"borrower's own end of file", io.ErrUnexpectedEOF, pool.Class{}},
+		{"borrower's own network error", &url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, pool.Class{}},
+		{"borrower's own, that it may be tried again", retryable{}, pool.Class{}},
 		{"nil document", mongo.ErrNilDocument, pool.Class{}},
 		{"duplicate key", writeError(11000), pool.Class{Code: "11000"}},
 		{"duplicate key on update", writeError(11001), pool.Class{Code: "11000"}},
@@ -79,7 +90,8 @@ func TestClassify(t *testing.T) {
 			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
 		{"no socket", topology.WaitQueueTimeoutError{Wrapped: context.DeadlineExceeded},
 			pool.Class{Fault: server, Repeat: always, Type: "wait_queue"}},
-		{"pool cleared", driver.Error{Labels: []string{labelTransient}, Wrapped: cleared{}},
+		{"pool cleared", cleared, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"pool cleared, in a transaction", driver.Error{Labels: []string{labelTransient}, Wrapped: cleared},
 			pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
 		{"pool closed", topology.ErrPoolClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
 		{"server closed", topology.ErrServerClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
@@ -99,6 +111,8 @@ func TestClassify(t *testing.T) {
 		{"handshake cut short",
 			mongo.CommandError{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Wrapped: io.EOF}}},
 			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"opening takes too long", &openError{fmt.Errorf("mongopool: connect: %w", context.DeadlineExceeded)},
+			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
 		{"all servers down", &downError{errors.New("refused")}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
 		{"too little time left", fmt.Errorf("rtt: %w", driver.ErrDeadlineWouldBeExceeded), pool.Class{Fault: caller, Repeat: always}},
 
@@ -112,6 +126,8 @@ func TestClassify(t *testing.T) {
 
 		// Maybe done, maybe not.
 		{"reply lost", network(io.EOF), pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"reply lost after a miss", errors.Join(mongo.ErrNoDocuments, network(io.EOF)),
+			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"reply late", network(context.DeadlineExceeded), pool.Class{Fault: server, Repeat: ifIdempotent}},
 		{"reply lost in a transaction", mongo.CommandError{Labels: []string{labelTransient, labelNetwork}},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
@@ -125,7 +141,6 @@ func TestClassify(t *testing.T) {
 		{"shutting down", command(91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
 		{"stepped down", command(189, "RetryableWriteError"), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "189"}},
 		{"interrupted", command(11602), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "11602"}},
-		{"deadline without more", context.DeadlineExceeded, pool.Class{Fault: server, Repeat: ifIdempotent}},
 		{"not confirmed in time", mongo.WriteException{WriteConcernError: unconfirmed(64)},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
 		{"not confirmed, and a duplicate",
@@ -153,8 +168,13 @@ func TestClassify(t *testing.T) {
 
 		// This process's own.
 		{"cancelled", network(context.Canceled), pool.Class{Fault: caller, Repeat: never}},
+		{"cancelled after a miss", errors.Join(mongo.ErrNoDocuments, context.Canceled), pool.Class{Fault: caller, Repeat: never}},
 		{"cancelled while it looked for a server", topology.ServerSelectionError{Wrapped: context.Canceled},
 			pool.Class{Fault: caller, Repeat: never}},
+		{"deadline without more", context.DeadlineExceeded, pool.Class{Fault: caller, Repeat: never}},
+		{"deadline of another service's client", &url.Error{Op: "Get", Err: context.DeadlineExceeded}, pool.Class{Fault: caller, Repeat: never}},
+		{"deadline of another service's client beside a lost reply", errors.Join(context.DeadlineExceeded, network(io.EOF)),
+			pool.Class{Fault: server, Repeat: ifIdempotent}},
 		{"client disconnected", mongo.ErrClientDisconnected,
 			pool.Class{Fault: local, Repeat: never, Broken: true, Type: "client_disconnected"}},
 	} {
@@ -171,11 +191,31 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// cleared is as the driver's own error, which is not exported.
-type cleared struct{}
+// cleared returns the driver's own error for sockets that were given up, whose type is not exported.
+func cleared(t testing.TB) error {
+	t.Helper()
+	s := topology.NewServer("127.0.0.1:1", bson.NewObjectID(), time.Second)
+	if err := s.Connect(nil); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Disconnect(bounded(t)) }()
+	var own interface {
+		error
+		driver.RetryablePoolError
+	}
+	eventually(t, "a check of the server has failed", func() bool {
+		s.RequestImmediateCheck() // the first may have failed before the sockets' pool was ready to be cleared
+		_, err := s.Connection(bounded(t))
+		return errors.As(err, &own)
+	})
+	return own
+}
 
-func (cleared) Error() string   { return "cleared" }
-func (cleared) Retryable() bool { return true }
+// retryable is another package's error with a method like that of the driver's.
+type retryable struct{}
+
+func (retryable) Error() string   { return "of another package" }
+func (retryable) Retryable() bool { return true }
 
 // The same classes as the driver's own errors have them when a server provokes them.
 func TestClassifyProvoked(t *testing.T) {
@@ -220,6 +260,73 @@ func TestClassifyProvoked(t *testing.T) {
 				t.Errorf("the insert was sent %d times, want once", n)
 			}
 		})
+	}
+}
+
+// A borrower's deadlines that pass before the driver has sent anything, and those of other services, say nothing of the server.
+func TestClassifyDeadlineUnsent(t *testing.T) {
+	f := newFakeSet(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1})
+	if err := p.Warm(bounded(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer web.Close()
+	for _, c := range []struct {
+		name string
+		do   func(context.Context, *Conn) error
+	}{
+		{"find, too late", func(ctx context.Context, conn *Conn) error {
+			ctx, cancel := context.WithDeadline(ctx, time.Now())
+			defer cancel()
+			_, err := conn.Collection("c").Find(ctx, bson.D{})
+			return err
+		}},
+		{"transaction, over before the commit", func(ctx context.Context, conn *Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			return conn.WithTransaction(ctx, func(ctx context.Context) error {
+				<-ctx.Done()
+				return nil
+			})
+		}},
+		{"another service", func(ctx context.Context, _ *Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, web.URL, nil)
+			if err != nil {
+				return err
+			}
+			answer, err := web.Client().Do(r)
+			if err == nil {
+				_ = answer.Body.Close()
+			}
+			return err
+		}},
+	} {
+		err := p.Do(bounded(t), pool.Op{}, c.do)
+		if class, want := d.Classify(err), (pool.Class{Fault: pool.FaultCaller}); !errors.Is(err, context.DeadlineExceeded) || class != want {
+			t.Errorf("%s: the class of %v is %+v, want %+v", c.name, err, class, want)
+		}
+	}
+	if n := len(f.commands("find")) + len(f.commands("commitTransaction")); n != 0 {
+		t.Errorf("%d commands were sent, want none", n)
+	}
+}
+
+// Opening that takes too long is not a borrower's doing, even where nothing but the deadline tells of it.
+func TestClassifyOpenTimeout(t *testing.T) {
+	_, p := newPool(t, Options{
+		Hosts: []string{"127.0.0.1:1"}, Database: "test",
+		Credentials: func(ctx context.Context) (string, string, error) {
+			<-ctx.Done()
+			return "", "", ctx.Err()
+		},
+	}, pool.Config{OpenTimeout: 10 * time.Millisecond})
+	err := p.Do(bounded(t), pool.Op{}, ping)
+	own, ok := errors.AsType[*pool.Error](err)
+	if !ok || own.Class().Fault != pool.FaultServer || own.Class().Repeat != pool.RepeatAlways {
+		t.Errorf("the use ended with %v, want an open failure of the class server, always", err)
 	}
 }
 

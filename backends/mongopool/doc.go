@@ -41,9 +41,9 @@
 // # What errors mean
 //
 //	                                                                  fault    repeat
-//	ErrNoDocuments                                                    none     never (a miss)
+//	ErrNoDocuments, with no failure joined to it                      none     never (a miss)
 //	duplicate key, bad value, unknown command, not authorized, ...    none     never
-//	an error of the borrower's own                                    none     never
+//	an error of the borrower's own, of another service's network too  none     never
 //	WriteConflict, CursorNotFound                                     none     if idempotent
 //	no server, no socket, sockets given up, handshake failed          server   always
 //	NotWritablePrimary, NotPrimaryNoSecondaryOk and ...OrSecondary    server   always
@@ -54,7 +54,8 @@
 //	written but not confirmed as asked, a bulk done in part           server   if idempotent
 //	AuthenticationFailed, InternalError, certificate not accepted     server   never
 //	too little time left to send it                                   caller   always
-//	context cancelled                                                 caller   never
+//	context cancelled; over before anything was sent; a deadline      caller   never
+//	  of the borrower's own
 //	client disconnected by a borrower                                 local    never
 //
 // The pool lays an error at the caller when the caller's own context was over. Only the last makes the resource unfit, since sockets that

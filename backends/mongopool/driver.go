@@ -63,16 +63,21 @@ func NewDriver(opts Options) (*Driver, error) {
 	return d, nil
 }
 
-// NewPool makes the pool over the driver; a Driver serves one. The client's socket pool takes its measures from cfg: never more sockets
-// to a server than MaxSize, MinIdle of them kept open, the others closed after MaxIdleTime without use, OpenConcurrency opened at once.
-// When Configure raises MaxSize, a larger client takes over as resources are opened and come back. The other measures, and a lower
-// MaxSize, hold for the next client.
+// NewPool makes the pool over the driver; a Driver serves one, and can be asked again when none was made. The client's socket pool takes
+// its measures from cfg: never more sockets to a server than MaxSize, MinIdle of them kept open, the others closed after MaxIdleTime
+// without use, OpenConcurrency opened at once. When Configure raises MaxSize, a larger client takes over as resources are opened and come
+// back. The other measures, and a lower MaxSize, hold for the next client.
 func (d *Driver) NewPool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
 	a := &attachment{commands: observesCommands(layers), ready: make(chan struct{})}
 	if !d.attached.CompareAndSwap(nil, a) {
 		return nil, errors.New("mongopool: the driver has a pool already")
 	}
-	return pool.New(d, cfg, append([]pool.Middleware{a}, layers...)...)
+	p, err := pool.New(d, cfg, append([]pool.Middleware{a}, layers...)...)
+	if err != nil {
+		d.attached.Store(nil) // a mistake in cfg or in the layers, which may be put right
+		return nil, err
+	}
+	return p, nil
 }
 
 // attachment is the layer by which the driver gets to know its pool. It adds nothing to a use.
@@ -108,7 +113,7 @@ func observesCommands[L any](layers []L) bool {
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	c, err := d.bind(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &openError{err}
 	}
 	return &Conn{client: c}, nil
 }

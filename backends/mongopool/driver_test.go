@@ -422,6 +422,40 @@ func TestNewPoolTwice(t *testing.T) {
 	}
 }
 
+// What is wrong with a pool's configuration or layers does not use the driver up.
+func TestNewPoolAfterMistake(t *testing.T) {
+	f := newFake(t)
+	d := mustDriver(t, Options{URI: f.uri()})
+	if _, err := d.NewPool(pool.Config{MaxSize: -1}); err == nil {
+		t.Fatal("NewPool takes a negative MaxSize")
+	}
+	if _, err := d.NewPool(pool.Config{}, refusing{}); !errors.Is(err, errRefusing) {
+		t.Fatalf("NewPool with a layer that refuses: %v, want its error", err)
+	}
+	p, err := d.NewPool(pool.Config{MaxSize: 3})
+	if err != nil {
+		t.Fatalf("NewPool after mistakes: %v", err)
+	}
+	defer func() { _ = p.Close(bounded(t)) }()
+	if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
+		t.Error(err)
+	}
+	if size := d.current.Load().size; size != 3 {
+		t.Errorf("the client has room for %d, want 3: it knows another pool", size)
+	}
+	if _, err := d.NewPool(pool.Config{}); err == nil {
+		t.Error("a driver takes a second pool")
+	}
+}
+
+// refusing is a layer that attaches to no pool.
+type refusing struct{}
+
+var errRefusing = errors.New("not this pool")
+
+func (refusing) Wrap(next pool.Handler) pool.Handler  { return next }
+func (refusing) Attach(pool.PoolInfo) (func(), error) { return nil, errRefusing }
+
 func TestNewRefusesBadConfig(t *testing.T) {
 	if _, err := New(Options{Hosts: []string{"h"}, Database: "test"}, pool.Config{MaxSize: -1}); err == nil {
 		t.Error("New takes a negative MaxSize")

@@ -182,6 +182,12 @@ func splitHost(h string) (host string, port int) {
 	return name, port
 }
 
+// isHost says whether h looks like a host. Else it is not shown: it may be a URI with a password, put into the wrong field.
+func isHost(h string) bool {
+	name, port := splitHost(h)
+	return name != "" && port >= 0 && port <= 65535 && (port == 0 || !strings.ContainsAny(name, "@/ "))
+}
+
 func identify(hosts []string, database string) pool.Identity {
 	id := pool.Identity{System: "mongodb", Namespace: database}
 	if len(hosts) == 1 {
@@ -206,7 +212,7 @@ func (o Options) invalid(co *options.ClientOptions) error {
 		c.add("Database", strconv.Quote(o.Database), `a database's name, here or in the URI, without any of / \ . " $ and spaces`)
 	}
 	for _, h := range o.Hosts {
-		if name, port := splitHost(h); name == "" || port < 0 || port > 65535 || strings.ContainsAny(name, "@/ ") && port != 0 {
+		if !isHost(h) {
 			c.add("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
 		}
 	}
@@ -420,7 +426,10 @@ func (t *TLS) apply(co *options.ClientOptions) error {
 // String names hosts and database, and no credentials.
 func (o Options) String() string {
 	hosts, database := strings.Join(o.Hosts, ","), o.Database
-	if hosts == "" && o.URI != "" {
+	switch {
+	case slices.ContainsFunc(o.Hosts, func(h string) bool { return !isHost(h) }):
+		hosts = "invalid"
+	case hosts == "" && o.URI != "":
 		hosts = "by URI"
 	}
 	return fmt.Sprintf("mongopool.Options(hosts %q, database %q)", hosts, database)

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/dns"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -187,17 +188,13 @@ func TestSecrets(t *testing.T) {
 			}
 		}
 	}
-	for _, o := range []Options{
-		{URI: "mongodb://u:" + password + "@h/db", AuthMechanism: "PLAIN"},
-		{Hosts: []string{"h"}, Database: "db", Username: "u", Password: "s3cret/w0rt"},
-	} {
+	prints := func(o Options) {
+		t.Helper()
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%T"} {
 			silent(verb, fmt.Sprintf(verb, o))
 			silent(verb+" of a pointer", fmt.Sprintf(verb, &o))
 			silent(verb+" of a struct", fmt.Sprintf(verb, struct{ O Options }{o}))
 			silent(verb+" of a slice", fmt.Sprintf(verb, []Options{o}))
-			silent(verb+" of a driver", fmt.Sprintf(verb, mustDriver(t, o)))
-			silent(verb+" of a struct that hides a driver", fmt.Sprintf(verb, struct{ d *Driver }{mustDriver(t, o)}))
 		}
 		text, err := json.Marshal(map[string]any{"o": o, "p": &o})
 		if err != nil {
@@ -206,7 +203,22 @@ func TestSecrets(t *testing.T) {
 		silent("json", string(text))
 		var log strings.Builder
 		for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
-			slog.New(h).Info("options", "o", o, "p", &o, "d", mustDriver(t, o), "in", struct{ O Options }{o})
+			slog.New(h).Info("options", "o", o, "p", &o, "in", struct{ O Options }{o})
+		}
+		silent("slog", log.String())
+	}
+	for _, o := range []Options{
+		{URI: "mongodb://u:" + password + "@h/db", AuthMechanism: "PLAIN"},
+		{Hosts: []string{"h"}, Database: "db", Username: "u", Password: "s3cret/w0rt"},
+	} {
+		prints(o)
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%T"} {
+			silent(verb+" of a driver", fmt.Sprintf(verb, mustDriver(t, o)))
+			silent(verb+" of a struct that hides a driver", fmt.Sprintf(verb, struct{ d *Driver }{mustDriver(t, o)}))
+		}
+		var log strings.Builder
+		for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
+			slog.New(h).Info("driver", "d", mustDriver(t, o))
 		}
 		silent("slog", log.String())
 	}
@@ -219,7 +231,10 @@ func TestSecrets(t *testing.T) {
 		"mongodb://u:p@h/db?authMechanismProperties=AWS_SESSION_TOKEN:s3cretw0rt&authMechanism=MONGODB-AWS&tls=x", "mongodb://h/db?s3cretw0rt",
 		"mongodb+srv://u:s3cretw0rt@h.i/db?replicaSet=x&srvMaxHosts=1", "mongodb://u:s3cretw0rt@h,i/db?directConnection=true",
 		"mongodb://u:s3cretw0rt@h/db?authMechanism=MONGODB-X509", "mongodb://u:s3cretw0rt@h/db?tlsCAFile=/nowhere/ca.pem",
+		"mongodb://u:p@ss/s3cret@h:1", "mongodb://u:p@s3cret:w0rt@h/db", "mongodb://u:p@h/d?s3cret=1&w0rt@h/db",
+		"mongodb://u:p@h/d?appName=s3cret@w0rt/db", "mongodb+srv://u:p@s3cret/w0rt@h.i/db",
 	} {
+		prints(Options{URI: uri, Database: "other"})
 		_, err := New(Options{URI: uri, Database: "other"}, pool.Config{})
 		if err == nil {
 			t.Errorf("%s is taken for good", uri)
@@ -230,37 +245,118 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func FuzzParseURI(f *testing.F) {
-	f.Add("user", "password", "host:1,other/db?tls=true&w=majority")
-	f.Add("u", "pass:word", "h/db")
-	f.Add("u", "pass/word", "h/db?readPreference=x")
-	f.Add("u", "pass%zzword", "h")
-	f.Add("u", "pass@word", "h/db?maxPoolSize=1")
-	f.Add("", "passwordpassword", "/?authMechanismProperties=a:b")
-	f.Fuzz(func(t *testing.T, user, password, rest string) {
-		opts, err := ParseURI("mongodb://" + user + ":" + password + "@" + rest)
+// fakeDNS makes the driver look up a deployment of one server, h-0.example.net, whose TXT record has defaults for some options.
+func fakeDNS(t *testing.T, txt string) {
+	t.Helper()
+	before := dns.DefaultResolver
+	t.Cleanup(func() { dns.DefaultResolver = before })
+	dns.DefaultResolver = &dns.Resolver{
+		LookupSRV: func(_, _, _ string) (string, []*net.SRV, error) {
+			return "", []*net.SRV{{Target: "h-0.example.net.", Port: 27017}}, nil
+		},
+		LookupTXT: func(string) ([]string, error) { return []string{txt}, nil },
+	}
+}
+
+// A URI may say what the TXT record of the DNS says as well, or something else, which then counts: the specification "Initial DNS Seedlist
+// Discovery" of MongoDB's drivers has it so, and the URIs of Atlas make use of it.
+func TestURIOverridesDNS(t *testing.T) {
+	fakeDNS(t, "authSource=admin&replicaSet=atlas-0")
+	for _, c := range []struct{ query, authSource, replicaSet string }{
+		{"", "admin", "atlas-0"},
+		{"?authSource=admin&retryWrites=true&w=majority", "admin", "atlas-0"},
+		{"?authSource=users", "users", "atlas-0"},
+		{"?replicaset=rs1;AUTHSOURCE=users", "users", "rs1"},
+	} {
+		o, err := ParseURI("mongodb+srv://u:p@h.example.net/db" + c.query)
 		if err == nil {
-			if opts.Validate() == nil && fmt.Sprint(opts) == "" {
-				t.Error("options print as nothing")
-			}
-			return
+			err = o.Validate()
 		}
-		const long = 8 // shorter ones may stand in the error's own words
-		decoded, _ := url.PathUnescape(password)
-		for _, secret := range []string{password, decoded} {
-			if len(secret) >= long && strings.Contains(err.Error(), secret) && !strings.Contains(rest+ownWords, secret) {
-				t.Errorf("the error %q holds the password %q", err, secret)
+		if err != nil || o.AuthSource != c.authSource || o.ReplicaSet != c.replicaSet {
+			t.Errorf("%q: authSource %q, replicaSet %q, %v, want %q and %q", c.query, o.AuthSource, o.ReplicaSet, err, c.authSource, c.replicaSet)
+		}
+	}
+	for _, query := range []string{"?authSource=a&authSource=b", "?authSource=a&auth%53ource=b", "?w=1&W=1"} {
+		if _, err := ParseURI("mongodb+srv://u:p@h.example.net/db" + query); err == nil || !strings.Contains(err.Error(), "2 times") {
+			t.Errorf("%q: the error is %v, want one of an option given 2 times", query, err)
+		}
+	}
+}
+
+// A URI that somebody has put into the field of the hosts is not shown either.
+func TestHostsWithSecrets(t *testing.T) {
+	const host = "u:s3cret@h:1"
+	for _, o := range []Options{
+		{Hosts: []string{"i", host}, Database: "db"},
+		{Hosts: []string{host}, URI: "mongodb://h/db"},
+		{Hosts: []string{host}, URI: "mongodb+srv://h.i/db"},
+	} {
+		if text := o.String(); strings.Contains(text, "s3cret") || !strings.Contains(text, "invalid") {
+			t.Errorf("String is %s, want invalid hosts and no password", text)
+		}
+		if err := o.Validate(); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("the error is %v, want one without the password", err)
+		}
+	}
+}
+
+// The driver would take what follows the first @ of a password for hosts, a database or options, and show it as such.
+func TestURIWithSeveralAts(t *testing.T) {
+	for _, uri := range []string{
+		"mongodb://app:P@ss/w0rd@db.internal:27017", "mongodb://app:P@ss/w0rd@db/shop", "mongodb://app:P@ss@h/shop", "mongodb://a@b:p@h/shop",
+		"mongodb://app:P@ss/w?0rd=1&x@h/shop", "mongodb://u:p@h/shop?appName=a@b", "mongodb+srv://app:P@ss/w0rd@h.example.net/shop",
+	} {
+		got, err := ParseURI(uri)
+		if err == nil || !strings.Contains(err.Error(), "%40") {
+			t.Errorf("%s: the error is %v, want one that says how to write an @", uri, err)
+		}
+		if !reflect.DeepEqual(got, Options{}) {
+			t.Errorf("%s: options with an error: %#v", uri, reflect.ValueOf(got))
+		}
+	}
+	got, err := ParseURI("mongodb://a%40b:P%40ss%2Fw0rd@h/shop?appName=a%40b")
+	if err != nil || got.Username != "a@b" || got.Password != "P@ss/w0rd" || got.AppName != "a@b" {
+		t.Errorf("each @ escaped: %#v, %v", reflect.ValueOf(got), err)
+	}
+}
+
+// FuzzParseURI looks for a URI that lets out the password, wherever in it the secret stands and whatever is around it.
+func FuzzParseURI(f *testing.F) {
+	f.Add("user", "", "", "host:1,other/db?tls=true&w=majority")
+	f.Add("u", "pass:", "word", "h/db")
+	f.Add("u", "pass/", "", "h/db?readPreference=x")
+	f.Add("u", "", "%zz", "h")
+	f.Add("u", "p@", "", "h/db?maxPoolSize=1")
+	f.Add("u", "p@h/", "", "i/db")
+	f.Add("u", "p@h/db?", "=1&a=", "i/db")
+	f.Add("u", "p@h/db?appName=", "", "i/db")
+	f.Add("u:p@h/db?w=1&", "", "", "i/db")
+	f.Add("", "", "", "/?authMechanismProperties=a:b")
+	f.Fuzz(func(t *testing.T, user, before, after, rest string) {
+		const secret = "s3cretw0rt"
+		silent := func(what, text string) {
+			t.Helper()
+			if strings.Contains(text, secret) {
+				t.Errorf("%s shows the password: %s", what, text)
 			}
+		}
+		uri := "mongodb://" + user + ":" + before + secret + after + "@" + rest
+		opts, err := ParseURI(uri)
+		if err != nil {
+			silent("the error", err.Error())
+		}
+		for _, o := range []Options{opts, {URI: uri}, {URI: uri, Database: "other", Hosts: []string{"h"}, AppName: "a", Username: "v"}} {
+			silent("String", o.String())
+			d, err := NewDriver(o)
+			if err != nil {
+				silent("NewDriver's error", err.Error())
+				continue
+			}
+			silent("the identity", fmt.Sprint(d.Identity()))
+			silent("the driver's String", d.String())
 		}
 	})
 }
-
-// ownWords are what every error may consist of.
-var ownWords = func() string {
-	_, err := ParseURI("mongodb://:@")
-	_, scheme := ParseURI("")
-	return fmt.Sprint(err, scheme)
-}()
 
 func TestTLSFiles(t *testing.T) {
 	dir := t.TempDir()

@@ -70,7 +70,7 @@ const (
 //
 // Unlike the driver, which warns of them or drops them, ParseURI refuses options that are unknown, given twice, or without effect here.
 // The error names the option, its value and what is allowed; it never holds the password, or another part of the string that could be
-// one. A mongodb+srv:// URI is looked up in the DNS.
+// one. A mongodb+srv:// URI is looked up in the DNS. An @ that belongs to a value must be written as %40, in options too.
 func ParseURI(uri string) (Options, error) {
 	u, err := parse(uri)
 	if err != nil {
@@ -81,6 +81,11 @@ func ParseURI(uri string) (Options, error) {
 
 // parse is the driver's parser with a stricter judgement and errors that can be shown.
 func parse(uri string) (*connstring.ConnString, error) {
+	// The driver ends the password at the first @ and takes the rest of it for hosts, which it looks up in the DNS, for a database, which
+	// telemetry shows, or for options. No later @ is told from that, not even one behind a ?, which may be the password's as well.
+	if strings.Count(uri, "@") > 1 {
+		return nil, errors.New("mongopool: URI: it holds more than one @: each but the one before the hosts must be written as %40")
+	}
 	u, err := connstring.Parse(uri)
 	if err != nil {
 		return nil, explain(uri, err)
@@ -88,6 +93,7 @@ func parse(uri string) (*connstring.ConnString, error) {
 	if err := u.Validate(); err != nil { // its texts are fixed
 		return nil, fmt.Errorf("mongopool: URI: %w", err)
 	}
+	times := given(uri)
 	var errs []error
 	for _, option := range sortedKeys(u.Options) {
 		values := u.Options[option]
@@ -99,13 +105,32 @@ func parse(uri string) (*connstring.ConnString, error) {
 			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is unknown: must be %s", option, renamed[option]))
 		case unknown:
 			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is unknown: must be one that the MongoDB driver documents", option))
-		case len(values) > 1 && option != "readpreferencetags":
-			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is given %d times: must be given once", option, len(values)))
+		case times[option] > 1 && option != "readpreferencetags":
+			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is given %d times: must be given once", option, times[option]))
 		case strings.HasSuffix(option, "timeoutms") && values[0] == "0":
 			errs = append(errs, uriError(option, values[0], "must be "+wholeMilliseconds))
 		}
 	}
 	return u, errors.Join(errs...)
+}
+
+// given returns how often a URI that the driver could parse gives each option, by its name in lower case. The driver's own list has those
+// of the DNS's TXT record too, which are defaults that the URI may override.
+func given(uri string) map[string]int {
+	_, rest, _ := strings.Cut(uri, "://")
+	_, query := splitURI(rest)
+	times := map[string]int{}
+	for _, pair := range pairs(query) {
+		key, _, _ := strings.Cut(pair, "=")
+		key, _ = url.QueryUnescape(key) // the driver has done it, so it works
+		times[strings.ToLower(key)]++
+	}
+	return times
+}
+
+// pairs returns the options in a query as they are written.
+func pairs(query string) []string {
+	return strings.FieldsFunc(query, func(r rune) bool { return r == ';' || r == '&' })
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -140,9 +165,8 @@ func explain(uri string, err error) error {
 	if _, err := url.PathUnescape(database); err != nil {
 		return errors.New("mongopool: URI: the database's name is not valid: must have % and ? written as %XX")
 	}
-	options := strings.FieldsFunc(query, func(r rune) bool { return r == ';' || r == '&' })
-	public := options[:0:0]
-	for _, pair := range options {
+	var public []string
+	for _, pair := range pairs(query) {
 		key, value, _ := strings.Cut(pair, "=")
 		if _, err := connstring.Parse("mongodb://host/?" + pair); err != nil && !strings.HasPrefix(strings.ToLower(key), "srv") {
 			return explainOption(key, value)
