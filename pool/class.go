@@ -99,7 +99,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 	if !plain {
 		if own, ok := find(err, anyClassified); ok {
 			elsewhere = granted && h.isElsewhere(own)
-			if !elsewhere && !(granted && isCallers(ctx, own)) {
+			if callers := granted && isCallers(ctx, own); !elsewhere && !callers {
 				class = own.Class()
 				class.name(err, plain)
 				return class
@@ -121,7 +121,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 
 // isElsewhere says whether an error that a use met when it had its resource comes from a use of another pool, or of this one, within.
 func (h *hub) isElsewhere(own Classified) bool {
-	if _, refused := own.(*Error); refused { //nolint:errorlint // about the very error that was found
+	if _, refused := own.(*Error); refused {
 		return true
 	}
 	of, ok := own.(interface{ OfPool() string })

@@ -25,7 +25,7 @@ const (
 	EventConfigured    Kind = "configured"     // the pool or a layer got new settings
 	EventWarning       Kind = "warning"        // something may surprise, in New or in a layer: Reason is a sentence
 	EventRetry         Kind = "retry"          // another attempt begins: Attempt is the failed one, Duration the pause, Reason, Err
-	EventGaveUp        Kind = "gave_up"        // no further attempt is made though the error allows one: Attempt, Duration of a pause cut short, Reason, Err
+	EventGaveUp        Kind = "gave_up"        // no attempt more is made though the error allows it: Attempt, Duration of a pause cut short, Reason, Err
 	EventStateChanged  Kind = "state_changed"  // a breaker: From, To, Reason, Duration until the next probe when To is "open"
 	EventRejected      Kind = "rejected"       // a layer refused the use: Reason, Err, Duration until it makes sense to come back, 0 if unknown
 	EventTimeout       Kind = "timeout"        // a layer's time limit ended the use: Reason is the stage, Duration the limit

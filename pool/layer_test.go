@@ -389,7 +389,9 @@ func TestCommandsAfterAPanic(t *testing.T) {
 	var kept context.Context
 	keep := func(ctx context.Context, _ conn) (int, error) { kept = ctx; panic(op) }
 	for name, use := range map[string]func(){
-		"Do":  func() { _ = p.Do(background, op, func(ctx context.Context, c conn) error { _, err := keep(ctx, c); return err }) },
+		"Do": func() {
+			_ = p.Do(background, op, func(ctx context.Context, c conn) error { _, err := keep(ctx, c); return err })
+		},
 		"Get": func() { _, _ = pool.Get(background, p, op, keep) },
 	} {
 		func() {
