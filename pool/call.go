@@ -158,6 +158,7 @@ func (c *Call) SetResult(v any) error { c.check(); return c.term.setResult(v) }
 // Fork returns an independent attempt of the same use, with its own resource, ends and result, for a layer that makes several at once.
 // It is nil for Do, whose function may write to captured variables. The fork is handed to the next handler once; afterwards exactly one
 // of c.Adopt(fork) and fork.Drop() is called, once that handler has returned. If it panics or exits, that is Drop, in a deferred call.
+// A layer that returns a fork's outcome, be it an error, adopts that fork.
 func (c *Call) Fork() *Call {
 	c.check()
 	f := c.term.fork()
@@ -167,6 +168,9 @@ func (c *Call) Fork() *Call {
 	f.begin(&c.op, c.caller)
 	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
 	f.values = append(f.values, c.values...)
+	if !c.holds {
+		c.granted = false // the attempt before is not the latest any more
+	}
 	return f
 }
 

@@ -136,9 +136,14 @@ func isCallers(ctx context.Context, own Classified) bool {
 
 // isJoined says whether there is another error in err than the outermost Classified one and what is in that.
 func isJoined(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if _, ok := err.(Classified); ok { //nolint:errorlint // this is the walk along the chain
+	for err != nil {
+		switch e := err.(type) { //nolint:errorlint // this is the walk along the chain
+		case Classified:
 			return false
+		case *overError: // that the context is over says nothing about the resource
+			err = e.err
+		default:
+			err = errors.Unwrap(err)
 		}
 	}
 	return true

@@ -171,6 +171,21 @@ func TestFailedHealthCheckIsCounted(t *testing.T) {
 	}
 }
 
+// An observer that ends its goroutine, as t.FailNow does, costs neither the connection's place nor the verdict.
+func TestHealthCheckAndAnObserverThatExits(t *testing.T) {
+	fake := &pooltest.Fake{}
+	exits := observerFunc(func(_ context.Context, e pool.Event) {
+		if e.Kind == pool.EventCheckFailed {
+			runtime.Goexit()
+		}
+	})
+	fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+	p := newPool(t, fake, pool.Config{MaxSize: 1}, exits)
+	if h := p.Check(background); h.Status != pool.StatusDown || !errors.Is(h.Err, pooltest.ErrBroken) || h.Stat.InUse != 0 {
+		t.Errorf("got %+v", h)
+	}
+}
+
 // A probe that hangs up says nothing about the server, and costs no connection; the check goes on without it.
 func TestHealthCheckGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -71,42 +71,52 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 	found := make(chan Health, 1)
 	p.lock()
-	defer p.mu.Unlock()
-	r.keep()
-	timeout := p.cfg.CheckTimeout
+	unwatch := r.keep()
+	interrupted, timeout := r.interrupted != nil, p.cfg.CheckTimeout
 	p.spawn(func() {
 		defer p.done()
+		var h Health
+		defer func() { found <- h }() // even if an observer or a method of the driver's ends the goroutine
+		caller, err := context.Background(), ErrAborted
+		defer func() { p.give(caller, c, nil, r, err) }()
+		if interrupted { // the caller's context was over before it was the pool's lease
+			caller = c.caller
+			err = contextCause(caller)
+			h.Err = err
+			h.worsen(StatusDegraded, "the check was interrupted: "+err.Error())
+			return
+		}
 		ctx, cancel := context.WithTimeout(p.base, timeout)
 		defer cancel()
-		var h Health
-		defer func() { found <- h }() // even if a method of the driver's ends the goroutine
-		if h.Err = p.diagnose(ctx, r, &h); h.Err == nil {
+		if err = p.diagnose(ctx, r, &h); err == nil {
 			p.remark(&h)
 		}
-		p.give(context.Background(), c, nil, r, h.Err)
 	})
+	p.mu.Unlock()
+	if unwatch != nil {
+		unwatch()
+	}
 	return found
 }
 
-// keep makes a lease the pool's own: the end of the borrower's context does not interrupt it any more. It is called under the lock.
-func (r *resource[T]) keep() {
+// keep makes a lease the pool's own: the end of the borrower's context does not interrupt it any more, once unwatch has been called. It is
+// called under the lock.
+func (r *resource[T]) keep() (unwatch func() bool) {
 	r.seq += 2 // the number of another lease, for those who have the context watched just now
-	r.watch = nil
-	if r.unwatch != nil {
-		r.unwatch()
-		r.unwatch = nil
-	}
+	unwatch = r.unwatch
+	r.watch, r.unwatch = nil, nil
+	return unwatch
 }
 
-// diagnose runs the driver's Check and, if it has one, its Inspector.
+// diagnose runs the driver's Check and, if it has one, its Inspector. It returns h.Err.
 func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error {
 	start := time.Now()
 	err := apart("Check", func() error { return p.driver.Check(ctx, r.v) })
 	h.Latency = time.Since(start)
 	if err != nil {
-		r.doom = CloseCheck
-		p.noteFailure(err)
+		r.doom, h.Err = CloseCheck, err
 		h.worsen(StatusDown, "check failed: "+err.Error())
+		p.noteFailure(err)
 		return err
 	}
 	if p.inspector == nil {
@@ -117,6 +127,7 @@ func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error
 		return err
 	})
 	if err != nil {
+		h.Err = err
 		h.worsen(StatusDegraded, "inspection failed: "+err.Error())
 	}
 	return err

@@ -106,3 +106,41 @@ func TestNestedDeadline(t *testing.T) {
 		}
 	}
 }
+
+// That the caller has gone meanwhile makes it no more the connection's affair.
+func TestNestedRefusalAndCallerGone(t *testing.T) {
+	other := newPool(t, &pooltest.Fake{}, pool.Config{Name: "other", MaxSize: 1, MaxWaiters: -1})
+	defer acquire(t, other).Release(nil)
+	_, refused := other.Acquire(background, op)
+	a := &asking{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{Name: "own"}, pool.Bracket(a))
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	_ = p.Do(ctx, op, func(context.Context, conn) error { cancel(); return refused })
+	if a.class.Fault != pool.FaultCaller || a.class.Broken {
+		t.Errorf("got %+v", a.class)
+	}
+}
+
+// A fork that this pool refuses has not got what the attempt before it got.
+func TestRefusalOfAFork(t *testing.T) {
+	second := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if err := next(ctx, c); err == nil {
+				return nil
+			}
+			f := c.Fork()
+			defer f.Drop()
+			return next(ctx, f)
+		}
+	})
+	fake, a := &pooltest.Fake{}, &asking{}
+	p := newPool(t, fake, pool.Config{MaxSize: 1}, pool.Bracket(a), second)
+	_, err := pool.Get(background, p, op, func(context.Context, conn) (int, error) {
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+		return 0, pooltest.ErrBroken
+	})
+	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != pool.FaultServer {
+		t.Errorf("%v: got %+v", err, a.class)
+	}
+}

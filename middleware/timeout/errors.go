@@ -86,8 +86,9 @@ func newRefusal(left time.Duration, in string) *Error {
 	return e
 }
 
-// translate returns err as an Error if it came about because the time was up, nil if it did not.
-func translate(cause *Error, c *pool.Call, err error) *Error {
+// translate returns err as an Error if it came about because the time was up, nil if it did not. outer is the context that the limit was
+// put on.
+func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Error {
 	if !cutShort(err) {
 		return nil
 	}
@@ -99,10 +100,15 @@ func translate(cause *Error, c *pool.Call, err error) *Error {
 	case refused && !granted:
 		e.Stage = StageAcquire
 		e.class = acquireClass(class)
-	case granted && class.Fault != pool.FaultServer:
+	case granted && class.Fault != pool.FaultServer && !isOver(outer): // else nobody knows why it is the caller's
 		e.class.Fault = pool.FaultLocal // the use has spent its time on something else than its resource's server
 	}
 	return &e
+}
+
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
 }
 
 // cutShort says whether err is what a passed deadline makes of an operation. Not so an error that has been translated already: the limit

@@ -135,7 +135,7 @@ func passed(ctx context.Context, d *pool.Deadline) bool {
 
 // timedOut returns err, translated if the limit brought it about. A two-step use that had its resource reports the event in its End.
 func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, s *settings, err error) error {
-	e := translate(s.cause, c, err)
+	e := translate(ctx, s.cause, c, err)
 	if e == nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (h holder) End(ctx context.Context, c *pool.Call, kept held, err error) {
 	if _, _, granted := c.Acquired(); err == nil || !granted || !passed(ctx, kept.d) || c.Value(reported{}) == c.Attempt() {
 		return
 	}
-	if e := translate(kept.s.cause, c, err); e != nil {
+	if e := translate(ctx, kept.s.cause, c, err); e != nil {
 		c.SetValue(reported{}, c.Attempt())
 		h.t.report(ctx, c, e)
 	}

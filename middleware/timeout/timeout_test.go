@@ -684,3 +684,22 @@ func TestPitfallB6(t *testing.T) {
 		}
 	})
 }
+
+// A client that comes back so late that the caller's own deadline has passed as well was kept waiting by the server all the same.
+func TestLateBeyondTheCallersDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &judge{}
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, j, attempt(t, limit(20*time.Millisecond)))
+		defer end()
+		ctx, cancel := context.WithTimeout(context.Background(), 25*time.Millisecond)
+		defer cancel()
+		err := p.Do(ctx, pool.Op{}, func(ctx context.Context, _ conn) error {
+			<-ctx.Done()
+			time.Sleep(10 * time.Millisecond)
+			return context.DeadlineExceeded
+		})
+		if !errors.Is(err, timeout.ErrAttempt) || j.last.Fault != pool.FaultServer {
+			t.Errorf("%v: got %+v", err, j.last)
+		}
+	})
+}
