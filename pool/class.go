@@ -72,10 +72,10 @@ type Class struct {
 // Classified is an error that knows its own class. The pool's own errors and those of layers that reject or bound a use are such errors;
 // the outermost one in a chain decides. Class may be called concurrently.
 //
-// A borrower's function may use other pools, and return what they returned. So an error that some pool or one of its layers made has,
-// besides, a method OfPool() string with that pool's name: in a use of a pool of another name it is the borrower's own affair, laid at
-// nobody and not repeated. The same goes for what the cause of the caller's context says, and for an [Error] of the very pool, met by a
-// use that has its resource already.
+// A borrower's function may use another pool and return its error. That must not count against this one, so an error of a pool's or a
+// layer's also has a method OfPool() string, with the pool's name: in a use of a pool of another name, which had its resource, Class is not
+// asked, and the error is nobody's fault and not repeated. The same goes for an [Error] of this pool's met by a use within the use. An error
+// that is why the caller's context ended is the caller's.
 type Classified interface {
 	error
 	Class() Class

@@ -465,3 +465,24 @@ func ExampleBeginCommand() {
 	// checkout sends INCR
 	// checkout has sent INCR <nil>
 }
+
+// Within a use of one pool, the error of another says whose it is, and so does not count against the first.
+func ExampleError_OfPool() {
+	database, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "database", MaxSize: 1, MaxWaiters: -1})
+	if err != nil {
+		panic(err)
+	}
+	defer database.Close(context.Background())
+	lease, err := database.Acquire(context.Background(), pool.Op{})
+	if err != nil {
+		panic(err)
+	}
+	defer lease.Release(nil)
+
+	_, err = database.Acquire(context.Background(), pool.Op{})
+	if refused, ok := errors.AsType[*pool.Error](err); ok {
+		fmt.Println(refused.OfPool(), "is exhausted:", errors.Is(err, pool.ErrExhausted))
+	}
+	// Output:
+	// database is exhausted: true
+}

@@ -494,13 +494,18 @@ func TestShortcutsKeepNothingAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const kept = 4 // by records in use, by what the stack still holds
-	for deadline := time.Now().Add(10 * time.Second); freed.Load() < rounds-kept && time.Now().Before(deadline); {
+	awaitFreed(t, &freed, rounds, 4)
+}
+
+// awaitFreed waits until of n closed connections at most kept are still in memory: by records in use, by what the stack still holds.
+func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); freed.Load() < n-kept && time.Now().Before(deadline); {
 		runtime.GC()
 		time.Sleep(time.Millisecond)
 	}
-	if n := freed.Load(); n < rounds-kept {
-		t.Errorf("of %d closed connections %d are still in memory", rounds, rounds-n)
+	if f := freed.Load(); f < n-kept {
+		t.Errorf("of %d closed connections %d are still in memory", n, n-f)
 	}
 }
 
@@ -555,14 +560,7 @@ func testKeepsNothing(t *testing.T, serve func(p *pool.Pool[conn])) {
 		}
 		hold(end)
 	}
-	const kept = 2 // by records in use, by what the stack still holds
-	for deadline := time.Now().Add(10 * time.Second); freed.Load() < rounds-kept && time.Now().Before(deadline); {
-		runtime.GC()
-		time.Sleep(time.Millisecond)
-	}
-	if n := freed.Load(); n < rounds-kept {
-		t.Errorf("of %d discarded connections %d are still in memory", rounds, rounds-n)
-	}
+	awaitFreed(t, &freed, rounds, 2)
 	close(end)
 	held.Wait()
 }

@@ -87,7 +87,7 @@ func newRefusal(left time.Duration, in string) *Error {
 }
 
 // translate returns err as an Error if it came about because the time was up, nil if it did not. outer is the context that the limit was
-// put on.
+// put on; in a lease's End, where only the event tells of the class, it is the limited one.
 func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Error {
 	if !cutShort(err) {
 		return nil
