@@ -43,13 +43,21 @@ func (p *Pool[T]) spawnOpens(extra int) {
 	if p.closed || p.paused != nil {
 		return
 	}
-	coming := p.opening + p.checking
-	want := max(p.waiters.n+p.cfg.MinIdle+extra-len(p.idle)-coming, p.warmUpTo()-(len(p.all)-p.closing)-p.opening)
+	o := p.outlook()
+	want := max(p.waiters.n+p.cfg.MinIdle+extra-len(p.idle)-o.dials-o.checks, p.warmUpTo()-(len(p.all)-p.closing)-p.opening)
+	p.spawnDials(o, want)
+}
+
+// spawnDials opens as many resources of those wanted as are allowed. It is called under the lock.
+func (p *Pool[T]) spawnDials(o outlook, want int) {
+	if p.closed || p.paused != nil {
+		return
+	}
 	limit := p.cfg.OpenConcurrency
 	if p.failures > 0 {
-		limit = 1 // one tries whether the server is back
+		limit = min(limit, 1+o.lateDials) // one tries whether the server is back
 	}
-	n := min(want, limit-p.opening, p.cfg.MaxSize-len(p.all)-p.opening)
+	n := min(want, limit-o.dials, p.cfg.MaxSize-len(p.all)-p.opening)
 	if n <= 0 {
 		return
 	}
@@ -60,15 +68,16 @@ func (p *Pool[T]) spawnOpens(extra int) {
 	for range n {
 		p.opening++
 		base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
-		p.spawn(func() { p.open(base, gen, timeout) })
+		c := p.begin(callOpen, timeout)
+		p.spawn(func() { p.open(base, gen, timeout, c) })
 	}
 }
 
 // open runs in a goroutine of the pool's, under the pool's own bound.
-func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration) {
+func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, c *call) {
 	var v T
 	err, start := errExited, p.elapsed()
-	defer func() { p.opened(v, err, gen, p.elapsed()-start) }()
+	defer func() { p.opened(v, err, gen, p.elapsed()-start, c) }()
 	ctx, cancel := context.WithTimeout(base, timeout)
 	defer cancel()
 	err = protect("Open", func() (err error) {
@@ -77,11 +86,12 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration) 
 	})
 }
 
-func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
+func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call) {
 	defer p.done()
 	event := Event{Kind: EventOpened, Duration: took}
 	p.lock()
 	p.opening--
+	p.end(c, err == nil)
 	switch {
 	case err != nil && (p.closed || gen != p.gen):
 		p.pump()
@@ -94,7 +104,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
 		p.stat.Opened++
 		p.failures, p.lastOpenErr = 0, nil
 		r := p.add(v, gen)
-		p.schedule(r.opened + p.scanPeriod())
+		p.schedule(plus(r.opened, p.scanPeriod()))
 		p.shelve(r)
 	}
 	p.tellWarmers(err)
@@ -103,65 +113,85 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration) {
 	p.hub.announce(event)
 }
 
-// openFailed puts the next try off. Those who wait go on waiting for what others may give back; if there is nothing that could come
-// back, they are told. It is called under the lock.
+// openFailed puts the next try off. If nothing is lent, idle or under way and in time, the first waiter is told: the dial was for it. The
+// others wait for the next try, and for what is given back. All are told when tries have failed until the pauses between them had grown to
+// OpenBackoff, and once more after one of those; but while something is lent, only if nothing has come back unbroken since tries began to
+// fail: a long lease is no hope, and a server that takes no more connections may serve those it has. It is called under the lock.
 func (p *Pool[T]) openFailed(err error) {
 	p.stat.OpenFailures++
 	p.lastOpenErr = err
 	now := p.elapsed()
+	if p.failures == 0 {
+		p.failing = now
+	}
 	if now >= p.retryOpen {
 		p.failures++ // those that failed together count once
 	}
-	p.retryOpen = now + p.backoff()
-	p.schedule(p.retryOpen + p.cfg.OpenBackoff) // to forget it, if nobody wants to open any more
-	if p.inUse+p.opening+p.checking+len(p.idle) == 0 {
-		p.refuse(ErrOpen, err, &p.stat.Failed)
+	p.retryOpen = plus(now, p.backoff())
+	p.schedule(plus(p.retryOpen, p.cfg.OpenBackoff)) // to forget it, if nobody wants to open any more
+	alone := p.inUse+len(p.idle) == 0
+	switch down := p.failures > firstShift+1; {
+	case down && (alone || p.cameBack <= p.failing):
+		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n)
+	case alone && !p.outlook().timely:
+		p.refuse(ErrOpen, err, &p.stat.Failed, 1)
 	}
 }
 
+const firstShift = 5 // the first pause is OpenBackoff, halved that often
+
 // backoff doubles from a 32nd of OpenBackoff up to it, and takes off up to a quarter at random so that processes fall out of step.
 func (p *Pool[T]) backoff() time.Duration {
-	const firstShift = 5
 	pause := p.cfg.OpenBackoff >> max(firstShift-(p.failures-1), 0)
 	return pause - time.Duration(rand.Float64()*0.25*float64(pause))
 }
 
 // spawnCheck has a resource that is neither idle nor lent checked, and then shelved or closed. It is called under the lock.
-func (p *Pool[T]) spawnCheck(r *resource[T]) { p.spawnProof(r, "check", CloseCheck, p.driver.Check) }
+func (p *Pool[T]) spawnCheck(r *resource[T]) {
+	p.spawnProof(r, callCheck, "check", CloseCheck, p.driver.Check)
+}
 
 // spawnReset does the same with the driver's Reset.
-func (p *Pool[T]) spawnReset(r *resource[T]) { p.spawnProof(r, "reset", CloseReset, p.resetter.Reset) }
+func (p *Pool[T]) spawnReset(r *resource[T]) {
+	p.spawnProof(r, callReset, "reset", CloseReset, p.resetter.Reset)
+}
 
-func (p *Pool[T]) spawnProof(r *resource[T], what string, doom CloseReason, prove func(context.Context, T) error) {
+func (p *Pool[T]) spawnProof(r *resource[T], kind callKind, what string, doom CloseReason, prove func(context.Context, T) error) {
 	p.checking++
 	timeout, trust := p.cfg.CheckTimeout, p.suspicion
+	c := p.begin(kind, timeout)
 	p.spawn(func() {
 		err := errExited
-		defer func() { p.proved(r, what, doom, trust, err) }()
+		defer func() { p.proved(r, what, doom, trust, err, c) }()
 		ctx, cancel := context.WithTimeout(p.base, timeout)
 		defer cancel()
 		err = protect(what, func() error { return prove(ctx, r.v) })
 	})
 }
 
-func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error) {
+func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error, c *call) {
 	defer p.done()
 	p.lock()
 	p.checking--
+	p.end(c, err == nil)
 	if p.closed {
 		err = nil // Close has cut it short
 	}
 	if err != nil {
 		p.stat.CheckFailures++
-		if !isTimeout(err) {
+		p.lastCheckErr = err
+		if isTimeout(err) {
+			p.sweep(r.proven)
+		} else {
 			p.suspicion++
 		}
 		p.retire(r, doom)
 	} else {
+		p.lastCheckErr = nil
 		r.proven, r.trust, r.untouched = p.elapsed(), trust, true
 		p.shelve(r)
 	}
-	if p.checking == 0 && p.cfg.KeepAlive > 0 {
+	if p.cfg.KeepAlive > 0 && p.checking == 0 {
 		p.schedule(0) // the next one that is due for a check
 	}
 	p.pump()
@@ -169,6 +199,24 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	if err != nil {
 		p.hub.announce(Event{Kind: EventCheckFailed, Reason: what, Err: err})
 	}
+}
+
+// sweep has all idle resources checked that have not been proven since the time given: one that was, and was used no longer ago than they,
+// did not answer. It is called under the lock.
+func (p *Pool[T]) sweep(proven time.Duration) {
+	if p.cfg.CheckAfter < 0 {
+		return
+	}
+	kept := p.idle[:0]
+	for _, r := range p.idle {
+		if r.proven > proven {
+			kept = append(kept, r)
+			continue
+		}
+		p.spawnCheck(r)
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
 }
 
 // retire closes a resource that is neither idle nor lent any more. It keeps its place among MaxSize until that is done. It is called

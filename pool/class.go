@@ -107,7 +107,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 		}
 	}
 	if !elsewhere || isJoined(err) { // an error of the resource's may be in there as well
-		class = h.classifier.Classify(err)
+		class = h.ask(err)
 	}
 	if elsewhere {
 		class = Class{Broken: class.Broken}
@@ -117,6 +117,16 @@ func (h *hub) classify(ctx context.Context, err error, granted bool) (class Clas
 	}
 	class.name(err, plain)
 	return class
+}
+
+// ask has the driver classify err. If it panics, the error is one that nobody explains.
+func (h *hub) ask(err error) (class Class) {
+	defer func() {
+		if recover() != nil {
+			class = defaultClassifier{}.Classify(err)
+		}
+	}()
+	return h.classifier.Classify(err)
 }
 
 // isElsewhere says whether an error that a use met when it had its resource comes from a use of another pool, or of this one, within.

@@ -37,7 +37,8 @@ type Config struct {
 
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.
 	OpenTimeout time.Duration
-	// OpenConcurrency bounds how many resources are opened at the same time. 0 means 4.
+	// OpenConcurrency bounds how many resources are opened at the same time, not counting calls of Open that are late while later ones have
+	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means 4.
 	OpenConcurrency int
 	// OpenBackoff bounds the pause before the next try to open after tries have failed; pauses grow towards it from a 32nd of it.
 	// 0 means 500 ms.

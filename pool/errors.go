@@ -48,8 +48,12 @@ type State struct {
 	InUse       int
 	Idle        int
 	Opening     int
-	Waiters     int
+	Checking    int // checked or reset
+	Closing     int
+	Late        int           // of Opening and Checking, those that take longer than such calls lately took
+	Waiters     int           // besides the one that the error is for
 	OldestLease time.Duration // 0 when nothing is lent
+	LastCheck   error         // of the latest check or reset that failed, nil once one has passed
 }
 
 // Error is why a pool did not lend a resource. It wraps one of the package's Err values, and the cause if there is one: the error that
@@ -75,9 +79,21 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %v", strings.ReplaceAll(e.Cause.Error(), "\n", "; "))
 	}
 	s := e.State
-	fmt.Fprintf(&b, " (in use %d of %d, idle %d, opening %d, waiters %d", s.InUse, s.Max, s.Idle, s.Opening, s.Waiters)
+	fmt.Fprintf(&b, " (in use %d of %d, idle %d, opening %d", s.InUse, s.Max, s.Idle, s.Opening)
+	for _, part := range []struct {
+		name string
+		n    int
+	}{{"checking", s.Checking}, {"closing", s.Closing}, {"late", s.Late}} {
+		if part.n > 0 {
+			fmt.Fprintf(&b, ", %s %d", part.name, part.n)
+		}
+	}
+	fmt.Fprintf(&b, ", waiters %d", s.Waiters)
 	if s.OldestLease > 0 {
 		fmt.Fprintf(&b, ", oldest lease %v", s.OldestLease.Round(time.Millisecond))
+	}
+	if s.LastCheck != nil {
+		fmt.Fprintf(&b, ", last check: %s", strings.ReplaceAll(s.LastCheck.Error(), "\n", "; "))
 	}
 	b.WriteByte(')')
 	return b.String()
@@ -100,7 +116,7 @@ func (e *Error) OfPool() string { return e.Pool }
 
 // classifyRefusal gives the class of a use that got no resource. openErr is what opening met while it waited, or nil; opening says
 // whether it was waiting for the server at all, rather than for other borrowers.
-func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
+func (h *hub) classifyRefusal(reason, openErr error, opening, hasty bool) Class {
 	switch reason {
 	case ErrClosed:
 		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "pool_closed"}
@@ -119,8 +135,11 @@ func (h *hub) classifyRefusal(reason, openErr error, opening bool) Class {
 		}
 		class.Type = openFailure(class)
 	}
-	if opening || openErr != nil {
+	switch {
+	case opening || openErr != nil:
 		class.Fault = FaultServer
+	case hasty:
+		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	class.Broken, class.Miss = false, false
 	return class

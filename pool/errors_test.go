@@ -74,7 +74,7 @@ func openMeets(fault pooltest.Fault) func(f *pooltest.Fake) {
 var (
 	lent     = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour}
 	awaited  = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour + time.Second}
-	dialling = pool.State{Max: 1, Opening: 1}
+	dialling = pool.State{Max: 1, Opening: 1, Late: 1}
 )
 
 var refusals = []refusal{

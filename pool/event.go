@@ -133,11 +133,7 @@ func (h *hub) watched() bool { return len(h.acquired)+len(h.released) > 0 }
 func (h *hub) emitUse(ctx context.Context, c *Call, e *Event, to []observer) {
 	h.sign(e)
 	for i := range to {
-		if u := to[i].ofUses; u != nil {
-			u.ObserveUse(ctx, c, *e)
-		} else {
-			to[i].Observe(ctx, *e)
-		}
+		to[i].tell(ctx, c, e)
 	}
 }
 
@@ -149,12 +145,22 @@ func (h *hub) announce(events ...Event) {
 	for _, e := range events {
 		h.sign(&e)
 		if e.Kind == EventOpenFailed {
-			_ = protect("Classify", func() error { e.Reason = openFailure(h.classify(context.Background(), e.Err, false)); return nil })
+			e.Reason = openFailure(h.classify(context.Background(), e.Err, false))
 		}
-		for _, o := range h.observers {
-			o.Observe(context.Background(), e)
+		for i := range h.observers {
+			h.observers[i].tell(context.Background(), nil, &e)
 		}
 	}
+}
+
+// tell hands one observer an event. What it panics with ends here: neither the pool nor the use of a borrower is its to end.
+func (o *observer) tell(ctx context.Context, c *Call, e *Event) {
+	defer func() { _ = recover() }()
+	if c != nil && o.ofUses != nil {
+		o.ofUses.ObserveUse(ctx, c, *e)
+		return
+	}
+	o.Observe(ctx, *e)
 }
 
 // sign fills in who reports.

@@ -72,6 +72,7 @@ func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 	found := make(chan Health, 1)
 	p.lock()
 	unwatch := r.keep()
+	r.leaked = true // the pool's own lease: bounded by CheckTimeout
 	interrupted, timeout := r.interrupted != nil, p.cfg.CheckTimeout
 	p.spawn(func() {
 		defer p.done()

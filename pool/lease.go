@@ -142,8 +142,9 @@ func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	return p.acquire(ctx, &op, false)
 }
 
-// TryAcquire is Acquire that never waits in the pool: unless a resource is idle and needs no check it returns [ErrExhausted] at once.
-// One is then opened or checked in the background, so that a later try may succeed.
+// TryAcquire is Acquire that waits neither for other borrowers nor for a dial: unless a resource is idle it returns [ErrExhausted] at once,
+// and one is opened in the background, so that a later try may succeed. An idle resource that is due for a check is checked first: for that
+// TryAcquire waits as long as checks lately took twice, and 31 ms (a thirty-second of Config.CheckTimeout) while nothing is known of them.
 func (p *Pool[T]) TryAcquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, true)

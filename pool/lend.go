@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -63,10 +64,9 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		if paused, ok := p.paused.(*pause); ok { //nolint:errorlint // it is the very value that Pause stored
 			w.cause = paused.cause
 		}
-	case nowait:
+	case nowait && !p.prepare():
 		w.reason = ErrExhausted
-		p.prepare()
-	case p.crowded():
+	case !nowait && p.crowded():
 		w.reason = ErrExhausted
 	}
 	if w.reason != nil {
@@ -75,7 +75,10 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		p.mu.Unlock()
 		return nil, p.fail(ctx, c, w)
 	}
-	w.due, w.watch = p.due(ctx, w.since), foreign(ctx)
+	w.due, w.watch, w.nowait = p.due(ctx, w.since), foreign(ctx), nowait
+	if nowait {
+		w.due = min(w.due, p.calls[len(p.calls)-1].lateAt)
+	}
 	p.waiters.push(w)
 	p.pump()
 	p.schedule(w.due)
@@ -99,7 +102,7 @@ func (p *Pool[T]) crowded() bool {
 	if limit == 0 {
 		return false
 	}
-	return p.waiters.n >= max(p.cfg.MaxSize-p.inUse, 0)+max(limit, 0)
+	return p.waiters.n-max(p.cfg.MaxSize-p.inUse, 0) >= max(limit, 0)
 }
 
 // turnAway refuses a use whose context was over on arrival.
@@ -250,6 +253,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	}
 	doom := r.doom
 	r.doom = closeNot
+	if doom == closeNot {
+		p.cameBack = now
+	}
 	switch {
 	case doom != closeNot:
 		p.retire(r, doom)
@@ -378,21 +384,56 @@ func (p *Pool[T]) pump() {
 		}
 		p.shelve(r)
 	}
-	for p.waiters.n > p.checking && len(p.idle) > 0 { // not counting dials: they may hang
-		p.spawnCheck(p.popIdle())
+	if p.waiters.n > 0 && !p.closed {
+		o := p.outlook()
+		for range min(p.waiters.n-o.checks, len(p.idle)) { // not counting dials: what is idle is tried first
+			p.spawnCheck(p.popIdle())
+		}
+		switch {
+		case o.lostChecks > 0:
+			p.hedge(o, p.waiters.n)
+		case o.stalled:
+			p.hedge(o, o.dials+1)
+		}
 	}
 	p.spawnOpens(0)
+	if p.waiters.n > 0 && len(p.calls) > 0 {
+		p.schedule(p.outlook().next)
+	}
 }
 
-// prepare starts what would have helped a TryAcquire.
-func (p *Pool[T]) prepare() {
+// hedge sees to it that n dials are under way that are not lost. Where there is no room for them and several checks are late, it closes idle
+// resources to make room, those that were used least lately first. It is called under the lock, while somebody waits.
+func (p *Pool[T]) hedge(o outlook, n int) {
+	before, want := p.opening, n-o.dials
+	p.spawnDials(o, want)
+	missing := min(want, p.cfg.OpenConcurrency-o.dials) - (p.opening - before) - p.closing
+	if missing > 0 && o.lateChecks > 1 && p.failures == 0 && len(p.idle) > 0 {
+		for _, r := range p.idle[:min(missing, len(p.idle))] {
+			p.retire(r, CloseCheck)
+		}
+		p.idle = slices.Delete(p.idle, 0, min(missing, len(p.idle)))
+		p.schedule(plus(p.elapsed(), clockStep)) // in case that closing hangs as well
+		return
+	}
+	if o.stalled && len(p.idle) > 0 {
+		p.spawnCheck(p.popIdle())
+	}
+}
+
+// prepare starts what helps a TryAcquire, and says whether that is a check: it is worth waiting for, as long as it is in time.
+func (p *Pool[T]) prepare() (check bool) {
+	o := p.outlook()
 	switch {
-	case p.waiters.n > 0 || p.checking > 0:
+	case p.waiters.n > 0:
+	case o.timely:
 	case len(p.idle) > 0:
 		p.spawnCheck(p.popIdle())
-	case p.opening == 0:
-		p.spawnOpens(1)
+		return true
+	default:
+		p.spawnDials(o, 1)
 	}
+	return false
 }
 
 func (p *Pool[T]) popIdle() *resource[T] {

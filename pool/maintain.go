@@ -116,19 +116,23 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	leaks = p.findLeaks(now)
 	p.pump()
 	if len(p.all) > 0 {
-		p.nextScan = min(p.nextScan, now+p.scanPeriod())
+		p.nextScan = min(p.nextScan, plus(now, p.scanPeriod()))
 	}
 	for _, r := range p.all { // lent ones too: they may be idle by then
 		if r.expires > now {
 			p.nextScan = min(p.nextScan, r.expires)
 		}
 	}
+	o := p.outlook()
+	if o.checked && p.cfg.KeepAlive > 0 {
+		p.nextScan = min(p.nextScan, o.next)
+	}
 	for _, r := range p.idle {
 		if p.cfg.MaxIdleTime > 0 && len(p.idle) > p.cfg.MinIdle {
-			p.nextScan = min(p.nextScan, r.used+p.cfg.MaxIdleTime)
+			p.nextScan = min(p.nextScan, plus(r.used, p.cfg.MaxIdleTime))
 		}
-		if p.cfg.KeepAlive > 0 && p.checking == 0 {
-			p.nextScan = min(p.nextScan, r.proven+max(p.cfg.KeepAlive, clockStep))
+		if p.cfg.KeepAlive > 0 && !o.checked {
+			p.nextScan = min(p.nextScan, plus(r.proven, max(p.cfg.KeepAlive, clockStep)))
 		}
 	}
 	return leaks
@@ -139,7 +143,7 @@ func (p *Pool[T]) forgive(now time.Duration) {
 	if p.failures == 0 {
 		return
 	}
-	switch end := p.retryOpen + p.cfg.OpenBackoff; {
+	switch end := plus(p.retryOpen, p.cfg.OpenBackoff); {
 	case p.retryOpen > now:
 		p.nextScan = min(p.nextScan, p.retryOpen)
 	case end > now:
@@ -147,7 +151,7 @@ func (p *Pool[T]) forgive(now time.Duration) {
 	case p.waiters.n+p.opening == 0:
 		p.failures, p.lastOpenErr = 0, nil
 	default: // somebody does need it
-		p.nextScan = min(p.nextScan, now+p.cfg.OpenBackoff)
+		p.nextScan = min(p.nextScan, plus(now, p.cfg.OpenBackoff))
 	}
 }
 
@@ -190,7 +194,7 @@ func (p *Pool[T]) reap(now time.Duration) (n int) {
 
 // keepAlive has the idle resource checked that needs it most; the next follows when it is done.
 func (p *Pool[T]) keepAlive(now time.Duration) {
-	if p.cfg.KeepAlive == 0 || p.checking > 0 || len(p.idle) == 0 {
+	if p.cfg.KeepAlive == 0 || len(p.idle) == 0 || p.outlook().checked {
 		return
 	}
 	oldest := 0
@@ -218,7 +222,7 @@ func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
 			continue
 		}
 		if age := now - r.since; age < limit {
-			p.nextScan = min(p.nextScan, r.since+limit)
+			p.nextScan = min(p.nextScan, plus(r.since, limit))
 			continue
 		}
 		r.leaked = true

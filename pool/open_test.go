@@ -133,7 +133,7 @@ func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
 		p := newPool(t, fake, pool.Config{MaxSize: 2, AcquireTimeout: 2 * time.Second})
 		held := acquire(t, p)
 		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
-		time.AfterFunc(time.Second, func() { held.Release(nil) })
+		time.AfterFunc(time.Second/2, func() { held.Release(nil) })
 		l := acquire(t, p)
 		// Nothing comes back in time: the error says what was wrong with the server.
 		_, err := p.Acquire(background, op)

@@ -49,6 +49,8 @@ type Pool[T any] struct {
 	opening int
 	// Resources that are being checked, reset or closed.
 	checking, closing int
+	calls             []*call // those of the driver under way, but for closes; see supply.go
+	paces             [callKinds]pace
 	tasks             int // goroutines of the pool
 	closed            bool
 	paused            error // what uses are refused with, or nil
@@ -66,10 +68,13 @@ type Pool[T any] struct {
 	nextScan time.Duration
 	watching []watched[T] // the maintainer's own
 
-	failures    int // tries to open that have failed in a row
-	lastOpenErr error
-	retryOpen   time.Duration // not before this is another try made
-	warmers     []*warmer
+	failures     int // tries to open that have failed in a row
+	lastOpenErr  error
+	lastCheckErr error         // nil once a check has passed
+	failing      time.Duration // since when
+	cameBack     time.Duration // when a lease last ended with its resource intact, to within a step of the clock
+	retryOpen    time.Duration // not before this is another try made
+	warmers      []*warmer
 }
 
 // New makes a pool over d, wrapped by layers, the first outermost:
@@ -258,7 +263,7 @@ func (p *Pool[T]) Pause(cause error) {
 	if cause != nil {
 		p.paused = &pause{cause}
 	}
-	p.refuse(ErrPaused, cause, &p.stat.Refused)
+	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n)
 	p.tellWarmers(p.paused)
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventPaused, Err: cause})
@@ -307,7 +312,7 @@ func (p *Pool[T]) Cleanup() int {
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.lock()
 	p.closed = true
-	p.refuse(ErrClosed, nil, &p.stat.Refused)
+	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n)
 	p.tellWarmers(ErrClosed)
 	p.reap(p.elapsed())
 	p.settle()

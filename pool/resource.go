@@ -79,7 +79,7 @@ func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 func (r *resource[T]) setLifetime(lifetime time.Duration) {
 	r.expires = 0
 	if lifetime > 0 {
-		r.expires = r.opened + lifetime - time.Duration(float64(lifetime)*r.jitter)
+		r.expires = plus(r.opened, lifetime-time.Duration(float64(lifetime)*r.jitter))
 	}
 }
 

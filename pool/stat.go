@@ -66,7 +66,7 @@ type Stat struct {
 	OldestLease  time.Duration // how long the longest of the present leases has lasted, to within 10 ms; 0 when there is none
 
 	// What has happened since New. Every acquisition ends in exactly one of Acquires, Cancelled, TimedOut, Refused and Failed.
-	Acquires  uint64        // got a resource
+	Acquires  uint64        // got a resource; also those that gave it back unused, as their context had ended when it was handed over
 	Waited    uint64        // got it after a wait
 	Cancelled uint64        // ended by the cancellation of their context
 	TimedOut  uint64        // ended by Config.AcquireTimeout or their context's deadline
@@ -110,7 +110,9 @@ func (p *Pool[T]) oldestLease() time.Duration {
 
 // state is the part of Stat that errors carry. It is called under the lock.
 func (p *Pool[T]) state() State {
+	o := p.outlook()
 	return State{
-		Max: p.cfg.MaxSize, InUse: p.inUse, Idle: len(p.idle), Opening: p.opening, Waiters: p.waiters.n, OldestLease: p.oldestLease(),
+		Max: p.cfg.MaxSize, InUse: p.inUse, Idle: len(p.idle), Opening: p.opening, Checking: p.checking, Closing: p.closing,
+		Late: o.lateDials + o.lateChecks, Waiters: p.waiters.n, OldestLease: p.oldestLease(), LastCheck: p.lastCheckErr,
 	}
 }

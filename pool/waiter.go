@@ -11,6 +11,7 @@ import (
 type waiter[T any] struct {
 	next, prev *waiter[T]
 	ready      chan struct{} // of capacity 1: one send when the outcome is there
+	nowait     bool          // a TryAcquire, for which a check is under way
 	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
 	watch      context.Context
 
@@ -20,6 +21,7 @@ type waiter[T any] struct {
 	reason  error // why there is no resource
 	cause   error
 	openErr error // what opening has met lately
+	hasty   bool  // its own deadline was shorter than what was begun for it takes
 	opening bool  // it waited for the server rather than for other borrowers
 	state   State
 	wait    time.Duration
@@ -81,8 +83,8 @@ func (p *Pool[T]) freeWaiter(w *waiter[T]) {
 // says so itself when it is over, and with its cause.
 func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 	due := never
-	if limit := p.cfg.AcquireTimeout; limit >= 0 && limit < never-now {
-		due = now + limit
+	if limit := p.cfg.AcquireTimeout; limit >= 0 {
+		due = plus(now, limit)
 	}
 	if lazy, ok := ctx.(*lazyContext); ok {
 		due = min(due, lazy.deadline.Sub(p.hub.start))
@@ -142,11 +144,9 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 		return woken // told already, and counted
 	}
 	w.state = p.state()
+	counted := w.r != nil // it got one, and gives it back unused
 	if r := w.r; r != nil {
 		w.r = nil
-		p.stat.Acquires--
-		p.stat.Waited--
-		p.stat.TotalWait -= w.wait
 		r.seq++
 		r.watch = nil
 		r.uses--
@@ -155,17 +155,29 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 	w.wait = p.elapsed() - w.since
 	w.cause = cause
 	if errors.Is(over, context.Canceled) {
-		p.stat.Cancelled++
+		if !counted {
+			p.stat.Cancelled++
+		}
 		w.reason = ErrAcquireCanceled
+		return woken
+	}
+	if over == nil && w.nowait {
+		p.stat.Refused++
+		w.reason = ErrExhausted
 		return woken
 	}
 	if over == nil {
 		w.cause = context.DeadlineExceeded
 	}
-	p.stat.TimedOut++
+	if !counted {
+		p.stat.TimedOut++
+	}
 	w.reason = ErrAcquireTimeout
 	if w.opening = w.state.InUse < w.state.Max; w.opening {
 		w.openErr = p.lastOpenErr
+		if over != nil && w.openErr == nil && w.state.Late == 0 {
+			w.opening, w.hasty = false, true // what was begun for it is in time: the deadline was shorter than that takes
+		}
 	}
 	return woken
 }
@@ -191,13 +203,14 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 	p.pump()
 }
 
-// refuse tells every waiter the same. It is called under the lock.
-func (p *Pool[T]) refuse(reason, cause error, counter *uint64) {
+// refuse tells the first n waiters the same. It is called under the lock.
+func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int) {
 	if p.waiters.n == 0 {
 		return
 	}
 	state := p.state()
-	for w := p.waiters.head; w != nil; w = p.waiters.head {
+	state.Waiters-- // the others
+	for w := p.waiters.head; w != nil && n > 0; w, n = p.waiters.head, n-1 {
 		p.waiters.remove(w)
 		w.reason, w.state, w.wait = reason, state, p.elapsed()-w.since
 		if reason == ErrOpen {
@@ -220,7 +233,7 @@ func (w *waiter[T]) err(h *hub) *Error {
 	}
 	return &Error{
 		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
-		class: h.classifyRefusal(w.reason, w.openErr, w.opening),
+		class: h.classifyRefusal(w.reason, w.openErr, w.opening, w.hasty),
 	}
 }
 
