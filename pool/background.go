@@ -99,7 +99,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		return // Close or Clear has given it up
 	case err != nil:
 		event.Kind, event.Err = EventOpenFailed, err
-		p.openFailed(err)
+		p.openFailed(err, took)
 	default:
 		p.stat.Opened++
 		p.failures, p.lastOpenErr = 0, nil
@@ -117,7 +117,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 // others wait for the next try, and for what is given back. All are told when tries have failed until the pauses between them had grown to
 // OpenBackoff, and once more after one of those; but while something is lent, only if nothing has come back unbroken since tries began to
 // fail: a long lease is no hope, and a server that takes no more connections may serve those it has. It is called under the lock.
-func (p *Pool[T]) openFailed(err error) {
+func (p *Pool[T]) openFailed(err error, took time.Duration) {
 	p.stat.OpenFailures++
 	p.lastOpenErr = err
 	now := p.elapsed()
@@ -132,9 +132,9 @@ func (p *Pool[T]) openFailed(err error) {
 	alone := p.inUse+len(p.idle) == 0
 	switch down := p.failures > firstShift+1; {
 	case down && (alone || p.cameBack <= p.failing):
-		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n)
+		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n, max(now-took, 1))
 	case alone && !p.outlook().timely:
-		p.refuse(ErrOpen, err, &p.stat.Failed, 1)
+		p.refuse(ErrOpen, err, &p.stat.Failed, 1, max(now-took, 1))
 	}
 }
 

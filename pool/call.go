@@ -39,6 +39,8 @@ type Call struct {
 	nowait    bool // TryAcquire
 	over      bool
 	shard     uint32
+	limits    *Deadline     // that count from the grant
+	from, to  time.Duration // of the server's part, see Served
 	uses      atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
 }
 
@@ -106,6 +108,7 @@ func (c *Call) SetAttempt(n int) {
 	c.attempt = n
 	if !c.holds {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
+		c.limits = nil
 	}
 }
 
@@ -118,6 +121,26 @@ func (c *Call) Shard() uint32 { c.check(); return c.shard }
 func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
 	c.check()
 	return c.wait, c.fresh, c.granted
+}
+
+// Served says when the server's part of the latest attempt, which failed, began and ended: from the grant, or from the beginning of the
+// dial that it was told of. from is zero when the use did not have to wait; to is zero when the server had no part, or the use succeeded.
+func (c *Call) Served() (from, to time.Time) {
+	c.check()
+	if c.from != 0 {
+		from = c.hub.start.Add(c.from)
+	}
+	if c.to != 0 {
+		to = c.hub.start.Add(c.to)
+	}
+	return from, to
+}
+
+// putOff has the limits of the attempt wait for as long as its use does: at most, and then exactly.
+func (c *Call) putOff(by time.Duration) {
+	for d := c.limits; d != nil; d = d.next {
+		d.putOff(by)
+	}
 }
 
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
@@ -227,6 +250,7 @@ func (c *Call) finish() {
 	c.ends = c.ends[:0]
 	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
+	c.limits = nil
 	if len(c.values) > 0 {
 		c.dropValues()
 	}

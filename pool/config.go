@@ -9,7 +9,7 @@ import (
 // Defaults of [Config].
 const (
 	defaultMaxSize         = 10
-	defaultAcquireTimeout  = 5 * time.Second
+	defaultAcquireTimeout  = 2 * time.Second
 	defaultOpenTimeout     = 5 * time.Second
 	defaultOpenConcurrency = 4
 	defaultOpenBackoff     = 500 * time.Millisecond
@@ -32,7 +32,7 @@ type Config struct {
 	// Those who only wait for a resource to be opened or checked are not counted. 0 means no bound; negative: nobody waits.
 	MaxWaiters int
 	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. It is kept to within a millisecond.
-	// 0 means 5 s; negative: only the context.
+	// 0 means 2 s; negative: only the context.
 	AcquireTimeout time.Duration
 
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.

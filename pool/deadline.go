@@ -9,7 +9,8 @@ import (
 
 // Deadline is the handle of a context made by [WithDeadline]. A nil *Deadline stands for one that was not needed.
 type Deadline struct {
-	ctx lazyContext
+	ctx  lazyContext
+	next *Deadline // of the limits of a Call
 }
 
 // WithDeadline is like context.WithDeadlineCause, but makes neither channel nor timer until somebody asks for Done. ctx.Deadline()
@@ -22,8 +23,28 @@ func WithDeadline(parent context.Context, d time.Time, cause error) (context.Con
 	if earlier, ok := parent.Deadline(); ok && !earlier.After(d) {
 		return parent, nil
 	}
-	dl := &Deadline{lazyContext{parent: parent, deadline: d, cause: cause}}
+	dl := &Deadline{ctx: lazyContext{parent: parent, deadline: d, cause: cause}}
 	return &dl.ctx, dl
+}
+
+// WithLimit is like [WithDeadline] with the deadline now+limit, for a limit on what the server does: if the use of c has to wait for its
+// resource, the limit is counted from the grant, and while the use waits the context's deadline is the latest that it can come to be. A layer
+// that asks for Done before the grant, as deriving a context with a cancel does, makes the timer and thereby fixes the deadline.
+func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
+	ctx, d := WithDeadline(parent, now.Add(limit), cause)
+	if d != nil {
+		d.next, c.limits = c.limits, d
+	}
+	return ctx, d
+}
+
+// putOff moves the deadline by d, unless a timer runs already.
+func (d *Deadline) putOff(by time.Duration) {
+	d.ctx.mu.Lock()
+	defer d.ctx.mu.Unlock()
+	if d.ctx.real.Load() == nil || d.ctx.shift.Load() != 0 { // a timer made while it was put off comes late, never early
+		d.ctx.shift.Store(int64(by))
+	}
 }
 
 // Cancel ends the context, as a context.CancelFunc does. It may be called on nil, repeatedly and concurrently.
@@ -43,6 +64,7 @@ type lazyContext struct {
 	parent   context.Context
 	deadline time.Time
 	cause    error
+	shift    atomic.Int64 // by how much the deadline has been put off
 
 	mu        sync.Mutex
 	real      atomic.Pointer[realContext]
@@ -54,20 +76,31 @@ type realContext struct {
 	cancel context.CancelFunc
 }
 
-func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }
+func (c *lazyContext) Deadline() (time.Time, bool) {
+	own := c.own()
+	if c.shift.Load() != 0 {
+		if d, ok := c.parent.Deadline(); ok && d.Before(own) {
+			return d, true
+		}
+	}
+	return own, true
+}
+
+// own is the deadline that the context itself sets.
+func (c *lazyContext) own() time.Time { return c.deadline.Add(time.Duration(c.shift.Load())) }
 
 func (c *lazyContext) Done() <-chan struct{} { return c.materialize().Done() }
 
 func (c *lazyContext) Err() error { return c.err(true) }
 
-// err looks at the clock only if it is told to: a lazy parent's deadline is later than its child's.
+// err looks at the clock only if it is told to: a lazy parent's deadline is later than its child's, unless that has been put off.
 func (c *lazyContext) err(clock bool) error {
 	if own := c.real.Load(); own != nil {
 		return own.Err()
 	}
 	var err error
 	if lazy, ok := c.parent.(*lazyContext); ok {
-		err = lazy.err(false)
+		err = lazy.err(clock && c.shift.Load() != 0)
 	} else {
 		err = c.parent.Err()
 	}
@@ -95,7 +128,7 @@ func (c *lazyContext) Value(key any) any {
 // over says whether a real context would be done by itself. It looks at the clock.
 func (c *lazyContext) over() bool { return c.cancelled.Load() || c.passed() }
 
-func (c *lazyContext) passed() bool { return time.Until(c.deadline) <= 0 }
+func (c *lazyContext) passed() bool { return time.Until(c.own()) <= 0 }
 
 func (c *lazyContext) materialize() context.Context {
 	c.mu.Lock()
@@ -103,7 +136,7 @@ func (c *lazyContext) materialize() context.Context {
 	if own := c.real.Load(); own != nil {
 		return own
 	}
-	ctx, cancel := context.WithDeadlineCause(c.parent, c.deadline, c.cause)
+	ctx, cancel := context.WithDeadlineCause(c.parent, c.own(), c.cause)
 	own := &realContext{ctx, cancel}
 	c.real.Store(own)
 	if c.cancelled.Load() { // cancel sees the real context, or is seen here

@@ -70,6 +70,7 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	if err != nil {
 		err = explain(c.caller, l.ctx, err)
 		c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
+		c.to = r.p.elapsed()
 	}
 	return true
 }

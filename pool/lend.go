@@ -12,6 +12,7 @@ import (
 func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r *resource[T], hot uint64, err error) {
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
+		c.from, c.to = 0, 0
 	}
 	if foreign(ctx).Err() != nil {
 		return nil, 0, p.turnAway(ctx, c)
@@ -75,6 +76,9 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		p.mu.Unlock()
 		return nil, p.fail(ctx, c, w)
 	}
+	if c != nil && c.limits != nil {
+		c.putOff(p.longestWait())
+	}
 	w.due, w.watch, w.nowait = p.due(ctx, w.since), foreign(ctx), nowait
 	if nowait {
 		w.due = min(w.due, p.calls[len(p.calls)-1].lateAt)
@@ -91,6 +95,10 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 	r := w.r
 	if c != nil {
 		c.wait, c.fresh, c.granted = w.wait, r.uses == 1, true
+		if w.wait > 0 {
+			c.from = w.since + w.wait
+		}
+		c.putOff(w.wait)
 	}
 	p.freeWaiter(w)
 	return r, nil
@@ -130,10 +138,10 @@ func (p *Pool[T]) fail(ctx context.Context, c *Call, w *waiter[T]) error {
 }
 
 func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error) error {
-	wait := w.wait
+	wait, from, to := w.wait, w.from, w.to
 	p.freeWaiter(w)
 	if c != nil {
-		c.wait = wait
+		c.wait, c.from, c.to = wait, from, to
 		c.Emit(ctx, Event{Kind: EventAcquireFailed, Reason: err.class.Type, Duration: wait, Err: err})
 	}
 	return err

@@ -263,7 +263,7 @@ func (p *Pool[T]) Pause(cause error) {
 	if cause != nil {
 		p.paused = &pause{cause}
 	}
-	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n)
+	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n, 0)
 	p.tellWarmers(p.paused)
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventPaused, Err: cause})
@@ -312,7 +312,7 @@ func (p *Pool[T]) Cleanup() int {
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.lock()
 	p.closed = true
-	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n)
+	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n, 0)
 	p.tellWarmers(ErrClosed)
 	p.reap(p.elapsed())
 	p.settle()

@@ -69,6 +69,7 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(contex
 	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
 		err = explain(c.caller, ctx, err)
 		c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
+		c.to = p.elapsed()
 	}
 	return err
 }

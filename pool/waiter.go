@@ -16,15 +16,16 @@ type waiter[T any] struct {
 	watch      context.Context
 
 	// The outcome, set under the lock.
-	r       *resource[T]
-	expired bool  // due has passed: the maintainer took it out of the queue
-	reason  error // why there is no resource
-	cause   error
-	openErr error // what opening has met lately
-	hasty   bool  // its own deadline was shorter than what was begun for it takes
-	opening bool  // it waited for the server rather than for other borrowers
-	state   State
-	wait    time.Duration
+	r        *resource[T]
+	expired  bool  // due has passed: the maintainer took it out of the queue
+	reason   error // why there is no resource
+	cause    error
+	openErr  error // what opening has met lately
+	hasty    bool  // its own deadline was shorter than what was begun for it takes
+	opening  bool  // it waited for the server rather than for other borrowers
+	state    State
+	wait     time.Duration
+	from, to time.Duration // of the server's part in it
 }
 
 // queue is a list of waiters in order of arrival.
@@ -86,11 +87,21 @@ func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 	if limit := p.cfg.AcquireTimeout; limit >= 0 {
 		due = plus(now, limit)
 	}
-	if lazy, ok := ctx.(*lazyContext); ok {
-		due = min(due, lazy.deadline.Sub(p.hub.start))
+	for lazy, ok := ctx.(*lazyContext); ok; lazy, ok = lazy.parent.(*lazyContext) { // the inner one may have been put off
+		due = min(due, lazy.own().Sub(p.hub.start))
 	}
 	return due
 }
+
+// longestWait bounds what a use waits by the pool's own bound.
+func (p *Pool[T]) longestWait() time.Duration {
+	if limit := p.cfg.AcquireTimeout; limit >= 0 {
+		return min(limit, longWait)
+	}
+	return longWait
+}
+
+const longWait = 1000 * time.Hour
 
 // await blocks until w has been served or told, or its time is up. The caller has queued it.
 func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
@@ -179,6 +190,9 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 			w.opening, w.hasty = false, true // what was begun for it is in time: the deadline was shorter than that takes
 		}
 	}
+	if w.opening {
+		w.from, w.to = w.since, w.since+w.wait
+	}
 	return woken
 }
 
@@ -203,14 +217,18 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 	p.pump()
 }
 
-// refuse tells the first n waiters the same. It is called under the lock.
-func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int) {
+// refuse tells the first n waiters the same. from is when the dial began that they are told of, 0 if there is none. It is called under the
+// lock.
+func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int, from time.Duration) {
 	if p.waiters.n == 0 {
 		return
 	}
-	state := p.state()
+	state, now := p.state(), p.elapsed()
 	state.Waiters-- // the others
 	for w := p.waiters.head; w != nil && n > 0; w, n = p.waiters.head, n-1 {
+		if from > 0 {
+			w.from, w.to = from, now
+		}
 		p.waiters.remove(w)
 		w.reason, w.state, w.wait = reason, state, p.elapsed()-w.since
 		if reason == ErrOpen {

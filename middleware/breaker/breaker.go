@@ -22,6 +22,8 @@ type Breaker struct {
 	cfg     atomic.Pointer[Config] // with defaults filled in; stored under mu, like the next
 	phase   atomic.Pointer[phase]  //
 	refused atomic.Uint64          //
+	needs   *needs                 // what the server lately needed
+	info    pool.PoolInfo          // the pool; under mu
 
 	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
 	mu       sync.Mutex
@@ -30,6 +32,9 @@ type Breaker struct {
 	next     State   //
 	trip     Trip    // why it opened when it was last closed
 	failing  string  // error.type of the failure that is being reported
+	answered bool    // whether that was an answer of the server's
+	seen     bool    // a look at the server has succeeded since the last failure, or could not be had
+	watch    *watch  // who looks; nil when nobody does
 	rounds   int     // rounds of probes that have failed since then
 	probed   string  // error.type of what ended the latest of them
 	draw     float64 // the jitter of this open period, from 0 to 1
@@ -55,10 +60,10 @@ func New(cfg Config) (*Breaker, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	b := &Breaker{start: time.Now()}
+	b := &Breaker{start: time.Now(), needs: &needs{window: cfg.Window}}
 	b.bracket = pool.Bracket(layer{b})
 	b.cfg.Store(&cfg)
-	b.phase.Store(&phase{state: StateClosed, since: b.start, window: newWindow(&cfg)})
+	b.phase.Store(&phase{state: StateClosed, since: b.start, window: newWindow(&cfg, b.needs)})
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](b.circuitSettings())
 	return b, nil
 }
@@ -81,13 +86,18 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 	if b.attached {
 		return nil, fmt.Errorf("breaker: it is attached to pool %q already: give pool %q a breaker of its own", b.pool, name)
 	}
-	b.attached, b.pool = true, name
+	b.attached, b.pool, b.info = true, name, p
 	forget := b.pools.Add(p)
+	if b.phase.Load().state == StateOpen {
+		b.look()
+	}
 	return func() {
 		forget()
 		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.attached = false
+		w := b.watch
+		b.attached, b.info, b.watch = false, nil, nil
+		b.mu.Unlock()
+		w.stop()
 	}, nil
 }
 
@@ -117,7 +127,7 @@ func (b *Breaker) configure(cfg Config) {
 		if cfg.Window == old.Window && cfg.Buckets == old.Buckets {
 			return
 		}
-		p.window = newWindow(&cfg)
+		p.window = newWindow(&cfg, b.needs)
 	case StateOpen:
 		b.schedule(&p)
 	case StateHalfOpen:

@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -21,6 +22,8 @@ const shortStep = 100 * time.Millisecond
 type admission struct {
 	window *window
 	probe  *probe
+	began  time.Duration // by the pool's coarse clock
+	run    uint64        // window.runs
 }
 
 // Begin admits the use or refuses it.
@@ -28,7 +31,7 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 	b := l.b
 	p := b.phase.Load()
 	if p.state == StateClosed {
-		return ctx, admission{window: p.window}, nil
+		return ctx, admission{window: p.window, began: c.Clock().Sub(b.start), run: p.window.runs.Load()}, nil
 	}
 	if p.state == StateOpen {
 		if left := p.until - b.elapsed(); left > 0 {
@@ -62,27 +65,75 @@ func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
 	if err == nil && a.probe == nil {
-		a.window.success(b.nearly(c, a.window), c.Shard())
+		b.succeed(c, &a)
 		return
 	}
 	class := c.Classify(err)
+	if class.Fault != pool.FaultNone && class.Code == "" && pastDeadline(ctx) {
+		class.Fault = b.blame(c, &a, class.Fault)
+	}
 	switch {
 	case a.probe != nil:
 		report(ctx, c, b.settle(a.probe, class))
 	case class.Fault == pool.FaultNone:
-		a.window.success(b.nearly(c, a.window), c.Shard())
+		b.succeed(c, &a)
 	case class.Fault == pool.FaultServer:
-		a.window.failure(b.elapsed())
-		report(ctx, c, b.evaluate(a.window, class.Type))
+		from, to := c.Served()
+		f := failure{run: a.run, to: b.elapsed(), answered: class.Code != "" && !class.Broken, errorType: class.Type}
+		if !from.IsZero() {
+			f.from = from.Sub(b.start)
+		}
+		if !to.IsZero() {
+			f.to = to.Sub(b.start)
+		}
+		report(ctx, c, b.evaluate(a.window, &f))
 	}
 }
 
-// nearly is when a success is counted: it may be as late as the pool's coarse clock, unless the window's steps are too short for that.
-func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
-	if w.step < shortStep {
-		return b.elapsed()
+// succeed counts a success, and notes how long the server needed for it if that was long.
+func (b *Breaker) succeed(c *pool.Call, a *admission) {
+	now := c.Clock().Sub(b.start)
+	if took := now - a.began; took >= 2*tick {
+		wait, _, _ := c.Acquired()
+		if took -= wait; took >= 2*tick {
+			a.window.needs.note(c.Op().Name, took)
+		}
 	}
-	return c.Clock().Sub(b.start)
+	if a.window.step < shortStep {
+		now = b.elapsed()
+	}
+	a.window.success(now, c.Shard())
+}
+
+// pastDeadline says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
+func pastDeadline(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ok && !errors.Is(ctx.Err(), context.Canceled) && time.Until(d) <= 0
+}
+
+// blame says whose fault it is that a deadline passed that the breaker does not know: the server's, if it has had the call for much longer
+// than it lately needed, else nobody's that counts.
+func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
+	if _, _, granted := c.Acquired(); !granted {
+		return fault // the pool has looked at what it was waiting for
+	}
+	w := a.window
+	if w == nil {
+		w = &window{needs: b.needs}
+	}
+	now := b.elapsed()
+	held := now - a.began
+	if from, to := c.Served(); !from.IsZero() && !to.IsZero() {
+		held = to.Sub(from)
+	}
+	successes := int64(0)
+	if len(w.buckets) > 0 {
+		successes = w.counts(now).Successes
+	}
+	if held >= w.needs.muchLonger(c.Op().Name, successes) {
+		return pool.FaultServer
+	}
+	return pool.FaultCaller
 }
 
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
@@ -134,13 +185,13 @@ func (b *Breaker) tell(outcome func() (struct{}, error)) {
 }
 
 // evaluate has the rules looked at after a failure was counted in w, unless the closed state that w belongs to is over.
-func (b *Breaker) evaluate(w *window, errorType string) *pool.Event {
+func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.phase.Load().window != w {
+	if evidence := w.failure(b.elapsed(), f); !evidence && !f.answered || b.phase.Load().window != w {
 		return nil
 	}
-	b.failing = errorType
+	b.failing, b.answered = f.errorType, f.answered
 	b.tell(failed)
 	return b.follow(b.trip.Rule)
 }
@@ -150,7 +201,7 @@ func (b *Breaker) tripped() bool {
 	cfg := b.cfg.Load()
 	n := b.phase.Load().window.counts(b.elapsed())
 	rule := cfg.rule(n)
-	if rule == "" {
+	if rule == "" || rule == ReasonConsecutive && !b.convincing(n) {
 		return false
 	}
 	limit := cfg.FailureRatio
@@ -161,13 +212,32 @@ func (b *Breaker) tripped() bool {
 	return true
 }
 
+// convincing says whether a run of failures says more than that some calls fail. Where calls fail now and then, as many in a row come about by
+// chance: with enough traffic for FailureRatio, a run must be as long as chance does not make it in a million calls. And what happens to connections, unlike an answer, may be over in a moment, which retry bridges.
+func (b *Breaker) convincing(n Counts) bool {
+	w, cfg := b.phase.Load().window, b.cfg.Load()
+	if !b.answered && b.elapsed()-w.firstEnd < min(cfg.OpenFor, lasting) {
+		return false
+	}
+	failures, calls := n.Failures-n.Consecutive, n.Calls()-n.Consecutive
+	if cfg.FailureRatio < 0 || failures <= 0 || calls < int64(cfg.MinCalls) {
+		return true
+	}
+	return float64(n.Consecutive)*math.Log(float64(failures)/float64(calls)) <= chance
+}
+
+const (
+	lasting = 250 * time.Millisecond
+	chance  = -13.8 // the logarithm of one in a million
+)
+
 // admit decides about a use that has not found the breaker closed: it ends an open period that is over, and gives out a permit.
 func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	cfg, p, now := b.cfg.Load(), b.phase.Load(), b.elapsed()
 	switch {
-	case p.state == StateOpen && now >= p.until:
+	case p.state == StateOpen && now >= p.until && b.seen:
 		b.circuit.State() // moves it to half-open
 		event = b.follow(ReasonPeriodOver)
 	case p.state == StateHalfOpen:
@@ -177,10 +247,10 @@ func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
 	p = b.phase.Load()
 	switch p.state {
 	case StateClosed:
-		return admission{window: p.window}, nil, event
+		return admission{window: p.window, began: now, run: p.window.runs.Load()}, nil, event
 	case StateHalfOpen:
 		if probe := p.round.begin(now, cfg.Probes); probe != nil {
-			return admission{probe: probe}, nil, event
+			return admission{probe: probe, began: now}, nil, event
 		}
 	case StateOpen:
 	}
@@ -242,11 +312,12 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	switch p.state {
 	case StateClosed:
 		b.trip, b.rounds, b.probed = Trip{}, 0, ""
-		p.window = newWindow(b.cfg.Load())
+		p.window = newWindow(b.cfg.Load(), b.needs)
 	case StateOpen:
 		b.opened++
 		b.draw = rand.Float64()
 		b.schedule(p)
+		b.look()
 		event.Duration, event.Err = p.refusal.retryAfter(), p.refusal
 	case StateHalfOpen:
 		p.round = &round{}

@@ -15,8 +15,9 @@ const (
 	defaultFailureRatio        = 0.5
 	defaultMinCalls            = 20
 	defaultConsecutiveFailures = 5
-	defaultOpenFor             = 5 * time.Second
-	defaultOpenMax             = time.Minute
+	defaultOpenFor             = 200 * time.Millisecond
+	defaultOpenMax             = 2500 * time.Millisecond
+	defaultLookMax             = time.Second
 	defaultJitter              = 0.2
 	defaultProbes              = 1
 	defaultProbeSuccesses      = 3
@@ -56,6 +57,11 @@ type Config struct {
 	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
 	// opens, so that many instances do not send their probes all at once. 0 means 0.2; negative: none.
 	Jitter float64
+
+	// LookMax bounds the pauses between the looks that the pool itself takes at the server while the breaker is open, one connection's check
+	// each. They grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. 0 means 1 s;
+	// negative: the pool does not look, and the users' probes alone find out.
+	LookMax time.Duration
 
 	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
 	Probes int
@@ -104,6 +110,7 @@ func (c Config) withDefaults() Config {
 	c.ConsecutiveFailures = cmp.Or(c.ConsecutiveFailures, defaultConsecutiveFailures)
 	c.OpenFor = cmp.Or(c.OpenFor, defaultOpenFor)
 	c.OpenMax = cmp.Or(c.OpenMax, max(defaultOpenMax, c.OpenFor))
+	c.LookMax = cmp.Or(c.LookMax, defaultLookMax)
 	c.Jitter = cmp.Or(c.Jitter, defaultJitter)
 	c.Probes = cmp.Or(c.Probes, defaultProbes)
 	c.ProbeSuccesses = cmp.Or(c.ProbeSuccesses, defaultProbeSuccesses)

@@ -95,7 +95,7 @@ func (f *referee) transitions() uint64 {
 // Thousands of changes of state under load: never more probes than permits, only legal changes, and all books agree.
 func TestRaceOverThousandsOfTransitions(t *testing.T) {
 	cfg := Config{
-		Window: 50 * time.Millisecond, Buckets: 5, FailureRatio: 0.5, MinCalls: 8, ConsecutiveFailures: 4,
+		Window: 50 * time.Millisecond, Buckets: 5, FailureRatio: 0.2, MinCalls: 8, ConsecutiveFailures: 4,
 		OpenFor: time.Millisecond, OpenMax: 4 * time.Millisecond, Jitter: 0.5, Probes: 3, ProbeSuccesses: 4, ProbeFailures: 1,
 		ProbeTimeout: time.Hour,
 	}

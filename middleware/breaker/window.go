@@ -18,9 +18,12 @@ type window struct {
 	step        time.Duration
 	buckets     []bucket
 	current     atomic.Pointer[bucket] // the latest; set under mu
-	consecutive atomic.Int64           // failures since the last success
+	consecutive atomic.Int64           // failures in a row that are evidence, since the last success
+	runs        atomic.Uint64          // of failures in a row: moved by the first of each
+	needs       *needs                 // what the server lately needed
 
-	mu sync.Mutex // held by who turns a bucket to a new step, or adds up
+	mu       sync.Mutex    // held by who turns a bucket to a new step, or adds up
+	firstEnd time.Duration // when the first failure of the present run ended; guarded by the breaker's mutex
 }
 
 // bucket holds the counts of one step, until its turn comes again.
@@ -39,8 +42,8 @@ type cell struct {
 
 const maxCells = 64
 
-func newWindow(c *Config) *window {
-	w := &window{step: c.Window / time.Duration(c.Buckets), buckets: make([]bucket, c.Buckets)}
+func newWindow(c *Config, lately *needs) *window {
+	w := &window{needs: lately, step: c.Window / time.Duration(c.Buckets), buckets: make([]bucket, c.Buckets)}
 	n := min(1<<bits.Len(uint(runtime.GOMAXPROCS(0)-1)), maxCells)
 	cells := make([]cell, n*c.Buckets)
 	for i := range w.buckets {
@@ -60,9 +63,31 @@ func (w *window) success(now time.Duration, shard uint32) {
 	}
 }
 
-func (w *window) failure(now time.Duration) {
+// failure counts one that ended at the time given, and says whether it is evidence of its own. Failures in a row that began before the first
+// of them had ended may have the cause in common with it: such an echo does not count as one more in a row. In the ratio it counts only if
+// the server has answered, as that answer was given for this call. It is called under the breaker's mutex.
+func (w *window) failure(now time.Duration, f *failure) bool {
+	switch {
+	case w.consecutive.Load() == 0:
+		w.runs.Add(1)
+		w.firstEnd = f.to
+	case f.from != 0 && f.from < w.firstEnd, f.from == 0 && f.run != w.runs.Load():
+		if f.answered {
+			w.at(now).failures.Add(1)
+		}
+		return false
+	}
 	w.at(now).failures.Add(1)
 	w.consecutive.Add(1)
+	return true
+}
+
+// failure is what the breaker knows of a failure.
+type failure struct {
+	from, to  time.Duration // of the server's part; from is 0 if the use did not have to wait for it
+	run       uint64        // window.runs when the use began
+	answered  bool
+	errorType string
 }
 
 // at returns the bucket for now.
@@ -81,6 +106,7 @@ func (w *window) turn(now time.Duration) *bucket {
 	if b := w.current.Load(); int64(now) < b.until.Load() {
 		return b
 	}
+	w.needs.age(now, w.successes(now))
 	step := int64(now / w.step)
 	b := &w.buckets[step%int64(len(w.buckets))]
 	for i := range b.successes {
@@ -93,10 +119,17 @@ func (w *window) turn(now time.Duration) *bucket {
 	return b
 }
 
+// successes is called under mu.
+func (w *window) successes(now time.Duration) int64 { return w.add(now).Successes }
+
 // counts adds up what is not older than the window.
 func (w *window) counts(now time.Duration) Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.add(now)
+}
+
+func (w *window) add(now time.Duration) Counts {
 	oldest := int64(now/w.step) - int64(len(w.buckets)) + 1
 	n := Counts{Consecutive: w.consecutive.Load()}
 	for i := range w.buckets {

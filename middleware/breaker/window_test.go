@@ -16,7 +16,7 @@ func TestWindowAgreesWithAList(t *testing.T) {
 	}
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		w := newWindow(&Config{Window: buckets * step, Buckets: buckets})
+		w := newWindow(&Config{Window: buckets * step, Buckets: buckets}, &needs{window: time.Hour})
 		list := make([]outcome, 0, 500)
 		now, consecutive := time.Duration(0), int64(0)
 		for range 500 {
@@ -32,7 +32,7 @@ func TestWindowAgreesWithAList(t *testing.T) {
 				w.success(now, rnd.Uint32())
 				consecutive = 0
 			} else {
-				w.failure(now)
+				w.failure(now, &failure{run: w.runs.Load()})
 			}
 			want := Counts{Consecutive: consecutive}
 			for _, o := range list {
@@ -54,14 +54,17 @@ func TestWindowAgreesWithAList(t *testing.T) {
 // Nothing is lost when many count at once while the buckets turn, as long as the window is not over.
 func TestWindowCountsFromManyGoroutines(t *testing.T) {
 	const workers, each, steps = 8, 2000, 100
-	w := newWindow(&Config{Window: steps * time.Millisecond, Buckets: steps})
+	w := newWindow(&Config{Window: steps * time.Millisecond, Buckets: steps}, &needs{window: time.Hour})
 	var wg sync.WaitGroup
+	var mu sync.Mutex
 	for i := range workers {
 		wg.Go(func() {
 			for n := range each {
 				at := time.Duration(n*steps/each) * time.Millisecond
 				if (n+i)%4 == 0 {
-					w.failure(at)
+					mu.Lock() // the breaker's
+					w.failure(at, &failure{answered: true})
+					mu.Unlock()
 				} else {
 					w.success(at, uint32(i))
 				}

@@ -117,6 +117,10 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call, s *settings) (context
 	if s.Limit < 0 {
 		return ctx, nil, nil
 	}
+	if t.role == pool.RoleAttempt {
+		inner, d := pool.WithLimit(ctx, c, now, s.Limit, s.cause)
+		return inner, d, nil
+	}
 	inner, d := pool.WithDeadline(ctx, now.Add(s.Limit), s.cause)
 	return inner, d, nil
 }
