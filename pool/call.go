@@ -35,6 +35,7 @@ type Call struct {
 	holds     bool // a two-step use holds a resource now
 	cancelled bool // the latest attempt's own context was cancelled, by the caller or by a layer that needs it no more
 	fresh     bool
+	told      account // what the witness, if there is one, has seen of the latest attempt
 	twoStep   bool
 	nowait    bool // TryAcquire
 	over      bool
@@ -109,6 +110,7 @@ func (c *Call) SetAttempt(n int) {
 	if !c.holds {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 		c.limits = nil
+		c.told = account{}
 	}
 }
 
@@ -146,12 +148,16 @@ func (c *Call) putOff(by time.Duration) {
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
 func (c *Call) Classify(err error) (class Class) {
 	c.check()
-	class = c.hub.classify(c.caller, err, c.granted)
+	class = c.hub.classify(c.caller, err, c.granted, &c.told)
 	if c.cancelled && class.Fault == FaultServer && errors.Is(err, context.Canceled) {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	return class
 }
+
+// Asked says whether the latest attempt has asked its server anything. It is false only if the driver knows ([Witness]) that nothing was
+// sent: then also a success says nothing about the server.
+func (c *Call) Asked() bool { c.check(); return !c.told.known || c.told.Asked }
 
 // Observed says whether some layer observes, so that Emit has somebody to report to. Where uses are refused by the million, an [Event]
 // that nobody hears of is worth not making.
@@ -206,7 +212,7 @@ func (c *Call) OnEnd(fn func(error)) { c.check(); c.ends = append(c.ends, endFun
 func (c *Call) Adopt(fork *Call) {
 	c.check()
 	fork.check()
-	c.wait, c.fresh, c.granted, c.holds = fork.wait, fork.fresh, fork.granted, fork.holds
+	c.wait, c.fresh, c.granted, c.holds, c.told = fork.wait, fork.fresh, fork.granted, fork.holds, fork.told
 	if c.twoStep {
 		c.ends = append(c.ends, fork.ends...)
 		clear(fork.ends)
@@ -251,6 +257,7 @@ func (c *Call) finish() {
 	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
 	c.limits = nil
+	c.told = account{}
 	if len(c.values) > 0 {
 		c.dropValues()
 	}

@@ -2,7 +2,10 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"net"
 	"time"
 )
 
@@ -12,10 +15,11 @@ type Fault uint8
 
 // The parties an error can be laid at.
 const (
-	FaultNone   Fault = iota // nobody's: the server is healthy and has answered, even if with an error the caller did not like
-	FaultServer              // the server, or the way to it
-	FaultCaller              // the caller gave up: its context was cancelled or its deadline passed
-	FaultLocal               // this process refused: the pool is full or closed, a layer rejected the use
+	FaultNone      Fault = iota // nobody's: the server is healthy and has answered, even if with an error the caller did not like
+	FaultServer                 // the server, or the way to it
+	FaultCaller                 // the caller gave up: its context was cancelled or its deadline passed
+	FaultLocal                  // this process refused: the pool is full or closed, a layer rejected the use
+	FaultElsewhere              // the error says nothing about the server: another pool's trouble, the function's own, nothing was asked
 )
 
 // String returns the fault's name in lower case.
@@ -29,6 +33,8 @@ func (f Fault) String() string {
 		return "caller"
 	case FaultLocal:
 		return "local"
+	case FaultElsewhere:
+		return "elsewhere"
 	}
 	return "unknown"
 }
@@ -63,6 +69,8 @@ type Class struct {
 	Repeat Repeat
 	Broken bool // the resource is unfit for another use and is closed
 
+	Suspect bool // nobody knows whether the resource is fit for another use: it is checked before it is lent again
+
 	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
 	Code       string        // the server's own status code ("WRONGTYPE", "11000"), "" when it gave none; low-cardinality
 	Type       string        // error.type for telemetry: Code, or a reason such as "timeout"; low-cardinality; filled in by Call.Classify
@@ -72,16 +80,15 @@ type Class struct {
 // Classified is an error that knows its own class. The pool's own errors and those of layers that reject or bound a use are such errors;
 // the outermost one in a chain decides. Class may be called concurrently.
 //
-// A borrower's function may use another pool and return its error. That must not count against this one, so an error of a pool's or a
-// layer's also has a method OfPool() string, with the pool's name: in a use of a pool of another name, which had its resource, Class is not
-// asked, and the error is nobody's fault and not repeated. The same goes for an [Error] of this pool's met by a use within the use. An error
-// that is why the caller's context ended is the caller's.
+// A borrower's function may use another pool, or the same one once more, and return its error. That must not count against this use: see
+// [UseError], whose class an enclosing use does not ask for. An error that is why the caller's context ended is the caller's.
 type Classified interface {
 	error
 	Class() Class
 }
 
-// A Classifier is a [Driver] that knows what its backend's errors mean. Classify gets errors as the driver's methods and the borrowers
+// A Classifier is a [Driver] that knows what its backend's errors mean. An error that it does not know is no answer of its server's: its
+// class has [FaultElsewhere]. Classify gets errors as the driver's methods and the borrowers
 // returned them, never nil, possibly wrapped; it must be a pure function and may be called concurrently.
 //
 // The pool overrides Fault with [FaultCaller] and Repeat with [RepeatNever] for errors that came about while the caller's context was
@@ -90,27 +97,38 @@ type Classifier interface {
 	Classify(err error) Class
 }
 
-// classify gives err's class in a use whose caller passed in ctx. granted says whether the use had its resource when err came about.
-func (h *hub) classify(ctx context.Context, err error, granted bool) (class Class) {
+// classify gives err's class in a use whose caller passed in ctx. granted says whether the use had its resource when err came about, told
+// what a witness has seen of it.
+func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
 	if err == nil {
 		return class
 	}
-	plain, elsewhere := isPlain(err), false
+	plain := isPlain(err)
+	rest := err
 	if !plain {
-		if own, ok := find(err, anyClassified); ok {
-			elsewhere = granted && h.isElsewhere(own)
-			if callers := granted && isCallers(ctx, own); !elsewhere && !callers {
+		if rest, _ = h.strip(err, granted); rest != nil {
+			if own, ok := find(rest, anyClassified); ok && !(granted && isCallers(ctx, own)) {
 				class = own.Class()
+				if granted && told != nil {
+					class = told.settle(class)
+				}
 				class.name(err, plain)
 				return class
 			}
 		}
 	}
-	if !elsewhere || isJoined(err) { // an error of the resource's may be in there as well
-		class = h.ask(err)
+	class.Fault = FaultElsewhere
+	if rest != nil {
+		if granted && told != nil && told.Own != nil {
+			rest, _ = h.strip(told.Own, granted)
+		}
+		class = h.ask(rest)
+		if granted && told != nil {
+			class = told.judged(class)
+		}
 	}
-	if elsewhere {
-		class = Class{Broken: class.Broken}
+	if granted && told != nil {
+		class = told.settle(class)
 	}
 	if over, _ := ended(ctx); over != nil {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
@@ -129,34 +147,22 @@ func (h *hub) ask(err error) (class Class) {
 	return h.classifier.Classify(err)
 }
 
-// isElsewhere says whether an error that a use met when it had its resource comes from a use of another pool, or of this one, within.
-func (h *hub) isElsewhere(own Classified) bool {
-	if _, refused := own.(*Error); refused {
-		return true
+// classifyOpening gives the class of what opening a resource has met, whoever made it.
+func (h *hub) classifyOpening(err error) (class Class) {
+	plain := isPlain(err)
+	if own, ok := find(err, anyClassified); ok && !plain {
+		class = own.Class()
+	} else {
+		class = h.ask(err)
 	}
-	of, ok := own.(interface{ OfPool() string })
-	return ok && of.OfPool() != "" && of.OfPool() != h.id.Name
+	class.name(err, plain)
+	return class
 }
 
 // isCallers says whether ctx, the caller's context, is over and own is why.
 func isCallers(ctx context.Context, own Classified) bool {
 	over, cause := ended(ctx)
 	return over != nil && errors.Is(cause, own)
-}
-
-// isJoined says whether there is another error in err than the outermost Classified one and what is in that.
-func isJoined(err error) bool {
-	for err != nil {
-		switch e := err.(type) { //nolint:errorlint // this is the walk along the chain
-		case Classified:
-			return false
-		case *overError: // that the context is over says nothing about the resource
-			err = e.err
-		default:
-			err = errors.Unwrap(err)
-		}
-	}
-	return true
 }
 
 // isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.
@@ -220,9 +226,38 @@ func isTimeout(err error) bool {
 	return ok
 }
 
-// defaultClassifier serves drivers that are no Classifier. An error nobody explains is laid at the server, and its resource is suspect.
+// defaultClassifier serves drivers that are no Classifier. It knows what every backend shares. Any other error may be an answer that the
+// caller did not like as well as the end of the connection: it is laid at nobody and not repeated, and the resource is checked before it is
+// lent again.
 type defaultClassifier struct{}
 
-func (defaultClassifier) Classify(error) Class {
-	return Class{Fault: FaultServer, Repeat: RepeatIfIdempotent, Broken: true}
+func (defaultClassifier) Classify(err error) Class {
+	if class, ok := ClassifyCommon(err); ok {
+		return class
+	}
+	return Class{Fault: FaultElsewhere, Suspect: true}
+}
+
+// ClassifyCommon says what an error means that a client of any backend can meet, whatever its protocol: a network's, the end of a stream, a
+// timeout, a context's. ok is false for any other: that one is the [Classifier]'s to know, or the borrower's own.
+func ClassifyCommon(err error) (class Class, ok bool) {
+	var (
+		op     *net.OpError
+		dns    *net.DNSError
+		verify *tls.CertificateVerificationError
+		header tls.RecordHeaderError
+	)
+	switch {
+	case err == nil:
+		return Class{}, true
+	case errors.Is(err, context.Canceled):
+		return Class{Fault: FaultCaller, Broken: true}, true
+	case errors.As(err, &verify), errors.As(err, &header):
+		return Class{Fault: FaultServer, Broken: true, Type: "tls"}, true
+	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &dns): // nothing was sent
+		return Class{Fault: FaultServer, Repeat: RepeatAlways, Broken: true}, true
+	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), isTimeout(err):
+		return Class{Fault: FaultServer, Repeat: RepeatIfIdempotent, Broken: true}, true
+	}
+	return Class{}, false
 }

@@ -45,7 +45,7 @@ type callContext struct {
 
 func (x *callContext) Value(key any) any {
 	if _, ok := key.(callKey); ok {
-		if x.c.uses.Load() == x.use {
+		if x.c != nil && x.c.uses.Load() == x.use {
 			return x.c
 		}
 		return nil
@@ -55,10 +55,13 @@ func (x *callContext) Value(key any) any {
 
 // withCall puts c into the context that the borrower's function gets, if some layer wants to see commands.
 func (h *hub) withCall(ctx context.Context, c *Call) context.Context {
-	if c == nil || len(h.commands) == 0 {
-		return ctx
+	switch {
+	case c != nil && len(h.commands) > 0:
+		return &callContext{ctx, c, c.uses.Load()}
+	case observing.Load() > 0 && callFrom(ctx) != nil: // that of a use around this one
+		return &callContext{Context: ctx}
 	}
-	return &callContext{ctx, c, c.uses.Load()}
+	return ctx
 }
 
 func callFrom(ctx context.Context) *Call {

@@ -6,7 +6,11 @@ import "context"
 // call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
 // Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
 //
-// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier] and a [Describer]; New looks once.
+// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness] and a [Describer]; New looks once.
+//
+// Without a Classifier the pool knows only what every backend shares ([ClassifyCommon]): a network's errors, the end of a stream, timeouts.
+// Any other error is laid at nobody and not repeated, and its resource is checked before it is lent again; with Config.CheckAfter negative
+// it is closed.
 type Driver[T any] interface {
 	// Open makes a resource that is ready for use. A resource returned together with an error is ignored: Open has cleaned up.
 	Open(ctx context.Context) (T, error)

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,6 +65,7 @@ type Error struct {
 	Waited time.Duration
 
 	class Class
+	hub   *hub // of the pool; nil for one made by hand
 }
 
 // Error says what happened and how things stood.
@@ -111,9 +111,6 @@ func (e *Error) Unwrap() []error {
 // the error that opening met.
 func (e *Error) Class() Class { return e.class }
 
-// OfPool returns Pool, for the other pools that meet the error.
-func (e *Error) OfPool() string { return e.Pool }
-
 // classifyRefusal gives the class of a use that got no resource. openErr is what opening met while it waited, or nil; opening says
 // whether it was waiting for the server at all, rather than for other borrowers.
 func (h *hub) classifyRefusal(reason, openErr error, opening, hasty bool) Class {
@@ -129,7 +126,7 @@ func (h *hub) classifyRefusal(reason, openErr error, opening, hasty bool) Class 
 	}
 	class := Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
-		class = h.classify(context.Background(), openErr, false)
+		class = h.classifyOpening(openErr)
 		if class.Repeat != RepeatNever {
 			class.Repeat = RepeatAlways
 		}

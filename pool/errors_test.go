@@ -319,7 +319,7 @@ func TestClassOfOutcomes(t *testing.T) {
 		{pooltest.ErrDenied, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"}},
 		{pooltest.ErrReply, pool.Class{Code: "REPLY", Type: "REPLY"}},
 		{pooltest.ErrMiss, pool.Class{Miss: true}},
-		{errDark, pool.Class{Type: "_OTHER"}},
+		{errDark, pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}},
 		{context.DeadlineExceeded, typed(server, "timeout")}, // a client's own: the caller's context is not over
 		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}},
 		{pool.ErrLost, pool.Class{Fault: pool.FaultLocal, Type: "lost"}},
@@ -357,7 +357,7 @@ func wrapped(err error) error {
 	return fmt.Errorf("wrapped: %w", errors.Join(errWhy, err))
 }
 
-// A driver that is no Classifier: an error that nobody explains is laid at the server, and its resource is not trusted any more.
+// A driver that is no Classifier: an error that nobody explains is laid at nobody, and its resource is checked before it is lent again.
 func TestClassWithoutClassifier(t *testing.T) {
 	ask := &asking{}
 	p, err := pool.New[conn](struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(ask))
@@ -366,7 +366,7 @@ func TestClassWithoutClassifier(t *testing.T) {
 	}
 	defer closePool(t, p)
 	_ = p.Do(background, op, func(context.Context, conn) error { return errDark })
-	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}
+	want := pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}
 	if ask.class != want {
 		t.Errorf("the class is\n%+v, want\n%+v", ask.class, want)
 	}

@@ -95,9 +95,11 @@ type hub struct {
 	acquired   []observer // those of them that want an EventAcquired
 	released   []observer // and an EventReleased
 	commands   []CommandObserver
-	calls      atomic.Uint32 // how many Calls have been made
-	start      time.Time     // when the pool was made: the origin of its clock
-	now        atomic.Int64  // the coarse clock, as time since start in nanoseconds; 0 while it is at rest
+	whole      *hub                     // of which this one is a part: Check's own
+	refusal    atomic.Pointer[UseError] // the latest, for one value is refused again and again
+	calls      atomic.Uint32            // how many Calls have been made
+	start      time.Time                // when the pool was made: the origin of its clock
+	now        atomic.Int64             // the coarse clock, as time since start in nanoseconds; 0 while it is at rest
 }
 
 // observer is one of the layers' observers.
@@ -145,7 +147,7 @@ func (h *hub) announce(events ...Event) {
 	for _, e := range events {
 		h.sign(&e)
 		if e.Kind == EventOpenFailed {
-			e.Reason = openFailure(h.classify(context.Background(), e.Err, false))
+			e.Reason = openFailure(h.classifyOpening(e.Err))
 		}
 		for i := range h.observers {
 			h.observers[i].tell(context.Background(), nil, &e)

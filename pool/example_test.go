@@ -466,23 +466,28 @@ func ExampleBeginCommand() {
 	// checkout has sent INCR <nil>
 }
 
-// Within a use of one pool, the error of another says whose it is, and so does not count against the first.
-func ExampleError_OfPool() {
-	database, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "database", MaxSize: 1, MaxWaiters: -1})
+// A use of one pool within a use of another: the database's refusal leaves its own use as an error that says so, and tells the cache's
+// layers nothing about the cache.
+func ExampleUseError() {
+	database, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "database"})
 	if err != nil {
 		panic(err)
 	}
 	defer database.Close(context.Background())
-	lease, err := database.Acquire(context.Background(), pool.Op{})
+	cache, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"})
 	if err != nil {
 		panic(err)
 	}
-	defer lease.Release(nil)
+	defer cache.Close(context.Background())
 
-	_, err = database.Acquire(context.Background(), pool.Op{})
-	if refused, ok := errors.AsType[*pool.Error](err); ok {
-		fmt.Println(refused.OfPool(), "is exhausted:", errors.Is(err, pool.ErrExhausted))
+	err = cache.Do(context.Background(), pool.Op{Name: "GET"}, func(ctx context.Context, _ *pooltest.Conn) error {
+		return database.Do(ctx, pool.Op{Name: "find"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrDenied })
+	})
+	if left, ok := errors.AsType[*pool.UseError](err); ok {
+		fmt.Println(left.Pool().Name+":", left.Class().Fault, left)
 	}
+	fmt.Println("to the cache:", cache.Classify(err).Fault)
 	// Output:
-	// database is exhausted: true
+	// database: server pooltest: the server will not do this for you
+	// to the cache: elsewhere
 }

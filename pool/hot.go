@@ -112,7 +112,7 @@ func (p *Pool[T]) heatSeat(s *seat[T], r *resource[T]) {
 
 func (p *Pool[T]) makeHot(r *resource[T]) bool {
 	top := len(p.idle) - 1
-	if !p.plain || top < 0 || p.idle[top] != r {
+	if !p.plain || top < 0 || p.idle[top] != r || r.trust != p.suspicion {
 		return false
 	}
 	if p.calm++; p.calm < calmBefore || p.paused != nil || p.leaks.Load() || p.checksAll() {

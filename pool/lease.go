@@ -40,7 +40,24 @@ func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 // Discard is Release, and the resource is closed whatever the outcome.
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
-func (l Lease[T]) end(err error, doom CloseReason) bool {
+// Finish is Release for a borrower that goes on to return err from a function around the lease, such as that of another use: it returns
+// err as [Pool.Do] would, so that the enclosing use knows that err is not its own affair. After the lease is over it returns err.
+func (l Lease[T]) Finish(err error) error {
+	if err == nil {
+		l.Release(nil)
+		return nil
+	}
+	var mark *UseError
+	if l.finish(err, closeNot, &mark) && mark != nil {
+		return mark
+	}
+	return err
+}
+
+func (l Lease[T]) end(err error, doom CloseReason) bool { return l.finish(err, doom, nil) }
+
+// finish ends the lease. The mark of an error that says something about the use is left in mark, unless that is nil.
+func (l Lease[T]) finish(err error, doom CloseReason, mark **UseError) bool {
 	r := l.r
 	if r == nil {
 		return false
@@ -61,6 +78,10 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 		defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
 		if err != nil {
 			err = explain(l.ctx, l.ctx, err)
+			r.p.hear(r, err)
+			if mark != nil {
+				*mark, _ = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told)).(*UseError) //nolint:errorlint // made here
+			}
 		}
 		return true
 	}
@@ -71,6 +92,13 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 		err = explain(c.caller, l.ctx, err)
 		c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
 		c.to = r.p.elapsed()
+	}
+	if r.p.witness != nil {
+		r.p.hear(r, err)
+		c.told = r.told
+	}
+	if mark != nil {
+		*mark, _ = c.leaveUse(err).(*UseError) //nolint:errorlint // made here
 	}
 	return true
 }
@@ -173,7 +201,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 		err = ErrNotGranted
 	}
 	if err != nil {
-		return Lease[T]{}, err
+		return Lease[T]{}, u.leaveUse(err)
 	}
 	if u.r.use.Load() != u {
 		u.r.use.Store(u)
@@ -189,7 +217,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 	if foreign(ctx).Err() == nil {
 		if r, number := p.takeHot(); r != nil {
-			return Lease[T]{r, number, ctx}, nil
+			return Lease[T]{r, number, p.hub.withCall(ctx, nil)}, nil
 		}
 	}
 	r, _, err := p.take(ctx, nil, nil, nowait)
@@ -197,7 +225,7 @@ func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 		return Lease[T]{}, err
 	}
 	p.begun(ctx, nil, r)
-	return Lease[T]{r, r.seq, ctx}, nil
+	return Lease[T]{r, r.seq, p.forUse(ctx, nil, r)}, nil
 }
 
 // leaseUse is the terminal of a two-step use.
@@ -230,7 +258,7 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	}
 	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
 	c.holds = true
-	u.r, u.hot, u.ctx = r, hot, u.p.hub.withCall(ctx, c)
+	u.r, u.hot, u.ctx = r, hot, u.p.forUse(ctx, c, r)
 	u.p.begun(ctx, c, r)
 	return nil
 }

@@ -227,11 +227,20 @@ func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (susp
 		return false
 	}
 	class := Class{Broken: true}
-	_ = protect("Classify", func() error { class = p.hub.classify(caller, err, true); return nil })
+	_ = protect("Classify", func() error { class = p.classifyOwn(caller, err, &r.told); return nil })
 	if class.Broken {
 		r.doomAs(CloseBroken)
 	}
+	r.doubt = class.Suspect
 	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
+}
+
+// classifyOwn is classify for the outcome of a use of this pool. That of a bare one has been marked.
+func (p *Pool[T]) classifyOwn(caller context.Context, err error, told *account) Class {
+	if e, ok := err.(*UseError); ok && e.hub == p.hub && p.handler == nil { //nolint:errorlint // about this very error
+		return e.class
+	}
+	return p.hub.classify(caller, err, true, told)
 }
 
 // leftDirty asks the driver whether r must be reset; if it panics, r is unfit.
@@ -259,8 +268,11 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	if suspect {
 		p.suspicion++
 	}
-	doom := r.doom
-	r.doom = closeNot
+	if r.doubt && p.cfg.CheckAfter < 0 && r.doom == closeNot {
+		r.doom = CloseBroken // there are no checks
+	}
+	doom, doubt := r.doom, r.doubt
+	r.doom, r.doubt = closeNot, false
 	if doom == closeNot {
 		p.cameBack = now
 	}
@@ -269,13 +281,16 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 		p.retire(r, doom)
 	case dirty && !p.closed:
 		p.spawnReset(r)
-	case p.waiters.n > 0 && p.checksAll() && !p.closed:
+	case p.waiters.n > 0 && (doubt || p.checksAll()) && !p.closed:
 		p.spawnCheck(r)
 	case p.waiters.n > 0 && p.unfit(r, now) == closeNot:
 		r.trust = p.suspicion
 		return p.hand(r, exact)
 	default:
 		r.trust = p.suspicion
+		if doubt {
+			r.trust--
+		}
 		p.shelve(r)
 	}
 	if p.waiters.n > 0 || doom != closeNot || p.closed {

@@ -11,15 +11,11 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// ofPool is an error as another layer would make it: it knows its class and its pool.
-type ofPool struct {
-	pool  string
-	class pool.Class
-}
+// layers is an error as a layer would make it: it knows its class.
+type layers struct{ class pool.Class }
 
-func (ofPool) Error() string       { return "a layer's error" }
-func (e ofPool) Class() pool.Class { return e.class }
-func (e ofPool) OfPool() string    { return e.pool }
+func (layers) Error() string       { return "a layer's error" }
+func (e layers) Class() pool.Class { return e.class }
 
 // What a borrower's function meets in a use of another pool, or of the same one once more, is not what its own use has met: nobody's
 // fault here, and no reason to do it all again.
@@ -32,19 +28,30 @@ func TestNestedUse(t *testing.T) {
 		return err
 	}
 	refused := refusalBy("other")
+	left := func(name string, err error) error { // as it leaves a use
+		p := newPool(t, &pooltest.Fake{}, pool.Config{Name: name})
+		return p.Do(background, op, func(context.Context, conn) error { return err })
+	}
+	elsewhere := func(name string) pool.Class { return pool.Class{Fault: pool.FaultElsewhere, Type: name} }
+	broken := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}
 	late := &pool.Error{Pool: "other", Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded} // the fake's connections break by such
 	for _, tc := range []struct {
 		name string
 		err  error
 		want pool.Class
 	}{
-		{"another pool's refusal", refused, pool.Class{Type: "_OTHER"}},
-		{"another pool's refusal of a wait", fmt.Errorf("find: %w", late), pool.Class{Type: "timeout"}},
-		{"this pool's refusal", refusalBy("own"), pool.Class{Type: "_OTHER"}},
-		{"another pool's layer", ofPool{"other", server}, pool.Class{Type: "_OTHER"}},
-		{"this pool's layer", ofPool{"own", server}, server},
-		{"a layer that does not say", ofPool{"", server}, server},
-		{"with the resource's own", errors.Join(refused, pooltest.ErrBroken), pool.Class{Broken: true, Type: "_OTHER"}},
+		{"another pool's refusal", refused, elsewhere("_OTHER")},
+		{"another pool's refusal of a wait", fmt.Errorf("find: %w", late), elsewhere("timeout")},
+		{"this pool's refusal", refusalBy("own"), elsewhere("_OTHER")},
+		{"another pool's layer", left("other", layers{server}), elsewhere("_OTHER")},
+		{"this pool's layer, in another use", left("own", layers{server}), elsewhere("_OTHER")},
+		{"this use's layer", layers{server}, server},
+		{"another pool's connection", left("other", pooltest.ErrBroken), elsewhere("_OTHER")},
+		{"the same, wrapped", fmt.Errorf("find: %w", left("other", pooltest.ErrBroken)), elsewhere("_OTHER")},
+		{"an answer of another pool's", left("other", pooltest.ErrReply), pool.Class{Code: "REPLY", Type: "REPLY"}}, // only a Witness knows
+		{"a miss of another pool's", left("other", pooltest.ErrMiss), pool.Class{Miss: true}},
+		{"with the resource's own", errors.Join(refused, pooltest.ErrBroken), broken},
+		{"with the resource's own after it", errors.Join(pooltest.ErrBroken, left("other", pooltest.ErrDenied)), broken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := &asking{}
@@ -70,7 +77,7 @@ func TestNestedUse(t *testing.T) {
 // An error that a pool's refusal carries as its cause is the pool's own to judge, whoever made it.
 func TestRefusalWithAForeignCause(t *testing.T) {
 	fake, a := &pooltest.Fake{}, &asking{}
-	fake.Inject(pooltest.Open, -1, pooltest.Fail(ofPool{"secrets", pool.Class{Fault: pool.FaultServer, Type: "sealed"}}))
+	fake.Inject(pooltest.Open, -1, pooltest.Fail(layers{pool.Class{Fault: pool.FaultServer, Type: "sealed"}}))
 	p := newPool(t, fake, pool.Config{Name: "own"}, pool.Bracket(a))
 	err := p.Do(background, op, use)
 	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != pool.FaultServer {
@@ -80,7 +87,7 @@ func TestRefusalWithAForeignCause(t *testing.T) {
 
 // Inside a use of another pool that pool's layers are the caller, and their deadlines the caller's: no fault of the server's.
 func TestNestedDeadline(t *testing.T) {
-	cause := ofPool{"outer", pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "timeout_attempt"}}
+	cause := layers{pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "timeout_attempt"}}
 	for name, fn := range map[string]func(ctx context.Context, c conn) error{
 		"cause":      func(ctx context.Context, _ conn) error { <-ctx.Done(); return context.Cause(ctx) },
 		"connection": func(ctx context.Context, _ conn) error { <-ctx.Done(); return pooltest.ErrBroken },

@@ -18,6 +18,7 @@ type Pool[T any] struct {
 	resetter    Resetter[T]    // nil if the driver is none, like the next two
 	interrupter Interrupter[T] //
 	inspector   Inspector[T]   //
+	witness     Witness[T]     //
 	hub         *hub
 	handler     Handler                     // nil without layers
 	plain       bool                        // neither the driver nor an observer has a say when a use has succeeded
@@ -97,6 +98,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.resetter, _ = d.(Resetter[T])
 	p.interrupter, _ = d.(Interrupter[T])
 	p.inspector, _ = d.(Inspector[T])
+	p.witness, _ = d.(Witness[T])
 	if c, ok := d.(Classifier); ok {
 		p.hub.classifier = c
 	}
@@ -107,7 +109,11 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err != nil {
 		return nil, err
 	}
-	p.plain = p.resetter == nil && p.interrupter == nil && !p.hub.watched()
+	p.plain = p.resetter == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
+	if len(p.hub.commands) > 0 {
+		observing.Add(1)
+		p.detach = append(p.detach, func() { observing.Add(-1) })
+	}
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
 	if err := p.attach(layers); err != nil {

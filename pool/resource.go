@@ -42,6 +42,8 @@ type resource[T any] struct {
 	interrupted chan struct{}   // closed when the interrupt that has begun is over
 	stack       []uintptr       // the borrower's
 	leaked      bool            // reported already
+	told        account         // what the witness, if there is one, has seen
+	doubt       bool            // it is to be checked before it is lent again
 }
 
 func (r *resource[T]) lent() bool { return r.seq&1 == 1 }

@@ -8,7 +8,8 @@ import (
 )
 
 // Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans and deadlines, and must not keep the
-// resource. Do returns when fn has returned; its error is fn's, or that of the layer or pool that did not let it come to fn. A resource
+// resource. Do returns when fn has returned; its error is fn's, or that of the layer or pool that did not let it come to fn, as a
+// [UseError] if it says something about the use. A resource
 // whose use panicked or ended by runtime.Goexit is closed.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
@@ -22,6 +23,9 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 	u.begin(&op, ctx)
 	u.fn = fn
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
+	if err != nil {
+		err = u.leaveUse(err)
+	}
 	u.finish()
 	return err
 }
@@ -40,8 +44,10 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 		}
 		p.give(ctx, nil, nil, l.r, err) // nobody else can have ended it
 	}()
-	if err = fn(ctx, l.r.v); err != nil {
+	if err = fn(l.ctx, l.r.v); err != nil {
 		err = explain(ctx, ctx, err)
+		p.hear(l.r, err)
+		err = p.hub.leave(err, p.hub.classify(ctx, err, true, &l.r.told))
 	}
 	return err
 }
@@ -66,10 +72,14 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(contex
 		p.give(c.caller, c, s, r, err)
 	}()
 	p.begun(ctx, c, r)
-	if err = fn(p.hub.withCall(ctx, c), r.v); err != nil {
+	if err = fn(p.forUse(ctx, c, r), r.v); err != nil {
 		err = explain(c.caller, ctx, err)
 		c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
 		c.to = p.elapsed()
+	}
+	if p.witness != nil {
+		p.hear(r, err)
+		c.told = r.told
 	}
 	return err
 }
@@ -118,6 +128,9 @@ func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Conte
 	u.begin(&op, ctx)
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	r := u.resultOr(err)
+	if err != nil {
+		err = u.leaveUse(err)
+	}
 	u.finish()
 	return r, err
 }

@@ -37,8 +37,11 @@ func (d *Driver) Classify(err error) pool.Class {
 		return pool.Class{Miss: true}
 	}
 	class := classify(err)
-	if class == (pool.Class{}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
-		class.Miss = true // beside an error of the borrower's own, which may be its name for a miss
+	if left, ok := errors.AsType[*pool.UseError](err); ok { // it knows what else was done in its use; a pool shows none of these
+		class.Repeat = min(class.Repeat, left.Class().Repeat)
+	}
+	if class == (pool.Class{Fault: pool.FaultElsewhere}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
+		class.Miss, class.Fault = true, pool.FaultNone // beside an error of the borrower's own, which may be its name for a miss
 	}
 	return class
 }
@@ -78,7 +81,7 @@ func classify(err error) pool.Class {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return classifyDeadline(err)
 	}
-	return pool.Class{}
+	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
 // classifyDeadline is for a deadline that none of the driver's types wraps. The driver returns one when the context is over before it has

@@ -19,6 +19,8 @@ import (
 type Conn struct {
 	client *client // changed only while nobody holds the Conn
 
+	evidence *evidence // of the present use
+
 	collection atomic.Pointer[mongo.Collection] // the latest one asked for
 
 	mu       sync.Mutex

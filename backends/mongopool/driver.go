@@ -47,6 +47,7 @@ var (
 	_ pool.Resetter[*Conn]  = (*Driver)(nil)
 	_ pool.Inspector[*Conn] = (*Driver)(nil)
 	_ pool.Classifier       = (*Driver)(nil)
+	_ pool.Witness[*Conn]   = (*Driver)(nil)
 	_ pool.Describer        = (*Driver)(nil)
 )
 

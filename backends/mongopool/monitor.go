@@ -304,7 +304,8 @@ func (c *courier) stop() {
 type commands struct {
 	database string
 	totals   *totals
-	open     sync.Map // int64 -> *openCommand
+	orphans  atomic.Uint64 // commands in no use's context
+	open     sync.Map      // int64 -> *openCommand
 }
 
 type openCommand struct {
@@ -369,6 +370,7 @@ func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err 
 		return
 	}
 	c.totals.commands.Add(1)
+	c.note(ctx, e, err, reply)
 	if err != nil {
 		c.totals.failed.Add(1)
 	}

@@ -74,7 +74,7 @@ func classifyFailure(err error) pool.Class {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return pool.Class{Fault: pool.FaultCaller}
 	}
-	return pool.Class{}
+	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
 // classifyUnanswered looks at nothing but what the command met: an error of the borrower's may stand beside it.

@@ -27,6 +27,7 @@ import (
 // Classes by the names they have in the design.
 var (
 	answered    = pool.Class{}
+	foreign     = pool.Class{Fault: pool.FaultElsewhere}
 	miss        = pool.Class{Miss: true}
 	refused     = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways}
 	refusedHere = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
@@ -134,22 +135,22 @@ func TestClassify(t *testing.T) {
 			return opening(t, redispool.Options{Credentials: func(context.Context) (string, string, error) { return "", "", refusedDial() }})
 		}, refusedHere},
 
-		{"the application's", func(*testing.T) error { return errors.New("no such user") }, answered},
-		{"the application's EOF", func(*testing.T) error { return fmt.Errorf("decode: %w", io.ErrUnexpectedEOF) }, answered},
-		{"the application's file", func(*testing.T) error { _, err := os.ReadFile("/no/such/file"); return err }, answered},
-		{"the application's dial", func(*testing.T) error { return refusedDial() }, answered},
+		{"the application's", func(*testing.T) error { return errors.New("no such user") }, foreign},
+		{"the application's EOF", func(*testing.T) error { return fmt.Errorf("decode: %w", io.ErrUnexpectedEOF) }, foreign},
+		{"the application's file", func(*testing.T) error { _, err := os.ReadFile("/no/such/file"); return err }, foreign},
+		{"the application's dial", func(*testing.T) error { return refusedDial() }, foreign},
 		{"the application's dial beside a command's EOF", func(*testing.T) error {
 			return errors.Join(refusedDial(), &redispool.Error{Command: "INCR", Err: io.EOF})
 		}, ambiguous},
-		{"the application's TLS", func(*testing.T) error { return tls.RecordHeaderError{Msg: "not TLS"} }, answered},
-		{"the application's closed socket", func(*testing.T) error { return &net.OpError{Op: "read", Err: net.ErrClosed} }, answered},
-		{"the application's own client, closed", func(*testing.T) error { return redis.ErrClosed }, answered},
-		{"the application's own client's pool", func(*testing.T) error { return redis.ErrPoolTimeout }, answered},
+		{"the application's TLS", func(*testing.T) error { return tls.RecordHeaderError{Msg: "not TLS"} }, foreign},
+		{"the application's closed socket", func(*testing.T) error { return &net.OpError{Op: "read", Err: net.ErrClosed} }, foreign},
+		{"the application's own client, closed", func(*testing.T) error { return redis.ErrClosed }, foreign},
+		{"the application's own client's pool", func(*testing.T) error { return redis.ErrPoolTimeout }, foreign},
 		{"the application's context", func(*testing.T) error { return context.DeadlineExceeded }, gaveUp},
 		{"a number that is none", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
 			_, err := c.Get(ctx, "k").Int()
 			return err
-		}), answered},
+		}), foreign},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := driver(t, redispool.Options{})

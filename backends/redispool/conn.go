@@ -30,6 +30,8 @@ type Conn struct {
 	fellBack bool // the server refused HELLO and speaks protocol 2
 	traces   atomic.Uint32
 
+	evidence evidence
+
 	turn chan struct{} // full while a command or a pipeline is in progress
 }
 

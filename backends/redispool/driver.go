@@ -29,6 +29,7 @@ var (
 	_ pool.Interrupter[*Conn] = (*Driver)(nil)
 	_ pool.Inspector[*Conn]   = (*Driver)(nil)
 	_ pool.Classifier         = (*Driver)(nil)
+	_ pool.Witness[*Conn]     = (*Driver)(nil)
 	_ pool.Describer          = (*Driver)(nil)
 )
 
@@ -137,6 +138,7 @@ func (d *Driver) newConn(s *socket, username, password string) *Conn {
 		return s, nil
 	}
 	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact, turn: make(chan struct{}, 1)}
+	c.evidence.numberUses()
 	c.session = c.client.EphemeralConn()
 	c.session.AddHook(hook{c})
 	c.Cmdable = c.session

@@ -18,6 +18,8 @@ type Error struct {
 	Command string // "GET"; "PIPELINE" or "MULTI" for several; "CONNECT" for the opening of a connection
 	Err     error  // what the client met; nil when the command was not sent because its context was over
 	Context error  // context.Canceled or context.DeadlineExceeded; nil when the context was not over
+
+	use uint64 // of which connection; 0 outside of any
 }
 
 // Error names the command, never its arguments.

@@ -113,12 +113,24 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 		return &Error{Command: displayName(cmd.Name()), Context: err}
 	}
 	if c.has(aborted) {
-		return &Error{Command: displayName(cmd.Name()), Err: net.ErrClosed}
+		return &Error{use: c.evidence.use.Load(), Command: displayName(cmd.Name()), Err: net.ErrClosed}
 	}
 	if t := traceOf(cmd); t != 0 {
 		c.mark(t)
 	}
+	use := c.evidence.use.Load() // of which this command is, however late it returns
+	c.evidence.add(asked)
+	queued := c.has(queueing) && cmd.Name() != "exec"
 	err := next(ctx, cmd)
+	if err == nil || isReply(err) {
+		if name := cmd.Name(); queued {
+			c.evidence.note("multi", err)
+		} else if name != "exec" || !isNil(err) {
+			c.evidence.note(name, err)
+		}
+	} else {
+		c.evidence.add(done) // for all we know
+	}
 	if c.has(watching|queueing) && endsTransaction(cmd.Name(), err) {
 		c.clear(watching | queueing)
 	}
@@ -130,7 +142,7 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 		return err
 	}
 	c.mark(dead)
-	return &Error{Command: displayName(cmd.Name()), Err: err, Context: over(ctx)}
+	return &Error{use: use, Command: displayName(cmd.Name()), Err: err, Context: over(ctx)}
 }
 
 // sendAll is send for a pipeline.
@@ -150,14 +162,17 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: err})
 	}
 	if c.has(aborted) {
-		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Err: net.ErrClosed})
+		return notSent(cmds, &Error{use: c.evidence.use.Load(), Command: batchCommand(cmds).Name, Err: net.ErrClosed})
 	}
 	for _, cmd := range cmds {
 		if t := traceOf(cmd); t != 0 {
 			c.mark(t)
 		}
 	}
+	use := c.evidence.use.Load()
+	c.evidence.add(asked)
 	err := next(ctx, cmds)
+	c.noteAll(cmds, err)
 	if c.has(watching | queueing) {
 		c.replay(cmds)
 	}
@@ -166,7 +181,7 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	}
 	if !isReply(err) {
 		c.mark(dead)
-		return notAnswered(cmds, &Error{Command: batchCommand(cmds).Name, Err: err, Context: over(ctx)})
+		return notAnswered(cmds, &Error{use: use, Command: batchCommand(cmds).Name, Err: err, Context: over(ctx)})
 	}
 	for _, cmd := range cmds {
 		c.judge(cmd.Err())
@@ -176,6 +191,24 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 		return c.endTransaction(cmds, err)
 	}
 	return err
+}
+
+// noteAll takes down what has become of a pipeline.
+func (c *Conn) noteAll(cmds []redis.Cmder, err error) {
+	e := &c.evidence
+	if err != nil && !isReply(err) {
+		e.add(done) // for all we know
+	}
+	whole := transaction(cmds)
+	for i, cmd := range cmds {
+		switch failure := cmd.Err(); {
+		case failure != nil && !isReply(failure):
+		case whole && (i < len(cmds)-1 || isNil(failure)):
+			e.note("multi", failure)
+		default:
+			e.note(cmd.Name(), failure)
+		}
+	}
 }
 
 // notSent sets err on all commands of a pipeline.

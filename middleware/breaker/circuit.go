@@ -64,6 +64,12 @@ func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event
 // End counts the outcome.
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
+	if err == nil && !c.Asked() {
+		if a.probe != nil {
+			b.giveBack(a.probe)
+		}
+		return
+	}
 	if err == nil && a.probe == nil {
 		b.succeed(c, &a)
 		return
@@ -271,7 +277,7 @@ func (b *Breaker) settle(p *probe, class pool.Class) *pool.Event {
 		r.successes++
 	case pool.FaultServer:
 		r.fail(ReasonProbeFailed, class.Type)
-	case pool.FaultCaller, pool.FaultLocal: // nothing: another may try
+	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // nothing: another may try
 	}
 	return b.conclude(r)
 }

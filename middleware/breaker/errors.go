@@ -82,9 +82,6 @@ func (e *OpenError) Error() string {
 // Unwrap returns [ErrOpen].
 func (e *OpenError) Unwrap() error { return ErrOpen }
 
-// OfPool returns Pool, for the other pools that meet the error.
-func (e *OpenError) OfPool() string { return e.Pool }
-
 // Class makes a refusal local: the server was not asked. Repeating it at once is of no use; RetryAfter is the time from now until the
 // next probe may pass, 0 when half-open.
 func (e *OpenError) Class() pool.Class {

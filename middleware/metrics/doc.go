@@ -97,7 +97,7 @@
 // Those of our own are:
 //
 //	poolstack.fault
-//		none (the server answered with an error), server, caller, local: see pool.Fault
+//		none (the server answered with an error), server, caller, local, elsewhere: see pool.Fault
 //	poolstack.reason
 //		of connection.closed: the name of a pool.CloseReason; of check.failures: check, reset; of retry.attempts: error.type of the attempt
 //		before; of retry.give_ups: attempts, budget, deadline, canceled; of rejections: error.type of the refusal

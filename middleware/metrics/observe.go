@@ -90,7 +90,7 @@ func (t *target) zero(layers []pool.LayerInfo) {
 			t.add(context.Background(), rejections, 0, layer, reason)
 		}
 	}
-	for _, fault := range []pool.Fault{pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal} {
+	for _, fault := range []pool.Fault{pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere} {
 		zero(failures, fault.String())
 	}
 	for _, instrument := range []int{connectionTimeouts, acquireWaits, openFailures, leaks} {

@@ -69,9 +69,6 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// OfPool returns Pool, for the other pools that meet the error.
-func (e *Error) OfPool() string { return e.Pool }
-
 // Class makes the error [pool.Classified].
 func (e *Error) Class() pool.Class { return e.class }
 

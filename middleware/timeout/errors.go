@@ -66,9 +66,6 @@ func (e *Error) Timeout() bool { return true }
 // by its own class not of the server's making, such as what a use of another pool within this one met, it is laid at this process.
 func (e *Error) Class() pool.Class { return e.class }
 
-// OfPool returns Pool, for the other pools that meet the error.
-func (e *Error) OfPool() string { return e.Pool }
-
 // newCause makes the cause of a context whose limit passes.
 func newCause(stage Stage, about error, limit time.Duration) *Error {
 	return &Error{Stage: stage, Limit: limit, about: about, class: pool.Class{

@@ -181,7 +181,7 @@ func TestTranslation(t *testing.T) {
 					if n := len(seen.take()); (n == 1) != want {
 						t.Errorf("got %d events, want one only if it was translated", n)
 					}
-					if !want && err != tc.err {
+					if !want && !errors.Is(err, tc.err) {
 						t.Errorf("got %v, want the very error", err)
 					}
 				})
@@ -206,14 +206,14 @@ func TestCallers(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
 		err := p.Do(ctx, pool.Op{}, untilOver)
-		if err != context.DeadlineExceeded || between.last.Fault != pool.FaultCaller {
+		if !errors.Is(err, context.DeadlineExceeded) || between.last.Fault != pool.FaultCaller {
 			t.Errorf("deadline: got %v, class %+v, want the context's error, fault caller", err, between.last)
 		}
 
 		ctx, cancel = context.WithCancel(context.Background())
 		time.AfterFunc(time.Millisecond, cancel)
 		err = p.Do(ctx, pool.Op{}, untilOver)
-		if err != context.Canceled || between.last.Fault != pool.FaultCaller {
+		if !errors.Is(err, context.Canceled) || between.last.Fault != pool.FaultCaller {
 			t.Errorf("cancel: got %v, class %+v, want the context's error, fault caller", err, between.last)
 		}
 
@@ -224,7 +224,7 @@ func TestCallers(t *testing.T) {
 			cancel()
 			return context.Canceled
 		})
-		if err != context.Canceled {
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("cancel at the limit: got %v, want the context's error", err)
 		}
 		if events := seen.take(); events != nil {

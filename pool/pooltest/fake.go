@@ -229,7 +229,7 @@ func (f *Fake) Classify(err error) pool.Class {
 	case errors.Is(err, ErrClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true}
 	}
-	return pool.Class{}
+	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
 // Identity says that it is a fake.

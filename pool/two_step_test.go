@@ -1,0 +1,104 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// A lease of another pool that is released by hand within a use: Finish marks what the function goes on to return.
+func TestNestedLease(t *testing.T) {
+	for _, inner := range [][]pool.Middleware{nil, {pool.Bracket(&asking{})}} {
+		a := &asking{}
+		outer := newPool(t, &pooltest.Fake{}, pool.Config{Name: "same"}, pool.Bracket(a))
+		other := newPool(t, &pooltest.Fake{}, pool.Config{Name: "same"}, inner...)
+		for _, failure := range []error{pooltest.ErrBroken, pooltest.ErrRefused, pooltest.ErrDenied, context.DeadlineExceeded} {
+			err := outer.Do(background, op, func(ctx context.Context, _ conn) error {
+				return acquireIn(ctx, t, other).Finish(failure)
+			})
+			if a.class.Fault != pool.FaultElsewhere || a.class.Broken || a.class.Repeat != pool.RepeatNever || !errors.Is(err, failure) {
+				t.Errorf("%v: got %+v", err, a.class)
+			}
+			if got := other.Classify(err); got.Fault != pool.FaultServer {
+				t.Errorf("to the other pool, %v is %+v", err, got)
+			}
+		}
+		for _, plain := range []error{nil, pooltest.ErrMiss, pooltest.ErrReply} {
+			if got := acquireIn(background, t, other).Finish(plain); got != plain {
+				t.Errorf("got %v, want the very %v", got, plain)
+			}
+		}
+		if s := outer.Stat(); s.Opened != 1 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+func acquireIn(ctx context.Context, t *testing.T, p *pool.Pool[conn]) pool.Lease[conn] {
+	t.Helper()
+	l, err := p.Acquire(ctx, op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// What says nothing about the pool leaves a use as it is.
+func TestPlainErrorsStayPlain(t *testing.T) {
+	own := errors.New("mine")
+	p := newPool(t, &pooltest.Fake{}, pool.Config{})
+	for _, want := range []error{own, pooltest.ErrMiss, pooltest.ErrReply} {
+		if err := p.Do(background, op, func(context.Context, conn) error { return want }); err != want {
+			t.Errorf("got %v, want the very %v", err, want)
+		}
+	}
+	err := p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrBroken })
+	if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != pool.FaultServer || err.Error() != pooltest.ErrBroken.Error() {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A driver with the three methods only: what nobody explains is nobody's, is not repeated, and costs a check, not the connection.
+func TestThreeMethods(t *testing.T) {
+	noRows := errors.New("no rows in result set")
+	a, fake := &asking{}, &pooltest.Fake{}
+	p, err := pool.New[conn](struct{ pool.Driver[conn] }{fake}, pool.Config{}, pool.Bracket(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closePool(t, p)
+	for range 5 {
+		_ = p.Do(background, op, func(context.Context, conn) error { return noRows })
+	}
+	if s := p.Stat(); s.Opened != 1 || a.class.Fault != pool.FaultElsewhere || a.class.Repeat != pool.RepeatNever {
+		t.Errorf("%+v, %+v", a.class, s)
+	}
+	fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
+	if err := p.Do(background, op, use); err != nil {
+		t.Error(err)
+	}
+	if s := p.Stat(); s.Opened != 2 {
+		t.Errorf("the suspect connection, which fails its check, was lent: %+v", s)
+	}
+	for _, tc := range []struct {
+		err  error
+		want pool.Class
+	}{
+		{io.EOF, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}},
+		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true}},
+	} {
+		if got, ok := pool.ClassifyCommon(tc.err); !ok || got != tc.want {
+			t.Errorf("%v: got %+v, want %+v", tc.err, got, tc.want)
+		}
+	}
+	if _, ok := pool.ClassifyCommon(noRows); ok {
+		t.Error("an unknown error is known")
+	}
+}
