@@ -17,6 +17,12 @@ type Op struct {
 	Key        string // what keyed layers key by; low-cardinality, never an attribute
 	Idempotent bool   // doing it twice is like doing it once
 	Priority   uint8  // for layers that shed load: higher is more important
+
+	// Limit bounds one attempt of this operation in place of the limit of the attempt layer (RoleAttempt). 0 means the layer's limit.
+	// Negative means no limit: the operation is meant to block, as BLPOP is, and time that runs out in it is no evidence against the
+	// server. The limit of the whole use (RoleTotal) holds in every case. A lease is bounded by a positive Limit only, from its grant on;
+	// see [Pool.Acquire].
+	Limit time.Duration
 }
 
 // Call is one use of a pool on its way through the layers, or one attempt of it made with Fork. It belongs to the use: a layer must not

@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Role is what a layer is for, as far as its place in the order matters. The roles are listed in the recommended order, outermost
@@ -28,6 +29,10 @@ type LayerInfo struct {
 	Role       Role              //
 	Multiplier int               // how often it calls next for one use at worst; 0 and 1 mean once
 	Settings   map[string]string // for people; no secrets
+
+	// Limit is the longest time that the layer allows to what its Role says: to the use (RoleTotal), to an attempt (RoleAttempt), to a
+	// probe (RoleJudge). 0 means that the layer bounds nothing.
+	Limit time.Duration
 }
 
 // A LayerDescriber is a [Middleware] (or the [Layer] inside a Bracket) that describes itself.
