@@ -69,6 +69,10 @@ type Class struct {
 	Repeat Repeat
 	Broken bool // the resource is unfit for another use and is closed
 
+	// Narrow says that the server refuses this kind of work only, and serves other work: it has no memory for a write, no right for this
+	// collection, no quorum for this write concern. It is set beside FaultServer. A circuit breaker does not open for all work by it.
+	Narrow bool
+
 	Suspect bool // nobody knows whether the resource is fit for another use: it is checked before it is lent again
 
 	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
