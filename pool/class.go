@@ -101,46 +101,6 @@ type Classifier interface {
 	Classify(err error) Class
 }
 
-// classify gives err's class in a use whose caller passed in ctx. granted says whether the use had its resource when err came about, told
-// what a witness has seen of it.
-func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
-	if err == nil {
-		return class
-	}
-	plain := isPlain(err)
-	rest := err
-	if !plain {
-		if rest, _ = h.strip(err, granted); rest != nil {
-			if own, ok := find(rest, anyClassified); ok && !(granted && isCallers(ctx, own)) {
-				class = own.Class()
-				if granted && told != nil {
-					class = told.settle(class)
-				}
-				class.name(err, plain)
-				return class
-			}
-		}
-	}
-	class.Fault = FaultElsewhere
-	if rest != nil {
-		if granted && told != nil && told.Own != nil {
-			rest, _ = h.strip(told.Own, granted)
-		}
-		class = h.ask(rest)
-		if granted && told != nil {
-			class = told.judged(class)
-		}
-	}
-	if granted && told != nil {
-		class = told.settle(class)
-	}
-	if over, _ := ended(ctx); over != nil {
-		class.Fault, class.Repeat = FaultCaller, RepeatNever
-	}
-	class.name(err, plain)
-	return class
-}
-
 // ask has the driver classify err. If it panics, the error is one that nobody explains.
 func (h *hub) ask(err error) (class Class) {
 	defer func() {
@@ -161,12 +121,6 @@ func (h *hub) classifyOpening(err error) (class Class) {
 	}
 	class.name(err, plain)
 	return class
-}
-
-// isCallers says whether ctx, the caller's context, is over and own is why.
-func isCallers(ctx context.Context, own Classified) bool {
-	over, cause := ended(ctx)
-	return over != nil && errors.Is(cause, own)
 }
 
 // isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.

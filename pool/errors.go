@@ -65,7 +65,6 @@ type Error struct {
 	Waited time.Duration
 
 	class Class
-	hub   *hub // of the pool; nil for one made by hand
 }
 
 // Error says what happened and how things stood.

@@ -95,7 +95,6 @@ type hub struct {
 	acquired   []observer // those of them that want an EventAcquired
 	released   []observer // and an EventReleased
 	commands   []CommandObserver
-	whole      *hub                     // of which this one is a part: Check's own
 	refusal    atomic.Pointer[UseError] // the latest, for one value is refused again and again
 	calls      atomic.Uint32            // how many Calls have been made
 	start      time.Time                // when the pool was made: the origin of its clock

@@ -46,7 +46,7 @@ type Health struct {
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
-	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier, whole: p.hub}, nil)
+	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
 	r, _, err := p.take(ctx, c, nil, false)
 	if err != nil {

@@ -40,24 +40,23 @@ func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 // Discard is Release, and the resource is closed whatever the outcome.
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
-// Finish is Release for a borrower that goes on to return err from a function around the lease, such as that of another use: it returns
-// err as [Pool.Do] would, so that the enclosing use knows that err is not its own affair. After the lease is over it returns err.
+// Finish is Release for a borrower that goes on to return err from a function around the lease, such as the function of another use. It
+// returns err as [Pool.Do] would, so that the enclosing use knows that err is not its own affair. When the lease was over already, Finish
+// does nothing and returns err.
 func (l Lease[T]) Finish(err error) error {
 	if err == nil {
 		l.Release(nil)
 		return nil
 	}
-	var mark *UseError
-	if l.finish(err, closeNot, &mark) && mark != nil {
-		return mark
-	}
-	return err
+	left := err
+	l.finish(err, closeNot, &left)
+	return left
 }
 
 func (l Lease[T]) end(err error, doom CloseReason) bool { return l.finish(err, doom, nil) }
 
-// finish ends the lease. The mark of an error that says something about the use is left in mark, unless that is nil.
-func (l Lease[T]) finish(err error, doom CloseReason, mark **UseError) bool {
+// finish ends the lease. Unless left is nil, it gets err, which is not nil, as err leaves the use.
+func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	r := l.r
 	if r == nil {
 		return false
@@ -76,29 +75,28 @@ func (l Lease[T]) finish(err error, doom CloseReason, mark **UseError) bool {
 	}
 	if r.p.handler == nil {
 		defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
-		if err != nil {
-			err = explain(l.ctx, l.ctx, err)
-			r.p.hear(r, err)
-			if mark != nil {
-				*mark, _ = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told)).(*UseError) //nolint:errorlint // made here
-			}
+		if err == nil {
+			return true
+		}
+		err = explain(l.ctx, l.ctx, err)
+		r.p.hear(nil, r, err)
+		if left != nil {
+			*left = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told))
 		}
 		return true
 	}
-	c := &r.use.Load().Call
+	u := r.use.Load()
+	c := &u.Call
 	defer c.finish()
 	defer func() { c.unwind(0, err) }()
 	if err != nil {
-		err = explain(c.caller, l.ctx, err)
-		c.cancelled = errors.Is(foreign(l.ctx).Err(), context.Canceled)
+		err = explain(c.caller, u.inner, err)
+		c.cancelled = errors.Is(foreign(u.inner).Err(), context.Canceled)
 		c.to = r.p.elapsed()
 	}
-	if r.p.witness != nil {
-		r.p.hear(r, err)
-		c.told = r.told
-	}
-	if mark != nil {
-		*mark, _ = c.leaveUse(err).(*UseError) //nolint:errorlint // made here
+	r.p.hear(c, r, err)
+	if left != nil {
+		*left = c.leaveUse(err)
 	}
 	return true
 }
@@ -222,20 +220,21 @@ func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 	}
 	r, _, err := p.take(ctx, nil, nil, nowait)
 	if err != nil {
-		return Lease[T]{}, err
+		return Lease[T]{}, p.hub.leave(err, p.hub.classify(ctx, err, false, nil))
 	}
 	p.begun(ctx, nil, r)
-	return Lease[T]{r, r.seq, p.forUse(ctx, nil, r)}, nil
+	return Lease[T]{r, r.seq, p.lent(ctx, nil, r)}, nil
 }
 
 // leaseUse is the terminal of a two-step use.
 type leaseUse[T any] struct {
 	Call
-	p    *Pool[T]
-	r    *resource[T]
-	hot  uint64 // the number of the lease, if it is of a hot resource
-	ctx  context.Context
-	seat seat[T]
+	p     *Pool[T]
+	r     *resource[T]
+	hot   uint64          // the number of the lease, if it is of a hot resource
+	inner context.Context // the layers' innermost
+	ctx   context.Context // the borrower's, made of it
+	seat  seat[T]
 }
 
 func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
@@ -258,7 +257,7 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	}
 	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
 	c.holds = true
-	u.r, u.hot, u.ctx = r, hot, u.p.forUse(ctx, c, r)
+	u.r, u.hot, u.inner, u.ctx = r, hot, ctx, u.p.lent(ctx, c, r)
 	u.p.begun(ctx, c, r)
 	return nil
 }
@@ -267,10 +266,10 @@ func (u *leaseUse[T]) fork() *Call { return &u.p.newLeaseUse().Call }
 
 func (u *leaseUse[T]) adopt(from terminal) {
 	if f, ok := from.(*leaseUse[T]); ok && u.holds {
-		u.r, u.hot, u.ctx = f.r, f.hot, u.p.hub.withCall(f.ctx, &u.Call)
+		u.r, u.hot, u.inner, u.ctx = f.r, f.hot, f.inner, u.p.hub.withCall(f.ctx, &u.Call)
 	}
 }
 
 func (u *leaseUse[T]) setResult(any) error { return errNoResult("Acquire") }
 
-func (u *leaseUse[T]) recycle() { u.r, u.ctx = nil, nil; u.p.leaseUses.Put(u) }
+func (u *leaseUse[T]) recycle() { u.r, u.inner, u.ctx = nil, nil, nil; u.p.leaseUses.Put(u) }

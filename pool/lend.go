@@ -227,20 +227,12 @@ func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (susp
 		return false
 	}
 	class := Class{Broken: true}
-	_ = protect("Classify", func() error { class = p.classifyOwn(caller, err, &r.told); return nil })
+	_ = protect("Classify", func() error { class = p.hub.classify(caller, err, true, &r.told); return nil })
 	if class.Broken {
 		r.doomAs(CloseBroken)
 	}
 	r.doubt = class.Suspect
 	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
-}
-
-// classifyOwn is classify for the outcome of a use of this pool. That of a bare one has been marked.
-func (p *Pool[T]) classifyOwn(caller context.Context, err error, told *account) Class {
-	if e, ok := err.(*UseError); ok && e.hub == p.hub && p.handler == nil { //nolint:errorlint // about this very error
-		return e.class
-	}
-	return p.hub.classify(caller, err, true, told)
 }
 
 // leftDirty asks the driver whether r must be reset; if it panics, r is unfit.

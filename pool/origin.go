@@ -1,16 +1,27 @@
 package pool
 
 import (
+	"context"
+	"errors"
 	"reflect"
 )
 
-// UseError is a failure that has left a use: what Do, Get, Acquire and [Lease.Finish] return for an error that says something about the
-// use, be it its server's, the pool's or a layer's. Its text is that of Err, and errors.Is and errors.As find what they found in Err.
-// What tells nothing about the pool is returned as it is: a miss, an answer that the caller did not like, an error of the function's own
-// (so err == redis.Nil holds).
+// Whose error it is. The error of a use has one of three origins: the use's own resource, another use inside its function, or the function
+// itself. Neither the type of an error nor the name of a pool tells the three apart. So the pool records the origin:
 //
-// It is how an enclosing use, of whatever pool, tells what befell another use from what befell its own: an error in which nothing else
-// is has said all it has to say where it left, and counts as nothing here ([FaultElsewhere]).
+//   - A failure that leaves a use is marked once: Do, Get, Acquire and Lease.Finish return it as a UseError.
+//   - A use that judges an error cuts the marked branches out of the error's tree first. It judges the rest. Where nothing is left, the
+//     error says nothing about this use: FaultElsewhere.
+//   - A refusal by a pool is another use's affair to a use that has a resource: that use has not been refused.
+//   - A driver that sees the commands of its resources testifies what this resource has met in this use; see Witness.
+//   - An error that says nothing about the pool leaves the use as it is: a miss, an answer, the function's own error. So err == redis.Nil
+//     holds, and a success costs nothing.
+
+// UseError is a failure that has left a use. Do, Get, Acquire and [Lease.Finish] return one for an error that is laid at the server, at the
+// caller or at this process, or that broke the resource. Its text is that of Err. errors.Is and errors.As find in it what they find in
+// Err. Any other error is returned as it is: a miss, an answer that the caller did not like, an error of the function's own.
+//
+// A UseError counts as nothing ([FaultElsewhere]) in a use around the one that it left. It is never changed and may be shared.
 type UseError struct {
 	Err error
 
@@ -24,58 +35,105 @@ func (e *UseError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *UseError) Unwrap() error { return e.Err }
 
-// Pool says which pool's use it left.
+// Pool returns the identity of the pool whose use the error left.
 func (e *UseError) Pool() Identity { return e.hub.id }
 
-// Class says what the error meant in that use.
+// Class returns what the error meant in the use that it left. RetryAfter of a refusal is counted from now.
 func (e *UseError) Class() Class {
-	if own, ok := e.Err.(Classified); ok && e.class.Fault == FaultLocal { //nolint:errorlint // about this very error
-		return own.Class() // its RetryAfter runs
+	if refusal, ok := e.Err.(Classified); ok && e.class.Fault == FaultLocal { //nolint:errorlint // about this very error
+		return refusal.Class()
 	}
 	return e.class
 }
 
-// leave marks err as having left a use, unless it says nothing about it or has left another before.
+// leave marks an error of the class given as having left a use, unless it says nothing about the pool or is marked already.
 func (h *hub) leave(err error, class Class) error {
-	if _, marked := err.(*UseError); marked { //nolint:errorlint // about this very error
-		return err
-	}
-	if !class.tells() {
+	_, marked := err.(*UseError) //nolint:errorlint // about this very error
+	if marked || !class.Broken && (class.Fault == FaultNone || class.Fault == FaultElsewhere) {
 		return err
 	}
 	return &UseError{Err: err, class: class, hub: h}
 }
 
-// leaveUse is leave for a use with layers. The refusals of an open breaker are one value, and so is their mark.
+// leaveUse is leave for a use with layers. An open breaker refuses with the same value again and again. The value gets the same mark each
+// time, so that a refusal allocates nothing.
 func (c *Call) leaveUse(err error) error {
-	if !c.granted && reflect.TypeOf(err).Kind() == reflect.Pointer {
-		if last := c.hub.refusal.Load(); last != nil && last.Err == err { //nolint:errorlint // the very value
-			return last
-		}
-		e, ok := c.hub.leave(err, c.Classify(err)).(*UseError) //nolint:errorlint // made here
-		if !ok {
-			return err
-		}
-		c.hub.refusal.Store(e)
-		return e
+	if c.granted {
+		return c.hub.leave(err, c.Classify(err))
 	}
-	return c.hub.leave(err, c.Classify(err))
+	if last := c.hub.refusal.Load(); last != nil && last.Err == err { //nolint:errorlint // the very value: a pointer
+		return last
+	}
+	left := c.hub.leave(err, c.Classify(err))
+	mark, ok := left.(*UseError) //nolint:errorlint // made by leave, or err itself
+	if _, once := err.(*Error); ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer {
+		c.hub.refusal.Store(mark)
+	}
+	return left
 }
 
-// tells says whether an error of this class says anything about its use that would mislead an enclosing one.
-func (c *Class) tells() bool {
-	return c.Broken || c.Suspect || c.Fault == FaultServer || c.Fault == FaultCaller || c.Fault == FaultLocal
+// Classify says what err means to this pool. An error that has left a use of this pool means what it meant there. An error that has left a
+// use of another pool means nothing ([FaultElsewhere]). Any other is classified as if a borrower's function had returned it. Classify may
+// be called concurrently, also after Close.
+func (p *Pool[T]) Classify(err error) Class {
+	if e, ok := find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
+		return e.Class()
+	}
+	return p.hub.classify(context.Background(), err, true, &account{})
 }
 
-// strip returns what is in err beside errors that have left other uses: nil when there is nothing else. changed says that it is not err.
-// An error of a layer's around such an error is the layer's word, and stays.
-func (h *hub) strip(err error, granted bool) (rest error, changed bool) {
-	return prune(err, func(err error) verdict {
-		switch e := err.(type) { //nolint:errorlint // about this very error
+// classify gives the class of err, the outcome of a use whose caller passed in ctx. granted says whether the use has got a resource; told is
+// what a witness has said of it.
+func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
+	if err == nil {
+		return class
+	}
+	plain, own := isPlain(err), err
+	if !plain {
+		own = ownPart(err, granted)
+	}
+	if !granted {
+		told = &account{}
+	}
+	if word, ok := find(own, anyClassified); ok && !(granted && isCallers(ctx, word)) {
+		class = told.amend(word.Class())
+		class.name(err, plain)
+		return class
+	}
+	switch {
+	case own == nil:
+		class.Fault = FaultElsewhere
+	case !told.known:
+		class = h.ask(own)
+	case told.Own != nil:
+		class = h.ask(told.Own)
+	default: // another resource has met it: what it is called is all there is to say
+		class = h.ask(own)
+		class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
+	}
+	class = told.amend(class)
+	if over, _ := ended(ctx); over != nil {
+		class.Fault, class.Repeat = FaultCaller, RepeatNever
+	}
+	class.name(err, plain)
+	return class
+}
+
+// isCallers says whether ctx, the caller's context, is over and word is why.
+func isCallers(ctx context.Context, word Classified) bool {
+	over, cause := ended(ctx)
+	return over != nil && errors.Is(cause, word)
+}
+
+// ownPart returns err without the branches that have left other uses: nil when nothing else is in it. An error that knows its class stays
+// as it is, with all that it wraps: it is the word of a layer, and the layer has seen what it wraps.
+func ownPart(err error, granted bool) error {
+	rest, _ := prune(err, func(err error) verdict {
+		switch err.(type) { //nolint:errorlint // about this very error
 		case *UseError:
 			return cut
-		case *Error: // the refusal of a use: not of one that has its resource
-			if granted || e.hub != nil && e.hub != h && e.hub != h.whole {
+		case *Error:
+			if granted {
 				return cut
 			}
 			return keep
@@ -84,18 +142,11 @@ func (h *hub) strip(err error, granted bool) (rest error, changed bool) {
 		}
 		return descend
 	})
+	return rest
 }
 
-type verdict uint8
-
-const (
-	descend verdict = iota
-	keep
-	cut
-)
-
-// Without returns what is left of err's tree without the errors that drop says: nil when there is nothing else, err itself when there is
-// none. What wraps nothing but such an error goes with it.
+// Without returns what is left of err's tree without the errors for which drop is true: err itself when drop is true for none, nil when
+// nothing else is in it. A wrapper around dropped errors only is dropped with them. Without is for a [Witness].
 func Without(err error, drop func(error) bool) error {
 	rest, _ := prune(err, func(err error) verdict {
 		if drop(err) {
@@ -106,7 +157,20 @@ func Without(err error, drop func(error) bool) error {
 	return rest
 }
 
+// verdict says what becomes of an error in a tree.
+type verdict uint8
+
+const (
+	descend verdict = iota // look at what it wraps
+	keep
+	cut
+)
+
+// prune returns what is left of err's tree without the errors that judge cuts: err itself and false when judge cuts none.
 func prune(err error, judge func(error) verdict) (rest error, changed bool) {
+	if err == nil {
+		return nil, false
+	}
 	switch judge(err) {
 	case cut:
 		return nil, true
@@ -115,58 +179,29 @@ func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	case descend:
 	}
 	switch e := err.(type) { //nolint:errorlint // this is the walk along the tree
-	case *overError: // that the context is over says nothing about the resource
-		if rest, changed = prune(e.err, judge); !changed || rest == nil {
-			return same(err, rest, changed)
-		}
-		return &overError{e.over, rest}, true
+	case *overError: // that a context is over says nothing by itself
+		rest, changed = prune(e.err, judge)
 	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			rest, changed = prune(inner, judge)
-			return same(err, rest, changed)
-		}
+		rest, changed = prune(e.Unwrap(), judge)
 	case interface{ Unwrap() []error }:
-		var kept remains
-		for _, branch := range e.Unwrap() {
-			if branch == nil {
-				continue
-			}
-			part, cut := prune(branch, judge)
-			changed = changed || cut
-			if part != nil {
-				kept = append(kept, part)
-			}
-		}
-		switch {
-		case changed && len(kept) == 0:
-			return nil, true
-		case changed:
-			return kept, true
-		}
+		rest, changed = pruneAll(e.Unwrap(), judge)
 	}
-	return err, false
-}
-
-func same(err, rest error, changed bool) (error, bool) {
 	if changed {
 		return rest, true
 	}
 	return err, false
 }
 
-// remains are the branches of a joined error that belong to the use that is judged.
-type remains []error
-
-func (remains) Error() string     { return "what is left of a joined error" }
-func (r remains) Unwrap() []error { return r }
-
-// Classify says what err means to this pool: an error that has left one of its uses what it meant there; an error of another pool's use
-// nothing at all ([FaultElsewhere]); any other what the driver makes of it, as if a resource had met it.
-func (p *Pool[T]) Classify(err error) Class {
-	if e, ok := find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
-		return e.Class()
+func pruneAll(branches []error, judge func(error) verdict) (rest error, changed bool) {
+	var kept []error
+	for i, branch := range branches {
+		part, other := prune(branch, judge)
+		if other && !changed {
+			kept, changed = append(kept, branches[:i]...), true
+		}
+		if changed {
+			kept = append(kept, part)
+		}
 	}
-	class := Class{}
-	_ = protect("Classify", func() error { class = p.hub.classify(p.base, err, true, nil); return nil })
-	return class
+	return errors.Join(kept...), changed
 }

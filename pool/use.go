@@ -8,9 +8,8 @@ import (
 )
 
 // Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans and deadlines, and must not keep the
-// resource. Do returns when fn has returned; its error is fn's, or that of the layer or pool that did not let it come to fn, as a
-// [UseError] if it says something about the use. A resource
-// whose use panicked or ended by runtime.Goexit is closed.
+// resource. Do returns when fn has returned. Its error is fn's, or that of the layer or pool that did not let it come to fn: as a
+// [UseError] if the error says something about the pool, else as it is. A resource whose use panicked or ended by runtime.Goexit is closed.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
 		return p.serveBare(ctx, fn)
@@ -31,7 +30,7 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 }
 
 // serveBare is a use without layers.
-func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) error) (err error) {
+func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) error) error {
 	l, err := p.borrow(ctx, false)
 	if err != nil {
 		return err
@@ -44,12 +43,12 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 		}
 		p.give(ctx, nil, nil, l.r, err) // nobody else can have ended it
 	}()
-	if err = fn(l.ctx, l.r.v); err != nil {
-		err = explain(ctx, ctx, err)
-		p.hear(l.r, err)
-		err = p.hub.leave(err, p.hub.classify(ctx, err, true, &l.r.told))
+	if err = fn(l.ctx, l.r.v); err == nil {
+		return nil
 	}
-	return err
+	err = explain(ctx, ctx, err)
+	p.hear(nil, l.r, err)
+	return p.hub.leave(err, p.hub.classify(ctx, err, true, &l.r.told))
 }
 
 // serve is the innermost step of a one-step use within layers.
@@ -72,15 +71,12 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(contex
 		p.give(c.caller, c, s, r, err)
 	}()
 	p.begun(ctx, c, r)
-	if err = fn(p.forUse(ctx, c, r), r.v); err != nil {
+	if err = fn(p.lent(ctx, c, r), r.v); err != nil {
 		err = explain(c.caller, ctx, err)
 		c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
 		c.to = p.elapsed()
 	}
-	if p.witness != nil {
-		p.hear(r, err)
-		c.told = r.told
-	}
+	p.hear(c, r, err)
 	return err
 }
 

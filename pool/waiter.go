@@ -251,7 +251,7 @@ func (w *waiter[T]) err(h *hub) *Error {
 	}
 	return &Error{
 		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
-		class: h.classifyRefusal(w.reason, w.openErr, w.opening, w.hasty), hub: h,
+		class: h.classifyRefusal(w.reason, w.openErr, w.opening, w.hasty),
 	}
 }
 
