@@ -58,7 +58,7 @@ func TestValidate(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{})
 	want := pool.Config{
-		Name: "fake memory/0", MaxSize: 10, AcquireTimeout: 5 * time.Second,
+		Name: "fake memory/0", MaxSize: 10, AcquireTimeout: 2 * time.Second,
 		OpenTimeout: 5 * time.Second, OpenConcurrency: 4, OpenBackoff: 500 * time.Millisecond,
 		CheckAfter: time.Second, CheckTimeout: time.Second,
 	}
@@ -148,7 +148,7 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("Configure with Name %q: %v", name, err)
 		}
 	}
-	if c := p.Config(); c.Name != "orders" || c.MaxSize != 7 || p.Stat().Max != 7 || c.AcquireTimeout != 5*time.Second {
+	if c := p.Config(); c.Name != "orders" || c.MaxSize != 7 || p.Stat().Max != 7 || c.AcquireTimeout != 2*time.Second {
 		t.Errorf("after Configure: %+v", c)
 	}
 }

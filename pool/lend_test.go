@@ -312,12 +312,12 @@ func TestStatOfWaits(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			l.Release(nil)
 		}()
-		time.Sleep(2 * time.Second)
+		time.Sleep(1500 * time.Millisecond)
 		held.Release(nil)
 		synctest.Wait()
 		time.Sleep(time.Second)
 		s := p.Stat()
-		if s.Acquires != 2 || s.Waited != 2 || s.TotalWait != 2*time.Second || s.InUse != 1 || s.OldestLease != time.Second {
+		if s.Acquires != 2 || s.Waited != 2 || s.TotalWait != 1500*time.Millisecond || s.InUse != 1 || s.OldestLease != time.Second {
 			t.Errorf("got %+v", s)
 		}
 		<-done
