@@ -1,0 +1,400 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// The simulated server of the judge (see judge_test.go), its driver and its bare client.
+
+// simMode is how the server behaves as a whole.
+type simMode int
+
+const (
+	simUp        simMode = iota
+	simKilled            // refuses dials, has cut its connections
+	simFrozen            // takes dials and calls, answers none until it is up again
+	simBlackHole         // what is sent is lost, and sent again later, as TCP does
+)
+
+// The errors that the server and its connections return.
+var (
+	errSimEOF     = errors.New("EOF")
+	errSimRefused = errors.New("connection refused")
+	errSimBusy    = errors.New("BUSY not now")
+	errSimMiss    = errors.New("no such thing")
+	errSimSyntax  = errors.New("ERR syntax error")
+)
+
+// simOp is one kind of operation.
+type simOp struct {
+	op     pool.Op
+	takes  time.Duration // the time the server needs; 0: the server's own setting
+	answer error         // what a healthy server answers
+
+	soils     bool // it leaves something behind on its connection
+	nested    bool // before it, the use's function uses another client, whose server is dead
+	uncounted bool // it is not among the uses that are counted
+}
+
+// simUse is one use by one caller.
+type simUse struct {
+	*simOp
+
+	inside  func(ctx context.Context) error // what the use's function does before its command; nil: nothing
+	carried int                             // how often the server has carried out the operation; under the server's lock
+}
+
+// simServer is a simulated server. Set its fields before the load begins, or within change.
+type simServer struct {
+	mu       sync.Mutex
+	rng      *rand.Rand
+	mode     simMode
+	takes    time.Duration             // a command
+	dial     time.Duration             // a dial
+	latency  func(n int) time.Duration // of round trip number n; nil: takes and dial
+	busy     float64                   // the share of the commands that are refused quickly
+	refuses  map[string]error          // the answer to operations of a name
+	failing  int                       // dials that are refused next
+	hanging  int                       // dials that get no answer next
+	hung     int                       // resets that get no answer next
+	cutUpTo  int                       // connections up to this number are cut
+	deadUpTo int                       // connections up to this number get no answer
+	conns    int                       // connections taken so far
+	commands int                       // round trips so far
+	changed  chan struct{}             // closed at each change
+	deadline time.Duration             // of the callers
+	useless  int                       // calls and dials that began while the server could not answer, and failed
+}
+
+// simConn is a connection to the server. Connections are numbered from 1.
+type simConn struct {
+	id     int
+	soiled bool
+}
+
+func newSimServer(takes, deadline time.Duration) *simServer {
+	return &simServer{
+		rng: rand.New(rand.NewPCG(1, 2)), takes: takes, dial: 2 * time.Millisecond, deadline: deadline,
+		changed: make(chan struct{}),
+	}
+}
+
+// change changes the server's state. All calls in progress look at the new state.
+func (s *simServer) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// cut ends all connections. It is called within change.
+func (s *simServer) cut() { s.cutUpTo = s.conns }
+
+// canServe says whether the server answers an ordinary command in time.
+func (s *simServer) canServe() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mode == simUp && s.takes <= s.deadline
+}
+
+// spent counts a call in vain.
+func (s *simServer) spent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.useless++
+}
+
+func (s *simServer) open(ctx context.Context) (*simConn, error) {
+	could := s.canServe()
+	s.mu.Lock()
+	refused, hangs, dial := s.mode == simKilled || s.failing > 0, s.hanging > 0, s.dial
+	switch {
+	case refused:
+		s.failing = max(s.failing-1, 0)
+	case hangs:
+		s.hanging--
+	}
+	if s.latency != nil { // two round trips
+		s.commands += 2
+		dial = s.latency(s.commands-1) + s.latency(s.commands)
+	}
+	s.conns++
+	c := &simConn{id: s.conns}
+	s.mu.Unlock()
+	var err error
+	switch {
+	case refused:
+		err = errSimRefused
+	case hangs:
+		<-ctx.Done()
+		err = ctx.Err()
+	default:
+		err = s.answer(ctx, c, message{takes: dial, again: resendDial})
+	}
+	if err != nil && !could {
+		s.spent()
+	}
+	return c, err
+}
+
+// call is one command of use u on connection c. A nil u is a check.
+func (s *simServer) call(ctx context.Context, c *simConn, u *simUse) error {
+	could := s.canServe()
+	s.mu.Lock()
+	takes := s.takes
+	var reply error
+	if u != nil {
+		s.commands++
+		reply = u.answer
+		switch refusal := s.refuses[u.op.Name]; {
+		case refusal != nil:
+			takes, reply = time.Millisecond, refusal
+		case s.rng.Float64() < s.busy:
+			reply = errSimBusy
+		case u.takes > 0:
+			takes = u.takes
+		case s.latency != nil:
+			takes = s.latency(s.commands)
+		}
+	}
+	s.mu.Unlock()
+	err := s.answer(ctx, c, message{u, takes, resendData})
+	if err != nil && !could {
+		s.spent()
+	}
+	if err == nil {
+		err = reply
+	}
+	return err
+}
+
+// work is what the function of a use does.
+func (s *simServer) work(ctx context.Context, c *simConn, u *simUse) error {
+	if u.inside != nil {
+		if err := u.inside(ctx); err != nil {
+			return err
+		}
+	}
+	if u.soils {
+		c.soiled = true
+	}
+	return s.call(ctx, c, u)
+}
+
+// message is what a connection has sent to the server: a command, or the first word of a dial.
+type message struct {
+	use   *simUse       // nil: a dial or a check
+	takes time.Duration // the server's time
+	again time.Duration // the first pause before it is sent again, when it is lost; each further pause is twice as long
+}
+
+// The pauses of TCP.
+const (
+	resendDial = time.Second
+	resendData = 200 * time.Millisecond
+)
+
+// answer waits for the server's answer to m on connection c.
+func (s *simServer) answer(ctx context.Context, c *simConn, m message) error {
+	sent, ready := time.Now(), time.Now().Add(m.takes)
+	for late := false; ; late = true {
+		s.mu.Lock()
+		mode, changed, cut, dead := s.mode, s.changed, c.id <= s.cutUpTo || s.mode == simKilled, c.id <= s.deadUpTo
+		if cut && m.use != nil && s.rng.IntN(2) == 0 {
+			m.use.carried++ // and the reply is lost
+		}
+		s.mu.Unlock()
+		if cut {
+			return errSimEOF
+		}
+		var answered <-chan time.Time // never, while there is no answer
+		if mode == simUp && !dead {
+			if late { // the server was away, or something else changed
+				ready = m.resumed(sent, ready)
+			}
+			t := time.NewTimer(time.Until(ready))
+			defer t.Stop()
+			answered = t.C
+		}
+		select {
+		case <-answered:
+			s.carriedOut(m.use)
+			return nil
+		case <-changed:
+			if mode == simBlackHole {
+				ready = time.Time{}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// resumed says when the answer comes, if the server can be reached again from now on. ready is when it should have come, zero: m was lost.
+func (m message) resumed(sent, ready time.Time) time.Time {
+	now := time.Now()
+	if !ready.IsZero() {
+		if ready.Before(now) {
+			return now
+		}
+		return ready
+	}
+	for pause := m.again; !sent.After(now); pause *= 2 {
+		sent = sent.Add(pause)
+	}
+	return sent.Add(m.takes)
+}
+
+func (s *simServer) carriedOut(u *simUse) {
+	if u != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		u.carried++
+	}
+}
+
+// simDriver is the driver of a backend for the server.
+type simDriver struct{ s *simServer }
+
+func (d simDriver) Open(ctx context.Context) (*simConn, error)  { return d.s.open(ctx) }
+func (d simDriver) Check(ctx context.Context, c *simConn) error { return d.s.call(ctx, c, nil) }
+func (d simDriver) Close(context.Context, *simConn) error       { return nil }
+func (d simDriver) Dirty(c *simConn) bool                       { return c.soiled }
+
+func (d simDriver) Reset(ctx context.Context, c *simConn) error {
+	d.s.mu.Lock()
+	hangs := d.s.hung > 0
+	d.s.hung = max(d.s.hung-1, 0)
+	d.s.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	c.soiled = false
+	return nil
+}
+
+func (d simDriver) Classify(err error) pool.Class {
+	switch {
+	case errors.Is(err, errSimMiss):
+		return pool.Class{Miss: true}
+	case errors.Is(err, errSimSyntax):
+		return pool.Class{Code: "ERR"}
+	case errors.Is(err, errSimBusy):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "BUSY"}
+	case errors.Is(err, errSimRefused):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+	case errors.Is(err, errSimEOF), errors.Is(err, context.DeadlineExceeded):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+	case errors.Is(err, context.Canceled):
+		return pool.Class{Fault: pool.FaultCaller, Broken: true}
+	}
+	return pool.Class{Fault: pool.FaultElsewhere}
+}
+
+// bareClient does what go-redis does with its defaults and ContextTimeoutEnabled: 4 s for the wait, 5 s for a dial, 3 s for a reply, three
+// retries of what the network or a quick refusal ended, pauses of 8 to 512 ms. An idle connection that the server has cut is seen and
+// dropped.
+type bareClient struct {
+	s     *simServer
+	slots chan struct{}
+	mu    sync.Mutex
+	idle  []*simConn
+}
+
+const (
+	bareRetries = 3
+	bareWait    = 4 * time.Second
+	bareDial    = 5 * time.Second
+	bareRead    = 3 * time.Second
+)
+
+var errBareWait = errors.New("connection pool timeout")
+
+func newBare(s *simServer, size int) *bareClient {
+	return &bareClient{s: s, slots: make(chan struct{}, size)}
+}
+
+func (b *bareClient) warm(n int) {
+	for range n {
+		if c, err := b.s.open(context.Background()); err == nil {
+			b.idle = append(b.idle, c)
+		}
+	}
+}
+
+func (b *bareClient) close() {}
+
+func (b *bareClient) do(ctx context.Context, u *simUse) error {
+	err := b.once(ctx, u)
+	for try := 0; try < bareRetries && b.repeats(err) && ctx.Err() == nil; try++ {
+		pause := min(8*time.Millisecond<<try, 512*time.Millisecond)
+		t := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		err = b.once(ctx, u)
+	}
+	return err
+}
+
+func (b *bareClient) repeats(err error) bool {
+	return errors.Is(err, errSimEOF) || errors.Is(err, errSimRefused) || errors.Is(err, errSimBusy) || errors.Is(err, errBareWait) ||
+		errors.Is(err, context.DeadlineExceeded)
+}
+
+func (b *bareClient) once(ctx context.Context, u *simUse) error {
+	t := time.NewTimer(bareWait)
+	defer t.Stop()
+	select {
+	case b.slots <- struct{}{}:
+	case <-t.C:
+		return errBareWait
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-b.slots }()
+	c := b.takeIdle()
+	if c == nil {
+		dial, cancel := context.WithTimeout(ctx, bareDial)
+		defer cancel()
+		var err error
+		if c, err = b.s.open(dial); err != nil {
+			return err
+		}
+	}
+	read, cancel := context.WithTimeout(ctx, bareRead)
+	defer cancel()
+	err := b.s.work(read, c, u)
+	if !errors.Is(err, errSimEOF) && read.Err() == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.idle = append(b.idle, c)
+	}
+	return err
+}
+
+func (b *bareClient) takeIdle() *simConn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	for len(b.idle) > 0 {
+		c := b.idle[len(b.idle)-1]
+		b.idle = b.idle[:len(b.idle)-1]
+		if c.id > b.s.cutUpTo {
+			return c
+		}
+	}
+	return nil
+}
