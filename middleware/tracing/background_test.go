@@ -14,7 +14,7 @@ import (
 )
 
 // work has a pool do what it does in the background, while a use waits for it: an opening that fails, one that succeeds, a check that
-// fails, and the end of a pause.
+// fails, and the end of a pause. The pool holds one connection at most, so no second dial takes the place of the slow one.
 func work(t *testing.T, r *rig) {
 	t.Helper()
 	r.server.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
@@ -38,7 +38,7 @@ func work(t *testing.T, r *rig) {
 func TestBackground(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, pool.Identity{Name: "p"}, Config{Background: asked}, pool.Config{CheckAfter: time.Second})
+			r := newRig(t, pool.Identity{Name: "p"}, Config{Background: asked}, pool.Config{MaxSize: 1, CheckAfter: time.Second})
 			work(t, r)
 			synctest.Wait()
 			var roots []string

@@ -172,10 +172,13 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// alone leaves no room for a second dial beside a slow one.
+var alone = pool.Config{MaxSize: 1}
+
 // A wait for a new resource is told from one for other borrowers.
 func TestFreshWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{})
+		r := newRig(t, pool.Identity{Name: "p"}, Config{}, alone)
 		r.server.Inject(pooltest.Open, 1, pooltest.Slow(time.Second))
 		if err := r.pool.Do(context.Background(), pool.Op{}, ping); err != nil {
 			t.Fatal(err)
@@ -253,7 +256,7 @@ func TestAttempts(t *testing.T) {
 // Waits and commands are below the attempt they belong to, if there are several.
 func TestWhatIsBelowAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, mongodb, Config{Commands: true}, pool.Config{}, repeat{3, time.Second})
+		r := newRig(t, mongodb, Config{Commands: true}, alone, repeat{3, time.Second})
 		r.server.Inject(pooltest.Open, 2, pooltest.Slow(time.Second))
 		n := 0
 		err := r.pool.Do(context.Background(), pool.Op{Name: "find", Target: "orders"}, func(ctx context.Context, _ *pooltest.Conn) error {
@@ -284,7 +287,7 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 // In two steps it is the acquisition that is attempted again; the last attempt lasts to the release.
 func TestAttemptsInTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, redis, Config{Commands: true}, pool.Config{}, repeat{2, time.Second})
+		r := newRig(t, redis, Config{Commands: true}, alone, repeat{2, time.Second})
 		r.server.Inject(pooltest.Open, 1, func(context.Context) error {
 			time.Sleep(time.Second)
 			return pooltest.ErrRefused
