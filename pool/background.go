@@ -37,33 +37,19 @@ func (p *Pool[T]) settle() {
 	}
 }
 
-// spawnOpens opens as many resources as are wanted and allowed; extra are wanted besides what waiters, MinIdle and Warm want. It is
-// called under the lock.
-func (p *Pool[T]) spawnOpens(extra int) {
-	if p.closed || p.paused != nil {
-		return
-	}
-	o := p.outlook()
-	want := max(p.waiters.n+p.cfg.MinIdle+extra-len(p.idle)-o.dials-o.checks, p.warmUpTo()-(len(p.all)-p.closing)-p.opening)
-	p.spawnDials(o, want)
-}
-
-// spawnDials opens as many resources of those wanted as are allowed. It is called under the lock.
-func (p *Pool[T]) spawnDials(o outlook, want int) {
-	if p.closed || p.paused != nil {
-		return
-	}
+// spawnDials opens as many resources of those wanted as are allowed, and returns how many. It is called under the lock.
+func (p *Pool[T]) spawnDials(o outlook, want int) (n int) {
 	limit := p.cfg.OpenConcurrency
 	if p.failures > 0 {
-		limit = min(limit, 1+o.lateDials) // one tries whether the server is back
+		limit = min(limit, 1+o.dials.late) // one tries whether the server is back
 	}
-	n := min(want, limit-o.dials, p.cfg.MaxSize-len(p.all)-p.opening)
+	n = min(want, limit-o.dials.supply(), p.cfg.MaxSize-len(p.all)-p.opening)
 	if n <= 0 {
-		return
+		return 0
 	}
 	if p.failures > 0 && p.elapsed() < p.retryOpen {
 		p.schedule(p.retryOpen)
-		return
+		return 0
 	}
 	for range n {
 		p.opening++
@@ -71,6 +57,7 @@ func (p *Pool[T]) spawnDials(o outlook, want int) {
 		c := p.begin(callOpen, timeout)
 		p.spawn(func() { p.open(base, gen, timeout, c) })
 	}
+	return n
 }
 
 // open runs in a goroutine of the pool's, under the pool's own bound.
@@ -99,26 +86,31 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		return // Close or Clear has given it up
 	case err != nil:
 		event.Kind, event.Err = EventOpenFailed, err
-		p.openFailed(err, took)
+		p.openFailed(err, c)
+		if !c.overtaken {
+			p.tellWarmers(err)
+		}
 	default:
 		p.stat.Opened++
 		p.failures, p.lastOpenErr = 0, nil
 		r := p.add(v, gen)
 		p.schedule(plus(r.opened, p.scanPeriod()))
 		p.shelve(r)
+		p.tellWarmers(nil)
 	}
-	p.tellWarmers(err)
 	p.pump()
 	p.mu.Unlock()
 	p.hub.announce(event)
 }
 
-// openFailed puts the next try off. If nothing is lent, idle or under way and in time, the first waiter is told: the dial was for it. The
-// others wait for the next try, and for what is given back. All are told when tries have failed until the pauses between them had grown to
-// OpenBackoff, and once more after one of those; but while something is lent, only if nothing has come back unbroken since tries began to
-// fail: a long lease is no hope, and a server that takes no more connections may serve those it has. It is called under the lock.
-func (p *Pool[T]) openFailed(err error, took time.Duration) {
+// openFailed puts the next try off, unless a later one has succeeded, and tells the first waiter, for whom the try was: a failed try costs
+// one waiter. The others wait for the next try. All are told once tries have failed for as long as OpenBackoff, at most a second. Nobody is
+// told as long as there is hope of something else. It is called under the lock.
+func (p *Pool[T]) openFailed(err error, c *call) {
 	p.stat.OpenFailures++
+	if c.overtaken {
+		return
+	}
 	p.lastOpenErr = err
 	now := p.elapsed()
 	if p.failures == 0 {
@@ -129,13 +121,30 @@ func (p *Pool[T]) openFailed(err error, took time.Duration) {
 	}
 	p.retryOpen = plus(now, p.backoff())
 	p.schedule(plus(p.retryOpen, p.cfg.OpenBackoff)) // to forget it, if nobody wants to open any more
-	alone := p.inUse+len(p.idle) == 0
-	switch down := p.failures > firstShift+1; {
-	case down && (alone || p.cameBack <= p.failing):
-		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n, max(now-took, 1))
-	case alone && !p.outlook().timely:
-		p.refuse(ErrOpen, err, &p.stat.Failed, 1, max(now-took, 1))
+	patience := min(p.cfg.OpenBackoff, time.Second)
+	switch o := p.outlook(); {
+	case o.timely()+len(p.idle) > 0 || p.leasesServe(min(p.failing, now-patience)):
+	case now-p.failing >= patience:
+		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n, max(c.began, 1))
+	default:
+		p.refuse(ErrOpen, err, &p.stat.Failed, 1, max(c.began, 1))
 	}
+}
+
+// leasesServe says whether those who wait may hope for what is lent: some lease has begun, or ended with its resource intact, after since,
+// and none has broken its resource after that. A lease that is out for long is no hope, and a server that takes no more connections may serve
+// those it has. It is called under the lock.
+func (p *Pool[T]) leasesServe(since time.Duration) bool {
+	if p.inUse == 0 {
+		return false
+	}
+	since = max(since, p.brokeAt)
+	for _, r := range p.all {
+		if r.lent() && r.since > since || r.uses > 0 && r.used > since {
+			return true
+		}
+	}
+	return false
 }
 
 const firstShift = 5 // the first pause is OpenBackoff, halved that often
@@ -147,8 +156,8 @@ func (p *Pool[T]) backoff() time.Duration {
 }
 
 // spawnCheck has a resource that is neither idle nor lent checked, and then shelved or closed. It is called under the lock.
-func (p *Pool[T]) spawnCheck(r *resource[T]) {
-	p.spawnProof(r, callCheck, "check", CloseCheck, p.driver.Check)
+func (p *Pool[T]) spawnCheck(r *resource[T]) *call {
+	return p.spawnProof(r, callCheck, "check", CloseCheck, p.driver.Check)
 }
 
 // spawnReset does the same with the driver's Reset.
@@ -156,20 +165,27 @@ func (p *Pool[T]) spawnReset(r *resource[T]) {
 	p.spawnProof(r, callReset, "reset", CloseReset, p.resetter.Reset)
 }
 
-func (p *Pool[T]) spawnProof(r *resource[T], kind callKind, what string, doom CloseReason, prove func(context.Context, T) error) {
+func (p *Pool[T]) spawnProof(
+	r *resource[T], kind callKind, what string, doom CloseReason, prove func(context.Context, T) error,
+) *call {
 	p.checking++
 	timeout, trust := p.cfg.CheckTimeout, p.suspicion
 	c := p.begin(kind, timeout)
 	p.spawn(func() {
-		err := errExited
-		defer func() { p.proved(r, what, doom, trust, err, c) }()
+		err, late := errExited, false
+		defer func() { p.proved(r, what, doom, trust, err, late, c) }()
 		ctx, cancel := context.WithTimeout(p.base, timeout)
 		defer cancel()
-		err = protect(what, func() error { return prove(ctx, r.v) })
+		err = protect(what, func() error {
+			err := prove(ctx, r.v)
+			late = isTimeout(err)
+			return err
+		})
 	})
+	return c
 }
 
-func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error, c *call) {
+func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error, late bool, c *call) {
 	defer p.done()
 	p.lock()
 	p.checking--
@@ -180,7 +196,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	if err != nil {
 		p.stat.CheckFailures++
 		p.lastCheckErr = err
-		if isTimeout(err) {
+		if late {
 			p.sweep(r.proven)
 		} else {
 			p.suspicion++
@@ -224,19 +240,21 @@ func (p *Pool[T]) sweep(proven time.Duration) {
 func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
 	p.closing++
 	timeout := p.cfg.CheckTimeout
+	c := p.begin(callClose, timeout)
 	p.spawn(func() {
 		err := errExited
-		defer func() { p.retired(r, reason, err) }()
+		defer func() { p.retired(r, reason, err, c) }()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		err = protect("Close", func() error { return p.driver.Close(ctx, r.v) })
 	})
 }
 
-func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error) {
+func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error, c *call) {
 	defer p.done()
 	p.lock()
 	p.closing--
+	p.end(c, err == nil)
 	p.stat.Closed[reason]++
 	last := len(p.all) - 1
 	p.all[r.slot] = p.all[last]
@@ -275,7 +293,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	default:
 		p.retryOpen = 0 // whoever asks for a warm pool wants to know now
 		p.tellWarmers(nil)
-		p.spawnOpens(0)
+		p.pump()
 	}
 	p.mu.Unlock()
 	var err error

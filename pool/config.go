@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -90,7 +89,7 @@ func (c Config) Validate() error {
 	atLeastZero("CheckTimeout", c.CheckTimeout, "default 1s")
 	atLeastZero("KeepAlive", c.KeepAlive, "never")
 	atLeastZero("LeakAfter", c.LeakAfter, "never")
-	return errors.Join(errs...)
+	return join(errs...)
 }
 
 // withDefaults returns c with every 0 that stands for a default replaced by it.

@@ -36,7 +36,7 @@ func TestValidate(t *testing.T) {
 		{pool.Config{LeakAfter: -1}, "pool: LeakAfter is -1ns: must be 0 (never) or more"},
 
 		{pool.Config{MaxSize: -1, KeepAlive: -1},
-			"pool: MaxSize is -1: must be 0 (default 10) or more\npool: KeepAlive is -1ns: must be 0 (never) or more"},
+			"pool: MaxSize is -1: must be 0 (default 10) or more; pool: KeepAlive is -1ns: must be 0 (never) or more"},
 	} {
 		got := ""
 		if err := c.cfg.Validate(); err != nil {

@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,7 +15,10 @@ var (
 	ErrExhausted       = errors.New("pool is exhausted")
 	ErrAcquireTimeout  = errors.New("acquire timed out") // Config.AcquireTimeout or the context's deadline has passed
 	ErrAcquireCanceled = errors.New("acquire canceled")  // the context was cancelled
-	ErrOpen            = errors.New("open failed")       // nothing is lent, and no resource can be opened
+	ErrOpen            = errors.New("open failed")       // no resource can be opened, and leases give no hope
+	// ErrTooLate ends a wait in a saturated pool: less time is left for the use than the quickest of recent uses took. The resource goes to
+	// the next borrower.
+	ErrTooLate = errors.New("too little time left")
 )
 
 // What a layer can meet.
@@ -53,7 +57,18 @@ type State struct {
 	Waiters     int           // besides the one that the error is for
 	OldestLease time.Duration // 0 when nothing is lent
 	LastCheck   error         // of the latest check or reset that failed, nil once one has passed
+	EndedBy     EndedBy       // whose time has run out; "" unless the Error is about that
 }
+
+// EndedBy says whose bound ended a wait.
+type EndedBy string
+
+// The bounds of a wait.
+const (
+	EndedByPool   EndedBy = "AcquireTimeout"        // Config.AcquireTimeout
+	EndedByCaller EndedBy = "the caller's deadline" // of the context that the use began with
+	EndedByLayer  EndedBy = "a layer's limit"       // of a context that a layer has derived
+)
 
 // Error is why a pool did not lend a resource. It wraps one of the package's Err values, and the cause if there is one: the error that
 // opening a resource met last, the reason given to Pause, the context's error and cause.
@@ -75,7 +90,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " after %v", e.Waited.Round(time.Microsecond))
 	}
 	if e.Cause != nil {
-		fmt.Fprintf(&b, ": %v", strings.ReplaceAll(e.Cause.Error(), "\n", "; "))
+		b.WriteString(": " + oneLine(e.Cause))
 	}
 	s := e.State
 	fmt.Fprintf(&b, " (in use %d of %d, idle %d, opening %d", s.InUse, s.Max, s.Idle, s.Opening)
@@ -92,7 +107,10 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ", oldest lease %v", s.OldestLease.Round(time.Millisecond))
 	}
 	if s.LastCheck != nil {
-		fmt.Fprintf(&b, ", last check: %s", strings.ReplaceAll(s.LastCheck.Error(), "\n", "; "))
+		b.WriteString(", last check: " + oneLine(s.LastCheck))
+	}
+	if s.EndedBy != "" {
+		fmt.Fprintf(&b, ", ended by %s", s.EndedBy)
 	}
 	b.WriteByte(')')
 	return b.String()
@@ -110,9 +128,9 @@ func (e *Error) Unwrap() []error {
 // the error that opening met.
 func (e *Error) Class() Class { return e.class }
 
-// classifyRefusal gives the class of a use that got no resource. openErr is what opening met while it waited, or nil; opening says
-// whether it was waiting for the server at all, rather than for other borrowers.
-func (h *hub) classifyRefusal(reason, openErr error, opening, hasty bool) Class {
+// classifyRefusal gives the class of a use that got no resource. openErr is what opening met while the use waited, or nil. fault says whose
+// time the wait was.
+func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 	switch reason {
 	case ErrClosed:
 		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "pool_closed"}
@@ -120,24 +138,30 @@ func (h *hub) classifyRefusal(reason, openErr error, opening, hasty bool) Class 
 		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_paused"}
 	case ErrExhausted:
 		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_exhausted"}
+	case ErrTooLate: // nor will it have more later
+		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "too_late"}
 	case ErrAcquireCanceled:
 		return Class{Fault: FaultCaller, Repeat: RepeatNever, Type: "canceled"}
 	}
-	class := Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "acquire_timeout"}
+	class := Class{Repeat: RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
-		class = h.classifyOpening(openErr)
+		class = h.classifyDial(openErr)
 		if class.Repeat != RepeatNever {
 			class.Repeat = RepeatAlways
 		}
 		class.Type = openFailure(class)
 	}
-	switch {
-	case opening || openErr != nil:
-		class.Fault = FaultServer
-	case hasty:
-		class.Fault, class.Repeat = FaultCaller, RepeatNever
+	if fault == FaultCaller {
+		class.Repeat = RepeatNever
 	}
-	class.Broken, class.Miss = false, false
+	class.Fault, class.Broken, class.Miss, class.Suspect = fault, false, false, false
+	return class
+}
+
+// classifyDial is classifyOpening for an error whose methods may panic.
+func (h *hub) classifyDial(err error) (class Class) {
+	class = Class{Fault: FaultServer, Repeat: RepeatNever, Type: "_OTHER"}
+	_ = protect("Classify", func() error { class = h.classifyOpening(err); return nil })
 	return class
 }
 
@@ -148,3 +172,32 @@ func openFailure(class Class) string {
 	}
 	return "open_failed"
 }
+
+// oneLine is the text of err without line breaks. An error whose method panics has a text as well.
+func oneLine(err error) string {
+	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
+}
+
+// joined is errors.Join with a text of one line.
+type joined []error
+
+func join(errs ...error) error {
+	all := joined(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return all
+}
+
+func (j joined) Error() string {
+	texts := make([]string, len(j))
+	for i, err := range j {
+		texts[i] = oneLine(err)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (j joined) Unwrap() []error { return j }

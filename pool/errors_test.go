@@ -77,6 +77,8 @@ var (
 	dialling = pool.State{Max: 1, Opening: 1, Late: 1}
 )
 
+func endedBy(s pool.State, by pool.EndedBy) pool.State { s.EndedBy = by; return s }
+
 var refusals = []refusal{
 	{
 		name: "closed", prepare: func(t *testing.T, p *pool.Pool[conn]) { closePool(t, p) },
@@ -102,17 +104,17 @@ var refusals = []refusal{
 		name: "timed out while others hold all", cfg: pool.Config{AcquireTimeout: time.Second}, full: true,
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
 		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
-		state: awaited, waited: time.Second,
+		state: endedBy(awaited, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "timed out by the caller's deadline while others hold all", full: true, ctx: expiringAfter(time.Second),
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
 		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
-		state: awaited, waited: time.Second,
+		state: endedBy(awaited, pool.EndedByCaller), waited: time.Second,
 	}, {
 		name: "timed out in a hanging dial", driver: openMeets(pooltest.Hang()), cfg: pool.Config{AcquireTimeout: time.Second},
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
 		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
-		state: dialling, waited: time.Second,
+		state: endedBy(dialling, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "timed out after failed dials", driver: failThenHang(pooltest.ErrRefused), cfg: pool.Config{AcquireTimeout: time.Second},
 		prepare: func(t *testing.T, p *pool.Pool[conn]) { // the first dial fails here, the second hangs
@@ -122,7 +124,7 @@ var refusals = []refusal{
 		},
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded, pooltest.ErrRefused},
 		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
-		state: dialling, waited: time.Second,
+		state: endedBy(dialling, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "cancelled in the queue", full: true, ctx: cancelledAfter(time.Second),
 		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
@@ -142,7 +144,7 @@ var refusals = []refusal{
 		name: "past its deadline on arrival", full: true, ctx: expiringAfter(-time.Second),
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
 		class: pool.Class{Fault: pool.FaultCaller, Type: "acquire_timeout"},
-		state: lent,
+		state: endedBy(lent, pool.EndedByCaller),
 	}, {
 		name: "open refused", driver: openMeets(pooltest.Fail(pooltest.ErrRefused)),
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrRefused},
@@ -193,7 +195,7 @@ func failThenHang(err error) func(f *pooltest.Fake) {
 
 // reasons are all the things that an Error can be about; each is about one of them.
 var reasons = []error{
-	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen,
+	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen, pool.ErrTooLate,
 }
 
 func TestRefusals(t *testing.T) {
@@ -255,7 +257,6 @@ func testRefusal(t *testing.T, r refusal, layered bool) {
 		t.Errorf("the class that the layers see is\n%+v, want\n%+v", ask.class, r.class)
 	}
 	text := err.Error()
-	e.State.Waiters = 0 // whether it counts itself is left open
 	if e.Pool != "fake memory/0" || e.State != r.state || e.Waited != r.waited {
 		t.Errorf("the error is of pool %q after %v with\n%+v, want after %v with\n%+v", e.Pool, e.Waited, e.State, r.waited, r.state)
 	}

@@ -146,7 +146,7 @@ func (h *hub) announce(events ...Event) {
 	for _, e := range events {
 		h.sign(&e)
 		if e.Kind == EventOpenFailed {
-			e.Reason = openFailure(h.classifyOpening(e.Err))
+			e.Reason = openFailure(h.classifyDial(e.Err))
 		}
 		for i := range h.observers {
 			h.observers[i].tell(context.Background(), nil, &e)

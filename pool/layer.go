@@ -160,9 +160,3 @@ func faces[F any](layers ...any) []F {
 	}
 	return found
 }
-
-// holdsNil says whether a layer is nil or, being several, holds one that is.
-func holdsNil(layer any) bool {
-	u, ok := layer.(interface{ Unwrap() []any })
-	return layer == nil || ok && slices.ContainsFunc(u.Unwrap(), holdsNil)
-}

@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -65,9 +64,11 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		if paused, ok := p.paused.(*pause); ok { //nolint:errorlint // it is the very value that Pause stored
 			w.cause = paused.cause
 		}
-	case nowait && !p.prepare():
-		w.reason = ErrExhausted
-	case !nowait && p.crowded():
+	case nowait:
+		if w.due = p.prepare(); w.due == 0 {
+			w.reason = ErrExhausted
+		}
+	case p.crowded():
 		w.reason = ErrExhausted
 	}
 	if w.reason != nil {
@@ -79,11 +80,7 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 	if c != nil && c.limits != nil {
 		c.putOff(p.longestWait())
 	}
-	w.due, w.watch, w.nowait = p.due(ctx, w.since), foreign(ctx), nowait
-	if nowait {
-		w.due = min(w.due, p.calls[len(p.calls)-1].lateAt)
-	}
-	p.waiters.push(w)
+	p.enqueue(ctx, c, w, nowait)
 	p.pump()
 	p.schedule(w.due)
 	p.mu.Unlock()
@@ -121,7 +118,7 @@ func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w.state = p.state()
 	w.reason, w.cause = ErrAcquireCanceled, cause
 	if errors.Is(over, context.DeadlineExceeded) {
-		w.reason = ErrAcquireTimeout
+		w.reason, w.state.EndedBy = ErrAcquireTimeout, endedBy(callerOf(ctx, c))
 		p.stat.TimedOut++
 	} else {
 		p.stat.Cancelled++
@@ -266,7 +263,9 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	doom, doubt := r.doom, r.doubt
 	r.doom, r.doubt = closeNot, false
 	if doom == closeNot {
-		p.cameBack = now
+		p.learn(now - r.since)
+	} else if doom == CloseBroken {
+		p.brokeAt = now
 	}
 	switch {
 	case doom != closeNot:
@@ -375,86 +374,17 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 // hand lends r to the first waiter, who is to be woken. exact is the time if the caller has just read it, else 0. It is called under the
 // lock.
 func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
-	w := p.waiters.head
-	p.waiters.remove(w)
 	p.clock() // it may be at rest after a slow dial, and the lease needs it
 	if exact == 0 {
 		exact = p.elapsed()
 	}
 	p.now = max(p.now, exact)
+	p.passOver(p.now)
+	w := p.waiters.head
+	p.waiters.remove(w)
 	p.lend(r, w.watch)
 	w.r, w.wait = r, max(p.now-w.since, 0) // it may have come after the time was read
 	p.stat.Waited++
 	p.stat.TotalWait += w.wait
 	return w
-}
-
-// pump gives the waiters what can be had for them: idle resources, after a check where one is due, else new ones. Every path that frees
-// capacity ends here. It is called under the lock.
-func (p *Pool[T]) pump() {
-	for p.waiters.n > 0 {
-		r := p.ready()
-		if r == nil {
-			break
-		}
-		p.shelve(r)
-	}
-	if p.waiters.n > 0 && !p.closed {
-		o := p.outlook()
-		for range min(p.waiters.n-o.checks, len(p.idle)) { // not counting dials: what is idle is tried first
-			p.spawnCheck(p.popIdle())
-		}
-		switch {
-		case o.lostChecks > 0:
-			p.hedge(o, p.waiters.n)
-		case o.stalled:
-			p.hedge(o, o.dials+1)
-		}
-	}
-	p.spawnOpens(0)
-	if p.waiters.n > 0 && len(p.calls) > 0 {
-		p.schedule(p.outlook().next)
-	}
-}
-
-// hedge sees to it that n dials are under way that are not lost. Where there is no room for them and several checks are late, it closes idle
-// resources to make room, those that were used least lately first. It is called under the lock, while somebody waits.
-func (p *Pool[T]) hedge(o outlook, n int) {
-	before, want := p.opening, n-o.dials
-	p.spawnDials(o, want)
-	missing := min(want, p.cfg.OpenConcurrency-o.dials) - (p.opening - before) - p.closing
-	if missing > 0 && o.lateChecks > 1 && p.failures == 0 && len(p.idle) > 0 {
-		for _, r := range p.idle[:min(missing, len(p.idle))] {
-			p.retire(r, CloseCheck)
-		}
-		p.idle = slices.Delete(p.idle, 0, min(missing, len(p.idle)))
-		p.schedule(plus(p.elapsed(), clockStep)) // in case that closing hangs as well
-		return
-	}
-	if o.stalled && len(p.idle) > 0 {
-		p.spawnCheck(p.popIdle())
-	}
-}
-
-// prepare starts what helps a TryAcquire, and says whether that is a check: it is worth waiting for, as long as it is in time.
-func (p *Pool[T]) prepare() (check bool) {
-	o := p.outlook()
-	switch {
-	case p.waiters.n > 0:
-	case o.timely:
-	case len(p.idle) > 0:
-		p.spawnCheck(p.popIdle())
-		return true
-	default:
-		p.spawnDials(o, 1)
-	}
-	return false
-}
-
-func (p *Pool[T]) popIdle() *resource[T] {
-	n := len(p.idle) - 1
-	r := p.idle[n]
-	p.idle[n] = nil
-	p.idle = p.idle[:n]
-	return r
 }

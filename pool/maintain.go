@@ -86,7 +86,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
 		leaks = p.scan(p.now)
 	}
 	if len(p.idle) < p.cfg.MinIdle {
-		p.spawnOpens(0) // lending does not look, for it is the fast path
+		p.pump() // lending does not look, for it is the fast path
 	}
 	if p.closed && p.inUse == 0 {
 		p.hub.now.Store(0)
@@ -124,14 +124,15 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 		}
 	}
 	o := p.outlook()
-	if o.checked && p.cfg.KeepAlive > 0 {
+	checking := o.checks.timely > 0
+	if checking && p.cfg.KeepAlive > 0 {
 		p.nextScan = min(p.nextScan, o.next)
 	}
 	for _, r := range p.idle {
 		if p.cfg.MaxIdleTime > 0 && len(p.idle) > p.cfg.MinIdle {
 			p.nextScan = min(p.nextScan, plus(r.used, p.cfg.MaxIdleTime))
 		}
-		if p.cfg.KeepAlive > 0 && !o.checked {
+		if p.cfg.KeepAlive > 0 && !checking {
 			p.nextScan = min(p.nextScan, plus(r.proven, max(p.cfg.KeepAlive, clockStep)))
 		}
 	}
@@ -148,7 +149,7 @@ func (p *Pool[T]) forgive(now time.Duration) {
 		p.nextScan = min(p.nextScan, p.retryOpen)
 	case end > now:
 		p.nextScan = min(p.nextScan, end)
-	case p.waiters.n+p.opening == 0:
+	case p.waiters.n+p.outlook().dials.supply() == 0:
 		p.failures, p.lastOpenErr = 0, nil
 	default: // somebody does need it
 		p.nextScan = min(p.nextScan, plus(now, p.cfg.OpenBackoff))
@@ -194,7 +195,7 @@ func (p *Pool[T]) reap(now time.Duration) (n int) {
 
 // keepAlive has the idle resource checked that needs it most; the next follows when it is done.
 func (p *Pool[T]) keepAlive(now time.Duration) {
-	if p.cfg.KeepAlive == 0 || len(p.idle) == 0 || p.outlook().checked {
+	if p.cfg.KeepAlive == 0 || len(p.idle) == 0 || p.outlook().checks.timely > 0 {
 		return
 	}
 	oldest := 0

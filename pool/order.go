@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -89,7 +88,7 @@ func checkOrder(layers []LayerInfo) (warnings []string, err error) {
 	if multiplier > reasonableMultiplier {
 		warnings = append(warnings, fmt.Sprintf(warnMultiplied, multiplier))
 	}
-	return append(warnings, misplaced(layers)...), errors.Join(errs...)
+	return append(warnings, misplaced(layers)...), join(errs...)
 }
 
 // misplaced warns of each layer that stands inside of one whose role belongs further in.

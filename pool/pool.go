@@ -2,9 +2,9 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,7 +50,7 @@ type Pool[T any] struct {
 	opening int
 	// Resources that are being checked, reset or closed.
 	checking, closing int
-	calls             []*call // those of the driver under way, but for closes; see supply.go
+	calls             []*call // of the driver that are under way; see supply.go
 	paces             [callKinds]pace
 	tasks             int // goroutines of the pool
 	closed            bool
@@ -69,12 +69,15 @@ type Pool[T any] struct {
 	nextScan time.Duration
 	watching []watched[T] // the maintainer's own
 
-	failures     int // tries to open that have failed in a row
-	lastOpenErr  error
-	lastCheckErr error         // nil once a check has passed
+	need   time.Duration // how long the quickest of the recent uses took, see passOver
+	trials uint8         // counts the waiters that had less time left
+
+	failures     int           // tries to open that have failed in a row
 	failing      time.Duration // since when
-	cameBack     time.Duration // when a lease last ended with its resource intact, to within a step of the clock
 	retryOpen    time.Duration // not before this is another try made
+	brokeAt      time.Duration // when a use last broke its resource
+	lastOpenErr  error
+	lastCheckErr error // nil once a check has passed
 	warmers      []*warmer
 }
 
@@ -85,15 +88,15 @@ type Pool[T any] struct {
 // It opens nothing by itself but what Config.MinIdle asks for, in the background. The error names what is wrong with cfg or with the
 // order of the layers; it may also come from a layer that refuses to be attached to this pool. The pool must be closed.
 func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error) {
-	if d == nil {
-		return nil, errors.New("pool: the driver is nil")
+	if isNil(d) {
+		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	p := &Pool[T]{
 		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
-		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never,
+		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never,
 	}
 	p.resetter, _ = d.(Resetter[T])
 	p.interrupter, _ = d.(Interrupter[T])
@@ -159,8 +162,8 @@ func identify(d any, name string) Identity {
 // stack composes the handler and finds the layers' optional faces.
 func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	for i, l := range layers {
-		if holdsNil(l) {
-			return nil, fmt.Errorf("pool: layer %d of %d is nil, or holds one that is", i+1, len(layers))
+		if nothing, found := findNil(l); found {
+			return nil, fmt.Errorf("pool: layer %d of %d is nil, or holds one that is: %T", i+1, len(layers), nothing)
 		}
 	}
 	all := chain(layers).Unwrap()
@@ -177,14 +180,42 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	return warnings, nil
 }
 
+// findNil returns what is nil in a layer, which may be several: nil itself, or a pointer or function that is nil.
+func findNil(layer any) (nothing any, found bool) {
+	if isNil(layer) {
+		return layer, true
+	}
+	if u, ok := layer.(interface{ Unwrap() []any }); ok {
+		for _, l := range u.Unwrap() {
+			if nothing, found = findNil(l); found {
+				return nothing, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// isNil says whether v is nil, or a pointer or function that is.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	kind := reflect.TypeOf(v).Kind()
+	return (kind == reflect.Pointer || kind == reflect.Func) && reflect.ValueOf(v).IsNil()
+}
+
 // attach tells the layers which pool they are around. If one refuses, the pool is closed.
 func (p *Pool[T]) attach(layers []Middleware) error {
 	for _, l := range faces[Attacher](chain(layers).Unwrap()...) {
-		detach, err := l.Attach(p)
+		var detach func()
+		err := contain(l, "Attach", func() (err error) {
+			detach, err = l.Attach(p)
+			return err
+		})
 		if err != nil {
 			closing, cancel := context.WithTimeout(context.Background(), p.checkTimeout())
 			defer cancel()
-			return errors.Join(fmt.Errorf("pool %q: a layer cannot be attached: %w", p.hub.id.Name, err), p.Close(closing))
+			return join(fmt.Errorf("pool %q: a layer cannot be attached: %w", p.hub.id.Name, err), p.Close(closing))
 		}
 		if detach != nil {
 			p.detach = append(p.detach, detach)
@@ -200,7 +231,10 @@ func (p *Pool[T]) Identity() Identity { return p.hub.id }
 func (p *Pool[T]) Layers() []LayerInfo {
 	infos := make([]LayerInfo, len(p.layers))
 	for i, l := range p.layers {
-		infos[i] = l.Describe()
+		err := contain(l, "Describe", func() error { infos[i] = l.Describe(); return nil })
+		if err != nil {
+			infos[i] = LayerInfo{Kind: fmt.Sprintf("%T", l)}
+		}
 	}
 	return infos
 }
@@ -295,6 +329,11 @@ func (p *Pool[T]) Clear() {
 	p.lock()
 	p.gen++
 	p.cancelOpens()
+	for _, c := range p.calls {
+		if c.kind == callOpen {
+			c.giveUp(p.elapsed())
+		}
+	}
 	p.opens, p.cancelOpens = context.WithCancel(p.base)
 	p.reap(p.elapsed())
 	p.pump()
@@ -343,7 +382,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.detach = nil
 	p.mu.Unlock()
 	for _, f := range detach {
-		f()
+		_ = contain(f, "detach", func() error { f(); return nil })
 	}
 	return err
 }

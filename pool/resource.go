@@ -119,14 +119,21 @@ func formatStack(pcs []uintptr) string {
 
 // protect calls one of the driver's methods and makes an error of a panic or a Goexit. In the latter case the goroutine ends all the
 // same, so whoever calls protect must do in a deferred function what has to be done in any case.
-func protect(method string, f func() error) (err error) {
+func protect(method string, f func() error) error { return contained("the driver's", method, f) }
+
+// contain is protect for a method of a layer.
+func contain(layer any, method string, f func() error) error {
+	return contained(fmt.Sprintf("the layer %T's", layer), method, f)
+}
+
+func contained(whose, method string, f func() error) (err error) {
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("pool: the driver's %s panicked: %v", method, cause)
+			err = fmt.Errorf("pool: %s %s panicked: %v", whose, method, cause)
 		}
 	}()
 	err = f()

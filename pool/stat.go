@@ -70,7 +70,7 @@ type Stat struct {
 	Waited    uint64        // got it after a wait
 	Cancelled uint64        // ended by the cancellation of their context
 	TimedOut  uint64        // ended by Config.AcquireTimeout or their context's deadline
-	Refused   uint64        // refused at once or while waiting: full, paused, closed
+	Refused   uint64        // refused at once or while waiting: full, paused, closed, too little time left
 	Failed    uint64        // ended because no resource could be opened
 	TotalWait time.Duration // the waits of Waited, added up
 
@@ -113,6 +113,6 @@ func (p *Pool[T]) state() State {
 	o := p.outlook()
 	return State{
 		Max: p.cfg.MaxSize, InUse: p.inUse, Idle: len(p.idle), Opening: p.opening, Checking: p.checking, Closing: p.closing,
-		Late: o.lateDials + o.lateChecks, Waiters: p.waiters.n, OldestLease: p.oldestLease(), LastCheck: p.lastCheckErr,
+		Late: o.dials.late + o.dials.lost + o.checks.late + o.checks.lost, Waiters: p.waiters.n, OldestLease: p.oldestLease(), LastCheck: p.lastCheckErr,
 	}
 }

@@ -2,20 +2,22 @@ package pool
 
 import "time"
 
-// A call of the driver's that is under way is a hope, not supply. The pool counts on a call for as long as calls of its kind lately took,
-// and then begins something beside it.
+// A call of the driver that is under way is a hope, not supply. The pool counts on a call for as long as calls of its kind lately took.
+// Then the pool begins something beside the call.
 //
-//   - A call is late when it has lasted for twice as long as the slowest of the recent ones of its kind, at least for clockStep and at most
-//     for half of its timeout. The first of its kind is given a thirty-second of its timeout, at most firstGuess. A call that begins while
-//     others are late is given twice as long for each of them.
-//   - A call is lost when it is late and a call that began after it has ended well, or when it has outlasted its timeout. A lost call counts
-//     neither as supply nor in OpenConcurrency. Its place among MaxSize stays taken: the server may hold a connection for it.
-//   - While somebody waits and all calls under way that are not lost are late, the pool is stalled, and begins one of each that it has room
-//     for: the check of another idle resource, and a dial. Whatever ends well first serves the first waiter. Where MaxSize leaves no room for
-//     the dial, and two checks or more are late, the idle resource that was used least lately is closed for it.
+//   - A call is late when the call has lasted for twice as long as the slowest recent call of its kind. The bound is at least clockStep and
+//     at most the call's timeout. The first call of a kind is late after a thirty-second of its timeout, at most firstGuess. A call that
+//     begins while others are late gets twice the time for each late one.
+//   - A late call is overtaken when a call that began later has ended well. Only a dial overtakes a dial.
+//   - A call is lost when the call is late and overtaken, or has outlasted its timeout. A lost call is no supply, and OpenConcurrency does
+//     not count a lost dial. A lost call keeps its place among MaxSize: the server may hold a connection for the call.
+//   - The pool is stalled while somebody waits, some calls are late and none is in time. A stalled pool begins one dial, and one check of
+//     another idle resource. Whatever ends well first serves the first waiter.
+//   - A lost check says that other idle resources may be dead, too: each waiter gets a dial. Where MaxSize leaves no room for a dial and two
+//     checks or more are late, the pool closes the idle resource that was used least lately.
 //
-// So a hung call costs the first waiter the time that such a call lately took twice, not the call's timeout; a server that is merely slow
-// gets one call more each time, at pauses that double; and a server that answers nothing gets OpenConcurrency dials, as before.
+// So a hung call costs the first waiter twice the time that such a call lately took, not the timeout of the call. A server that is merely
+// slow gets one call more each time, at pauses that double. A server that does not answer at all gets OpenConcurrency dials.
 
 const (
 	firstGuess = 100 * time.Millisecond // how long a call may last before it is late when nothing is known of its kind
@@ -28,22 +30,26 @@ const (
 	callOpen callKind = iota
 	callCheck
 	callReset
+	callClose // makes room for a dial
 	callKinds
 )
 
-// call is one of the driver's calls under way.
+// call is a call of the driver that is under way.
 type call struct {
 	kind            callKind
 	slot            int // index in Pool.calls
 	began           time.Duration
-	lateAt, overdue time.Duration // overdue: its timeout has passed, and it has not returned
-	overtaken       bool          // a later one has ended well
+	lateAt, overdue time.Duration // overdue: the timeout has passed
+	overtaken       bool          // or given up
 }
 
 func (c *call) late(now time.Duration) bool { return now >= c.lateAt }
 func (c *call) lost(now time.Duration) bool { return c.overtaken && c.late(now) || now >= c.overdue }
 
-// pace is how long calls of one kind lately took: the slowest, forgotten by and by.
+// giveUp makes the call a lost one: nobody wants what the call brings.
+func (c *call) giveUp(now time.Duration) { c.lateAt, c.overtaken = min(c.lateAt, now), true }
+
+// pace is how long the slowest of the recent calls of one kind took. Each call that was quicker takes an eighth of the difference off.
 type pace time.Duration
 
 func (l *pace) took(d time.Duration) {
@@ -51,7 +57,7 @@ func (l *pace) took(d time.Duration) {
 	*l = pace(max(d, time.Duration(*l)-(time.Duration(*l)-d)/forget))
 }
 
-// patience is how long a call with the timeout given may last before it is late.
+// patience is how long a call with the timeout given may last before the call is late.
 func (l pace) patience(timeout time.Duration) time.Duration {
 	p := min(timeout/guessShare, firstGuess)
 	if l != 0 {
@@ -65,13 +71,13 @@ func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	now := p.elapsed()
 	patience := p.paces[kind].patience(timeout)
 	for _, other := range p.calls {
-		if other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
+		if other.kind != callClose && other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
 			patience *= 2
 		}
 	}
 	c := &call{
 		kind: kind, slot: len(p.calls), began: now,
-		lateAt: plus(now, min(patience, timeout)), overdue: plus(now, plus(timeout, clockStep)),
+		lateAt: plus(now, patience), overdue: plus(now, plus(timeout, clockStep)),
 	}
 	p.calls = append(p.calls, c)
 	return c
@@ -88,21 +94,33 @@ func (p *Pool[T]) end(c *call, well bool) {
 		return
 	}
 	p.paces[c.kind].took(max(p.elapsed()-c.began, 1))
+	if c.kind == callClose {
+		return
+	}
 	for _, other := range p.calls {
-		other.overtaken = other.overtaken || other.began < c.began || other.began == c.began && other.kind == c.kind
+		if other.began <= c.began && (other.kind != callOpen || c.kind == callOpen) {
+			other.overtaken = true
+		}
 	}
 }
 
+// tally counts calls under way. Each one is timely, late or lost.
+type tally struct{ timely, late, lost int }
+
+// supply is the number of calls that may still bring something.
+func (t tally) supply() int { return t.timely + t.late }
+
 // outlook is what may be expected of the calls under way.
 type outlook struct {
-	dials, checks         int // that are not lost; checks and resets
-	lateDials, lateChecks int // of all, the lost ones included
-	lostDials, lostChecks int
-	next                  time.Duration
-	timely                bool // one is in time
-	stalled               bool // there are some, and none is
-	checked               bool // a check is in time
+	dials, checks, closes tally         // checks stands for checks and resets
+	hung                  bool          // a dial or a check is late, and has not been overtaken
+	next                  time.Duration // when the outlook changes by itself
 }
+
+// timely is the number of calls that may bring something soon.
+func (o *outlook) timely() int { return o.dials.timely + o.checks.timely }
+
+func (o *outlook) stalled() bool { return o.timely() == 0 && o.dials.late+o.checks.late > 0 }
 
 // outlook is called under the lock.
 func (p *Pool[T]) outlook() (o outlook) {
@@ -112,33 +130,105 @@ func (p *Pool[T]) outlook() (o outlook) {
 	}
 	now := p.elapsed()
 	for _, c := range p.calls {
-		late, dial := c.late(now), c.kind == callOpen
+		t := &o.checks
+		switch c.kind {
+		case callOpen:
+			t = &o.dials
+		case callClose:
+			t = &o.closes
+		}
 		switch {
-		case !late:
-			o.timely = true
-			o.checked = o.checked || !dial
-			o.next = min(o.next, c.lateAt)
-		case now < c.overdue:
+		case c.lost(now):
+			t.lost++
+		case c.late(now):
+			t.late++
 			o.next = min(o.next, c.overdue)
-		}
-		if late && dial {
-			o.lateDials++
-		} else if late {
-			o.lateChecks++
-		}
-		switch lost := c.lost(now); {
-		case lost && dial:
-			o.lostDials++
-		case lost:
-			o.lostChecks++
-		case dial:
-			o.dials++
 		default:
-			o.checks++
+			t.timely++
+			o.next = min(o.next, c.lateAt)
 		}
+		o.hung = o.hung || c.kind != callClose && c.late(now) && !c.overtaken
 	}
-	o.stalled = !o.timely
 	return o
+}
+
+// pump gives the waiters what can be had for them: idle resources, after a check where one is due, else new ones. Every path that frees
+// capacity ends here. It is called under the lock.
+func (p *Pool[T]) pump() {
+	for p.waiters.n > 0 {
+		r := p.ready()
+		if r == nil {
+			break
+		}
+		p.shelve(r)
+	}
+	if p.closed || p.paused != nil {
+		return
+	}
+	p.supply()
+	if p.waiters.n+len(p.warmers) > 0 && len(p.calls) > 0 {
+		p.schedule(p.outlook().next)
+	}
+}
+
+// enough is more resources than can exist.
+const enough = int(never >> 33)
+
+// supply begins the checks and dials that are wanted, and makes room for a dial where that helps. It is called under the lock.
+func (p *Pool[T]) supply() {
+	o, n := p.outlook(), p.waiters.n
+	hope := o.checks.supply()
+	for range min(n-hope, len(p.idle)) { // what is idle is tried first, whatever dials are under way
+		p.spawnCheck(p.popIdle())
+		hope++
+	}
+	if o.checks.lost > 0 {
+		hope = 0
+	}
+	want := n + min(p.cfg.MinIdle, enough) - len(p.idle) - o.dials.supply() - hope
+	want = max(want, p.warmUpTo()-(len(p.all)-p.closing)-o.dials.supply())
+	stalled := n+len(p.warmers) > 0 && o.stalled()
+	if stalled {
+		want = max(want, 1)
+	}
+	missing := min(want, p.cfg.OpenConcurrency-o.dials.supply()) - p.spawnDials(o, want) - o.closes.timely
+	switch {
+	case n == 0 || len(p.idle) == 0:
+	case missing > 0 && p.failures == 0 && o.checks.late+o.checks.lost > 1:
+		p.makeRoom(min(missing, len(p.idle)))
+	case stalled:
+		p.spawnCheck(p.popIdle())
+	}
+}
+
+// makeRoom closes the n idle resources that were used least lately. It is called under the lock.
+func (p *Pool[T]) makeRoom(n int) {
+	for _, r := range p.idle[:n] {
+		p.retire(r, CloseCheck)
+	}
+	kept := copy(p.idle, p.idle[n:])
+	clear(p.idle[kept:])
+	p.idle = p.idle[:kept]
+}
+
+// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a resource for it is in time. 0 means not at all.
+// It is called under the lock.
+func (p *Pool[T]) prepare() (until time.Duration) {
+	if len(p.idle) > 0 {
+		return p.spawnCheck(p.popIdle()).lateAt
+	}
+	if o := p.outlook(); p.waiters.n == 0 && o.timely() == 0 {
+		p.spawnDials(o, 1)
+	}
+	return 0
+}
+
+func (p *Pool[T]) popIdle() *resource[T] {
+	n := len(p.idle) - 1
+	r := p.idle[n]
+	p.idle[n] = nil
+	p.idle = p.idle[:n]
+	return r
 }
 
 // plus adds two durations that are not negative; what is longer than a Duration can say is never.

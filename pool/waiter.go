@@ -13,7 +13,9 @@ type waiter[T any] struct {
 	ready      chan struct{} // of capacity 1: one send when the outcome is there
 	nowait     bool          // a TryAcquire, for which a check is under way
 	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
+	until      time.Duration // when the context of the use is over
 	watch      context.Context
+	caller     context.Context // of the whole use
 
 	// The outcome, set under the lock.
 	r        *resource[T]
@@ -21,8 +23,7 @@ type waiter[T any] struct {
 	reason   error // why there is no resource
 	cause    error
 	openErr  error // what opening has met lately
-	hasty    bool  // its own deadline was shorter than what was begun for it takes
-	opening  bool  // it waited for the server rather than for other borrowers
+	fault    Fault // of ErrAcquireTimeout and ErrOpen: whose time the wait was
 	state    State
 	wait     time.Duration
 	from, to time.Duration // of the server's part in it
@@ -93,6 +94,20 @@ func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 	return due
 }
 
+// enqueue puts w at the end of the queue. A TryAcquire brings its own due. It is called under the lock.
+func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], nowait bool) {
+	w.watch, w.caller, w.nowait, w.until = foreign(ctx), callerOf(ctx, c), nowait, never
+	due := p.due(ctx, w.since)
+	if nowait {
+		due = min(due, w.due)
+	}
+	w.due = due
+	if d, ok := ctx.Deadline(); ok {
+		w.until = d.Sub(p.hub.start)
+	}
+	p.waiters.push(w)
+}
+
 // longestWait bounds what a use waits by the pool's own bound.
 func (p *Pool[T]) longestWait() time.Duration {
 	if limit := p.cfg.AcquireTimeout; limit >= 0 {
@@ -126,16 +141,39 @@ func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
 // expire wakes the waiters whose time is up. They work out for themselves what that means, as it takes a look at their contexts. It is
 // called under the lock.
 func (p *Pool[T]) expire(now time.Duration) {
-	var next *waiter[T]
+	var (
+		next  *waiter[T]
+		state State
+	)
 	for w := p.waiters.head; w != nil; w = next {
 		next = w.next
 		if w.due > now {
 			p.nextScan = min(p.nextScan, w.due)
 			continue
 		}
+		if state.Max == 0 {
+			state = p.state()
+			state.Waiters-- // the others
+		}
 		p.waiters.remove(w)
-		w.expired = true
+		w.expired, w.state = true, state
+		p.blame(w)
 		w.wake()
+	}
+}
+
+// blame says whose time the wait of w was, which has come to nothing, as far as that can be told without a look at its context. It was the
+// server's if there was a place for one resource more, and the latest try to open one has failed or a call of the driver's is hung. It is
+// called under the lock.
+func (p *Pool[T]) blame(w *waiter[T]) {
+	w.wait, w.fault = p.elapsed()-w.since, FaultLocal
+	if w.state.InUse >= w.state.Max {
+		return
+	}
+	w.fault = FaultCaller // of a deadline of its own; a timely call would have brought a resource
+	if o := p.outlook(); o.hung || p.failures > 0 {
+		w.fault, w.openErr = FaultServer, p.lastOpenErr
+		w.from, w.to = w.since, w.since+w.wait
 	}
 }
 
@@ -144,6 +182,10 @@ func (p *Pool[T]) expire(now time.Duration) {
 // be: the signal is to be taken.
 func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken bool) {
 	over, cause := ended(ctx)
+	by := EndedByPool
+	if over != nil {
+		by = endedBy(w.caller)
+	}
 	p.lock()
 	defer p.mu.Unlock()
 	if early {
@@ -154,46 +196,45 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 	if w.reason != nil {
 		return woken // told already, and counted
 	}
-	w.state = p.state()
+	if !w.expired {
+		w.state = p.state()
+		p.blame(w)
+	}
 	counted := w.r != nil // it got one, and gives it back unused
 	if r := w.r; r != nil {
 		w.r = nil
+		w.fault, w.openErr, w.from, w.to = FaultCaller, nil, 0, 0
 		r.seq++
 		r.watch = nil
 		r.uses--
 		p.passOn(r)
 	}
-	w.wait = p.elapsed() - w.since
 	w.cause = cause
-	if errors.Is(over, context.Canceled) {
-		if !counted {
-			p.stat.Cancelled++
-		}
+	switch {
+	case errors.Is(over, context.Canceled):
 		w.reason = ErrAcquireCanceled
+		p.count(&p.stat.Cancelled, counted)
 		return woken
-	}
-	if over == nil && w.nowait {
-		p.stat.Refused++
+	case over == nil && w.nowait:
 		w.reason = ErrExhausted
+		p.count(&p.stat.Refused, counted)
 		return woken
-	}
-	if over == nil {
+	case over == nil:
 		w.cause = context.DeadlineExceeded
-	}
-	if !counted {
-		p.stat.TimedOut++
-	}
-	w.reason = ErrAcquireTimeout
-	if w.opening = w.state.InUse < w.state.Max; w.opening {
-		w.openErr = p.lastOpenErr
-		if over != nil && w.openErr == nil && w.state.Late == 0 {
-			w.opening, w.hasty = false, true // what was begun for it is in time: the deadline was shorter than that takes
+		if w.fault == FaultCaller {
+			w.fault = FaultLocal
 		}
 	}
-	if w.opening {
-		w.from, w.to = w.since, w.since+w.wait
-	}
+	w.reason, w.state.EndedBy = ErrAcquireTimeout, by
+	p.count(&p.stat.TimedOut, counted)
 	return woken
+}
+
+// count counts the end of an acquisition that has not been counted.
+func (p *Pool[T]) count(counter *uint64, counted bool) {
+	if !counted {
+		*counter++
+	}
 }
 
 // passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
@@ -211,28 +252,61 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 	if doom := r.doom; doom != closeNot {
 		r.doom = closeNot
 		p.retire(r, doom)
+	} else if p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now) {
+		p.spawnCheck(r) // something has broken since it was lent
 	} else {
 		p.shelve(r)
 	}
 	p.pump()
 }
 
+const (
+	// A use is passed over only if it has less time left than the quickest of recent uses took, forgotten as slowly as this.
+	forgetNeed = 64
+	// One of so many is lent all the same: its use may be a quicker one.
+	trialShare = 8
+)
+
+// learn notes how long a use had its resource, by the coarse clock: a use that took less than a step costs one comparison. It is called
+// under the lock.
+func (p *Pool[T]) learn(held time.Duration) {
+	if held < p.need {
+		p.need = held
+	} else if held > p.need {
+		p.need += (held - p.need) / forgetNeed
+	}
+}
+
+// passOver refuses the first waiters, as long as they have less time left than uses lately took at the least, and others behind them wait for
+// the places that are lent. A pool of short uses knows nothing, and passes nobody over. It is called under the lock, with a resource for the
+// first waiter.
+func (p *Pool[T]) passOver(now time.Duration) {
+	if p.need < clockStep {
+		return
+	}
+	n, free := 0, max(p.cfg.MaxSize-p.inUse, 1)
+	for w := p.waiters.head; p.waiters.n-n > free && w.until-now < p.need; w = w.next {
+		if p.trials++; p.trials%trialShare == 0 {
+			break
+		}
+		n++
+	}
+	p.refuse(ErrTooLate, nil, &p.stat.Refused, n, 0)
+}
+
 // refuse tells the first n waiters the same. from is when the dial began that they are told of, 0 if there is none. It is called under the
 // lock.
 func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int, from time.Duration) {
-	if p.waiters.n == 0 {
+	if p.waiters.n == 0 || n == 0 {
 		return
 	}
 	state, now := p.state(), p.elapsed()
 	state.Waiters-- // the others
 	for w := p.waiters.head; w != nil && n > 0; w, n = p.waiters.head, n-1 {
-		if from > 0 {
-			w.from, w.to = from, now
-		}
 		p.waiters.remove(w)
-		w.reason, w.state, w.wait = reason, state, p.elapsed()-w.since
-		if reason == ErrOpen {
-			w.openErr, w.opening = cause, true
+		w.reason, w.state, w.wait = reason, state, now-w.since
+		if from > 0 {
+			w.openErr, w.fault, w.from, w.to = cause, FaultServer, from, now
 		} else {
 			w.cause = cause
 		}
@@ -247,12 +321,28 @@ func (w *waiter[T]) err(h *hub) *Error {
 	if cause == nil {
 		cause = w.openErr
 	} else if w.openErr != nil {
-		cause = errors.Join(cause, w.openErr)
+		cause = join(cause, w.openErr)
 	}
 	return &Error{
 		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
-		class: h.classifyRefusal(w.reason, w.openErr, w.opening, w.hasty),
+		class: h.classifyRefusal(w.reason, w.openErr, w.fault),
 	}
+}
+
+// callerOf is the context that the use began with.
+func callerOf(ctx context.Context, c *Call) context.Context {
+	if c != nil {
+		return c.caller
+	}
+	return ctx
+}
+
+// endedBy says who has bounded a use whose context is over.
+func endedBy(caller context.Context) EndedBy {
+	if over, _ := ended(caller); over != nil {
+		return EndedByCaller
+	}
+	return EndedByLayer
 }
 
 // ended returns the error and the cause of a context that is over, or nil. It asks those first who are watched: a context hears of its
@@ -284,5 +374,5 @@ func contextCause(ctx context.Context) error {
 	if cause == nil || errors.Is(cause, err) {
 		return cmp.Or(cause, err)
 	}
-	return errors.Join(err, cause)
+	return join(err, cause)
 }
