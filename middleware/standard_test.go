@@ -369,8 +369,8 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{"hanging server", hang, nil, 0, 2, breaker.StateOpen, "attempt, deadline, open"},
 		{"refusing server", refuse, nil, 0, 2, breaker.StateOpen, "open, refused"},
-		{"hanging dial", nothing, hangingDial, 0, 2, breaker.StateOpen, "acquire, attempt, deadline, open"},
-		{"our own full pool", nothing, fullPool, 0, 20, breaker.StateClosed, "acquire, attempt, deadline"},
+		{"hanging dial", nothing, hangingDial, 0, 2, breaker.StateOpen, "acquire, deadline, open"},
+		{"our own full pool", nothing, fullPool, 0, 20, breaker.StateClosed, "acquire, deadline"},
 		{"callers in a hurry", hang, nil, time.Millisecond, 20, breaker.StateClosed, "deadline"},
 		{"one use", refuse, nil, 0, 1, breaker.StateClosed, "gave up, refused"},
 		{"one use of a hanging server", hang, nil, 0, 1, breaker.StateClosed, "attempt, deadline, gave up"},

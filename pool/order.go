@@ -2,6 +2,8 @@ package pool
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -22,7 +24,8 @@ const (
 	RoleDisturb       // injects faults
 )
 
-// LayerInfo describes a layer, for [Pool.Layers] and for the rules by which New refuses or warns of an order.
+// LayerInfo describes a layer, for [Pool.Layers] and for the rules by which New refuses an order, and New and every change of settings
+// warn of what may surprise.
 type LayerInfo struct {
 	Kind       string            // "retry", "timeout.attempt": also Event.Layer
 	Role       Role              //
@@ -39,28 +42,30 @@ type LayerDescriber interface {
 	Describe() LayerInfo
 }
 
-// The reasons why New warns of an order.
+// The warnings of a pool's settings, given by New and when settings change.
 const (
 	warnRepeatUnbounded  = "%s without a timeout for each attempt: one attempt can use up all the time"
 	warnRepeatNoTotal    = "%s without a timeout for the whole use: attempts and pauses add up"
 	warnOutside          = "%s is outside of %s: recommended is the other way round"
 	warnMultiplied       = "the layers together make up to %d attempts of one use"
+	warnAttemptTotal     = "%s (%v) never passes: %s (%v) is not longer, and leaves no time for another attempt"
+	warnAcquireAttempt   = "AcquireTimeout (%v) is longer than %s (%v): a use may wait for its resource for longer than it may then use it"
+	warnAcquireUnbounded = "AcquireTimeout is off: a use may wait for its resource for longer than %s (%v) lets it use the resource"
+	warnProbeAttempt     = "%s gives a probe up after %v, and %s allows %v: a slow probe counts as failed while it is under way"
 	reasonableMultiplier = 10
 )
 
-// checkOrder says what is wrong with layers in this order, outermost first: warnings for what surprises, an error for what cannot work.
-func checkOrder(layers []LayerInfo) (warnings []string, err error) {
+// checkOrder says what cannot work with layers in this order, outermost first.
+func checkOrder(layers []LayerInfo) error {
 	var errs []error
 	seen := map[string]bool{}
-	var repeat, total, attempt *LayerInfo
-	multiplier := 1
+	var repeat, attempt *LayerInfo
 	for i := range layers {
 		l := &layers[i]
 		if l.Role != RoleOther && l.Role != RoleObserve && seen[l.Kind] {
 			errs = append(errs, fmt.Errorf("pool: two layers of kind %q: their effects multiply; use one", l.Kind))
 		}
 		seen[l.Kind] = true
-		multiplier *= max(1, l.Multiplier)
 		switch l.Role {
 		case RoleRepeat:
 			if attempt != nil {
@@ -73,22 +78,87 @@ func checkOrder(layers []LayerInfo) (warnings []string, err error) {
 				errs = append(errs, fmt.Errorf("pool: %s is inside of %s: it would bound each attempt, not the whole use; put it outside",
 					l.Kind, repeat.Kind))
 			}
-			total = l
 		case RoleAttempt:
 			attempt = l
 		default:
 		}
 	}
+	return join(errs...)
+}
+
+// surprises says what may surprise with layers in this order and with these settings.
+func surprises(layers []LayerInfo, cfg Config) (warnings []string) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	var repeat *LayerInfo
+	multiplier := 1
+	for i := range layers {
+		multiplier *= max(1, layers[i].Multiplier)
+		if layers[i].Role == RoleRepeat {
+			repeat = &layers[i]
+		}
+	}
+	total, attempt, judge := shortest(layers, RoleTotal), shortest(layers, RoleAttempt), shortest(layers, RoleJudge)
 	if repeat != nil && attempt == nil {
-		warnings = append(warnings, fmt.Sprintf(warnRepeatUnbounded, repeat.Kind))
+		warn(warnRepeatUnbounded, repeat.Kind)
 	}
 	if repeat != nil && total == nil {
-		warnings = append(warnings, fmt.Sprintf(warnRepeatNoTotal, repeat.Kind))
+		warn(warnRepeatNoTotal, repeat.Kind)
 	}
 	if multiplier > reasonableMultiplier {
-		warnings = append(warnings, fmt.Sprintf(warnMultiplied, multiplier))
+		warn(warnMultiplied, multiplier)
 	}
-	return append(warnings, misplaced(layers)...), join(errs...)
+	warnings = append(warnings, misplaced(layers)...)
+	if attempt == nil {
+		return warnings
+	}
+	if total != nil && attempt.Limit >= total.Limit {
+		warn(warnAttemptTotal, attempt.Kind, attempt.Limit, total.Kind, total.Limit)
+	}
+	if cfg.AcquireTimeout < 0 {
+		warn(warnAcquireUnbounded, attempt.Kind, attempt.Limit)
+	} else if cfg.AcquireTimeout > attempt.Limit {
+		warn(warnAcquireAttempt, cfg.AcquireTimeout, attempt.Kind, attempt.Limit)
+	}
+	if judge != nil && judge.Limit < attempt.Limit {
+		warn(warnProbeAttempt, judge.Kind, judge.Limit, attempt.Kind, attempt.Limit)
+	}
+	return warnings
+}
+
+// shortest returns the layer of the role with the shortest limit, nil if none bounds anything.
+func shortest(layers []LayerInfo, role Role) (found *LayerInfo) {
+	for i := range layers {
+		if l := &layers[i]; l.Role == role && l.Limit > 0 && (found == nil || l.Limit < found.Limit) {
+			found = l
+		}
+	}
+	return found
+}
+
+// advice keeps the warnings that hold now: a warning is given again only when it has not held in between.
+type advice struct {
+	mu    sync.Mutex
+	holds []string
+}
+
+// replace notes the warnings that hold now, and returns the new ones among them.
+func (a *advice) replace(warnings []string) (fresh []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range warnings {
+		if !slices.Contains(a.holds, w) {
+			fresh = append(fresh, w)
+		}
+	}
+	a.holds = warnings
+	return fresh
+}
+
+// advise warns of what may surprise in the settings of the pool and its layers as they are now.
+func (p *Pool[T]) advise() {
+	for _, w := range p.advice.replace(surprises(p.Layers(), p.Config())) {
+		p.hub.announce(Event{Kind: EventWarning, Reason: w})
+	}
 }
 
 // misplaced warns of each layer that stands inside of one whose role belongs further in.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
@@ -23,14 +24,14 @@ var orderKinds = map[string]pool.LayerInfo{
 	"tracing":  {Kind: "tracing", Role: pool.RoleObserve},
 	"metrics":  {Kind: "metrics", Role: pool.RoleObserve},
 	"fallback": {Kind: "fallback", Role: pool.RoleFallback},
-	"total":    {Kind: "timeout.total", Role: pool.RoleTotal},
+	"total":    {Kind: "timeout.total", Role: pool.RoleTotal, Limit: 10 * time.Second},
 	"rate":     {Kind: "ratelimit", Role: pool.RoleAdmit},
 	"retry":    {Kind: "retry", Role: pool.RoleRepeat, Multiplier: 3},
 	"hedge":    {Kind: "hedge", Role: pool.RoleRepeat, Multiplier: 2},
 	"hedge4":   {Kind: "hedge", Role: pool.RoleRepeat, Multiplier: 4},
 	"breaker":  {Kind: "breaker", Role: pool.RoleJudge},
 	"limit":    {Kind: "limit", Role: pool.RoleJudge},
-	"attempt":  {Kind: "timeout.attempt", Role: pool.RoleAttempt},
+	"attempt":  {Kind: "timeout.attempt", Role: pool.RoleAttempt, Limit: 3 * time.Second},
 	"chaos":    {Kind: "chaos", Role: pool.RoleDisturb},
 }
 
@@ -112,6 +113,131 @@ func TestOrder(t *testing.T) {
 		}
 		closePool(t, p)
 	}
+}
+
+// tunable is a third party's layer whose settings change while the pool is in use.
+type tunable struct {
+	info atomic.Pointer[pool.LayerInfo]
+	pool pool.Attached
+}
+
+func (l *tunable) Wrap(next pool.Handler) pool.Handler               { return next }
+func (l *tunable) Describe() pool.LayerInfo                          { return *l.info.Load() }
+func (l *tunable) Attach(p pool.PoolInfo) (detach func(), err error) { return l.pool.Add(p), nil }
+func (l *tunable) configure(limit time.Duration, multiplier int) {
+	info := l.Describe()
+	info.Limit, info.Multiplier = limit, multiplier
+	l.info.Store(&info)
+	l.pool.Emit(pool.Event{Kind: pool.EventConfigured, Layer: info.Kind})
+}
+
+func tunableLayer(kind string, role pool.Role) *tunable {
+	l := &tunable{}
+	l.info.Store(&pool.LayerInfo{Kind: kind, Role: role})
+	return l
+}
+
+// Limits that defeat one another are warned of, from New and whenever settings change, and each time they become so.
+func TestSurprisingLimits(t *testing.T) {
+	type limits struct {
+		acquire, total, attempt, probe time.Duration // 0 for a layer: it bounds nothing
+		attempts                       int
+	}
+	const s = time.Second
+	fit := limits{acquire: 2 * s, total: 10 * s, attempt: 3 * s, probe: 5 * s, attempts: 3}
+	change := func(f func(l *limits)) limits { l := fit; f(&l); return l }
+	table := []struct {
+		limits
+		want []string
+	}{
+		{fit, nil},
+		{
+			change(func(l *limits) { l.attempt, l.probe = 12*s, 12*s }),
+			[]string{"their.attempt (12s) never passes: their.total (10s) is not longer, and leaves no time for another attempt"},
+		},
+		{
+			change(func(l *limits) { l.total = 3 * s }),
+			[]string{"their.attempt (3s) never passes: their.total (3s) is not longer, and leaves no time for another attempt"},
+		},
+		{
+			change(func(l *limits) { l.acquire = 4 * s }),
+			[]string{"AcquireTimeout (4s) is longer than their.attempt (3s): a use may wait for its resource for longer than it may then use it"},
+		},
+		{
+			change(func(l *limits) { l.acquire = -1 }),
+			[]string{"AcquireTimeout is off: a use may wait for its resource for longer than their.attempt (3s) lets it use the resource"},
+		},
+		{
+			change(func(l *limits) { l.probe = 2 * s }),
+			[]string{"their.judge gives a probe up after 2s, and their.attempt allows 3s: a slow probe counts as failed while it is under way"},
+		},
+		{change(func(l *limits) { l.attempts = 50 }), []string{"the layers together make up to 50 attempts of one use"}},
+		{
+			change(func(l *limits) { l.attempt = 0 }),
+			[]string{"their.retry without a timeout for each attempt: one attempt can use up all the time"},
+		},
+		{
+			change(func(l *limits) { l.total = 0 }),
+			[]string{"their.retry without a timeout for the whole use: attempts and pauses add up"},
+		},
+		{change(func(l *limits) { l.probe = 0 }), nil},
+		{
+			change(func(l *limits) { l.acquire, l.attempt, l.probe = 13*s, 12*s, 11*s }),
+			[]string{
+				"their.attempt (12s) never passes: their.total (10s) is not longer, and leaves no time for another attempt",
+				"AcquireTimeout (13s) is longer than their.attempt (12s): a use may wait for its resource for longer than it may then use it",
+				"their.judge gives a probe up after 11s, and their.attempt allows 12s: a slow probe counts as failed while it is under way",
+			},
+		},
+	}
+	total, again := tunableLayer("their.total", pool.RoleTotal), tunableLayer("their.retry", pool.RoleRepeat)
+	judge, attempt := tunableLayer("their.judge", pool.RoleJudge), tunableLayer("their.attempt", pool.RoleAttempt)
+	heard := newRecorder()
+	layers := []pool.Middleware{heard, total, again, judge, attempt}
+	configure := func(l limits) {
+		total.configure(l.total, 0)
+		again.configure(0, l.attempts)
+		judge.configure(l.probe, 0)
+		attempt.configure(l.attempt, 0)
+	}
+	for _, c := range table { // from New
+		configure(c.limits)
+		p := newPool(t, &pooltest.Fake{}, pool.Config{AcquireTimeout: c.acquire}, layers...)
+		if got := takeWarnings(heard); !slices.Equal(got, c.want) {
+			t.Errorf("New with %+v warns\n%q, want\n%q", c.limits, got, c.want)
+		}
+		closePool(t, p)
+	}
+	configure(fit)
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, layers...)
+	set := func(l limits) []string {
+		configure(l)
+		if err := p.Configure(pool.Config{AcquireTimeout: l.acquire}); err != nil {
+			t.Fatal(err)
+		}
+		return takeWarnings(heard)
+	}
+	for _, c := range table { // from Configure, once each time the limits become so
+		for range 2 {
+			got := set(c.limits)
+			for _, w := range c.want {
+				if !slices.Contains(got, w) {
+					t.Errorf("a change to %+v warns\n%q, want\n%q", c.limits, got, c.want)
+				}
+			}
+			if got := set(c.limits); got != nil {
+				t.Errorf("a change to %+v, which holds already, warns again: %q", c.limits, got)
+			}
+			set(fit)
+		}
+	}
+}
+
+func takeWarnings(r *recorder) (warnings []string) {
+	for _, e := range r.only(pool.EventWarning) {
+		warnings = append(warnings, e.Reason)
+	}
+	return warnings
 }
 
 // Layers in a Chain are judged where they stand.

@@ -24,6 +24,7 @@ type Pool[T any] struct {
 	plain       bool                        // neither the driver nor an observer has a say when a use has succeeded
 	hot         atomic.Pointer[resource[T]] // of uses without layers; set under mu, see hot.go
 	layers      []LayerDescriber
+	advice      advice
 	levelers    []Leveler
 	detach      []func()
 
@@ -108,8 +109,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.hub.id = identify(d, cfg.Name)
 	cfg.Name = p.hub.id.Name
 	p.setConfig(cfg)
-	warnings, err := p.stack(layers)
-	if err != nil {
+	if err := p.stack(layers); err != nil {
 		return nil, err
 	}
 	p.plain = p.resetter == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
@@ -126,9 +126,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.spawn(p.maintain)
 	p.pump()
 	p.mu.Unlock()
-	for _, w := range warnings {
-		p.hub.announce(Event{Kind: EventWarning, Reason: w})
-	}
+	p.advise()
 	return p, nil
 }
 
@@ -160,16 +158,16 @@ func identify(d any, name string) Identity {
 }
 
 // stack composes the handler and finds the layers' optional faces.
-func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
+func (p *Pool[T]) stack(layers []Middleware) error {
 	for i, l := range layers {
 		if nothing, found := findNil(l); found {
-			return nil, fmt.Errorf("pool: layer %d of %d is nil, or holds one that is: %T", i+1, len(layers), nothing)
+			return fmt.Errorf("pool: layer %d of %d is nil, or holds one that is: %T", i+1, len(layers), nothing)
 		}
 	}
 	all := chain(layers).Unwrap()
 	p.layers = faces[LayerDescriber](all...)
-	if warnings, err = checkOrder(p.Layers()); err != nil {
-		return nil, err
+	if err := checkOrder(p.Layers()); err != nil {
+		return err
 	}
 	p.levelers = faces[Leveler](all...)
 	p.hub.observe(faces[Observer](all...))
@@ -177,7 +175,7 @@ func (p *Pool[T]) stack(layers []Middleware) (warnings []string, err error) {
 	if len(layers) > 0 {
 		p.handler = chain(layers).Wrap(func(ctx context.Context, c *Call) error { return c.term.run(ctx, c) })
 	}
-	return warnings, nil
+	return nil
 }
 
 // findNil returns what is nil in a layer, which may be several: nil itself, or a pointer or function that is nil.
@@ -240,8 +238,14 @@ func (p *Pool[T]) Layers() []LayerInfo {
 }
 
 // Emit reports an event that belongs to no use, such as that a layer got new settings, to the observers among the layers. A layer that
-// was attached to the pool may call it, concurrently, but not while it holds a lock.
-func (p *Pool[T]) Emit(e Event) { p.hub.announce(e) }
+// was attached to the pool may call it, concurrently, but not while it holds a lock. After an [EventConfigured] the pool looks at all settings
+// again, and warns of what may surprise in them ([EventWarning]).
+func (p *Pool[T]) Emit(e Event) {
+	p.hub.announce(e)
+	if e.Kind == EventConfigured {
+		p.advise()
+	}
+}
 
 // Config returns the settings in force, with defaults filled in.
 func (p *Pool[T]) Config() Config {
@@ -271,7 +275,7 @@ func (p *Pool[T]) Configure(cfg Config) error {
 	p.schedule(0)
 	p.pump()
 	p.mu.Unlock()
-	p.hub.announce(Event{Kind: EventConfigured})
+	p.Emit(Event{Kind: EventConfigured})
 	return nil
 }
 

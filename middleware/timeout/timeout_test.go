@@ -31,7 +31,7 @@ func TestSuite(t *testing.T) {
 	})
 }
 
-// What fn sees: the nearest of all deadlines.
+// What fn sees: the nearest of all deadlines. A lease has the caller's only.
 func TestDeadline(t *testing.T) {
 	for _, tc := range []struct {
 		name                   string
@@ -58,28 +58,32 @@ func TestDeadline(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, tc.caller)
 					defer cancel()
 				}
-				check := func(ctx context.Context) {
+				check := func(ctx context.Context, want time.Duration) {
 					t.Helper()
-					got := time.Duration(0)
-					if d, ok := ctx.Deadline(); ok {
-						got = time.Until(d)
-					}
-					if got != tc.want {
-						t.Errorf("the deadline is %v away, want %v", got, tc.want)
+					if got := away(ctx); got != want {
+						t.Errorf("the deadline is %v away, want %v", got, want)
 					}
 				}
-				if err := p.Do(ctx, pool.Op{}, func(ctx context.Context, _ conn) error { check(ctx); return nil }); err != nil {
+				if err := p.Do(ctx, pool.Op{}, func(ctx context.Context, _ conn) error { check(ctx, tc.want); return nil }); err != nil {
 					t.Error(err)
 				}
 				l, err := p.Acquire(ctx, pool.Op{})
 				if err != nil {
 					t.Fatal(err)
 				}
-				check(l.Context())
+				check(l.Context(), tc.caller)
 				l.Release(nil)
 			})
 		})
 	}
+}
+
+// away is how far away the deadline is, 0 if there is none.
+func away(ctx context.Context) time.Duration {
+	if d, ok := ctx.Deadline(); ok {
+		return time.Until(d)
+	}
+	return 0
 }
 
 // A limit that passes: who is named, what the breaker's place sees, and what the context's cause is.
@@ -233,54 +237,153 @@ func TestCallers(t *testing.T) {
 	})
 }
 
-// When the wait for a resource is cut short, the pool's error decides: a full pool is local, a dial that hangs is the server's.
+// When the wait for a resource is cut short by the total limit, the pool's error decides: a full pool is local, and so is a dial that is
+// under way for no longer than dials take; one that hangs is the server's.
 func TestAcquireStage(t *testing.T) {
 	for _, tc := range []struct {
-		name   string
-		fault  pooltest.Fault
-		class  pool.Class
-		twoWay bool
+		name  string
+		limit time.Duration
+		fault pooltest.Fault
+		want  pool.Fault
 	}{
-		{"full", nil, pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, false},
-		{"full, two steps", nil, pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, true},
-		{"dial hangs", pooltest.Hang(), pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, false},
-		{
-			"dial hangs, two steps", pooltest.Hang(),
-			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}, true,
-		},
+		{"full", time.Second, nil, pool.FaultLocal},
+		{"dial hangs", time.Second, pooltest.Hang(), pool.FaultServer},
+		{"dial is in time", 5 * time.Millisecond, pooltest.Slow(20 * time.Millisecond), pool.FaultLocal},
+	} {
+		for _, twoStep := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, two steps %t", tc.name, twoStep), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					fake, seen := &pooltest.Fake{}, &recorder{}
+					p, end := newPool(t, fake, pool.Config{MaxSize: 1}, seen, total(t, limit(tc.limit)))
+					defer end()
+					if tc.fault != nil {
+						fake.Inject(pooltest.Open, -1, tc.fault)
+					} else {
+						l, err := p.Acquire(context.Background(), pool.Op{})
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer l.Release(nil)
+					}
+					var err error
+					if twoStep {
+						_, err = p.Acquire(context.Background(), pool.Op{})
+					} else {
+						err = p.Do(context.Background(), pool.Op{}, untilOver)
+					}
+					e, want := asError(t, err), pool.Class{Fault: tc.want, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}
+					if e.Stage != timeout.StageAcquire || e.Class() != want {
+						t.Errorf("got stage %v, class %+v, want acquire, %+v", e.Stage, e.Class(), want)
+					}
+					var poolErr *pool.Error
+					if !errors.As(err, &poolErr) || !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, timeout.ErrTotal) {
+						t.Errorf("%v: want the pool's acquire timeout, and ErrTotal", err)
+					}
+					if events := seen.take(); len(events) != 1 || events[0].Reason != "acquire" {
+						t.Errorf("got events %+v, want one, for reason acquire", events)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The attempt's limit is the server's time: the limit counts from the grant, and the pool's AcquireTimeout bounds the wait.
+func TestLimitCountsFromTheGrant(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		caller, total   time.Duration // 0 for none
+		held            time.Duration // by another borrower
+		granted, passes time.Duration // when; granted 0: not at all
+		is              error
+	}{
+		{"no wait", 0, 0, 0, 0, time.Second, timeout.ErrAttempt},
+		{"a wait", 0, 0, 900 * time.Millisecond, 900 * time.Millisecond, 1900 * time.Millisecond, timeout.ErrAttempt},
+		{"a wait longer than the limit", 0, 0, 1900 * time.Millisecond, 1900 * time.Millisecond, 2900 * time.Millisecond, timeout.ErrAttempt},
+		{"a wait longer than AcquireTimeout", 0, 0, time.Hour, 0, 2 * time.Second, pool.ErrAcquireTimeout},
+		{"the total is nearer after the wait", 0, 2 * time.Second, 1500 * time.Millisecond, 1500 * time.Millisecond, 2 * time.Second, timeout.ErrTotal},
+		{"the total is nearer", 0, time.Second, time.Hour, 0, time.Second, timeout.ErrTotal},
+		{"the caller's is nearer after the wait", 2 * time.Second, 0, 1500 * time.Millisecond, 1500 * time.Millisecond, 2 * time.Second, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				fake, seen := &pooltest.Fake{}, &recorder{}
-				p, end := newPool(t, fake, pool.Config{MaxSize: 1}, seen, attempt(t, limit(time.Second)))
+				layers := []pool.Middleware{attempt(t, limit(time.Second))}
+				if tc.total > 0 {
+					layers = append([]pool.Middleware{total(t, limit(tc.total))}, layers...)
+				}
+				p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, layers...)
 				defer end()
-				if tc.fault != nil {
-					fake.Inject(pooltest.Open, -1, tc.fault)
-				} else {
-					l, err := p.Acquire(context.Background(), pool.Op{})
-					if err != nil {
-						t.Fatal(err)
+				l, err := p.Acquire(context.Background(), pool.Op{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				release := time.AfterFunc(tc.held, func() { l.Release(nil) })
+				ctx := context.Background()
+				if tc.caller > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tc.caller)
+					defer cancel()
+				}
+				synctest.Wait()
+				begin, granted := time.Now(), time.Duration(0)
+				err = p.Do(ctx, pool.Op{}, func(ctx context.Context, c conn) error {
+					granted = time.Since(begin)
+					if d := away(ctx); d != tc.passes-granted {
+						t.Errorf("the deadline is %v away, want %v", d, tc.passes-granted)
 					}
-					defer l.Release(nil)
+					return untilOver(ctx, c)
+				})
+				if took := time.Since(begin); took != tc.passes || granted != tc.granted {
+					t.Errorf("granted after %v, over after %v, want %v, %v: %v", granted, took, tc.granted, tc.passes, err)
 				}
-				var err error
-				if tc.twoWay {
-					_, err = p.Acquire(context.Background(), pool.Op{})
-				} else {
-					err = p.Do(context.Background(), pool.Op{}, untilOver)
+				if tc.is != nil && !errors.Is(err, tc.is) || tc.is == nil && (!errors.Is(err, context.DeadlineExceeded) || isOurs(err)) {
+					t.Errorf("got %v, want %v", err, tc.is)
 				}
-				e := asError(t, err)
-				if e.Stage != timeout.StageAcquire || e.Class() != tc.class {
-					t.Errorf("got stage %v, class %+v, want acquire, %+v", e.Stage, e.Class(), tc.class)
-				}
-				var poolErr *pool.Error
-				if !errors.As(err, &poolErr) || !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, timeout.ErrAttempt) {
-					t.Errorf("%v: want the pool's acquire timeout, and ErrAttempt", err)
-				}
-				if events := seen.take(); len(events) != 1 || events[0].Reason != "acquire" {
-					t.Errorf("got events %+v, want one, for reason acquire", events)
+				if release.Stop() {
+					l.Release(nil)
 				}
 			})
+		})
+	}
+}
+
+func isOurs(err error) bool {
+	return errors.Is(err, timeout.ErrTotal) || errors.Is(err, timeout.ErrAttempt)
+}
+
+// A total limit that passes after a wait for most of it is not the server's fault, unless the server has failed in an earlier attempt.
+func TestTotalAfterAWait(t *testing.T) {
+	for _, tc := range []struct {
+		held  time.Duration
+		again bool
+		want  pool.Fault
+	}{
+		{0, false, pool.FaultServer},
+		{400 * time.Millisecond, false, pool.FaultServer},
+		{500 * time.Millisecond, false, pool.FaultLocal},
+		{995 * time.Millisecond, false, pool.FaultLocal},
+		{500 * time.Millisecond, true, pool.FaultServer},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			second := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+				return func(ctx context.Context, c *pool.Call) error {
+					if tc.again && c.Op().Name != "" {
+						c.SetAttempt(2)
+					}
+					return next(ctx, c)
+				}
+			})
+			p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, total(t, limit(time.Second)), second)
+			defer end()
+			l, err := p.Acquire(context.Background(), pool.Op{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(tc.held, func() { l.Release(nil) })
+			e := asError(t, p.Do(context.Background(), pool.Op{Name: "GET"}, untilOver))
+			if e.Class().Fault != tc.want || e.Stage != timeout.StageTotal {
+				t.Errorf("after a wait of %v, repeated %t: stage %s, %+v, want fault %v", tc.held, tc.again, e.Stage, e.Class(), tc.want)
+			}
 		})
 	}
 }
@@ -462,62 +565,6 @@ func TestFirstIsNamed(t *testing.T) {
 	})
 }
 
-// The same of a lease, whose outcome reaches both layers as the borrower gave it.
-func TestFirstIsReportedOfLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		seen := &recorder{}
-		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(2*time.Second)), attempt(t, limit(time.Second)))
-		defer end()
-		l, err := p.Acquire(context.Background(), pool.Op{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		wait(time.Minute)
-		l.Release(os.ErrDeadlineExceeded)
-		if events := seen.take(); len(events) != 1 || events[0].Layer != "timeout.attempt" {
-			t.Errorf("got events %+v, want that of the attempt", events)
-		}
-	})
-}
-
-// What was reported of an attempt that came to nothing after its grant does not silence what is to be said of the next.
-func TestEachAttemptIsReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
-			return func(ctx context.Context, c *pool.Call) error {
-				if err := next(ctx, c); err == nil {
-					return nil
-				}
-				c.SetAttempt(2)
-				return next(ctx, c)
-			}
-		})
-		first := true
-		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
-			return func(ctx context.Context, c *pool.Call) error {
-				if err := next(ctx, c); err != nil || !first {
-					return err
-				}
-				first = false
-				return untilOver(ctx, nil)
-			}
-		})
-		seen, inner := &recorder{}, attempt(t, limit(time.Second))
-		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, limit(1500*time.Millisecond)), twice, inner, slow)
-		defer end()
-		l, err := p.Acquire(context.Background(), pool.Op{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		wait(time.Minute)
-		l.Release(os.ErrDeadlineExceeded)
-		events := seen.take()
-		if len(events) != 2 || events[0].Layer != "timeout.attempt" || events[1].Layer != "timeout.total" {
-			t.Errorf("got events %+v, want the limit of the first attempt, and that of the use, which was nearer in the second", events)
-		}
-	})
-}
-
 // A function that returns the context's cause is understood, too.
 func TestReturnedCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -533,48 +580,115 @@ func TestReturnedCause(t *testing.T) {
 	})
 }
 
-// In two steps the deadline holds until Release, which reports that it had passed.
+// The limits cover the acquisition of a lease; what the borrower does with the lease takes as long as it takes.
 func TestLease(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		limit time.Duration // Op.Limit
+		over  time.Duration // when the lease's context is over; 0: not at all
+	}{
+		{"the layers' limits", 0, 0},
+		{"the operation's own", 30 * time.Second, 30 * time.Second},
+		{"one that blocks", -1, 0},
+	} {
+		for _, asked := range []bool{false, true} { // whether somebody has waited for the total limit before the grant
+			t.Run(fmt.Sprintf("%s, asked %t", tc.name, asked), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					seen := &recorder{}
+					ask := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+						return func(ctx context.Context, c *pool.Call) error {
+							if asked {
+								ctx.Done()
+							}
+							return next(ctx, c)
+						}
+					})
+					p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, total(t, timeout.Config{}), ask, attempt(t, timeout.Config{}))
+					defer end()
+					caller, cancel := context.WithCancel(context.Background())
+					l, err := p.Acquire(caller, pool.Op{Limit: tc.limit})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := away(l.Context()); d != tc.over {
+						t.Errorf("the lease's deadline is %v away, want %v", d, tc.over)
+					}
+					derived, drop := context.WithCancel(l.Context())
+					defer drop()
+					wait(time.Minute)
+					for _, ctx := range []context.Context{l.Context(), derived} {
+						if over := ctx.Err() != nil; over != (tc.over > 0) {
+							t.Errorf("after a minute the lease's context: %v", ctx.Err())
+						}
+						if tc.over > 0 && (ctx.Err() != context.DeadlineExceeded || !errors.Is(context.Cause(ctx), timeout.ErrAttempt)) {
+							t.Errorf("the lease's context: %v, %v, want ErrAttempt", ctx.Err(), context.Cause(ctx))
+						}
+					}
+					cancel()
+					if l.Context().Err() == nil || derived.Err() == nil {
+						t.Error("the lease's context does not hear of the caller")
+					}
+					l.Release(os.ErrDeadlineExceeded)
+					if events := seen.take(); events != nil {
+						t.Errorf("got events %+v, want none: the outcome is the borrower's", events)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The limit that a lease has by its operation counts from the grant, and ends with the lease.
+func TestLeaseOfAnOperation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		seen := &recorder{}
-		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, seen, attempt(t, limit(time.Second)))
+		p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, total(t, timeout.Config{}), attempt(t, timeout.Config{}))
 		defer end()
-		ctx := context.Background()
-		for _, tc := range []struct {
-			name     string
-			after    time.Duration
-			err      error
-			reported bool
-		}{
-			{"in time", time.Second - 1, nil, false},
-			{"in time, with an error", time.Second - 1, os.ErrDeadlineExceeded, false},
-			{"late, yet well", 2 * time.Second, nil, false},
-			{"late, with an answer", 2 * time.Second, pooltest.ErrReply, false},
-			{"late", 2 * time.Second, os.ErrDeadlineExceeded, true},
-		} {
-			l, err := p.Acquire(ctx, pool.Op{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			wait(tc.after)
-			if over := l.Context().Err() != nil; over != (tc.after >= time.Second) {
-				t.Errorf("%s: the lease's context is over: %t", tc.name, over)
-			}
-			l.Release(tc.err)
-			if l.Context().Err() == nil {
-				t.Errorf("%s: the lease's context is not over after Release", tc.name)
-			}
-			events := seen.take()
-			if (len(events) == 1) != tc.reported {
-				t.Errorf("%s: got events %+v, reported %t wanted", tc.name, events, tc.reported)
-			}
-			for _, e := range events {
-				if e.Reason != "attempt" || !errors.Is(e.Err, timeout.ErrAttempt) || !errors.Is(e.Err, tc.err) {
-					t.Errorf("%s: got event %+v", tc.name, e)
-				}
-			}
+		first, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(1500*time.Millisecond, func() { first.Release(nil) })
+		l, err := p.Acquire(context.Background(), pool.Op{Limit: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := away(l.Context()); d != time.Minute {
+			t.Errorf("the lease's deadline is %v away, want 1m", d)
+		}
+		derived, drop := context.WithCancel(l.Context())
+		defer drop()
+		l.Release(nil)
+		if !errors.Is(derived.Err(), context.Canceled) {
+			t.Errorf("after Release what was derived from the lease's context is %v, want canceled", derived.Err())
 		}
 	})
+}
+
+// Op.Limit takes the place of the attempt's limit.
+func TestOperationsLimit(t *testing.T) {
+	for _, tc := range []struct {
+		op, attempt, total time.Duration
+		is                 error
+		took               time.Duration
+		fault              pool.Fault
+	}{
+		{0, time.Second, time.Minute, timeout.ErrAttempt, time.Second, pool.FaultServer},
+		{2 * time.Second, time.Second, time.Minute, timeout.ErrAttempt, 2 * time.Second, pool.FaultServer},
+		{time.Millisecond, time.Second, time.Minute, timeout.ErrAttempt, time.Millisecond, pool.FaultServer},
+		{2 * time.Second, -1, time.Minute, timeout.ErrAttempt, 2 * time.Second, pool.FaultServer},
+		{time.Hour, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultServer},
+		{-1, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultLocal}, // meant to block: no evidence
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(tc.total)), attempt(t, limit(tc.attempt)))
+			defer end()
+			begin := time.Now()
+			e := asError(t, p.Do(context.Background(), pool.Op{Limit: tc.op}, untilOver))
+			if took := time.Since(begin); took != tc.took || e.Limit != tc.took || !errors.Is(e, tc.is) || e.Class().Fault != tc.fault {
+				t.Errorf("%+v: after %v: %v, limit %v, %+v", tc, took, e, e.Limit, e.Class())
+			}
+		})
+	}
 }
 
 // A layer inside fails after the grant because the time is up: that is reported once, too.
@@ -601,7 +715,7 @@ func TestFailureAfterGrant(t *testing.T) {
 func TestErrorText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
-		p, end := newPool(t, fake, pool.Config{Name: "sessions"}, attempt(t, limit(time.Second)))
+		p, end := newPool(t, fake, pool.Config{Name: "sessions"}, total(t, limit(1500*time.Millisecond)), attempt(t, limit(time.Second)))
 		defer end()
 		err := p.Do(context.Background(), pool.Op{}, untilOver)
 		if got, want := err.Error(), "timeout: the attempt took too long (1s): context deadline exceeded"; got != want {
@@ -609,7 +723,7 @@ func TestErrorText(t *testing.T) {
 		}
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
 		err = p.Do(context.Background(), pool.Op{}, untilOver)
-		want := `timeout: the attempt took too long (1s) while it waited for a resource: pool "sessions": `
+		want := `timeout: the use took too long (1.5s) while it waited for a resource: pool "sessions": `
 		if !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %q, want it to begin with %q", err, want)
 		}
