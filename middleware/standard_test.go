@@ -431,8 +431,8 @@ func TestLease(t *testing.T) {
 			if err != nil {
 				t.Fatalf("lease %d: %v", i, err)
 			}
-			if _, ok := l.Context().Deadline(); !ok || l.Context().Err() != nil {
-				t.Errorf("lease %d has no deadline, or is over already: %v", i, l.Context().Err())
+			if _, ok := l.Context().Deadline(); ok || l.Context().Err() != nil {
+				t.Errorf("lease %d has a deadline, or is over already: %v", i, l.Context().Err())
 			}
 			l.Release(pooltest.ErrRefused)
 		}

@@ -120,8 +120,8 @@ func pastDeadline(ctx context.Context) bool {
 // blame says whose fault it is that a deadline passed that the breaker does not know: the server's, if it has had the call for much longer
 // than it lately needed, else nobody's that counts.
 func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
-	if _, _, granted := c.Acquired(); !granted {
-		return fault // the pool has looked at what it was waiting for
+	if _, _, granted := c.Acquired(); !granted || c.TwoStep() || c.Op().Limit < 0 {
+		return fault // the pool has looked at the wait; a lease is its borrower's time; an operation that is meant to block has blocked
 	}
 	w := a.window
 	if w == nil {
