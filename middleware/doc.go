@@ -14,7 +14,7 @@
 //	      timeout.total      bounds the use: all attempts and the pauses between them
 //	        retry            from here on inwards: once for each attempt
 //	          breaker        lets the attempt in, and judges how it ended
-//	            timeout.attempt  bounds the attempt, its wait for a resource included
+//	            timeout.attempt  bounds what the server does in the attempt, from when it has its resource
 //	              the pool
 //
 // The three that look on are outermost, so that they tell what the caller saw: one use, however many attempts it took. (What happens
@@ -37,5 +37,7 @@
 //
 // It accepts, and reports as a [pool.EventWarning], what may surprise: retry without a limit for each attempt, or without one for the
 // whole use; layers that together make more than ten attempts of one use; and any other two layers that stand the other way round than
-// above, such as the breaker outside of retry.
+// above, such as the breaker outside of retry. So it does with limits that defeat one another: an attempt's limit that is not below the
+// total, a wait (AcquireTimeout) that may be longer than the attempt's limit, a breaker that gives a probe up before the attempt's limit.
+// The rules run again whenever the pool or a layer gets other settings, and a warning is given again only when it is new.
 package middleware

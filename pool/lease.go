@@ -162,6 +162,10 @@ func (r *resource[T]) holds(seq uint64) bool {
 
 // Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease is released. The lease must be
 // released, by any goroutine. Layers that make several attempts cover the acquisition only.
+//
+// The limits of the layers, for the whole use and for an attempt, cover the acquisition too: they end when Acquire returns. A cursor, a
+// transaction or a subscription takes as long as its borrower needs. What bounds the lease is ctx, and op.Limit if that is positive,
+// counted from when the resource is lent: [Lease.Context] is over when one of them is. The resource comes back by Release in every case.
 func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, false)
