@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as failure and [FaultNone] as success; it leaves the
-// others out. An error budget counts [FaultServer] and [FaultLocal].
+// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as a failure and [FaultNone] as a success; it leaves the
+// others out. An error budget counts [FaultServer] and [FaultLocal]. [FaultElsewhere] counts as nothing, everywhere: "not the server's
+// fault" is not "the server is well".
 type Fault uint8
 
 // The parties an error can be laid at.
@@ -19,7 +20,7 @@ const (
 	FaultServer                 // the server, or the way to it
 	FaultCaller                 // the caller gave up: its context was cancelled or its deadline passed
 	FaultLocal                  // this process refused: the pool is full or closed, a layer rejected the use
-	FaultElsewhere              // the error says nothing about the server: another pool's trouble, the function's own, nothing was asked
+	FaultElsewhere              // no evidence about the server: another use's failure, the function's own error, nothing was asked
 )
 
 // String returns the fault's name in lower case.
@@ -81,22 +82,26 @@ type Class struct {
 	RetryAfter time.Duration // the least time the server asked to be left alone for; 0 when it did not say
 }
 
-// Classified is an error that knows its own class. The pool's own errors and those of layers that reject or bound a use are such errors;
-// the outermost one in a chain decides. Class may be called concurrently.
+// Classified is an error that knows its own class. The pool's own errors are such errors, and those of layers that reject or bound a use.
+// The outermost one in a chain decides. Class may be called concurrently.
 //
-// A borrower's function may use another pool, or the same one once more, and return its error. That must not count against this use: see
-// [UseError], whose class an enclosing use does not ask for. An error that is why the caller's context ended is the caller's.
+// A borrower's function may use another pool, or the same pool once more, and return that use's error. The error has left another use by
+// then: it is a [UseError], and its class is not asked for here. An error that is why the caller's context ended is the caller's.
 type Classified interface {
 	error
 	Class() Class
 }
 
-// A Classifier is a [Driver] that knows what its backend's errors mean. An error that it does not know is no answer of its server's: its
-// class has [FaultElsewhere]. Classify gets errors as the driver's methods and the borrowers
-// returned them, never nil, possibly wrapped; it must be a pure function and may be called concurrently.
+// A Classifier is a [Driver] that knows what its backend's errors mean. Without one, [ClassifyCommon] serves; a Classifier that knows only
+// the answers of its server begins with those and leaves the rest to ClassifyCommon.
+//
+// Classify gets the errors of the driver's methods and of the borrowers' functions, never nil, possibly wrapped, without what has left other
+// uses ([UseError]). It must be a pure function and may be called concurrently. An error that it does not know is no answer of its server's:
+// its class has [FaultElsewhere]. To lay such an error at nobody (the zero Class) would call a server well that was perhaps not asked.
 //
 // The pool overrides Fault with [FaultCaller] and Repeat with [RepeatNever] for errors that came about while the caller's context was
-// over, and for cancellations while the attempt's was cancelled. Others are the driver's to judge: a client may cancel work by itself.
+// over, and for cancellations while the attempt's context was cancelled. Others are the driver's to judge: a client may cancel work by
+// itself. The pool also corrects a class by what a [Witness] has seen.
 type Classifier interface {
 	Classify(err error) Class
 }
@@ -184,9 +189,7 @@ func isTimeout(err error) bool {
 	return ok
 }
 
-// defaultClassifier serves drivers that are no Classifier. It knows what every backend shares. Any other error may be an answer that the
-// caller did not like as well as the end of the connection: it is laid at nobody and not repeated, and the resource is checked before it is
-// lent again.
+// defaultClassifier serves drivers that are no Classifier.
 type defaultClassifier struct{}
 
 func (defaultClassifier) Classify(err error) Class {
@@ -196,8 +199,13 @@ func (defaultClassifier) Classify(err error) Class {
 	return Class{Fault: FaultElsewhere, Suspect: true}
 }
 
-// ClassifyCommon says what an error means that a client of any backend can meet, whatever its protocol: a network's, the end of a stream, a
-// timeout, a context's. ok is false for any other: that one is the [Classifier]'s to know, or the borrower's own.
+// ClassifyCommon says what an error means that the client of any backend can meet, whatever its protocol: an error of the network, the end
+// of a stream, a failed TLS handshake, a timeout, a context's error. All of them break the resource. ok is false for any other error, and
+// the class is zero then: only the [Classifier] can know such an error, or the error is the borrower's own. For nil ok is true.
+//
+// ClassifyCommon is a pure function and may be called concurrently. It is the whole Classifier of a driver without one. There an error that
+// it does not know may be an answer that the caller did not like as well as the end of the connection. So the error is laid at nobody
+// ([FaultElsewhere]) and not repeated, and the resource is checked before it is lent again ([Class].Suspect).
 func ClassifyCommon(err error) (class Class, ok bool) {
 	var (
 		op     *net.OpError
@@ -210,7 +218,7 @@ func ClassifyCommon(err error) (class Class, ok bool) {
 		return Class{}, true
 	case errors.Is(err, context.Canceled):
 		return Class{Fault: FaultCaller, Broken: true}, true
-	case errors.As(err, &verify), errors.As(err, &header):
+	case errors.As(err, &verify), errors.As(err, &header): // the same next time
 		return Class{Fault: FaultServer, Broken: true, Type: "tls"}, true
 	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &dns): // nothing was sent
 		return Class{Fault: FaultServer, Repeat: RepeatAlways, Broken: true}, true

@@ -67,17 +67,16 @@ func (lineDriver) Close(_ context.Context, c *lineConn) error { return c.Close()
 // Interrupt makes a Call that waits for its answer return.
 func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
 
-// Classify lays what the network says at the server, and takes the connection for broken; an error of any other kind means no harm.
+// Classify knows the answers of its server. It leaves the network's errors to the pool, and takes any other for the borrower's own.
 func (lineDriver) Classify(err error) pool.Class {
 	var reply lineError
-	var network net.Error
-	switch {
-	case errors.As(err, &reply):
+	if errors.As(err, &reply) {
 		return pool.Class{Code: "ERR"}
-	case errors.As(err, &network), errors.Is(err, io.EOF):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
 	}
-	return pool.Class{}
+	if class, ok := pool.ClassifyCommon(err); ok {
+		return class
+	}
+	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
 // A driver for a line protocol over TCP, and what one does with a pool over it.

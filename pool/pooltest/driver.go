@@ -32,32 +32,44 @@ type DriverSuite[T any] struct {
 	Secrets []string
 }
 
-// RunDriver proves that a driver keeps the contract of [pool.Driver] and of the optional faces it has, by itself and under a pool.
+// RunDriver proves that a driver keeps the contract of [pool.Driver] and of the optional faces it has, by itself and under a pool. What it
+// cannot prove, for the driver lacks a face or the suite a function, is a test that is skipped, with the reason; go test -v shows it.
 func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
 	t.Helper()
 	if s.Use == nil {
 		s.Use = func(context.Context, T) error { return nil }
 	}
 	for _, c := range []struct {
-		name string
-		test func(t *testing.T)
-		skip bool
+		name    string
+		test    func(t *testing.T)
+		missing string // what the test needs and the suite does not have; "" for nothing
 	}{
-		{"opens, checks and closes", s.testLifecycle, false},
-		{"heeds a context that is over", s.testDeadContext, false},
-		{"keeps resources apart", s.testApart, false},
-		{"says that it is unreachable", s.testUnreachable, s.Unreachable == nil},
-		{"finds a broken resource", s.testBroken, s.Break == nil},
-		{"resets", s.testReset, s.Soil == nil},
-		{"is interrupted", s.testInterrupt, s.Block == nil},
-		{"classifies", s.testClassify, false},
-		{"describes itself without secrets", s.testIdentity, false},
-		{"holds under a pool", s.testPool, false},
+		{"opens, checks and closes", s.testLifecycle, ""},
+		{"heeds a context that is over", s.testDeadContext, ""},
+		{"keeps resources apart", s.testApart, ""},
+		{"says that it is unreachable", s.testUnreachable, missing("Unreachable", s.Unreachable == nil)},
+		{"finds a broken resource", s.testBroken, missing("Break", s.Break == nil)},
+		{"resets", s.testReset, missing("Soil", s.Soil == nil)},
+		{"is interrupted", s.testInterrupt, missing("Block", s.Block == nil)},
+		{"classifies", s.testClassify, ""},
+		{"testifies", s.testWitness, ""},
+		{"describes itself without secrets", s.testIdentity, ""},
+		{"holds under a pool", s.testPool, ""},
 	} {
-		if !c.skip {
-			t.Run(c.name, c.test)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			if c.missing != "" {
+				t.Skip("not proven: " + c.missing)
+			}
+			c.test(t)
+		})
 	}
+}
+
+func missing(field string, is bool) string {
+	if is {
+		return "the suite has no " + field
+	}
+	return ""
 }
 
 func bounded(t testing.TB) context.Context {
@@ -164,13 +176,12 @@ func (s DriverSuite[T]) testUnreachable(t *testing.T) {
 		t.Fatal("Open succeeds though no server is there")
 	}
 	s.silent(t, "Open's error", err.Error())
-	if _, ok := d.(pool.Classifier); !ok {
-		t.Log("not proven: what the backend's errors mean. The driver is no pool.Classifier, so that the pool knows those of the network only")
-	}
 	if c, ok := d.(pool.Classifier); ok {
 		if class := c.Classify(err); class.Fault != pool.FaultServer {
 			t.Errorf("the fault of %v is %v, want server", err, class.Fault)
 		}
+	} else if _, known := pool.ClassifyCommon(err); !known {
+		t.Logf("not proven: whether an open may be repeated that fails with %v: pool.ClassifyCommon does not know this error", err)
 	}
 }
 
@@ -187,6 +198,8 @@ func (s DriverSuite[T]) testBroken(t *testing.T) {
 		if class := c.Classify(err); !class.Broken || class.Fault != pool.FaultServer {
 			t.Errorf("the class of %v is %+v, want broken, at the server", err, class)
 		}
+	} else if _, known := pool.ClassifyCommon(err); !known {
+		t.Logf("not proven: that %v is laid at the server: pool.ClassifyCommon does not know this error; its resource is checked", err)
 	}
 	if err := d.Check(ctx, res); err == nil {
 		t.Error("Check of a broken resource succeeds")
@@ -244,7 +257,8 @@ func (s DriverSuite[T]) testInterrupt(t *testing.T) {
 func (s DriverSuite[T]) testClassify(t *testing.T) {
 	c, ok := s.New(t).(pool.Classifier)
 	if !ok {
-		t.Skip("the driver is no Classifier")
+		t.Skip("not proven: what the answers of the backend mean. The driver is no pool.Classifier: the pool knows what every backend shares, " +
+			"and lays any other error at nobody")
 	}
 	for _, err := range []error{context.Canceled, context.DeadlineExceeded, errors.New("the caller's own")} {
 		class := c.Classify(err)
@@ -257,6 +271,45 @@ func (s DriverSuite[T]) testClassify(t *testing.T) {
 	}
 	if class := c.Classify(errors.New("the caller's own")); class.Fault == pool.FaultServer {
 		t.Errorf("an error that the server has no part in is laid at the server: %+v", class)
+	}
+}
+
+func (s DriverSuite[T]) testWitness(t *testing.T) {
+	d, ctx := s.New(t), bounded(t)
+	w, ok := d.(pool.Witness[T])
+	if !ok {
+		t.Skip("not proven: that raw errors of other servers' clients are told apart. The driver is no pool.Witness")
+	}
+	res, own := s.open(t, d), errors.New("the function's own")
+	quiet := func(when string, err error) {
+		t.Helper()
+		w.Lent(ctx, res)
+		if got, ok := w.Testify(res, err); ok && (got.Asked || got.Answered || got.Done || got.Own != nil) {
+			t.Errorf("nothing was asked %s, and the testimony is %+v", when, got)
+		}
+	}
+	quiet("of a new resource", nil)
+	if err := s.Use(w.Lent(ctx, res), res); err != nil {
+		t.Errorf("Use: %v", err)
+	}
+	if got, ok := w.Testify(res, own); ok && (!got.Asked || !got.Answered || got.Own != nil) {
+		t.Errorf("after a use that ended with an error of the function's own the testimony is %+v", got)
+	}
+	quiet("since the use before", own)
+	if s.Break == nil {
+		t.Log("not proven: that a failure is laid at the resource that has met it: the suite has no Break")
+		return
+	}
+	other := s.open(t, d)
+	s.Break(t, other)
+	w.Lent(ctx, res)
+	err := s.Use(w.Lent(ctx, other), other)
+	if got, ok := w.Testify(other, err); ok && (!got.Asked || got.Own == nil) {
+		t.Errorf("after %v the testimony is %+v", err, got)
+	}
+	got, ok := w.Testify(res, err)
+	if ok && d.Check(ctx, res) == nil && got.Own != nil { // else they broke together
+		t.Errorf("another resource has met %v, and the testimony is %+v", err, got)
 	}
 }
 
