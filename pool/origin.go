@@ -180,7 +180,9 @@ func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	}
 	switch e := err.(type) { //nolint:errorlint // this is the walk along the tree
 	case *overError: // that a context is over says nothing by itself
-		rest, changed = prune(e.err, judge)
+		if rest, changed = prune(e.err, judge); changed && rest != nil {
+			rest = &overError{e.over, rest}
+		}
 	case interface{ Unwrap() error }:
 		rest, changed = prune(e.Unwrap(), judge)
 	case interface{ Unwrap() []error }:

@@ -1,0 +1,323 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// all is an error that cannot be compared, with several causes.
+type all []error
+
+func (all) Error() string     { return "several" }
+func (a all) Unwrap() []error { return a }
+
+// word is a layer's error around others: it knows its class.
+type word struct {
+	class pool.Class
+	err   error
+}
+
+func (w *word) Error() string     { return "a layer's word" }
+func (w *word) Unwrap() error     { return w.err }
+func (w *word) Class() pool.Class { return w.class }
+
+// forest grows trees of errors from numbers, and says what they mean by a simple model: the leaves in their order.
+type forest struct {
+	own, other, around *pool.Pool[conn]
+
+	asked  *asking // a layer of own's
+	refuse error   // what another layer of own's returns in place of calling next, if any
+	draw   func(n int) int
+}
+
+// leaf is an error at the end of a branch. One that has left another use is not seen.
+type leaf struct {
+	err    error
+	unseen bool // to a use that has its resource
+	marked bool // to any use
+}
+
+// grow returns a tree and its leaves. A word hides what it wraps.
+func (f *forest) grow(depth int) (error, []leaf) {
+	if depth == 0 || f.draw(3) == 0 {
+		l := f.leaf()
+		return l.err, []leaf{l}
+	}
+	switch f.draw(4) {
+	case 0:
+		err, leaves := f.grow(depth - 1)
+		return fmt.Errorf("wrapped: %w", err), leaves
+	case 1:
+		err, _ := f.grow(depth - 1)
+		w := &word{pool.Class{Fault: pool.FaultServer, Repeat: pool.Repeat(f.draw(3)), Type: "word"}, err}
+		return w, []leaf{{err: w}}
+	}
+	var branches, leaves = []error{nil}, []leaf(nil)
+	for range 1 + f.draw(3) {
+		err, more := f.grow(depth - 1)
+		branches, leaves = append(branches, err), append(leaves, more...)
+	}
+	if f.draw(2) == 0 {
+		return all(branches), leaves
+	}
+	return errors.Join(branches...), leaves
+}
+
+func (f *forest) leaf() leaf {
+	raw := []error{pooltest.ErrBroken, pooltest.ErrRefused, pooltest.ErrDenied, context.Canceled, context.DeadlineExceeded}
+	plain := []error{pooltest.ErrReply, pooltest.ErrMiss, errors.New("the function's own"), all{errors.New("two"), errors.New("in one")}}
+	switch i := f.draw(len(raw) + len(plain) + 3); {
+	case i < len(raw):
+		return leaf{err: raw[i]}
+	case i < len(raw)+len(plain):
+		return leaf{err: plain[i-len(raw)]}
+	case i == len(raw)+len(plain):
+		return leaf{err: &pool.Error{Pool: "other", Reason: pool.ErrExhausted}, unseen: true}
+	case i == len(raw)+len(plain)+1:
+		return leaf{err: leaves(f.other, raw[f.draw(len(raw))]), marked: true}
+	}
+	return leaf{err: leaves(f.own, raw[f.draw(len(raw))]), marked: true}
+}
+
+// leaves returns err as it leaves a use of p.
+func leaves(p *pool.Pool[conn], err error) error {
+	return p.Do(background, op, func(context.Context, conn) error { return err })
+}
+
+// means is the model of what err means, which has these leaves: what is seen of them is judged, by the first word or else by the driver.
+func means(err error, leaves []leaf, granted, gone bool) (class pool.Class) {
+	var seen []error
+	for _, l := range leaves {
+		switch w := pool.Classified(nil); {
+		case l.marked || granted && l.unseen:
+		case errors.As(l.err, &w):
+			if class = w.Class(); gone && class.Fault == pool.FaultServer { // what the layer met was the cancel
+				class.Fault, class.Repeat = pool.FaultCaller, pool.RepeatNever
+			}
+			return class
+		default:
+			seen = append(seen, l.err)
+		}
+	}
+	switch {
+	case seen == nil:
+		class.Fault = pool.FaultElsewhere
+	case gone && !errors.Is(err, context.Canceled): // the pool says so in its place
+		class = (&pooltest.Fake{}).Classify(errors.Join(append(seen, context.Canceled)...))
+	default:
+		class = (&pooltest.Fake{}).Classify(errors.Join(seen...))
+	}
+	if gone {
+		class.Fault, class.Repeat = pool.FaultCaller, pool.RepeatNever
+	}
+	return class
+}
+
+// judge has a use end with the tree, by its function or by a layer that gives it no resource, and compares with the model.
+func (f *forest) judge(t *testing.T) {
+	t.Helper()
+	err, grown := f.grow(3)
+	granted, gone := f.draw(4) > 0, f.draw(4) == 0
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	if !granted {
+		f.refuse = err
+		defer func() { f.refuse = nil }()
+	}
+	left := f.own.Do(ctx, op, func(context.Context, conn) error {
+		if gone {
+			cancel()
+		}
+		return err
+	})
+	want, got := means(err, grown, granted, granted && gone), f.asked.class
+	got.Type, want.Type = "", ""
+	if got != want {
+		t.Fatalf("%v (%#v)\ngranted %t, gone %t: got %+v, want %+v", err, err, granted, gone, got, want)
+	}
+	use, marked := left.(*pool.UseError)
+	_, before := err.(*pool.UseError)
+	tells := want.Broken || want.Fault == pool.FaultServer || want.Fault == pool.FaultCaller || want.Fault == pool.FaultLocal
+	switch {
+	case marked != (tells || before):
+		t.Fatalf("%v of %+v leaves as %#v", err, want, left)
+	case !granted || !gone:
+		if left.Error() != err.Error() {
+			t.Fatalf("%v leaves as %v", err, left)
+		}
+	}
+	if !marked || before {
+		return
+	}
+	if again := use.Class(); again.Fault != want.Fault || again.Repeat != want.Repeat || again.Broken != want.Broken {
+		t.Fatalf("%v: its class is %+v, want %+v", left, again, want)
+	}
+	if around := f.around.Classify(fmt.Errorf("around: %w", errors.Join(left))); around != (pool.Class{Fault: pool.FaultElsewhere, Type: around.Type}) {
+		t.Fatalf("%v: to another pool it is %+v", left, around)
+	}
+}
+
+func newForest(t *testing.T) *forest {
+	t.Helper()
+	f := &forest{asked: &asking{}}
+	refusing := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if f.refuse != nil {
+				return f.refuse
+			}
+			return next(ctx, c)
+		}
+	})
+	f.own = newPool(t, &pooltest.Fake{}, pool.Config{Name: "same"}, pool.Bracket(f.asked), refusing)
+	f.other = newPool(t, &pooltest.Fake{}, pool.Config{Name: "same"})
+	f.around = newPool(t, &pooltest.Fake{}, pool.Config{Name: "same"})
+	return f
+}
+
+func TestTreesOfErrors(t *testing.T) {
+	f := newForest(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	f.draw = rand.New(rand.NewPCG(seed, 1)).IntN
+	for range 20000 {
+		f.judge(t)
+	}
+}
+
+func FuzzTreesOfErrors(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9})
+	f.Add([]byte{2, 3, 1, 11, 2, 0, 1, 9, 2, 2, 10})
+	f.Fuzz(func(t *testing.T, numbers []byte) {
+		forest := newForest(t)
+		forest.draw = func(n int) int {
+			if len(numbers) == 0 {
+				return 0
+			}
+			first := numbers[0]
+			numbers = numbers[1:]
+			return int(first) % n
+		}
+		forest.judge(t)
+	})
+}
+
+// Two pools of drivers that say nothing of themselves have the same name, and are two for all that.
+func TestPoolsWithoutIdentity(t *testing.T) {
+	type nameless struct {
+		pool.Driver[conn]
+		pool.Classifier
+	}
+	a, outerFake, innerFake := &asking{}, &pooltest.Fake{}, &pooltest.Fake{}
+	outer := newPoolOver(t, outerFake, nameless{outerFake, outerFake}, pool.Config{}, pool.Bracket(a))
+	inner := newPoolOver(t, innerFake, nameless{innerFake, innerFake}, pool.Config{}, pool.Bracket(&asking{}))
+	if outer.Identity().Name != inner.Identity().Name {
+		t.Fatal("they have names")
+	}
+	err := outer.Do(background, op, func(ctx context.Context, _ conn) error { return leaves(inner, pooltest.ErrBroken) })
+	if a.class.Fault != pool.FaultElsewhere || a.class.Broken || outer.Stat().Opened != 1 {
+		t.Errorf("the outer pool's: %v: %+v", err, a.class)
+	}
+	_ = outer.Do(background, op, func(context.Context, conn) error { return pooltest.ErrBroken })
+	if a.class.Fault != pool.FaultServer || !a.class.Broken {
+		t.Errorf("its own: %+v", a.class)
+	}
+}
+
+// Connections that are well stay open, whatever breaks in uses within theirs.
+func TestInnerBreakClosesNothing(t *testing.T) {
+	outerFake, innerFake := &pooltest.Fake{}, &pooltest.Fake{}
+	outer := newPool(t, outerFake, pool.Config{Name: "same", MaxSize: 5}, pool.Bracket(&passing[int]{}))
+	for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
+		inner := newPool(t, innerFake, pool.Config{Name: "same", MaxSize: 5}, layers...)
+		if err := outer.Warm(background, 5); err != nil {
+			t.Fatal(err)
+		}
+		var leases []pool.Lease[conn]
+		for range 5 {
+			leases = append(leases, acquire(t, outer))
+		}
+		for i, l := range leases {
+			err := inner.Do(l.Context(), op, func(context.Context, conn) error { return pooltest.ErrBroken })
+			if i%2 == 0 {
+				l.Release(fmt.Errorf("find: %w", err))
+			} else if left := l.Finish(err); left != err {
+				t.Errorf("%v left once more, as %v", err, left)
+			}
+		}
+		if s := outer.Stat(); s.Opened != 5 || s.Idle != 5 {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+// Every failure of a bare pool is marked, too: also that it lends nothing.
+func TestBareRefusalIsMarked(t *testing.T) {
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, MaxWaiters: -1})
+	defer acquire(t, p).Release(nil)
+	_, acquired := p.Acquire(background, op)
+	_, got := pool.Get(background, p, op, getID)
+	_, tried := p.TryAcquire(background, op)
+	for what, err := range map[string]error{"Acquire": acquired, "Get": got, "TryAcquire": tried, "Do": p.Do(background, op, use)} {
+		left, ok := err.(*pool.UseError)
+		if !ok || !errors.Is(err, pool.ErrExhausted) || left.Class().Fault != pool.FaultLocal || left.Pool() != p.Identity() {
+			t.Errorf("%s: %#v", what, err)
+		}
+	}
+}
+
+// What it costs: a success nothing, a failure its mark, the same refusal nothing each further time.
+func TestAllocationsOfMarks(t *testing.T) {
+	skipUnderRace(t)
+	for name, layers := range map[string][]pool.Middleware{"bare": nil, "six layers": sixBrackets()} {
+		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: -1}, layers...)
+		for what, c := range map[string]struct {
+			err  error
+			want float64
+		}{"a miss": {pooltest.ErrMiss, 0}, "an answer": {pooltest.ErrReply, 0}, "a failure": {pooltest.ErrDenied, 1}} {
+			fn := func(context.Context, conn) error { return c.err }
+			allocations(t, name+", Do, "+what, c.want, func() { _ = p.Do(background, op, fn) })
+			allocations(t, name+", Finish, "+what, c.want, func() { _ = acquire(t, p).Finish(c.err) })
+		}
+		allocations(t, name+", Finish", 0, func() { _ = acquire(t, p).Finish(nil) })
+	}
+	refusal := &word{class: pool.Class{Fault: pool.FaultLocal, Type: "breaker_open"}}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(context.Context, *pool.Call) error { return refusal }
+	}))
+	allocations(t, "a refusal", 0, func() { _ = p.Do(background, op, use) })
+	if left, ok := p.Do(background, op, use).(*pool.UseError); !ok || left.Err != error(refusal) {
+		t.Error("the refusal is not marked")
+	}
+}
+
+// A layer may let another pool's error pass in place of its own: it is still the other's.
+func TestLayerReturnsAnotherUsesError(t *testing.T) {
+	other := newPool(t, &pooltest.Fake{}, pool.Config{})
+	a := &asking{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(a), pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if err := leaves(other, pooltest.ErrDenied); err != nil {
+				return err
+			}
+			return next(ctx, c)
+		}
+	}))
+	for range 2 { // the second might find the mark of the first kept
+		err := p.Do(background, op, use)
+		if left, ok := err.(*pool.UseError); !ok || left.Err != pooltest.ErrDenied || a.class.Fault != pool.FaultElsewhere {
+			t.Errorf("%#v: %+v", err, a.class)
+		}
+		if got := other.Classify(err); got.Fault != pool.FaultServer {
+			t.Errorf("to the other pool it is %+v", got)
+		}
+		if got := p.Classify(err); got.Fault != pool.FaultElsewhere {
+			t.Errorf("to its own pool it is %+v", got)
+		}
+	}
+}

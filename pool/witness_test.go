@@ -1,0 +1,250 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// testifying is a driver whose client has a hook: it sees each command, and what the command has met.
+type testifying struct {
+	*pooltest.Fake
+
+	mu       sync.Mutex
+	accounts map[conn]*pool.Testimony
+	met      map[conn][]error
+	fail     func(method string) // panics, if at all
+}
+
+func newTestifying() *testifying {
+	return &testifying{
+		Fake: &pooltest.Fake{}, accounts: map[conn]*pool.Testimony{}, met: map[conn][]error{}, fail: func(string) {},
+	}
+}
+
+func (h *testifying) Lent(ctx context.Context, c conn) context.Context {
+	h.fail("Lent")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.accounts[c], h.met[c] = &pool.Testimony{}, nil
+	return ctx
+}
+
+func (h *testifying) Testify(c conn, err error) (pool.Testimony, bool) {
+	h.fail("Testify")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.accounts[c]
+	if !ok {
+		return pool.Testimony{}, false
+	}
+	delete(h.accounts, c)
+	mine := false
+	t.Own = pool.Without(err, func(err error) bool {
+		if !slices.Contains(clients, err) {
+			return false
+		}
+		met := slices.Contains(h.met[c], err)
+		mine = mine || met
+		return !met
+	})
+	if !mine {
+		t.Own = nil
+	}
+	return *t, true
+}
+
+// clients are the errors of the client.
+var clients = []error{pooltest.ErrBroken, pooltest.ErrRefused, pooltest.ErrDenied, pooltest.ErrReply, pooltest.ErrMiss}
+
+// send is a command: a write or a read, which meets err.
+func (h *testifying) send(c conn, write bool, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.accounts[c]
+	t.Asked = true
+	if err == nil || h.Classify(err).Fault == pool.FaultNone {
+		t.Answered = true
+	}
+	t.Done = t.Done || write && (err == nil || errors.Is(err, pooltest.ErrBroken))
+	if err != nil {
+		h.met[c] = append(h.met[c], err)
+	}
+	return err
+}
+
+// What the witness has seen corrects what the error alone would mean, in uses of one step and of two.
+func TestWitness(t *testing.T) {
+	h, other := newTestifying(), newTestifying()
+	a := &heard{}
+	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a))
+	q := newPoolOver(t, other.Fake, other, pool.Config{})
+	elsewhere := pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}
+	refused := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}
+	once := refused
+	once.Repeat = pool.RepeatIfIdempotent
+	foreign := func(err error) error { return other.send(lentOnce(q.Acquire(background, op)), false, err) }
+	for _, tc := range []struct {
+		name  string
+		use   func(c conn) error
+		asked bool
+		want  pool.Class
+	}{
+		{"nothing was asked", func(conn) error { return nil }, false, pool.Class{}},
+		{"a success", func(c conn) error { return h.send(c, true, nil) }, true, pool.Class{}},
+		{"the function's own error", func(conn) error { return errWhy }, false, elsewhere},
+		{"the function's own error, after an answer", func(c conn) error { return errors.Join(h.send(c, false, nil), errWhy) }, true,
+			pool.Class{Type: "_OTHER"}},
+		{"its own failure", func(c conn) error { return h.send(c, false, pooltest.ErrRefused) }, true, refused},
+		{"its own failure, after a read", func(c conn) error { return errors.Join(h.send(c, false, nil), h.send(c, false, pooltest.ErrRefused)) },
+			true, refused},
+		{"its own failure, after a write", func(c conn) error { return errors.Join(h.send(c, true, nil), h.send(c, true, pooltest.ErrRefused)) },
+			true, once},
+		{"another connection's, raw", func(conn) error { return foreign(pooltest.ErrBroken) }, false, elsewhere},
+		{"the same, after an answer", func(c conn) error { return errors.Join(h.send(c, true, nil), foreign(pooltest.ErrBroken)) }, true,
+			pool.Class{Type: "_OTHER"}},
+		{"a miss elsewhere", func(conn) error { return foreign(pooltest.ErrMiss) }, false, pool.Class{Fault: pool.FaultElsewhere, Miss: true}},
+		{"an answer elsewhere", func(conn) error { return foreign(pooltest.ErrReply) }, false,
+			pool.Class{Fault: pool.FaultElsewhere, Code: "REPLY", Type: "REPLY"}},
+		{"a miss of its own", func(c conn) error { return h.send(c, false, pooltest.ErrMiss) }, true, pool.Class{Miss: true}},
+		{"its own beside another's", func(c conn) error {
+			return errors.Join(foreign(pooltest.ErrBroken), h.send(c, false, pooltest.ErrDenied))
+		},
+			true, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
+		{"a layer's refusal within, after a write", func(c conn) error {
+			return errors.Join(h.send(c, true, nil), layers{refused})
+		}, true, once},
+		{"a lost reply", func(c conn) error { return h.send(c, true, pooltest.ErrBroken) }, true,
+			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			opened := p.Stat().Opened
+			_ = p.Do(background, op, func(_ context.Context, c conn) error { return tc.use(c) })
+			if a.class != tc.want || a.asked != tc.asked {
+				t.Errorf("Do: got %+v, asked %t, want %+v, %t", a.class, a.asked, tc.want, tc.asked)
+			}
+			*a = heard{}
+			l := acquire(t, p)
+			l.Release(tc.use(value(t, l)))
+			if a.class != tc.want || a.asked != tc.asked {
+				t.Errorf("Acquire: got %+v, asked %t, want %+v, %t", a.class, a.asked, tc.want, tc.asked)
+			}
+			if err := p.Do(background, op, use); err != nil {
+				t.Error(err)
+			}
+			if broke := p.Stat().Opened > opened+1; broke != tc.want.Broken {
+				t.Errorf("the connection was closed: %t", broke)
+			}
+		})
+	}
+}
+
+// lentOnce returns the connection of a lease that is never given back by hand.
+func lentOnce(l pool.Lease[conn], err error) conn {
+	if err != nil {
+		panic(err)
+	}
+	c, _ := l.Value()
+	l.Release(nil)
+	return c
+}
+
+// heard is a layer that asks the Call.
+type heard struct {
+	class pool.Class
+	asked bool
+}
+
+func (*heard) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	return ctx, struct{}{}, nil
+}
+
+func (a *heard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
+	a.class, a.asked = c.Classify(err), c.Asked()
+}
+
+// A witness that fails is no witness: the outcome is judged by itself, and the resource is not lost.
+func TestWitnessFails(t *testing.T) {
+	for _, method := range []string{"Lent", "Testify"} {
+		for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
+			h := newTestifying()
+			h.fail = func(called string) {
+				if called == method {
+					panic(method)
+				}
+			}
+			p := newPoolOver(t, h.Fake, h, pool.Config{MaxSize: 1}, layers...)
+			err := p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrDenied })
+			if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != pool.FaultServer {
+				t.Errorf("%s, %s: %v", method, name, err)
+			}
+			if err := acquire(t, p).Finish(nil); err != nil || p.Stat().Idle != 1 {
+				t.Errorf("%s, %s: %v, %+v", method, name, err, p.Stat())
+			}
+		}
+	}
+}
+
+// The testimony is of one use: neither a panic nor a failed layer leaves it to the next.
+func TestWitnessIsAskedAboutOneUse(t *testing.T) {
+	h, a, fail := newTestifying(), &heard{}, false
+	p := newPoolOver(t, h.Fake, h, pool.Config{MaxSize: 1}, pool.Bracket(a), pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if err := next(ctx, c); err != nil || !fail {
+				return err
+			}
+			return pooltest.ErrRefused // after the grant
+		}
+	}))
+	l := acquire(t, p)
+	_ = h.send(value(t, l), true, nil)
+	l.Release(nil)
+	fail = true
+	if _, err := p.Acquire(background, op); err == nil {
+		t.Fatal("it was lent")
+	}
+	if a.class.Repeat != pool.RepeatAlways {
+		t.Errorf("after a use that wrote, another that did nothing is %+v", a.class)
+	}
+}
+
+// A fork brings its testimony along.
+func TestWitnessOfAFork(t *testing.T) {
+	h, a := newTestifying(), &heard{}
+	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a), pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			f := c.Fork()
+			err := next(ctx, f)
+			c.Adopt(f)
+			return err
+		}
+	}))
+	for _, write := range []bool{true, false} {
+		_, _ = pool.Get(background, p, op, func(_ context.Context, c conn) (int, error) {
+			return 0, errors.Join(h.send(c, write, nil), h.send(c, true, pooltest.ErrRefused))
+		})
+		want := pool.RepeatAlways
+		if write {
+			want = pool.RepeatIfIdempotent
+		}
+		if a.class.Repeat != want || !a.asked {
+			t.Errorf("write %t: %+v", write, a.class)
+		}
+	}
+}
+
+// A use that a layer answers has asked nothing.
+func TestAnsweredByALayer(t *testing.T) {
+	a := &heard{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(a), pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(_ context.Context, c *pool.Call) error { return c.SetResult(1) }
+	}))
+	if n, err := pool.Get(background, p, op, getID); n != 1 || err != nil || a.asked {
+		t.Errorf("%d, %v, asked %t", n, err, a.asked)
+	}
+}
