@@ -115,7 +115,7 @@ func (c *Call) SetAttempt(n int) {
 	c.attempt = n
 	if !c.holds {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
-		c.limits = nil
+		c.from, c.to, c.limits = 0, 0, nil
 		c.told = account{}
 	}
 }
@@ -131,8 +131,16 @@ func (c *Call) Acquired() (wait time.Duration, fresh, ok bool) {
 	return c.wait, c.fresh, c.granted
 }
 
-// Served says when the server's part of the latest attempt, which failed, began and ended: from the grant, or from the beginning of the
-// dial that it was told of. from is zero when the use did not have to wait; to is zero when the server had no part, or the use succeeded.
+// Served says when the server's part of the latest attempt began and ended. Both are the zero Time as long as the server has had no part.
+//
+// An attempt that got its resource: from is the grant if the use had to wait, else the zero Time, as no clock was read. Then the server's
+// part began with the attempt. to is when the attempt ended with an error: when the borrower's function returned, or at Release. After a
+// success, a panic or runtime.Goexit to is the zero Time.
+//
+// An attempt that got no resource: from is when the dial or the wait began that the server is blamed for, to when the attempt was told.
+// Both are the zero Time if the wait was for other borrowers, or the attempt was refused.
+//
+// After [Call.Adopt] both are those of the fork.
 func (c *Call) Served() (from, to time.Time) {
 	c.check()
 	if c.from != 0 {
@@ -155,8 +163,14 @@ func (c *Call) putOff(by time.Duration) {
 func (c *Call) Classify(err error) (class Class) {
 	c.check()
 	class = c.hub.classify(c.caller, err, c.granted, &c.told)
-	if c.cancelled && class.Fault == FaultServer && errors.Is(err, context.Canceled) {
+	if class.Fault != FaultServer {
+		return class
+	}
+	switch {
+	case c.cancelled && errors.Is(err, context.Canceled):
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
+	case c.granted && c.op.Limit < 0 && isTimeout(err): // an operation that is meant to block has blocked
+		class.Fault = FaultElsewhere
 	}
 	return class
 }
@@ -219,7 +233,9 @@ func (c *Call) Adopt(fork *Call) {
 	c.check()
 	fork.check()
 	c.wait, c.fresh, c.granted, c.holds, c.told = fork.wait, fork.fresh, fork.granted, fork.holds, fork.told
+	c.from, c.to = fork.from, fork.to
 	if c.twoStep {
+		c.limits, fork.limits = fork.limits, nil // what bounds the lease
 		c.ends = append(c.ends, fork.ends...)
 		clear(fork.ends)
 		fork.ends = fork.ends[:0]
@@ -252,6 +268,11 @@ func (c *Call) begin(op *Op, caller context.Context) {
 
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.
 func (c *Call) finish() {
+	if c.twoStep {
+		for d := c.limits; d != nil; d = d.next {
+			d.Cancel()
+		}
+	}
 	if len(c.hub.commands) > 0 { // nobody else keeps a Call in a context
 		c.uses.Add(1)
 	}
@@ -262,7 +283,7 @@ func (c *Call) finish() {
 	c.ends = c.ends[:0]
 	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
-	c.limits = nil
+	c.from, c.to, c.limits = 0, 0, nil
 	c.told = account{}
 	if len(c.values) > 0 {
 		c.dropValues()

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ type Deadline struct {
 
 // WithDeadline is like context.WithDeadlineCause, but makes neither channel nor timer until somebody asks for Done. ctx.Deadline()
 // tells the deadline from the start, which is all that a client with socket deadlines looks at. If parent's own deadline is not later
-// than d, it returns parent and nil. The Deadline must be cancelled when the use is over; that never cancels parent.
+// than d, it returns parent and nil. The Deadline must be cancelled when the use is over, or lifted; that never cancels parent.
 //
 // context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded. The pool reads no clock for a
 // resource that is idle: it lends one even if such a deadline has passed, and the client notices.
@@ -27,15 +28,23 @@ func WithDeadline(parent context.Context, d time.Time, cause error) (context.Con
 	return &dl.ctx, dl
 }
 
-// WithLimit is like [WithDeadline] with the deadline now+limit, for a limit on what the server does: if the use of c has to wait for its
-// resource, the limit is counted from the grant, and while the use waits the context's deadline is the latest that it can come to be. A layer
-// that asks for Done before the grant, as deriving a context with a cancel does, makes the timer and thereby fixes the deadline.
+// WithLimit is like [WithDeadline] with the deadline now+limit, for a limit on what the server does in the use of c. A use that has to wait
+// for its resource is given the limit from the grant on. While the use waits, the deadline of the context is the latest that the deadline
+// can become. A layer that asks for Done before the grant, as deriving a context with a cancel does, makes the timer and fixes the deadline.
+//
+// In a two-step use the limit bounds the lease: only a nearer deadline of the caller's makes it needless, and the end of the lease cancels
+// it.
 func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
-	ctx, d := WithDeadline(parent, now.Add(limit), cause)
-	if d != nil {
-		d.next, c.limits = c.limits, d
+	deadline, bounds := now.Add(limit), parent
+	if c.twoStep {
+		bounds = foreign(parent) // the limits of other layers end at the grant
 	}
-	return ctx, d
+	if earlier, ok := bounds.Deadline(); ok && !earlier.After(deadline) {
+		return parent, nil
+	}
+	d := &Deadline{ctx: lazyContext{parent: parent, deadline: deadline, cause: cause, late: c.twoStep}, next: c.limits}
+	c.limits = d
+	return &d.ctx, d
 }
 
 // putOff moves the deadline by d, unless a timer runs already.
@@ -47,24 +56,42 @@ func (d *Deadline) putOff(by time.Duration) {
 	}
 }
 
-// Cancel ends the context, as a context.CancelFunc does. It may be called on nil, repeatedly and concurrently.
+// Lift takes the deadline away: from now on the context is over when its parent is. A layer calls Lift when a two-step use has its
+// resource, for a limit that covers the acquisition and not the lease. A context that was derived before, with a cancel or a deadline of
+// its own, keeps the deadline. Lift may be called on nil; it stands for Cancel.
+func (d *Deadline) Lift() {
+	if d != nil {
+		d.ctx.shift.Store(lifted)
+	}
+}
+
+// Cancel ends the context, as a context.CancelFunc does, unless the deadline was lifted. It may be called on nil, repeatedly and
+// concurrently.
 func (d *Deadline) Cancel() {
 	if d != nil {
 		d.ctx.cancel()
 	}
 }
 
-// Passed says whether the deadline has passed by now. It is false for nil.
+// Passed says whether the deadline has passed by now, before any deadline of the parent. It is false for nil.
 func (d *Deadline) Passed() bool {
-	return d != nil && d.ctx.passed()
+	if d == nil || !d.ctx.passed() {
+		return false
+	}
+	earlier, ok := d.ctx.earlier()
+	return !ok || !earlier.Before(d.ctx.own())
 }
 
-// lazyContext delegates to a real context as soon as there is one.
+// lifted is the shift of a deadline that was taken away.
+const lifted = math.MaxInt64
+
+// lazyContext delegates to a real context as soon as there is one; to its parent when its deadline was lifted.
 type lazyContext struct {
 	parent   context.Context
 	deadline time.Time
 	cause    error
-	shift    atomic.Int64 // by how much the deadline has been put off
+	late     bool         // the deadline may be later than the parent's from the beginning
+	shift    atomic.Int64 // by how much the deadline has been put off, or lifted
 
 	mu        sync.Mutex
 	real      atomic.Pointer[realContext]
@@ -77,34 +104,54 @@ type realContext struct {
 }
 
 func (c *lazyContext) Deadline() (time.Time, bool) {
+	if c.lifted() {
+		return c.parent.Deadline()
+	}
 	own := c.own()
-	if c.shift.Load() != 0 {
-		if d, ok := c.parent.Deadline(); ok && d.Before(own) {
-			return d, true
-		}
+	if earlier, ok := c.earlier(); ok && earlier.Before(own) {
+		return earlier, true
 	}
 	return own, true
 }
 
-// own is the deadline that the context itself sets.
+// own is the deadline that the context itself sets, unless that was lifted.
 func (c *lazyContext) own() time.Time { return c.deadline.Add(time.Duration(c.shift.Load())) }
 
-func (c *lazyContext) Done() <-chan struct{} { return c.materialize().Done() }
+func (c *lazyContext) lifted() bool { return c.shift.Load() == lifted }
+
+// behind says whether the parent's deadline may come first.
+func (c *lazyContext) behind() bool { return c.late || c.shift.Load() != 0 }
+
+// earlier returns the parent's deadline if that may come first.
+func (c *lazyContext) earlier() (d time.Time, ok bool) {
+	if c.behind() {
+		d, ok = c.parent.Deadline()
+	}
+	return d, ok
+}
+
+func (c *lazyContext) Done() <-chan struct{} {
+	if c.lifted() {
+		return c.parent.Done()
+	}
+	return c.materialize().Done()
+}
 
 func (c *lazyContext) Err() error { return c.err(true) }
 
-// err looks at the clock only if it is told to: a lazy parent's deadline is later than its child's, unless that has been put off.
+// err looks at the clock only if it is told to: a lazy parent's deadline is mostly later than its child's.
 func (c *lazyContext) err(clock bool) error {
-	if own := c.real.Load(); own != nil {
+	own := c.real.Load()
+	if own != nil && !c.lifted() {
 		return own.Err()
 	}
 	var err error
 	if lazy, ok := c.parent.(*lazyContext); ok {
-		err = lazy.err(clock && c.shift.Load() != 0)
+		err = lazy.err(clock && c.behind())
 	} else {
 		err = c.parent.Err()
 	}
-	if err == nil && (c.cancelled.Load() || clock && c.passed()) {
+	if err == nil && !c.lifted() && (c.cancelled.Load() || clock && c.passed()) {
 		err = c.materialize().Err()
 	}
 	return err
@@ -113,6 +160,9 @@ func (c *lazyContext) err(clock bool) error {
 // Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
 // a key of type *int; if the deadline has passed, that must be ours and not the parent's.
 func (c *lazyContext) Value(key any) any {
+	if c.lifted() {
+		return c.parent.Value(key)
+	}
 	if own := c.real.Load(); own != nil {
 		return own.Value(key)
 	}
@@ -128,7 +178,7 @@ func (c *lazyContext) Value(key any) any {
 // over says whether a real context would be done by itself. It looks at the clock.
 func (c *lazyContext) over() bool { return c.cancelled.Load() || c.passed() }
 
-func (c *lazyContext) passed() bool { return time.Until(c.own()) <= 0 }
+func (c *lazyContext) passed() bool { return !c.lifted() && time.Until(c.own()) <= 0 }
 
 func (c *lazyContext) materialize() context.Context {
 	c.mu.Lock()

@@ -14,8 +14,9 @@ const (
 
 // Config says how long things may take. The zero Config works.
 type Config struct {
-	// Limit is the most that a use (NewTotal) or an attempt (NewAttempt) may take, waiting for a resource included. 0 means 10 s for
-	// NewTotal, 3 s for NewAttempt; negative: only the context's own deadline counts.
+	// Limit is the most that a use may take, all included (NewTotal), or that the server may take for an attempt, counted from when the
+	// attempt has its resource (NewAttempt). Of a lease, Limit bounds the acquisition. 0 means 10 s for NewTotal, 3 s for NewAttempt;
+	// negative: only the context's own deadline counts.
 	Limit time.Duration
 
 	// MinLeft is how much time the context must have left when the use or attempt begins; with less it is refused at once with

@@ -23,7 +23,7 @@ type Stage string
 // The stages: also Event.Reason and the stage of poolstack.timeouts.
 const (
 	StageBegin   Stage = "begin"   // nothing: too little time was left to begin
-	StageAcquire Stage = "acquire" // the wait for a resource
+	StageAcquire Stage = "acquire" // the wait for a resource: the total limit has passed
 	StageAttempt Stage = "attempt" // an attempt that had its resource
 	StageTotal   Stage = "total"   // a use that had its resource, or waited between attempts
 )
@@ -61,9 +61,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout is true.
 func (e *Error) Timeout() bool { return true }
 
-// Class makes the error [pool.Classified]. A server that did not answer in time has failed, and whether it did what it was asked is not
-// known. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent. When what came back is
-// by its own class not of the server's making, such as what a use of another pool within this one met, it is laid at this process.
+// Class makes the error [pool.Classified]. A server that did not answer in time has failed, and nobody knows whether the server did what it
+// was asked. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent. The error is laid at
+// this process when the total limit has passed and the use spent at least half of the limit on its wait, and when what came back is by its
+// own class not of the server's making: what a use of another pool met, or an operation that is meant to block (a negative Op.Limit).
 func (e *Error) Class() pool.Class { return e.class }
 
 // newCause makes the cause of a context whose limit passes.
@@ -84,7 +85,7 @@ func newRefusal(left time.Duration, in string) *Error {
 }
 
 // translate returns err as an Error if it came about because the time was up, nil if it did not. outer is the context that the limit was
-// put on; in a lease's End, where only the event tells of the class, it is the limited one.
+// put on.
 func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Error {
 	if !cutShort(err) {
 		return nil
@@ -97,10 +98,20 @@ func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Er
 	case refused && !granted:
 		e.Stage = StageAcquire
 		e.class = acquireClass(class)
-	case granted && class.Fault != pool.FaultServer && !isOver(outer): // else nobody knows why it is the caller's
-		e.class.Fault = pool.FaultLocal // the use has spent its time on something else than its resource's server
+	case !granted, isOver(outer): // the class says that it is the caller's, and nobody knows what it was before
+	case class.Fault != pool.FaultServer: // the use has spent its time on something else than its resource's server
+		e.class.Fault = pool.FaultLocal
+	case e.Stage == StageTotal && waitedMost(c, e.Limit):
+		e.class.Fault = pool.FaultLocal
 	}
 	return &e
+}
+
+// waitedMost says whether a use whose total limit has passed spent at least half of the limit on the wait for its resource. A use that was
+// repeated did not: retry repeats what the server has failed to do.
+func waitedMost(c *pool.Call, limit time.Duration) bool {
+	wait, _, _ := c.Acquired()
+	return c.Attempt() == 1 && wait >= limit/2
 }
 
 func isOver(ctx context.Context) bool {

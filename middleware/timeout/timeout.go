@@ -3,7 +3,6 @@ package timeout
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,6 @@ type Timeout struct {
 	about    error
 	standard time.Duration // what a Limit of 0 stands for
 	settings atomic.Pointer[settings]
-	handing  sync.Pool // of *handover
 	attached pool.Attached
 }
 
@@ -44,7 +42,6 @@ func NewAttempt(cfg Config) (*Timeout, error) {
 }
 
 func (t *Timeout) configured(cfg Config) (*Timeout, error) {
-	t.handing.New = func() any { return &handover{} }
 	if err := t.Configure(cfg); err != nil {
 		return nil, err
 	}
@@ -75,7 +72,10 @@ func (t *Timeout) Describe() pool.LayerInfo {
 	if cfg.Limit > 0 {
 		limit = cfg.Limit.String()
 	}
-	return pool.LayerInfo{Kind: t.kind, Role: t.role, Settings: map[string]string{"limit": limit, "min_left": cfg.MinLeft.String()}}
+	return pool.LayerInfo{
+		Kind: t.kind, Role: t.role, Limit: max(cfg.Limit, 0),
+		Settings: map[string]string{"limit": limit, "min_left": cfg.MinLeft.String()},
+	}
 }
 
 // Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
@@ -83,123 +83,77 @@ func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.
 
 // Wrap implements [pool.Middleware].
 func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
-	hold := pool.Bracket(holder{t}).Wrap(next)
 	return func(ctx context.Context, c *pool.Call) error {
-		s := t.settings.Load()
-		inner, d, err := t.begin(ctx, c, s)
+		inner, d, cause, err := t.begin(ctx, c)
 		switch {
 		case err != nil:
 			return err
-		case d == nil: // the context's own deadline is nearer
+		case d == nil: // there is no limit, or the context's own deadline is nearer
 			return next(ctx, c)
-		case c.TwoStep():
-			err = hold(t.handOver(inner, held{d, s}), c)
-		default:
-			err = cancelAfter(inner, c, d, next)
 		}
-		if err == nil || !passed(ctx, d) {
+		err = t.within(inner, c, d, next)
+		if err == nil || !d.Passed() || errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
-		return t.timedOut(ctx, c, s, err)
+		return t.timedOut(ctx, c, cause, err)
 	}
 }
 
-// begin sets the deadline, or refuses the use.
-func (t *Timeout) begin(ctx context.Context, c *pool.Call, s *settings) (context.Context, *pool.Deadline, error) {
-	now := time.Now()
+// begin sets the deadline, or refuses the use. cause is the cause of the context when the deadline has passed.
+func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Context, d *pool.Deadline, cause *Error, err error) {
+	s, now := t.settings.Load(), time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := deadline.Sub(now); left <= 0 || left < s.MinLeft {
 			err := newRefusal(left, c.Identity().Name)
 			c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: t.kind, Reason: err.class.Type, Err: err})
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	if s.Limit < 0 {
-		return ctx, nil, nil
+	limit, cause := s.Limit, s.cause
+	if own := c.Op().Limit; own != 0 && t.role == pool.RoleAttempt {
+		if limit = own; own > 0 {
+			cause = newCause(t.stage, t.about, own)
+		}
 	}
-	if t.role == pool.RoleAttempt {
-		inner, d := pool.WithLimit(ctx, c, now, s.Limit, s.cause)
-		return inner, d, nil
+	switch {
+	case limit < 0:
+		inner = ctx
+	case t.bounds(c):
+		inner, d = pool.WithLimit(ctx, c, now, limit, cause)
+	default:
+		inner, d = pool.WithDeadline(ctx, now.Add(limit), cause)
 	}
-	inner, d := pool.WithDeadline(ctx, now.Add(s.Limit), s.cause)
-	return inner, d, nil
+	return inner, d, cause, nil
 }
 
-// cancelAfter is the one-step use, over when next has returned.
-func cancelAfter(ctx context.Context, c *pool.Call, d *pool.Deadline, next pool.Handler) error {
-	defer d.Cancel()
-	return next(ctx, c)
+// bounds says whether the limit is one of what the server does, counted from the grant: that of an attempt. Of a lease, an attempt's limit
+// covers the acquisition, unless it is the operation's own.
+func (t *Timeout) bounds(c *pool.Call) bool {
+	return t.role == pool.RoleAttempt && (!c.TwoStep() || c.Op().Limit > 0)
 }
 
-// passed says whether d has passed, and not because the caller had cancelled: a deadline of the caller's, if any, is later than d. ctx
-// is the context that d was put on.
-func passed(ctx context.Context, d *pool.Deadline) bool {
-	return d.Passed() && !errors.Is(ctx.Err(), context.Canceled)
+// within calls next under the deadline d, which ends with the use: with its acquisition in a two-step use, or with its lease if d bounds
+// that.
+func (t *Timeout) within(ctx context.Context, c *pool.Call, d *pool.Deadline, next pool.Handler) (err error) {
+	err = pool.ErrAborted // after a panic or Goexit
+	defer func() {
+		switch {
+		case err != nil || !c.TwoStep():
+			d.Cancel()
+		case !t.bounds(c):
+			d.Lift()
+		}
+	}()
+	err = next(ctx, c)
+	return err
 }
 
-// timedOut returns err, translated if the limit brought it about. A two-step use that had its resource reports the event in its End.
-func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, s *settings, err error) error {
-	e := translate(ctx, s.cause, c, err)
+// timedOut returns err, translated if the limit brought it about.
+func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, cause *Error, err error) error {
+	e := translate(ctx, cause, c, err)
 	if e == nil {
 		return err
 	}
-	if _, _, granted := c.Acquired(); !granted || !c.TwoStep() {
-		t.report(ctx, c, e)
-	}
-	return e
-}
-
-func (t *Timeout) report(ctx context.Context, c *pool.Call, e *Error) {
 	c.Emit(ctx, pool.Event{Kind: pool.EventTimeout, Layer: t.kind, Reason: string(e.Stage), Duration: e.Limit, Err: e})
-}
-
-// held is what a two-step use keeps until its lease is released.
-type held struct {
-	d *pool.Deadline
-	s *settings
-}
-
-// handover carries a held from Wrap to the holder's Begin, without an allocation. It is no context that anybody else gets to see.
-type handover struct {
-	context.Context
-
-	held held
-}
-
-func (t *Timeout) handOver(ctx context.Context, h held) *handover {
-	o, _ := t.handing.Get().(*handover)
-	o.Context, o.held = ctx, h
-	return o
-}
-
-// reported is the key under which a Call has the number of the attempt whose outcome a timeout layer has reported. Unlike in a one-step
-// use the outcome itself does not say so to the layers further out, whose limits passed later.
-type reported struct{}
-
-// holder is the Bracket of two-step uses: it keeps the deadline alive until the lease is released.
-type holder struct{ t *Timeout }
-
-// Begin takes what Wrap hands over.
-func (h holder) Begin(ctx context.Context, _ *pool.Call) (context.Context, held, error) {
-	o, ok := ctx.(*handover)
-	if !ok {
-		return ctx, held{}, nil
-	}
-	inner, kept := o.Context, o.held
-	*o = handover{}
-	h.t.handing.Put(o)
-	return inner, kept, nil
-}
-
-// End cancels the deadline. The borrower's outcome cannot be translated any more, but that its time was up is reported; an acquisition
-// that came to nothing is left to Wrap.
-func (h holder) End(ctx context.Context, c *pool.Call, kept held, err error) {
-	defer kept.d.Cancel()
-	if _, _, granted := c.Acquired(); err == nil || !granted || !passed(ctx, kept.d) || c.Value(reported{}) == c.Attempt() {
-		return
-	}
-	if e := translate(ctx, kept.s.cause, c, err); e != nil {
-		c.SetValue(reported{}, c.Attempt())
-		h.t.report(ctx, c, e)
-	}
+	return e
 }
