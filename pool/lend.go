@@ -254,18 +254,32 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	now := p.clock()
 	r.used, r.proven, r.untouched = now, now, false
 	r.leaked, r.stack, r.watch = false, r.stack[:0], nil
+	if r.doom == closeNot {
+		p.learn(now - r.since)
+		if p.waiters.n == 0 && !dirty && !r.doubt {
+			r.trust = p.suspicion
+			p.shelve(r)
+			if p.closed {
+				p.kick() // the maintainer ends with the last lease
+			}
+			return nil
+		}
+	}
+	return p.backSlow(r, suspect, dirty, exact)
+}
+
+// backSlow is back where somebody waits, or the resource may not be lent as it is.
+func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
 	if suspect {
 		p.suspicion++
 	}
-	if r.doubt && p.cfg.CheckAfter < 0 && r.doom == closeNot {
-		r.doom = CloseBroken // there are no checks
-	}
 	doom, doubt := r.doom, r.doubt
 	r.doom, r.doubt = closeNot, false
-	if doom == closeNot {
-		p.learn(now - r.since)
-	} else if doom == CloseBroken {
-		p.brokeAt = now
+	if doubt && doom == closeNot && p.cfg.CheckAfter < 0 {
+		doom = CloseBroken // there are no checks
+	}
+	if doom == CloseBroken {
+		p.brokeAt = p.now
 	}
 	switch {
 	case doom != closeNot:
@@ -274,7 +288,7 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 		p.spawnReset(r)
 	case p.waiters.n > 0 && (doubt || p.checksAll()) && !p.closed:
 		p.spawnCheck(r)
-	case p.waiters.n > 0 && p.unfit(r, now) == closeNot:
+	case p.waiters.n > 0 && p.unfit(r, p.now) == closeNot:
 		r.trust = p.suspicion
 		return p.hand(r, exact)
 	default:
@@ -284,12 +298,10 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 		}
 		p.shelve(r)
 	}
-	if p.waiters.n > 0 || doom != closeNot || p.closed {
-		p.coolAll()
-		p.pump()
-		if p.closed {
-			p.kick() // the maintainer ends with the last lease
-		}
+	p.coolAll()
+	p.pump()
+	if p.closed {
+		p.kick() // the maintainer ends with the last lease
 	}
 	return nil
 }
