@@ -13,8 +13,8 @@ import "time"
 //     not count a lost dial. A lost call keeps its place among MaxSize: the server may hold a connection for the call.
 //   - The pool is stalled while somebody waits, some calls are late and none is in time. A stalled pool begins one dial, and one check of
 //     another idle resource. Whatever ends well first serves the first waiter.
-//   - A lost check says that other idle resources may be dead, too: each waiter gets a dial. Where MaxSize leaves no room for a dial and two
-//     checks or more are late, the pool closes the idle resource that was used least lately.
+//   - A lost check says that other idle resources may be dead, too: each waiter gets a dial, as does each that has waited for CheckTimeout.
+//     Where MaxSize leaves no room for a dial and two checks or more are late, the pool closes the idle resource that was used least lately.
 //
 // So a hung call costs the first waiter twice the time that such a call lately took, not the timeout of the call. A server that is merely
 // slow gets one call more each time, at pauses that double. A server that does not answer at all gets OpenConcurrency dials.
@@ -186,7 +186,7 @@ func (p *Pool[T]) supply() {
 		hope = 0
 	}
 	want := n + min(p.cfg.MinIdle, enough) - len(p.idle) - o.dials.supply() - hope
-	want = max(want, p.warmUpTo()-(len(p.all)-p.closing)-o.dials.supply())
+	want = max(want, max(p.warmUpTo()-(len(p.all)-p.closing), p.patient())-o.dials.supply())
 	stalled := n+len(p.warmers) > 0 && o.stalled()
 	if stalled {
 		want = max(want, 1)
@@ -199,6 +199,19 @@ func (p *Pool[T]) supply() {
 	case stalled:
 		p.spawnCheck(p.popIdle())
 	}
+}
+
+// patient is the number of waiters that have waited for CheckTimeout, as far as there is room for dials. It is called under the lock.
+func (p *Pool[T]) patient() (n int) {
+	room, now := p.cfg.MaxSize-len(p.all)-p.opening, p.elapsed()
+	for w := p.waiters.head; w != nil && n < room; w = w.next {
+		if at := plus(w.since, p.cfg.CheckTimeout); at > now {
+			p.schedule(at)
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // makeRoom closes the n idle resources that were used least lately. It is called under the lock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,40 +12,524 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
 )
+
+// borrowers notes how a group of borrowers fared.
+type borrowers struct {
+	mu     sync.Mutex
+	served int
+	worst  time.Duration // the longest wait
+	errs   []error
+}
+
+// borrow acquires a resource, holds it and gives it back.
+func (b *borrowers) borrow(p *pool.Pool[conn], hold time.Duration) {
+	b.use(p, func(pool.Lease[conn]) { time.Sleep(hold) })
+}
+
+// use acquires a resource for f, and gives it back.
+func (b *borrowers) use(p *pool.Pool[conn], f func(pool.Lease[conn])) {
+	at := time.Now()
+	l, err := p.Acquire(background, op)
+	b.mu.Lock()
+	b.worst = max(b.worst, time.Since(at))
+	if err != nil {
+		b.errs = append(b.errs, err)
+	} else {
+		b.served++
+	}
+	b.mu.Unlock()
+	if err == nil {
+		f(l)
+		l.Release(nil)
+	}
+}
+
+// together has n borrowers come at the same moment, and waits for all.
+func together(p *pool.Pool[conn], n int, hold time.Duration) *borrowers {
+	b := &borrowers{}
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() { b.borrow(p, hold) })
+	}
+	wg.Wait()
+	return b
+}
+
+// wantServed fails the test if somebody failed or waited for longer than bound.
+func (b *borrowers) wantServed(t *testing.T, bound time.Duration) {
+	t.Helper()
+	t.Logf("%d served, the longest wait was %v", b.served, b.worst)
+	if len(b.errs) > 0 {
+		t.Errorf("%d of %d failed: %v", len(b.errs), len(b.errs)+b.served, b.errs[0])
+	}
+	if b.worst > bound {
+		t.Errorf("somebody waited for %v, want at most %v", b.worst, bound)
+	}
+}
+
+// idling makes a pool with n idle resources.
+func idling(t *testing.T, fake *pooltest.Fake, n int, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
+	t.Helper()
+	p := newPool(t, fake, cfg, layers...)
+	if err := p.Warm(background, n); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// aCheckAndADial bounds a wait as long as there are free places and dials are instant.
+const aCheckAndADial = time.Second + 50*time.Millisecond
+
+// All idle resources are silently dead, and new ones open at once.
+func TestSilentlyDead(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 10, 50} {
+		for _, idle := range []int{1, size/2 + 1, size} {
+			for _, n := range []int{1, 4, size} {
+				for _, known := range []bool{true, false} { // whether a check has shown before how long checks take
+					t.Run(fmt.Sprintf("size %d idle %d borrowers %d known %t", size, idle, n, known), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							fake := &pooltest.Fake{}
+							fake.Inject(pooltest.Check, -1, pooltest.Slow(time.Millisecond))
+							fake.Inject(pooltest.Open, -1, pooltest.Slow(2*time.Millisecond))
+							p := idling(t, fake, idle, pool.Config{MaxSize: size})
+							if known {
+								time.Sleep(time.Minute)
+								together(p, idle, 0)
+							}
+							time.Sleep(time.Minute)
+							fake.Inject(pooltest.Check, -1, pooltest.Hang())
+							together(p, n, 0).wantServed(t, aCheckAndADial)
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// The same where room is left: nobody waits for the timeout of a check.
+func TestSilentlyDeadWithRoom(t *testing.T) {
+	for _, size := range []int{10, 50} {
+		for _, n := range []int{1, 4, size - 5} {
+			t.Run(fmt.Sprintf("size %d borrowers %d", size, n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					fake := &pooltest.Fake{}
+					p := idling(t, fake, 5, pool.Config{MaxSize: size})
+					time.Sleep(time.Minute)
+					fake.Inject(pooltest.Check, -1, pooltest.Hang())
+					together(p, n, 0).wantServed(t, 200*time.Millisecond)
+				})
+			})
+		}
+	}
+}
+
+// One call of the driver hangs, whichever, and there is a free place.
+func TestOneHungCall(t *testing.T) {
+	for name, hang := range map[string]func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]){
+		"keepalive": func(_ *testing.T, fake *pooltest.Fake, _ *pool.Pool[conn]) {
+			fake.Inject(pooltest.Check, 1, pooltest.Hang())
+			time.Sleep(10*time.Second + time.Millisecond) // the check has just begun
+		},
+		"reset": func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]) {
+			fake.Inject(pooltest.Reset, 1, pooltest.Hang())
+			l := acquire(t, p)
+			value(t, l).Soil()
+			l.Release(nil)
+		},
+		"close": func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]) {
+			fake.Inject(pooltest.Close, 1, pooltest.Hang())
+			acquire(t, p).Discard(nil)
+		},
+		"dial": func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]) {
+			fake.Inject(pooltest.Open, 1, pooltest.Hang())
+			acquire(t, p).Discard(nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := idling(t, fake, 1, pool.Config{MaxSize: 2, KeepAlive: 10 * time.Second})
+				hang(t, fake, p)
+				together(p, 1, 0).wantServed(t, 150*time.Millisecond)
+			})
+		})
+	}
+}
+
+// One dial in a black hole among instant ones costs nobody more than a moment, neither while it hangs nor when it fails.
+func TestOneDialInABlackHole(t *testing.T) {
+	for _, hold := range []time.Duration{0, 100 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Open, 1, pooltest.Hang())
+			p := newPool(t, fake, pool.Config{MaxSize: 30})
+			all := &borrowers{}
+			var wg sync.WaitGroup
+			for range 25 { // in a row
+				wg.Go(func() { all.borrow(p, hold) })
+				time.Sleep(10 * time.Millisecond)
+			}
+			wg.Wait()
+			for range 800 { // until long after the dial has failed
+				all.borrow(p, 0)
+				time.Sleep(10 * time.Millisecond)
+			}
+			all.wantServed(t, 150*time.Millisecond)
+			if s := p.Stat(); s.OpenFailures != 1 {
+				t.Errorf("got %+v", s)
+			}
+			if h := p.Check(background); h.Status != pool.StatusOK {
+				t.Errorf("a later dial has succeeded, but the pool is %v: %v", h.Status, h.Reasons)
+			}
+		})
+	}
+}
+
+// A dial that hangs does not hold up Warm either, where there is a place for another.
+func TestWarmBesideAHungDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, 1, pooltest.Hang())
+		p := newPool(t, fake, pool.Config{MaxSize: 8})
+		at := time.Now()
+		if err := p.Warm(background, 6); err != nil || time.Since(at) > 200*time.Millisecond {
+			t.Errorf("warm after %v: %v", time.Since(at), err)
+		}
+	})
+}
+
+// Dials that Clear has given up are no supply, whether they heed their context or not.
+func TestClearDoesNotWaitForWhatItGaveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		stuck := make(chan struct{})
+		fake.Inject(pooltest.Open, 4, func(context.Context) error { <-stuck; return pooltest.ErrBroken })
+		p := newPool(t, fake, pool.Config{})
+		var wg sync.WaitGroup
+		b := &borrowers{}
+		for range 4 {
+			wg.Go(func() { b.borrow(p, 0) })
+		}
+		synctest.Wait()
+		p.Clear()
+		wg.Wait()
+		b.wantServed(t, 0)
+		close(stuck)
+	})
+}
+
+// A driver that ignores its context costs the place that it holds, and no more.
+func TestDriverIgnoresItsContext(t *testing.T) {
+	for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check, pooltest.Reset, pooltest.Close} {
+		t.Run(fmt.Sprint(step), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				stuck := make(chan struct{})
+				p := newPool(t, fake, pool.Config{MaxSize: 4})
+				acquire(t, p).Release(nil)
+				time.Sleep(time.Minute)
+				fake.Inject(step, 3, func(context.Context) error { <-stuck; return pooltest.ErrBroken })
+				for range 3 { // each call gets stuck, and takes a place away
+					l := acquire(t, p)
+					switch step {
+					case pooltest.Reset:
+						value(t, l).Soil()
+						l.Release(nil)
+					case pooltest.Check:
+						l.Release(nil)
+						time.Sleep(time.Minute)
+					default:
+						l.Discard(nil)
+					}
+				}
+				for range 50 {
+					together(p, 3, time.Millisecond).wantServed(t, 150*time.Millisecond)
+					time.Sleep(100 * time.Millisecond)
+				}
+				close(stuck)
+			})
+		})
+	}
+}
+
+// A server that is gone, refusing or silent, sees few dials, however many want one.
+func TestNoStormOfDials(t *testing.T) {
+	for name, fault := range map[string]pooltest.Fault{"refused": pooltest.Fail(pooltest.ErrRefused), "hung": pooltest.Hang()} {
+		for _, long := range []bool{false, true} { // whether a lease is out for long
+			t.Run(fmt.Sprintf("%s lease %t", name, long), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					fake := &pooltest.Fake{}
+					p := idling(t, fake, 10, pool.Config{MaxSize: 20})
+					if long {
+						defer acquire(t, p).Release(nil)
+					}
+					time.Sleep(2 * time.Second)
+					var dials, under, most atomic.Int64
+					fake.Inject(pooltest.Check, -1, fault)
+					fake.Inject(pooltest.Open, -1, func(ctx context.Context) error {
+						dials.Add(1)
+						most.Store(max(most.Load(), under.Add(1)))
+						defer under.Add(-1)
+						return fault(ctx)
+					})
+					b := &borrowers{}
+					var wg sync.WaitGroup
+					begin := time.Now()
+					for range 50 {
+						wg.Go(func() {
+							for time.Since(begin) < 10*time.Second {
+								b.borrow(p, 0)
+								time.Sleep(10 * time.Millisecond)
+							}
+						})
+					}
+					wg.Wait()
+					t.Logf("%d dials, at most %d at once, %d told, the last after %v", dials.Load(), most.Load(), len(b.errs), b.worst)
+					if dials.Load() > 40 || most.Load() > 4 {
+						t.Errorf("%d dials in 10 s, %d at once", dials.Load(), most.Load())
+					}
+				})
+			})
+		}
+	}
+}
+
+// A server that has become slower, but serves, does not cost connections.
+func TestSlowServerCausesNoChurn(t *testing.T) {
+	for _, times := range []time.Duration{1, 2, 10, 100, 400} {
+		t.Run(fmt.Sprint(int(times)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				slow := func(by time.Duration) {
+					fake.Inject(pooltest.Open, -1, pooltest.Slow(by*2*time.Millisecond))
+					fake.Inject(pooltest.Check, -1, pooltest.Slow(by*2*time.Millisecond))
+				}
+				slow(1)
+				p := idling(t, fake, 20, pool.Config{MaxSize: 20})
+				time.Sleep(5 * time.Second)
+				together(p, 20, 0)
+				slow(times)
+				for range 100 { // so seldom that all are checked
+					time.Sleep(3 * time.Second)
+					together(p, 5, time.Millisecond).wantServed(t, 2*time.Second)
+				}
+				if s := p.Stat(); s.Opened > 24 {
+					t.Errorf("%d times slower: %+v", times, s)
+				}
+			})
+		})
+	}
+}
+
+// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool has seen slow checks.
+func TestSecondCheckIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		slow := pooltest.Slow(900 * time.Millisecond)
+		fake.Inject(pooltest.Check, -1, slow)
+		p := idling(t, fake, 3, pool.Config{MaxSize: 5})
+		for range 10 {
+			time.Sleep(time.Minute)
+			together(p, 3, 0)
+		}
+		time.Sleep(time.Minute)
+		fake.Inject(pooltest.Check, 2, pooltest.Hang())
+		b := &borrowers{}
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { b.borrow(p, 0) })
+			time.Sleep(500 * time.Millisecond)
+		}
+		fake.Inject(pooltest.Check, -1, slow)
+		wg.Wait()
+		b.wantServed(t, aCheckAndADial)
+	})
+}
+
+// The bound, under random schedules: with free places under MaxSize and OpenConcurrency and instant dials, nobody waits for longer than the
+// timeout of a check and a dial. Checks and resets hang, fail and are slow at random. Where dials hang as well, up to three at a time, each of
+// those costs what a dial lately took at most.
+func TestBoundOfWaits(t *testing.T) {
+	for hanging, bound := range map[int64]time.Duration{0: aCheckAndADial, 3: aCheckAndADial + 300*time.Millisecond} {
+		for seed := range uint64(100) {
+			synctest.Test(t, func(t *testing.T) {
+				b := borrowAtRandom(t, rand.New(rand.NewPCG(seed, 1)), hanging)
+				if len(b.errs) > 0 || b.worst > bound {
+					t.Errorf("seed %d: the longest wait was %v, want %v; %d failed: %v", seed, b.worst, bound, len(b.errs), errors.Join(b.errs...))
+				}
+			})
+		}
+	}
+}
+
+// dice are to be rolled by several goroutines.
+type dice struct {
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (d *dice) roll(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.random.IntN(n)
+}
+
+func (d *dice) upTo(most time.Duration) time.Duration { return time.Duration(d.roll(int(most))) }
+
+// proof is a check or a reset that hangs, fails, is slow, or passes.
+func (d *dice) proof(ctx context.Context) error {
+	switch d.roll(6) {
+	case 0:
+		return pooltest.Hang()(ctx)
+	case 1:
+		return pooltest.ErrBroken
+	case 2:
+		return pooltest.Slow(d.upTo(900 * time.Millisecond))(ctx)
+	}
+	return nil
+}
+
+// borrowAtRandom has ten borrowers use a pool that never lacks places.
+func borrowAtRandom(t *testing.T, random *rand.Rand, hanging int64) *borrowers {
+	d, fake := &dice{random: random}, &pooltest.Fake{}
+	fake.Inject(pooltest.Check, -1, d.proof)
+	fake.Inject(pooltest.Reset, -1, d.proof)
+	var hung atomic.Int64
+	fake.Inject(pooltest.Open, -1, func(ctx context.Context) error {
+		if d.roll(10) > 0 || hung.Load() >= hanging {
+			return nil
+		}
+		hung.Add(1)
+		defer hung.Add(-1)
+		return pooltest.Hang()(ctx)
+	})
+	p := newPool(t, fake, pool.Config{MaxSize: 200, OpenConcurrency: 20, KeepAlive: 3 * time.Second})
+	all := &borrowers{}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 40 {
+				all.use(p, func(l pool.Lease[conn]) {
+					time.Sleep(d.upTo(200 * time.Millisecond))
+					if c, ok := l.Value(); ok && d.roll(3) == 0 {
+						c.Soil()
+					}
+					if d.roll(8) == 0 {
+						l.Discard(nil)
+					}
+				})
+				time.Sleep(d.upTo(3 * time.Second))
+			}
+		})
+	}
+	wg.Wait()
+	if err := pool.CheckBooks(p); err != nil {
+		t.Error(err)
+	}
+	return all
+}
+
+// A TryAcquire that is asked less often than CheckAfter has the resource checked, and gets it.
+func TestTryAcquireWaitsForACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Check, -1, pooltest.Slow(time.Millisecond))
+		p := idling(t, fake, 4, pool.Config{MaxSize: 4})
+		for range 100 {
+			time.Sleep(2 * time.Second)
+			l, err := p.TryAcquire(background, op)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Release(nil)
+		}
+		time.Sleep(2 * time.Second)
+		var wg sync.WaitGroup
+		for range 4 { // each has one checked
+			wg.Go(func() {
+				l, err := p.TryAcquire(background, op)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second)
+				l.Release(nil)
+			})
+		}
+		wg.Wait()
+		if s := p.Stat(); s.Refused != 0 || s.Opened != 4 {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+// A TryAcquire waits no longer than a check in time takes, and never for a dial or another borrower.
+func TestTryAcquireDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		try := func(bound time.Duration) {
+			t.Helper()
+			at := time.Now()
+			if _, err := p.TryAcquire(background, op); !errors.Is(err, pool.ErrExhausted) || time.Since(at) > bound {
+				t.Errorf("after %v: %v, want ErrExhausted within %v", time.Since(at), err, bound)
+			}
+		}
+		fake.Inject(pooltest.Open, 1, pooltest.Slow(time.Second))
+		try(0) // the dial begins
+		try(0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		l := acquire(t, p)
+		try(0) // another borrower
+		l.Release(nil)
+		time.Sleep(time.Minute)
+		fake.Inject(pooltest.Check, 1, pooltest.Hang())
+		try(32 * time.Millisecond)
+		try(0) // the check is late
+	})
+}
+
+// One dial that hangs does not make TryAcquire fail until it times out.
+func TestTryAcquireBehindAHungDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, 1, pooltest.Hang())
+		p := newPool(t, fake, pool.Config{})
+		refused := 0
+		for ; refused < 500; refused++ {
+			if l, err := p.TryAcquire(background, op); err == nil {
+				l.Release(nil)
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if refused > 12 {
+			t.Errorf("%d refusals", refused)
+		}
+	})
+}
 
 // hooks is a driver of functions.
 type hooks struct {
-	open, check func(ctx context.Context, id int) error
-	opened      atomic.Int64
+	open   func(ctx context.Context) error
+	opened atomic.Int64
 }
 
 func (d *hooks) Open(ctx context.Context) (int, error) {
 	if d.open != nil {
-		if err := d.open(ctx, 0); err != nil {
+		if err := d.open(ctx); err != nil {
 			return 0, err
 		}
 	}
 	return int(d.opened.Add(1)), nil
 }
 
-func (d *hooks) Check(ctx context.Context, id int) error {
-	if d.check == nil {
-		return nil
-	}
-	return d.check(ctx, id)
-}
-
+func (d *hooks) Check(context.Context, int) error { return nil }
 func (d *hooks) Close(context.Context, int) error { return nil }
-
-func hooked(t *testing.T, d *hooks, cfg pool.Config) *pool.Pool[int] {
-	t.Helper()
-	p, err := pool.New(d, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 func closePoolOf(t *testing.T, p *pool.Pool[int]) {
 	t.Helper()
@@ -52,215 +537,5 @@ func closePoolOf(t *testing.T, p *pool.Pool[int]) {
 	defer c()
 	if err := p.Close(ctx); err != nil {
 		t.Error(err)
-	}
-}
-
-func untilOver(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-
-func one(t *testing.T, p *pool.Pool[int]) (pool.Lease[int], int) {
-	t.Helper()
-	l, err := p.Acquire(context.Background(), pool.Op{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, _ := l.Value()
-	return l, v
-}
-
-func idleOnes(t *testing.T, p *pool.Pool[int], n int) {
-	t.Helper()
-	var ls []pool.Lease[int]
-	for range n {
-		l, _ := one(t, p)
-		ls = append(ls, l)
-	}
-	for _, l := range ls {
-		l.Release(nil)
-	}
-}
-
-// Idle resources that are silently dead, new ones that open at once: how long do n borrowers wait that come at the same time, of a pool of size
-// whose idle ones are dead up to dead, if the checks heed their context or not, and if checks were seen to be fast before or not.
-func TestSupplyBound(t *testing.T) {
-	for _, size := range []int{2, 3, 10, 50} {
-		for _, idle := range []int{1, size / 2, size} {
-			for _, n := range []int{1, 4, size} {
-				for _, heeds := range []bool{true, false} {
-					for _, known := range []bool{true, false} {
-						name := fmt.Sprintf("size %d idle %d borrowers %d heeds %t known %t", size, idle, n, heeds, known)
-						t.Run(name, func(t *testing.T) {
-							synctest.Test(t, func(t *testing.T) {
-								var dead atomic.Int64
-								stuck := make(chan struct{})
-								d := &hooks{check: func(ctx context.Context, id int) error {
-									if id > int(dead.Load()) {
-										time.Sleep(time.Millisecond)
-										return nil
-									}
-									if !heeds {
-										<-stuck
-										return errors.New("stuck")
-									}
-									return untilOver(ctx)
-								}, open: func(context.Context, int) error { time.Sleep(2 * time.Millisecond); return nil }}
-								p := hooked(t, d, pool.Config{MaxSize: size})
-								idleOnes(t, p, idle)
-								if known {
-									time.Sleep(time.Minute)
-									idleOnes(t, p, idle)
-								}
-								dead.Store(int64(idle))
-								time.Sleep(time.Minute)
-								var wg sync.WaitGroup
-								var worst, failed atomic.Int64
-								for range n {
-									wg.Go(func() {
-										at := time.Now()
-										l, err := p.Acquire(context.Background(), pool.Op{})
-										if err != nil {
-											failed.Add(1)
-										} else {
-											l.Release(nil)
-										}
-										worst.Store(max(worst.Load(), int64(time.Since(at))))
-									})
-								}
-								wg.Wait()
-								s := p.Stat()
-								t.Logf("worst %v, failed %d; opened %d", time.Duration(worst.Load()), failed.Load(), s.Opened)
-								full := !heeds && idle == size && (n >= size || size == 2) // all places are taken by checks that never return
-								if (failed.Load() > 0 || time.Duration(worst.Load()) > time.Second+50*time.Millisecond) && !full {
-									t.Errorf("worst %v, failed %d: %+v", time.Duration(worst.Load()), failed.Load(), s)
-								}
-								close(stuck)
-								closePoolOf(t, p)
-							})
-						})
-					}
-				}
-			}
-		}
-	}
-}
-
-// Against a server that is gone: refused at once, or a black hole. How many dials in 10 s with 50 borrowers that come again and again?
-func TestSupplyNoStorm(t *testing.T) {
-	for _, how := range []string{"refused", "hung"} {
-		for _, lease := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s lease %t", how, lease), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					var gone atomic.Bool
-					var dials, most, under atomic.Int64
-					bad := func(ctx context.Context) error {
-						if how == "hung" {
-							return untilOver(ctx)
-						}
-						return errors.New("refused")
-					}
-					d := &hooks{open: func(ctx context.Context, _ int) error {
-						if !gone.Load() {
-							time.Sleep(time.Millisecond)
-							return nil
-						}
-						dials.Add(1)
-						most.Store(max(most.Load(), under.Add(1)))
-						defer under.Add(-1)
-						return bad(ctx)
-					}, check: func(ctx context.Context, _ int) error {
-						if gone.Load() {
-							return bad(ctx)
-						}
-						return nil
-					}}
-					p := hooked(t, d, pool.Config{MaxSize: 20})
-					idleOnes(t, p, 10)
-					var l pool.Lease[int]
-					if lease {
-						l, _ = one(t, p)
-					}
-					gone.Store(true)
-					time.Sleep(2 * time.Second)
-					begin := time.Now()
-					var wg sync.WaitGroup
-					var told atomic.Int64
-					var waited, worst atomic.Int64
-					for range 50 {
-						wg.Go(func() {
-							for time.Since(begin) < 10*time.Second {
-								at := time.Now()
-								l, err := p.Acquire(context.Background(), pool.Op{})
-								if err == nil {
-									l.Release(nil)
-									continue
-								}
-								told.Add(1)
-								waited.Add(int64(time.Since(at)))
-								worst.Store(max(worst.Load(), int64(time.Since(at))))
-								time.Sleep(10 * time.Millisecond)
-							}
-						})
-					}
-					wg.Wait()
-					t.Logf("%d dials, at most %d at once; %d told, after %v on the average, worst %v", dials.Load(), most.Load(), told.Load(),
-						time.Duration(waited.Load()/max(told.Load(), 1)).Round(time.Millisecond), time.Duration(worst.Load()).Round(time.Millisecond))
-					if dials.Load() > 60 || most.Load() > 4 {
-						t.Errorf("a storm")
-					}
-					if lease {
-						l.Release(nil)
-					}
-					closePoolOf(t, p)
-				})
-			})
-		}
-	}
-}
-
-// A server that becomes slow, by 2, 10 and 100 times, for checks and dials, but serves: how many connections does that cost?
-func TestSupplyNoChurn(t *testing.T) {
-	for _, times := range []int{1, 2, 10, 100, 400} {
-		t.Run(fmt.Sprint(times), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var slow atomic.Int64
-				slow.Store(1)
-				work := func(ctx context.Context, _ int) error {
-					select {
-					case <-time.After(time.Duration(slow.Load()) * 2 * time.Millisecond):
-						return nil
-					case <-ctx.Done():
-						return ctx.Err()
-					}
-				}
-				d := &hooks{open: work, check: work}
-				p := hooked(t, d, pool.Config{MaxSize: 20})
-				idleOnes(t, p, 20)
-				time.Sleep(5 * time.Second)
-				idleOnes(t, p, 20)
-				slow.Store(int64(times))
-				failed := 0
-				for range 100 { // bursts of 1 to 10, so seldom that all are checked
-					time.Sleep(3 * time.Second)
-					var wg sync.WaitGroup
-					for range 5 {
-						wg.Go(func() {
-							l, err := p.Acquire(context.Background(), pool.Op{})
-							if err != nil {
-								failed++
-								return
-							}
-							time.Sleep(time.Millisecond)
-							l.Release(nil)
-						})
-					}
-					wg.Wait()
-				}
-				s := p.Stat()
-				t.Logf("%d times slower: opened %d, closed %v, failed %d", times, s.Opened, s.Closed, failed)
-				if s.Opened > 24 || failed > 0 {
-					t.Errorf("churn: %+v", s)
-				}
-				closePoolOf(t, p)
-			})
-		})
 	}
 }
