@@ -115,7 +115,7 @@ func (c *Call) SetAttempt(n int) {
 	c.attempt = n
 	if !c.holds {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
-		c.from, c.to, c.limits = 0, 0, nil
+		c.from, c.to = 0, 0
 		c.told = account{}
 	}
 }
@@ -150,13 +150,6 @@ func (c *Call) Served() (from, to time.Time) {
 		to = c.hub.start.Add(c.to)
 	}
 	return from, to
-}
-
-// putOff has the limits of the attempt wait for as long as its use does: at most, and then exactly.
-func (c *Call) putOff(by time.Duration) {
-	for d := c.limits; d != nil; d = d.next {
-		d.putOff(by)
-	}
 }
 
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
@@ -235,7 +228,11 @@ func (c *Call) Adopt(fork *Call) {
 	c.wait, c.fresh, c.granted, c.holds, c.told = fork.wait, fork.fresh, fork.granted, fork.holds, fork.told
 	c.from, c.to = fork.from, fork.to
 	if c.twoStep {
-		c.limits, fork.limits = fork.limits, nil // what bounds the lease
+		for fork.limits != nil {
+			d := fork.limits
+			fork.limits = d.next
+			c.limit(d)
+		}
 		c.ends = append(c.ends, fork.ends...)
 		clear(fork.ends)
 		fork.ends = fork.ends[:0]
@@ -269,9 +266,7 @@ func (c *Call) begin(op *Op, caller context.Context) {
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.
 func (c *Call) finish() {
 	if c.twoStep {
-		for d := c.limits; d != nil; d = d.next {
-			d.Cancel()
-		}
+		c.endLimits()
 	}
 	if len(c.hub.commands) > 0 { // nobody else keeps a Call in a context
 		c.uses.Add(1)

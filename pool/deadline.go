@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"sync"
@@ -16,7 +17,7 @@ type Deadline struct {
 
 // WithDeadline is like context.WithDeadlineCause, but makes neither channel nor timer until somebody asks for Done. ctx.Deadline()
 // tells the deadline from the start, which is all that a client with socket deadlines looks at. If parent's own deadline is not later
-// than d, it returns parent and nil. The Deadline must be cancelled when the use is over, or lifted; that never cancels parent.
+// than d, it returns parent and nil. The Deadline must be cancelled when the use is over; that never cancels parent.
 //
 // context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded. The pool reads no clock for a
 // resource that is idle: it lends one even if such a deadline has passed, and the client notices.
@@ -32,33 +33,52 @@ func WithDeadline(parent context.Context, d time.Time, cause error) (context.Con
 // for its resource is given the limit from the grant on. While the use waits, the deadline of the context is the latest that the deadline
 // can become. A layer that asks for Done before the grant, as deriving a context with a cancel does, makes the timer and fixes the deadline.
 //
-// In a two-step use the limit bounds the lease: only a nearer deadline of the caller's makes it needless, and the end of the lease cancels
-// it.
+// In a two-step use the limit bounds the lease. Only a nearer deadline of the caller's makes the limit needless, and the end of the lease
+// cancels the limit.
 func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
-	deadline, bounds := now.Add(limit), parent
+	deadline, outer := now.Add(limit), parent
 	if c.twoStep {
-		bounds = foreign(parent) // the limits of other layers end at the grant
+		outer = c.caller // the limits of other layers end at the grant
 	}
-	if earlier, ok := bounds.Deadline(); ok && !earlier.After(deadline) {
+	if earlier, ok := outer.Deadline(); ok && !earlier.After(deadline) {
 		return parent, nil
 	}
-	d := &Deadline{ctx: lazyContext{parent: parent, deadline: deadline, cause: cause, late: c.twoStep}, next: c.limits}
-	c.limits = d
+	return c.limit(&Deadline{ctx: lazyContext{parent: parent, deadline: deadline, cause: cause, late: c.twoStep}})
+}
+
+// WithUseLimit is like [WithDeadline] with the deadline now+limit, for a limit on the use of c. In a two-step use the limit covers the
+// acquisition: the layer calls [Deadline.Lift] when the resource is lent.
+func WithUseLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
+	ctx, d := WithDeadline(parent, now.Add(limit), cause)
+	if d != nil && c.twoStep {
+		d.ctx.covers = true
+		return c.limit(d)
+	}
+	return ctx, d
+}
+
+// limit notes that d is one of the limits of c.
+func (c *Call) limit(d *Deadline) (context.Context, *Deadline) {
+	d.next, c.limits = c.limits, d
 	return &d.ctx, d
 }
 
-// putOff moves the deadline by d, unless a timer runs already.
-func (d *Deadline) putOff(by time.Duration) {
-	d.ctx.mu.Lock()
-	defer d.ctx.mu.Unlock()
-	if d.ctx.real.Load() == nil || d.ctx.shift.Load() != 0 { // a timer made while it was put off comes late, never early
-		d.ctx.shift.Store(int64(by))
+// putOff has the limits on what the server does wait for as long as the use does: at most, and then exactly.
+func (c *Call) putOff(by time.Duration) {
+	for d := c.limits; d != nil; d = d.next {
+		d.ctx.putOff(by)
 	}
 }
 
-// Lift takes the deadline away: from now on the context is over when its parent is. A layer calls Lift when a two-step use has its
-// resource, for a limit that covers the acquisition and not the lease. A context that was derived before, with a cancel or a deadline of
-// its own, keeps the deadline. Lift may be called on nil; it stands for Cancel.
+// endLimits cancels what is left of the limits of a lease that is over.
+func (c *Call) endLimits() {
+	for d := c.limits; d != nil; d = d.next {
+		d.Cancel()
+	}
+}
+
+// Lift takes the deadline of [WithUseLimit] away: from now on the context, and what was derived from the context, is over when its parent
+// is. It may be called on nil, and concurrently.
 func (d *Deadline) Lift() {
 	if d != nil {
 		d.ctx.shift.Store(lifted)
@@ -91,6 +111,8 @@ type lazyContext struct {
 	deadline time.Time
 	cause    error
 	late     bool         // the deadline may be later than the parent's from the beginning
+	covers   bool         // an acquisition: the deadline may be lifted
+	expired  atomic.Bool  // by the timer of one that covers
 	shift    atomic.Int64 // by how much the deadline has been put off, or lifted
 
 	mu        sync.Mutex
@@ -143,6 +165,9 @@ func (c *lazyContext) Err() error { return c.err(true) }
 func (c *lazyContext) err(clock bool) error {
 	own := c.real.Load()
 	if own != nil && !c.lifted() {
+		if c.expired.Load() {
+			return context.DeadlineExceeded
+		}
 		return own.Err()
 	}
 	var err error
@@ -160,6 +185,9 @@ func (c *lazyContext) err(clock bool) error {
 // Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
 // a key of type *int; if the deadline has passed, that must be ours and not the parent's.
 func (c *lazyContext) Value(key any) any {
+	if _, ok := key.(limitKey); ok {
+		return c
+	}
 	if c.lifted() {
 		return c.parent.Value(key)
 	}
@@ -186,19 +214,62 @@ func (c *lazyContext) materialize() context.Context {
 	if own := c.real.Load(); own != nil {
 		return own
 	}
-	ctx, cancel := context.WithDeadlineCause(c.parent, c.own(), c.cause)
-	own := &realContext{ctx, cancel}
+	own := c.make()
 	c.real.Store(own)
 	if c.cancelled.Load() { // cancel sees the real context, or is seen here
-		cancel()
+		own.cancel()
 	}
 	return own
+}
+
+// make makes the real context. The timer of context.WithDeadlineCause cannot be lifted. So a deadline that covers an acquisition has a timer
+// of its own: what is derived from the context then learns of the deadline by the cause, as a cancel.
+func (c *lazyContext) make() *realContext {
+	if !c.covers {
+		ctx, cancel := context.WithDeadlineCause(c.parent, c.own(), c.cause)
+		return &realContext{ctx, cancel}
+	}
+	ctx, cancel := context.WithCancelCause(c.parent)
+	timer := time.AfterFunc(time.Until(c.deadline), func() {
+		if c.lifted() {
+			return
+		}
+		c.expired.Store(true)
+		cancel(cmp.Or(c.cause, context.DeadlineExceeded))
+	})
+	return &realContext{ctx, func() { timer.Stop(); cancel(nil) }}
+}
+
+// putOff moves the deadline, unless a timer runs already or the deadline covers the wait.
+func (c *lazyContext) putOff(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.covers && (c.real.Load() == nil || c.shift.Load() != 0) { // a timer made while it was put off comes late, never early
+		c.shift.Store(int64(by))
+	}
 }
 
 func (c *lazyContext) cancel() {
 	c.cancelled.Store(true)
 	if own := c.real.Load(); own != nil {
 		own.cancel()
+	}
+}
+
+type limitKey struct{}
+
+// expired says whether a limit that covers an acquisition has passed, around ctx. A context that was derived from such a limit's says that it
+// was cancelled.
+func expired(ctx context.Context) bool {
+	for {
+		lazy, ok := ctx.Value(limitKey{}).(*lazyContext)
+		if !ok {
+			return false
+		}
+		if lazy.expired.Load() {
+			return true
+		}
+		ctx = lazy.parent
 	}
 }
 

@@ -350,6 +350,9 @@ func endedBy(caller context.Context) EndedBy {
 func ended(ctx context.Context) (err, cause error) {
 	watched := foreign(ctx)
 	if err := watched.Err(); err != nil {
+		if expired(watched) {
+			return context.DeadlineExceeded, withCause(context.DeadlineExceeded, context.Cause(watched))
+		}
 		return err, contextCause(watched)
 	}
 	if isLazy(ctx) {
@@ -369,8 +372,9 @@ func isLazy(ctx context.Context) bool {
 }
 
 // contextCause returns the error of a context that is over, with its cause where that says more.
-func contextCause(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
+func contextCause(ctx context.Context) error { return withCause(ctx.Err(), context.Cause(ctx)) }
+
+func withCause(err, cause error) error {
 	if cause == nil || errors.Is(cause, err) {
 		return cmp.Or(cause, err)
 	}

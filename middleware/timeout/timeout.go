@@ -121,7 +121,7 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 	case t.bounds(c):
 		inner, d = pool.WithLimit(ctx, c, now, limit, cause)
 	default:
-		inner, d = pool.WithDeadline(ctx, now.Add(limit), cause)
+		inner, d = pool.WithUseLimit(ctx, c, now, limit, cause)
 	}
 	return inner, d, cause, nil
 }
