@@ -266,9 +266,11 @@ func TestLimitsThatDefeatOneAnother(t *testing.T) {
 		{"few attempts", func() error { return stack.Retry.Configure(retry.Config{}) }, ""},
 		{"many again", func() error { return stack.Retry.Configure(retry.Config{MaxAttempts: 50}) }, "up to 50 attempts"},
 		{"few again", func() error { return stack.Retry.Configure(retry.Config{}) }, ""},
-		{"a long wait", func() error { return p.Configure(pool.Config{AcquireTimeout: 4 * time.Second}) }, "AcquireTimeout (4s) is longer than house.limit (3s)"},
+		{"a long wait", func() error { return p.Configure(pool.Config{AcquireTimeout: 4 * time.Second}) },
+			"AcquireTimeout (4s) is longer than house.limit (3s)"},
 		{"the default wait", func() error { return p.Configure(pool.Config{}) }, ""},
-		{"a short total", func() error { return stack.Total.Configure(timeout.Config{Limit: 2 * time.Second}) }, "house.limit (3s) never passes: timeout.total (2s)"},
+		{"a short total", func() error { return stack.Total.Configure(timeout.Config{Limit: 2 * time.Second}) },
+			"house.limit (3s) never passes: timeout.total (2s)"},
 		{"a short attempt", func() error { return house.configure(time.Second) }, "AcquireTimeout (2s) is longer than house.limit (1s)"},
 		{"all is well", func() error {
 			return errors.Join(p.Configure(pool.Config{AcquireTimeout: time.Second}), stack.Total.Configure(timeout.Config{}))
