@@ -110,20 +110,23 @@ type lazyContext struct {
 	parent   context.Context
 	deadline time.Time
 	cause    error
-	late     bool         // the deadline may be later than the parent's from the beginning
-	covers   bool         // an acquisition: the deadline may be lifted
-	expired  atomic.Bool  // by the timer of one that covers
 	shift    atomic.Int64 // by how much the deadline has been put off, or lifted
 
 	mu        sync.Mutex
 	real      atomic.Pointer[realContext]
 	cancelled atomic.Bool
+	late      bool // the deadline may be later than the parent's from the beginning
+	covers    bool // an acquisition: the deadline may be lifted
 }
 
 type realContext struct {
 	context.Context
-	cancel context.CancelFunc
+	cancel  context.CancelFunc
+	expired *atomic.Bool // by the timer of a deadline that covers an acquisition; nil for any other
 }
+
+// over says whether the timer of a deadline that covers an acquisition has ended the context.
+func (c *realContext) over() bool { return c != nil && c.expired != nil && c.expired.Load() }
 
 func (c *lazyContext) Deadline() (time.Time, bool) {
 	if c.lifted() {
@@ -165,7 +168,7 @@ func (c *lazyContext) Err() error { return c.err(true) }
 func (c *lazyContext) err(clock bool) error {
 	own := c.real.Load()
 	if own != nil && !c.lifted() {
-		if c.expired.Load() {
+		if own.over() {
 			return context.DeadlineExceeded
 		}
 		return own.Err()
@@ -226,19 +229,29 @@ func (c *lazyContext) materialize() context.Context {
 // of its own: what is derived from the context then learns of the deadline by the cause, as a cancel.
 func (c *lazyContext) make() *realContext {
 	if !c.covers {
-		ctx, cancel := context.WithDeadlineCause(c.parent, c.own(), c.cause)
-		return &realContext{ctx, cancel}
+		parent := c.parent
+		if c.late { // or there is no timer, though the parent's deadline may be lifted
+			parent = timeless{parent}
+		}
+		ctx, cancel := context.WithDeadlineCause(parent, c.own(), c.cause)
+		return &realContext{ctx, cancel, nil}
 	}
 	ctx, cancel := context.WithCancelCause(c.parent)
+	expired := &atomic.Bool{}
 	timer := time.AfterFunc(time.Until(c.deadline), func() {
 		if c.lifted() {
 			return
 		}
-		c.expired.Store(true)
+		expired.Store(true)
 		cancel(cmp.Or(c.cause, context.DeadlineExceeded))
 	})
-	return &realContext{ctx, func() { timer.Stop(); cancel(nil) }}
+	return &realContext{ctx, func() { timer.Stop(); cancel(nil) }, expired}
 }
+
+// timeless is a context that does not tell its deadline.
+type timeless struct{ context.Context }
+
+func (timeless) Deadline() (d time.Time, ok bool) { return d, false }
 
 // putOff moves the deadline, unless a timer runs already or the deadline covers the wait.
 func (c *lazyContext) putOff(by time.Duration) {
@@ -266,7 +279,7 @@ func expired(ctx context.Context) bool {
 		if !ok {
 			return false
 		}
-		if lazy.expired.Load() {
+		if lazy.real.Load().over() {
 			return true
 		}
 		ctx = lazy.parent

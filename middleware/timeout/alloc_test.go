@@ -13,7 +13,8 @@ import (
 
 func nothing(context.Context, conn) error { return nil }
 
-// What a success costs: the lazy deadline; nothing where the caller's is nearer.
+// What a success costs: the lazy deadline, and the cause of a limit that an operation has of its own; nothing where the caller's deadline is
+// nearer, or the operation is meant to block.
 func TestAllocs(t *testing.T) {
 	near, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -21,21 +22,24 @@ func TestAllocs(t *testing.T) {
 		name   string
 		ctx    context.Context
 		layers []pool.Middleware
+		op     time.Duration
 		want   float64
 	}{
-		{"one", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, 1},
-		{"two", context.Background(), []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 2},
-		{"total is nearer", context.Background(), []pool.Middleware{total(t, limit(time.Minute)), attempt(t, limit(time.Hour))}, 1},
-		{"the caller's is nearer", near, []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 0},
+		{"one", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, 0, 1},
+		{"two", context.Background(), []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 0, 2},
+		{"total is nearer", context.Background(), []pool.Middleware{total(t, limit(time.Minute)), attempt(t, limit(time.Hour))}, 0, 1},
+		{"the caller's is nearer", near, []pool.Middleware{total(t, limit(2*time.Hour)), attempt(t, limit(time.Hour))}, 0, 0},
+		{"the operation's", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, time.Minute, 2},
+		{"the operation blocks", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, -1, 0},
 	} {
 		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, tc.layers...)
 		do := testing.AllocsPerRun(200, func() {
-			if err := p.Do(tc.ctx, pool.Op{}, nothing); err != nil {
+			if err := p.Do(tc.ctx, pool.Op{Limit: tc.op}, nothing); err != nil {
 				t.Error(err)
 			}
 		})
 		acquire := testing.AllocsPerRun(200, func() {
-			l, err := p.Acquire(tc.ctx, pool.Op{})
+			l, err := p.Acquire(tc.ctx, pool.Op{Limit: tc.op})
 			if err != nil {
 				t.Error(err)
 			}

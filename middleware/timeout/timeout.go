@@ -111,8 +111,10 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 	}
 	limit, cause := s.Limit, s.cause
 	if own := c.Op().Limit; own != 0 && t.role == pool.RoleAttempt {
-		if limit = own; own > 0 {
-			cause = newCause(t.stage, t.about, own)
+		limit = own
+		if own > 0 {
+			named := *cause
+			named.Limit, cause = own, &named
 		}
 	}
 	switch {
