@@ -134,11 +134,17 @@ func unsent(err error) string {
 	return ""
 }
 
-// wasCleared says whether the driver has given up its sockets to a server. Its type for that is not exported, and the interface by which it
-// is known fits errors of other packages.
+// wasCleared says whether the driver has given up its sockets to a server.
 func wasCleared(err error) bool {
 	var cleared driver.RetryablePoolError
-	return errors.As(err, &cleared) && reflect.TypeOf(cleared).PkgPath() == topologyPath
+	return errors.As(err, &cleared) && isCleared(cleared)
+}
+
+// isCleared says so of this very error. The driver's type is not exported, and the interface by which it is known fits errors of other
+// packages.
+func isCleared(err any) bool {
+	_, ok := err.(driver.RetryablePoolError)
+	return ok && reflect.TypeOf(err).PkgPath() == topologyPath
 }
 
 var topologyPath = reflect.TypeFor[topology.ServerSelectionError]().PkgPath()
@@ -191,10 +197,13 @@ func (f failure) has(label string) bool { return slices.Contains(f.labels, label
 func (f failure) class() pool.Class {
 	class := codeClass(f.code)
 	switch {
-	case f.has(labelOverloaded) && f.has(labelRetryable):
-		class.Fault, class.Repeat, class.RetryAfter = pool.FaultServer, pool.RepeatAlways, f.backoff
+	case f.has(labelOverloaded):
+		class.Fault, class.Narrow, class.Repeat, class.RetryAfter = pool.FaultServer, false, pool.RepeatNever, f.backoff
+		if f.has(labelRetryable) {
+			class.Repeat = pool.RepeatAlways
+		}
 	case f.has(labelNetwork):
-		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatIfIdempotent
+		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, false, pool.RepeatIfIdempotent
 		if !f.late {
 			class.Type = "network"
 		}
@@ -208,23 +217,34 @@ func (f failure) class() pool.Class {
 
 // classifyWrites is for writes that the server has carried out in part, or without the confirmation that was asked for.
 func classifyWrites(err error) (pool.Class, bool) {
+	codes, unconfirmed := writeCodes(err)
+	if codes == nil && unconfirmed == nil {
+		return pool.Class{}, false
+	}
+	return worstOf(codes, unconfirmed), true
+}
+
+// writeCodes returns the codes of the writes that came to nothing, and what was said of those that were not confirmed. Both are nil if err is
+// no such error; codes is empty for one that has neither.
+func writeCodes(err error) (codes []int, unconfirmed []mongo.WriteConcernError) {
 	var one mongo.WriteException
 	var many mongo.BulkWriteException
 	var client mongo.ClientBulkWriteException
-	var codes []int
-	var unconfirmed []mongo.WriteConcernError
 	switch {
 	case errors.As(err, &one):
+		codes = make([]int, 0, len(one.WriteErrors))
 		for _, e := range one.WriteErrors {
 			codes = append(codes, e.Code)
 		}
 		unconfirmed = pointee(one.WriteConcernError)
 	case errors.As(err, &many):
+		codes = make([]int, 0, len(many.WriteErrors))
 		for _, e := range many.WriteErrors {
 			codes = append(codes, e.Code)
 		}
 		unconfirmed = pointee(many.WriteConcernError)
 	case errors.As(err, &client):
+		codes = make([]int, 0, 1+len(client.WriteErrors))
 		if client.WriteError != nil {
 			codes = append(codes, client.WriteError.Code)
 		}
@@ -232,10 +252,8 @@ func classifyWrites(err error) (pool.Class, bool) {
 			codes = append(codes, e.Code)
 		}
 		unconfirmed = client.WriteConcernErrors
-	default:
-		return pool.Class{}, false
 	}
-	return worstOf(codes, unconfirmed), true
+	return codes, unconfirmed
 }
 
 func pointee(e *mongo.WriteConcernError) []mongo.WriteConcernError {
@@ -245,29 +263,47 @@ func pointee(e *mongo.WriteConcernError) []mongo.WriteConcernError {
 	return []mongo.WriteConcernError{*e}
 }
 
-// worstOf folds the errors of several writes into one class: the server's failures weigh more than what the borrower did wrong. Some
-// writes may have been carried out, so that a repetition is never safe by itself.
+// worstOf folds the errors of several writes into one class: the server's failures weigh more than what the borrower did wrong, and most those
+// that concern all its work. Some writes may have been carried out, so that a repetition is never safe by itself.
 func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) pool.Class {
 	var worst pool.Class
 	for i, code := range codes {
-		if class := codeClass(code); i == 0 || class.Fault > worst.Fault {
+		if class := codeClass(code); i == 0 || weight(class) > weight(worst) {
 			worst = class
 		}
 	}
 	for _, e := range unconfirmed {
-		if worst.Fault != pool.FaultServer {
-			worst = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Code: strconv.Itoa(e.Code)}
-			if e.Code == 79 || e.Code == 100 { // UnknownReplWriteConcern, CannotSatisfyWriteConcern: the set is not like that
-				worst.Repeat = pool.RepeatNever
-			}
+		if class := unconfirmedClass(e.Code); weight(class) > weight(worst) {
+			worst = class
 		}
 	}
 	worst.Repeat = min(worst.Repeat, pool.RepeatIfIdempotent)
 	return worst
 }
 
-// codeClass goes by the server's error codes (src/mongo/base/error_codes.yml of the server). A code that is not listed is the server's
-// verdict on what the borrower asked for (a duplicate key, a bad value, an unknown command): nobody's fault, and the same next time.
+func weight(class pool.Class) int {
+	switch {
+	case class.Fault != pool.FaultServer:
+		return 0
+	case class.Narrow:
+		return 1
+	}
+	return 2
+}
+
+// unconfirmedClass is of a write that was carried out but not confirmed as it was asked for. That is said of writes of this concern; a code
+// that concerns all work says more.
+func unconfirmedClass(code int) pool.Class {
+	class := codeClass(code)
+	if class.Fault == pool.FaultServer {
+		return class
+	}
+	return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Narrow: true, Code: strconv.Itoa(code)}
+}
+
+// codeClass goes by the server's error codes (src/mongo/base/error_codes.yml of the server, and its categories). A code that is not listed is
+// the server's verdict on what the borrower asked for (a duplicate key, a bad value, an unknown command): nobody's fault, and the same next
+// time. Of the server's failures those are narrow that it answers at once and that concern one kind of work.
 func codeClass(code int) pool.Class {
 	class := pool.Class{}
 	if code != 0 {
@@ -281,18 +317,38 @@ func codeClass(code int) pool.Class {
 		112, 46, 24, // WriteConflict, LockBusy, LockTimeout
 		251: // NoSuchTransaction
 		class.Repeat = pool.RepeatIfIdempotent
-	case 10107, 10058, 13435, 13436, // NotWritablePrimary, its old code, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary: asked on entry
-		133, // FailedToSatisfyReadPreference
-		391, // ReauthenticationRequired
-		462: // IngressRequestRateLimitExceeded
-		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatAlways
-	case 6, 7, 89, 9001, 202, 384, // mongos could not reach a shard, or lost it
-		50, 262, // MaxTimeMSExpired, ExceededTimeLimit
-		91, 189, 11600, 11602, // ShutdownInProgress, PrimarySteppedDown, interrupted at shutdown, by a change of state: maybe midway
+
+	// One kind of work, refused on entry.
+	case 10107, 10058, // NotWritablePrimary, its old code: writes, while reads may be served
+		13435, 133: // NotPrimaryNoSecondaryOk, FailedToSatisfyReadPreference: reads of this preference
+		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatAlways
+	// One kind of work, perhaps done in part.
+	case 189, 11602, // PrimarySteppedDown, InterruptedDueToReplStateChange: what was under way then; the next attempt finds out what remains
+		50,  // MaxTimeMSExpired: a command that takes longer than its limit
 		64,  // WriteConcernTimeout
 		134: // ReadConcernMajorityNotAvailableYet
+		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatIfIdempotent
+	// One kind of work, and the same next time.
+	case 13, // Unauthorized: a right is missing, for this command or collection
+		14031, 264, 371, 8000, // OutOfDiskSpace, TooManyFilesOpen, UserWritesBlocked, AtlasError (a quota)
+		79, 100, // UnknownReplWriteConcern, UnsatisfiableWriteConcern: the set is not like that
+		301,  // DataCorruptionDetected
+		1, 8: // InternalError, UnknownError: an answer all the same, to this command
+		class.Fault, class.Narrow = pool.FaultServer, true
+
+	// All work, refused on entry.
+	case 13436, // NotPrimaryOrSecondary: starting up, recovering
+		391,           // ReauthenticationRequired
+		433, 449, 462: // AdmissionQueueOverflow, RateLimitExceeded, IngressRequestRateLimitExceeded: overloaded
+		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatAlways
+	// All work, perhaps done in part.
+	case 6, 7, 89, 9001, 202, 384, 407, // mongos could not reach a shard, or lost it: not answered
+		262,      // ExceededTimeLimit
+		365, 402, // TemporarilyUnavailable, ResourceExhausted: overloaded
+		91, 11600, // ShutdownInProgress, InterruptedAtShutdown
+		355: // InterruptedDueToStorageChange
 		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatIfIdempotent
-	case 1, 8, authenticationFailed, 14031: // InternalError, UnknownError, and OutOfDiskSpace
+	case authenticationFailed:
 		class.Fault = pool.FaultServer
 	}
 	return class

@@ -66,7 +66,8 @@ func TestClassify(t *testing.T) {
 		{"no documents, and a duplicate key", errors.Join(mongo.ErrNoDocuments, writeError(11000)), pool.Class{Code: "11000"}},
 		{"borrower's own", errors.New("mine"), pool.Class{Fault: pool.FaultElsewhere}},
 		{"borrower's own end of file", io.ErrUnexpectedEOF, pool.Class{Fault: pool.FaultElsewhere}},
-		{"borrower's own network error", &url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, pool.Class{Fault: pool.FaultElsewhere}},
+		{"borrower's own network error", &url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}},
+			pool.Class{Fault: pool.FaultElsewhere}},
 		{"borrower's own, that it may be tried again", retryable{}, pool.Class{Fault: pool.FaultElsewhere}},
 		{"nil document", mongo.ErrNilDocument, pool.Class{Fault: pool.FaultElsewhere}},
 		{"duplicate key", writeError(11000), pool.Class{Code: "11000"}},
@@ -75,7 +76,7 @@ func TestClassify(t *testing.T) {
 		{"several duplicate keys", bulkError(11000, 11000), pool.Class{Code: "11000"}},
 		{"bad value", command(2), pool.Class{Code: "2"}},
 		{"document fails validation", writeError(121), pool.Class{Code: "121"}},
-		{"not allowed", command(13), pool.Class{Code: "13"}},
+		{"not allowed", command(13), pool.Class{Fault: server, Narrow: true, Code: "13"}},
 		{"unknown command", command(59), pool.Class{Code: "59"}},
 		{"transaction on a standalone", command(20), pool.Class{Code: "20"}},
 		{"cursor is gone", command(43), pool.Class{Repeat: ifIdempotent, Code: "43"}},
@@ -117,12 +118,13 @@ func TestClassify(t *testing.T) {
 		{"too little time left", fmt.Errorf("rtt: %w", driver.ErrDeadlineWouldBeExceeded), pool.Class{Fault: caller, Repeat: always}},
 
 		// Refused by the server before it did anything.
-		{"not primary", command(10107), pool.Class{Fault: server, Repeat: always, Code: "10107"}},
-		{"not primary, for a read", command(13435), pool.Class{Fault: server, Repeat: always, Code: "13435"}},
+		{"not primary", command(10107), pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "10107"}},
+		{"not primary, for a read", command(13435), pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "13435"}},
 		{"recovering", command(13436), pool.Class{Fault: server, Repeat: always, Code: "13436"}},
 		{"overloaded", driver.Error{Code: 462, Labels: []string{labelOverloaded, labelRetryable}, BaseBackoff: time.Second},
 			pool.Class{Fault: server, Repeat: always, Code: "462", RetryAfter: time.Second}},
-		{"stepped down, no writes", command(189, "RetryableWriteError", labelNoWrites), pool.Class{Fault: server, Repeat: always, Code: "189"}},
+		{"stepped down, no writes", command(189, "RetryableWriteError", labelNoWrites),
+			pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "189"}},
 
 		// Maybe done, maybe not.
 		{"reply lost", network(io.EOF), pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
@@ -133,38 +135,48 @@ func TestClassify(t *testing.T) {
 			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"commit's reply lost", mongo.CommandError{Labels: []string{labelNetwork, labelUnknownCommit}},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
-		{"commit unknown", command(64, labelUnknownCommit), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		{"commit unknown", command(64, labelUnknownCommit), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
 		{"as monitors see it", driver.Error{Labels: []string{labelNetwork}, Wrapped: io.EOF},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"time limit on the server", mongo.CommandError{Code: 50, Wrapped: driver.Error{Code: 50, Wrapped: context.DeadlineExceeded}},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "50"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "50"}},
 		{"shutting down", command(91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
-		{"stepped down", command(189, "RetryableWriteError"), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "189"}},
-		{"interrupted", command(11602), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "11602"}},
+		{"stepped down", command(189, "RetryableWriteError"), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "189"}},
+		{"interrupted", command(11602), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "11602"}},
 		{"not confirmed in time", mongo.WriteException{WriteConcernError: unconfirmed(64)},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
 		{"not confirmed, and a duplicate",
 			mongo.WriteException{WriteConcernError: unconfirmed(64), WriteErrors: writeError(11000).WriteErrors},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
-		{"bulk: a duplicate, then not primary", bulkError(11000, 10107), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "10107"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
+		{"bulk: a duplicate, then not primary", bulkError(11000, 10107), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "10107"}},
 		{"bulk not confirmed", mongo.BulkWriteException{WriteConcernError: unconfirmed(91)},
 			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
 		{"client's bulk", mongo.ClientBulkWriteException{
 			WriteErrors: map[int]mongo.WriteError{3: {Code: 11000}}, WriteConcernErrors: []mongo.WriteConcernError{{Code: 64}},
-		}, pool.Class{Fault: server, Repeat: ifIdempotent, Code: "64"}},
+		}, pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
 		{"client's bulk as a whole", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 13}},
-			pool.Class{Code: "13"}},
+			pool.Class{Fault: server, Narrow: true, Code: "13"}},
 		{"client's bulk, server full", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 14031}},
-			pool.Class{Fault: server, Repeat: never, Code: "14031"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "14031"}},
 
 		// The server's, and for good.
 		{"authentication failed", mongo.CommandError{Code: 18, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Code: 18}}},
 			pool.Class{Fault: server, Repeat: never, Code: "18"}},
-		{"internal error", command(1), pool.Class{Fault: server, Repeat: never, Code: "1"}},
+		{"recovering", command(13436), pool.Class{Fault: server, Repeat: always, Code: "13436"}},
+		{"overloaded", command(433), pool.Class{Fault: server, Repeat: always, Code: "433"}},
+		{"overloaded, not to be repeated", command(433, labelOverloaded), pool.Class{Fault: server, Code: "433"}},
+		{"overloaded by work of one kind", command(10107, labelOverloaded, labelRetryable), pool.Class{Fault: server, Repeat: always, Code: "10107"}},
+		{"writes are blocked", command(371), pool.Class{Fault: server, Narrow: true, Code: "371"}},
+		{"not confirmed, for the server shuts down", mongo.WriteException{WriteConcernError: unconfirmed(91)},
+			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"not confirmed, for no known reason", mongo.WriteException{WriteConcernError: unconfirmed(12345)},
+			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "12345"}},
+		{"bulk: not primary, then shutting down", bulkError(10107, 91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"internal error", command(1), pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "1"}},
 		{"no such write concern", mongo.WriteException{WriteConcernError: unconfirmed(79)},
-			pool.Class{Fault: server, Repeat: never, Code: "79"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "79"}},
 		{"too few members for the write concern", mongo.WriteException{WriteConcernError: unconfirmed(100)},
-			pool.Class{Fault: server, Repeat: never, Code: "100"}},
+			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "100"}},
 
 		// This process's own.
 		{"cancelled", network(context.Canceled), pool.Class{Fault: caller, Repeat: never}},
@@ -230,23 +242,26 @@ func TestClassifyProvoked(t *testing.T) {
 	server := func(r pool.Repeat, code string) pool.Class {
 		return pool.Class{Fault: pool.FaultServer, Repeat: r, Code: code}
 	}
+	narrow := func(r pool.Repeat, code string) pool.Class {
+		return pool.Class{Fault: pool.FaultServer, Narrow: true, Repeat: r, Code: code}
+	}
 	for _, c := range []struct {
 		name   string
 		answer reply
 		want   pool.Class
 	}{
 		{"reply lost", reply{drop: true}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "network"}},
-		{"not primary", failing(10107, "RetryableWriteError"), server(pool.RepeatAlways, "10107")},
-		{"stepped down", failing(189, "RetryableWriteError"), server(pool.RepeatIfIdempotent, "189")},
-		{"stepped down, no writes", failing(189, "RetryableWriteError", labelNoWrites), server(pool.RepeatAlways, "189")},
+		{"not primary", failing(10107, "RetryableWriteError"), narrow(pool.RepeatAlways, "10107")},
+		{"stepped down", failing(189, "RetryableWriteError"), narrow(pool.RepeatIfIdempotent, "189")},
+		{"stepped down, no writes", failing(189, "RetryableWriteError", labelNoWrites), narrow(pool.RepeatAlways, "189")},
 		{"shutting down", failing(91), server(pool.RepeatIfIdempotent, "91")},
-		{"time limit", failing(50), server(pool.RepeatIfIdempotent, "50")},
-		{"not allowed", failing(13), pool.Class{Code: "13"}},
+		{"time limit", failing(50), narrow(pool.RepeatIfIdempotent, "50")},
+		{"not allowed", failing(13), narrow(pool.RepeatNever, "13")},
 		{"unknown command", failing(59), pool.Class{Code: "59"}},
 		{"duplicate key", writes("writeErrors", bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}}}),
 			pool.Class{Code: "11000"}},
 		{"not confirmed", writes("writeConcernError", bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "timed out"}}),
-			server(pool.RepeatIfIdempotent, "64")},
+			narrow(pool.RepeatIfIdempotent, "64")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFakeSet(t)

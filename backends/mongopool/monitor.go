@@ -112,6 +112,14 @@ func (m *meter) whyCleared() error {
 	return m.cleared
 }
 
+// knows says whether the client has a server at the address.
+func (m *meter) knows(address string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.servers[address]
+	return ok
+}
+
 // serversUp returns how many servers are known to be up, and how many are not.
 func (m *meter) serversUp() (up, down int) {
 	m.mu.Lock()
@@ -370,7 +378,7 @@ func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err 
 		return
 	}
 	c.totals.commands.Add(1)
-	c.note(ctx, e, err, reply)
+	c.note(ctx, e.CommandName, err, reply)
 	if err != nil {
 		c.totals.failed.Add(1)
 	}
