@@ -92,12 +92,15 @@ func (c *Conn) inSession() bool {
 	return len(c.sessions) > 0
 }
 
-// endSessions ends what the borrower has begun.
+// endSessions ends what the borrower has begun. What is sent for that is the pool's own affair.
 func (c *Conn) endSessions(ctx context.Context) {
 	c.mu.Lock()
 	sessions := c.sessions
 	c.sessions = nil
 	c.mu.Unlock()
+	if len(sessions) > 0 {
+		ctx, _ = newErrand(ctx)
+	}
 	for _, s := range sessions {
 		s.EndSession(ctx)
 	}
