@@ -33,8 +33,9 @@ type Resetter[T any] interface {
 }
 
 // An Interrupter is a [Driver] that can make a call in progress on res return at once, for clients that do not notice a cancelled
-// context while they read. The pool calls Interrupt, from another goroutine and at most once for a resource, when the context of a use
-// is cancelled while the resource is lent; the resource is then closed, never lent again. It must not block.
+// context while they read. The pool calls Interrupt, from another goroutine and at most once for a lease, when the context of a use is
+// cancelled while the resource is lent. Interrupt must not block. The resource is closed then, with one exception: a driver that is a
+// [Resetter] may say by Dirty that the resource can go on. The pool calls Reset, and lends the resource again if Reset returns nil.
 //
 // Contexts are watched from the pool's next look at its clock on, so a cancellation in the first 10 ms of a use is noticed by their end.
 // Deadlines made by [WithDeadline] are not watched for this purpose: the client is expected to honour ctx.Deadline() by itself.

@@ -8,6 +8,9 @@ import "context"
 //
 // The number of the lease is the fence: who ends a lease moves it on under the lock before anything else, and an interrupt makes sure
 // under the lock that it is still the same.
+//
+// A resource whose use was interrupted is never lent as it is. If the driver is a Resetter and says that the resource is dirty, Reset
+// decides about the resource; else the resource is closed.
 
 // watched is a use in progress whose context the maintainer has watched.
 type watched[T any] struct {
@@ -63,9 +66,9 @@ func (p *Pool[T]) interrupt(r *resource[T], seq uint64) {
 	}
 }
 
-// disarm makes sure that r, whose use is over, is not interrupted any more. If that has begun, disarm waits for it and dooms the resource:
-// it must never meet the interrupt of an earlier use.
-func (p *Pool[T]) disarm(r *resource[T]) {
+// disarm makes sure that r, whose use is over, is not interrupted any more: a resource never meets the interrupt of an earlier use. If the
+// interrupt has begun, disarm waits for it and says so. The resource is then fit for nothing but Reset.
+func (p *Pool[T]) disarm(r *resource[T]) (interrupted bool) {
 	if r.lent() { // else its lease has been claimed
 		p.lock()
 		r.seq++
@@ -78,6 +81,7 @@ func (p *Pool[T]) disarm(r *resource[T]) {
 	if r.interrupted != nil {
 		<-r.interrupted
 		r.interrupted = nil
-		r.doom = CloseBroken
+		return true
 	}
+	return false
 }

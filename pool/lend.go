@@ -165,10 +165,11 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 
 // give ends the lease of r with the outcome err. caller is the context with which the use began; the use may have a seat.
 func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[T], err error) {
-	if p.interrupter != nil {
-		p.disarm(r)
-	}
+	interrupted := p.interrupter != nil && p.disarm(r)
 	suspect, dirty := p.inspect(caller, c, r, err)
+	if interrupted && !dirty {
+		r.doomAs(CloseBroken)
+	}
 	p.putBack(c, s, r, err, suspect, dirty)
 }
 

@@ -82,6 +82,8 @@ func classifyUnanswered(err *Error) pool.Class {
 	switch {
 	case err.Err == nil:
 		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
+	case err.kept:
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
 	case errors.Is(err, redis.ErrClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true}
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):

@@ -25,8 +25,7 @@ type Conn struct {
 	socket  *socket
 	addr    string // as go-redis knows it
 
-	ready    bool // Open is done: set before anybody else sees the Conn
-	exact    bool // only Options.Protocol will do
+	driver   *Driver
 	fellBack bool // the server refused HELLO and speaks protocol 2
 	traces   atomic.Uint32
 
@@ -97,7 +96,13 @@ func (c *Conn) abort() {
 	c.socket.abort()
 }
 
-func (c *Conn) mark(t trace)     { c.traces.Or(uint32(t)) }
+func (c *Conn) kindOf(cmd redis.Cmder) kind { return (*c.driver.commands.Load()).of(cmd) }
+
+func (c *Conn) mark(t trace) {
+	if t != 0 {
+		c.traces.Or(uint32(t))
+	}
+}
 func (c *Conn) clear(t trace)    { c.traces.And(^uint32(t)) }
 func (c *Conn) has(t trace) bool { return c.traces.Load()&uint32(t) != 0 }
 

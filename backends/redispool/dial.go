@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -78,41 +77,12 @@ func (d *dialer) dial(ctx context.Context) (*socket, error) {
 		return nil, err
 	}
 	if d.tls == nil {
-		return &socket{Conn: raw, raw: raw}, nil
+		return newSocket(raw, raw), nil
 	}
 	secure := tls.Client(raw, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	return &socket{Conn: secure, raw: raw}, nil
+	return newSocket(secure, raw), nil
 }
-
-// socket is a connection of which we keep hold, so that closing it ends whatever go-redis does with it.
-//
-// It hides that the transport is a syscall.Conn. With protocol 3 go-redis would otherwise peek at it by two system calls around each
-// command, to look for push messages; they are read with the next reply all the same.
-type socket struct {
-	net.Conn
-	raw net.Conn // the transport below TLS, or the same
-}
-
-// Write gives the peer's reason for hanging up, if it said any. With TLS 1.3 a server refuses a client's certificate when the client has
-// finished the handshake, so the first write can fail before anybody has read the refusal.
-func (s *socket) Write(b []byte) (int, error) {
-	n, err := s.Conn.Write(b)
-	if err == nil || s.Conn == s.raw || errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, err
-	}
-	_ = s.SetReadDeadline(time.Now().Add(time.Second)) // it has arrived, or never will
-	if _, reason := s.Read(make([]byte, 1)); isDisagreement(reason) {
-		return n, reason
-	}
-	return n, err
-}
-
-// abort makes every call in progress return at once. It does not wait for the peer, as a TLS connection's Close may.
-func (s *socket) abort() { _ = s.raw.Close() }
-
-// errRedial is what go-redis gets should it ever want a second socket for a resource.
-var errRedial = errors.New("redispool: a connection is not dialled twice")

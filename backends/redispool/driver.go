@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -21,6 +23,10 @@ type Driver struct {
 	db          int
 	clientName  string
 	exact       bool // no other protocol than the one asked for will do
+
+	asked    atomic.Bool // a connection has asked for, or asks for, the server's commands
+	commands atomic.Pointer[commands]
+	patience patience
 }
 
 var (
@@ -50,6 +56,7 @@ func NewDriver(opts Options) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{credentials: opts.credentials(), db: opts.DB, clientName: opts.ClientName, exact: opts.Protocol == protocol3}
+	d.commands.Store(&builtinCommands)
 	var err error
 	if d.dialer, err = newDialer(opts); err != nil {
 		return nil, err
@@ -86,8 +93,18 @@ func (d *Driver) Identity() pool.Identity {
 	return id
 }
 
-// Open connects, authenticates and selects the database, in two round trips besides those of connecting.
+// Open connects, authenticates and selects the database, in one round trip besides those of connecting. The driver's first connection also
+// asks for the server's commands, and does without if the server hangs up on that.
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
+	ask := d.asked.CompareAndSwap(false, true)
+	c, err := d.open(ctx, ask)
+	if err != nil && ask && errors.Is(err, errCommandUnanswered) && ctx.Err() == nil {
+		return d.open(ctx, false)
+	}
+	return c, err
+}
+
+func (d *Driver) open(ctx context.Context, ask bool) (*Conn, error) {
 	username, password, err := d.credentials(ctx)
 	if err != nil {
 		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
@@ -96,18 +113,13 @@ func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
 	}
-	c := d.newConn(s, username, password)
-	err = c.guarded(ctx, func() error {
-		// The first command has go-redis send HELLO.
-		cmds, err := c.session.Pipelined(ctx, func(p redis.Pipeliner) error { d.furnish(ctx, p); return nil })
-		return verdict(cmds, err)
-	})
+	c := d.newConn(s)
+	err = c.guarded(ctx, func() error { return d.greet(ctx, c, username, password, greeting{ask: ask}) })
 	if err != nil {
 		_ = d.Close(ctx, c)
-		return nil, d.openError(err, password)
+		return nil, d.openError(err, over(ctx), password)
 	}
-	c.traces.Store(0)
-	c.ready = true
+	c.session.AddHook(hook{c})
 	return c, nil
 }
 
@@ -115,20 +127,17 @@ func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 const connect = "CONNECT"
 
 // openError says that a handshake has failed, and why, in the words of the reply if there was one.
-func (d *Driver) openError(err error, password string) error {
-	if refused, ok := errors.AsType[*refusal](err); ok {
-		err = refused.reply
-	}
-	if failed, ok := errors.AsType[*Error](err); ok {
-		return &Error{Command: connect, Err: fmt.Errorf("handshake with %s: %w", d.dialer.address, failed.Err), Context: failed.Context}
+func (d *Driver) openError(err, over error, password string) error {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return &Error{Command: connect, Err: fmt.Errorf("handshake with %s: %w", d.dialer.address, err), Context: over}
 	}
 	return fmt.Errorf("redispool: %s: handshake with %s: %w", connect, d.dialer.address, discreet(err, password))
 }
 
 // newConn gives the socket to a client of its own.
-func (d *Driver) newConn(s *socket, username, password string) *Conn {
+func (d *Driver) newConn(s *socket) *Conn {
 	opts := d.base
-	opts.CredentialsProviderContext = func(context.Context) (string, string, error) { return username, password, nil }
 	given := false
 	opts.Dialer = func(context.Context, string, string) (net.Conn, error) {
 		if given {
@@ -137,12 +146,84 @@ func (d *Driver) newConn(s *socket, username, password string) *Conn {
 		given = true
 		return s, nil
 	}
-	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, exact: d.exact, turn: make(chan struct{}, 1)}
+	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, driver: d, turn: make(chan struct{}, 1)}
 	c.evidence.numberUses()
 	c.session = c.client.EphemeralConn()
-	c.session.AddHook(hook{c})
 	c.Cmdable = c.session
 	return c
+}
+
+// greeting says what a handshake consists of beside the usual.
+type greeting struct {
+	reset bool // RESET comes first
+	ask   bool // COMMAND comes last
+}
+
+// errCommandUnanswered says that all of a handshake has been answered but COMMAND.
+var errCommandUnanswered = errors.New("COMMAND was not answered")
+
+// greet makes a session the one that is lent, in one round trip; in two with a server that does not know HELLO and wants a password.
+func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, g greeting) error {
+	var hello, command redis.Cmder
+	cmds, _ := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
+		if g.reset {
+			_ = p.Process(ctx, redis.NewStatusCmd(ctx, "reset"))
+		}
+		hello = p.Hello(ctx, d.base.Protocol, username, password, "")
+		d.furnish(ctx, p)
+		if g.ask {
+			command = p.Do(ctx, "command")
+		}
+		return nil
+	})
+	if g.ask {
+		cmds = cmds[:len(cmds)-1]
+	}
+	if d.knowsNoHello(hello.Err()) {
+		c.fellBack = true
+		cmds = slices.DeleteFunc(cmds, func(cmd redis.Cmder) bool { return cmd == hello })
+		if password != "" {
+			cmds, _ = c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
+				if username != "" {
+					p.AuthACL(ctx, username, password)
+				} else {
+					p.Auth(ctx, password)
+				}
+				d.furnish(ctx, p)
+				return nil
+			})
+		}
+	}
+	if err := verdict(cmds); err != nil || !g.ask {
+		return err
+	}
+	return d.heed(command)
+}
+
+// heed takes the reply to COMMAND. A server that refuses to answer is as good as any other.
+func (d *Driver) heed(command redis.Cmder) error {
+	if err := command.Err(); err != nil {
+		if isReply(err) {
+			return nil
+		}
+		return fmt.Errorf("%w: %w", errCommandUnanswered, err)
+	}
+	if cmd, ok := command.(*redis.Cmd); ok {
+		if known := learn(cmd.Val()); known != nil {
+			d.commands.Store(&known)
+		}
+	}
+	return nil
+}
+
+// knowsNoHello says whether a reply to HELLO means that the server does not know it, or not this version of the protocol, and that an older
+// one will do.
+func (d *Driver) knowsNoHello(err error) bool {
+	if !isReply(err) || d.exact || redis.IsMaxClientsError(err) {
+		return false
+	}
+	known := code(err)
+	return known == "ERR" || known == "NOPROTO"
 }
 
 // furnish sends what makes a fresh session the one that is lent, and a PING that proves it.
@@ -156,21 +237,18 @@ func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 	p.Ping(ctx)
 }
 
-// verdict looks at the replies to commands of ours; err is what their pipeline returned.
-func verdict(cmds []redis.Cmder, err error) error {
+// verdict looks at the replies to commands of ours, of which PING is the last.
+func verdict(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		switch failure := cmd.Err(); {
 		case failure == nil:
 		case cmd.Name() == "ping" && provesConnection(code(failure)):
-			return nil // it is the last one
+			return nil
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
 		}
 	}
-	if err != nil {
-		return err // there was no connection
-	}
-	expected := map[string]string{"reset": "RESET", "select": "OK", "ping": "PONG"}
+	expected := map[string]string{"reset": "RESET", "select": "OK", "auth": "OK", "ping": "PONG"}
 	for _, cmd := range cmds {
 		if status, ok := cmd.(*redis.StatusCmd); ok && status.Val() != expected[cmd.Name()] {
 			return fmt.Errorf("%s: unexpected reply", displayName(cmd.Name()))
@@ -179,15 +257,15 @@ func verdict(cmds []redis.Cmder, err error) error {
 	return nil
 }
 
-// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: a user may not send it, or the server is
-// in the midst of a slow script. To close every connection because of that script would help nobody, and leave none for SCRIPT KILL.
-func provesConnection(code string) bool { return code == "NOPERM" || code == "BUSY" }
+// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: a user may not send it, the server is in
+// the midst of a slow script, or it cannot write to its disk and refuses PING as it refuses writes. To close every connection because of
+// that script would help nobody, and leave none for SCRIPT KILL; nor would the reads be served that a full disk leaves alone.
+func provesConnection(code string) bool { return code == "NOPERM" || code == "BUSY" || code == "MISCONF" }
 
 // Check sends a PING. That the user may not send it, or that the server runs a slow script, is no failure: the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	err := c.guarded(ctx, func() error {
-		ping := c.session.Ping(ctx)
-		return verdict([]redis.Cmder{ping}, ping.Err())
+		return verdict([]redis.Cmder{c.session.Ping(ctx)})
 	})
 	if err != nil {
 		return fmt.Errorf("redispool: check: %w", err)
@@ -207,34 +285,70 @@ func (d *Driver) Close(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// Interrupt closes the socket, so that the call in progress returns.
-func (d *Driver) Interrupt(c *Conn) { c.abort() }
+// Interrupt has the call in progress return. The connection is dirty then, and used again after Reset, unless it broke off in the midst of
+// a reply, or of a command that is meant to block.
+func (d *Driver) Interrupt(c *Conn) {
+	c.mark(interrupted)
+	c.socket.stop()
+}
 
-// Dirty says whether the borrower has changed the session, or broken it without saying so.
-func (d *Driver) Dirty(c *Conn) bool { return c.traces.Load() != 0 }
+// Dirty says whether the borrower has changed the session, has left replies to come, or has broken it without saying so. An interrupted
+// connection that no reset can bring back is not called dirty: the pool closes it.
+func (d *Driver) Dirty(c *Conn) bool {
+	t := trace(c.traces.Load())
+	return t != 0 && (t&interrupted == 0 || t&beyondReset == 0)
+}
 
-// Reset makes the session what Open made it, by RESET and another handshake in one round trip. It fails, so that the pool closes the
-// connection, when the session is beyond that, and with servers older than Redis 6.2, which do not know RESET.
+// Reset makes the session what Open made it. It reads the replies that nobody waited for; where the borrower has changed the session, it
+// sends RESET and another handshake in one round trip. It fails, so that the pool closes the connection, when late replies do not come in
+// time, when the session is beyond a reset, and when the borrower has changed it on a server older than Redis 6.2, which has no RESET.
 func (d *Driver) Reset(ctx context.Context, c *Conn) error {
-	if c.has(spoiled|dead|aborted) || c.fellBack {
-		return errors.New("redispool: reset: the session is beyond it")
-	}
-	username, password, err := d.credentials(ctx)
-	if err != nil {
+	if err := d.reset(ctx, c); err != nil {
 		return fmt.Errorf("redispool: reset: %w", err)
-	}
-	err = c.guarded(ctx, func() error {
-		cmds, err := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
-			_ = p.Process(ctx, redis.NewStatusCmd(ctx, "reset"))
-			p.Hello(ctx, d.base.Protocol, username, password, "")
-			d.furnish(ctx, p)
-			return nil
-		})
-		return verdict(cmds, err)
-	})
-	if err != nil {
-		return fmt.Errorf("redispool: reset: %w", discreet(err, password))
 	}
 	c.traces.Store(0)
 	return nil
+}
+
+func (d *Driver) reset(ctx context.Context, c *Conn) error {
+	if c.has(beyondReset) {
+		return errors.New("the session is beyond it")
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	if c.traces.Load() == 0 {
+		return nil
+	}
+	if c.fellBack {
+		return errors.New("the server does not know RESET")
+	}
+	username, password, err := d.credentials(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.guarded(ctx, func() error { return d.greet(ctx, c, username, password, greeting{reset: true}) })
+	return discreet(err, password)
+}
+
+// settle has nothing in progress on the connection, and nothing late.
+func (c *Conn) settle(ctx context.Context) error {
+	if !c.has(late | interrupted) {
+		return nil
+	}
+	if !c.takeTurn(ctx) {
+		return ctx.Err()
+	}
+	defer func() { <-c.turn }()
+	if c.has(beyondReset) {
+		return errors.New("the session is beyond it")
+	}
+	if c.has(interrupted) {
+		c.socket.resume()
+		c.clear(interrupted)
+	}
+	if !c.has(late) {
+		return nil
+	}
+	return c.guarded(ctx, func() error { return c.catchUp(ctx) })
 }

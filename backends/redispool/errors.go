@@ -19,7 +19,8 @@ type Error struct {
 	Err     error  // what the client met; nil when the command was not sent because its context was over
 	Context error  // context.Canceled or context.DeadlineExceeded; nil when the context was not over
 
-	use uint64 // of which connection; 0 outside of any
+	use  uint64 // of which connection; 0 outside of any
+	kept bool   // the connection waits for the reply, and is used again
 }
 
 // Error names the command, never its arguments.

@@ -18,9 +18,6 @@ func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !h.c.ready {
-			return h.c.greeting(cmd, next(ctx, cmd))
-		}
 		if !pool.Observing(ctx) {
 			return h.c.send(ctx, cmd, next)
 		}
@@ -30,32 +27,11 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !h.c.ready {
-			return h.c.exchangeAll(ctx, cmds, next) // without a turn: go-redis sends its handshake from within ours
-		}
 		if !pool.Observing(ctx) {
 			return h.c.sendAll(ctx, cmds, next)
 		}
 		return h.c.sendAllObserved(ctx, cmds, next)
 	}
-}
-
-// refusal is a reply to HELLO that ends the opening of a connection. It is hidden from go-redis, which takes every reply that is an error
-// for a sign that the server does not know HELLO, and would go on to send AUTH.
-type refusal struct{ reply error }
-
-func (r *refusal) Error() string { return r.reply.Error() }
-
-// greeting judges the reply to a command of the client's own handshake.
-func (c *Conn) greeting(cmd redis.Cmder, err error) error {
-	if !isReply(err) || cmd.Name() != "hello" {
-		return err
-	}
-	if known := code(err); known != "ERR" && known != "NOPROTO" || redis.IsMaxClientsError(err) || c.exact {
-		return &refusal{err}
-	}
-	c.fellBack = true
-	return err
 }
 
 func (c *Conn) sendObserved(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) (err error) {
@@ -109,40 +85,71 @@ func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 }
 
 func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Command: displayName(cmd.Name()), Context: err}
+	if err := c.prepare(ctx); err != nil {
+		err.Command = displayName(cmd.Name())
+		return err
 	}
-	if c.has(aborted) {
-		return &Error{use: c.evidence.use.Load(), Command: displayName(cmd.Name()), Err: net.ErrClosed}
-	}
-	if t := traceOf(cmd); t != 0 {
+	k := c.kindOf(cmd)
+	if t := trace(k & traces); t != 0 {
 		c.mark(t)
 	}
+	c.socket.expect(c.replies(k, 1), 1)
 	use := c.evidence.use.Load() // of which this command is, however late it returns
 	c.evidence.add(asked)
-	queued := c.has(queueing) && cmd.Name() != "exec"
+	open := c.has(queueing) && k&(ends|kind(queueing)) == 0
 	err := next(ctx, cmd)
-	if err == nil || isReply(err) {
-		if name := cmd.Name(); queued {
-			c.evidence.note("multi", err)
-		} else if name != "exec" || !isNil(err) {
-			c.evidence.note(name, err)
-		}
-	} else {
-		c.evidence.add(done) // for all we know
+	if unanswered := c.unanswered(ctx, err); unanswered != nil {
+		c.evidence.noteUnanswered(k, open)
+		unanswered.use, unanswered.Command = use, displayName(cmd.Name())
+		return unanswered
 	}
-	if c.has(watching|queueing) && endsTransaction(cmd.Name(), err) {
+	c.evidence.note(k, cmd, err, open)
+	if k&ends != 0 && endsTransaction(k, err) {
 		c.clear(watching | queueing)
 	}
-	if err == nil || isNil(err) {
-		return err
+	c.judge(err)
+	return err
+}
+
+// prepare says why nothing can be sent; nil if something can. Late replies to what was sent before are read first.
+func (c *Conn) prepare(ctx context.Context) *Error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Context: err}
 	}
-	if isReply(err) {
-		c.judge(err)
-		return err
+	if c.traces.Load()&uint32(aborted|interrupted|late) == 0 {
+		return nil
+	}
+	use := c.evidence.use.Load()
+	if c.has(aborted | interrupted) {
+		return &Error{use: use, Err: net.ErrClosed}
+	}
+	if err := c.catchUp(ctx); err != nil {
+		return &Error{use: use, Err: err, Context: over(ctx), kept: c.has(late) && !c.has(beyondReset)}
+	}
+	return nil
+}
+
+// replies is how many replies are late when nothing of them arrives: n, or 0 if the connection is not to be kept then. k are the kinds of
+// all commands together.
+func (c *Conn) replies(k kind, n int) int {
+	if k&unkept != 0 || c.has(spoiled|pushing) {
+		return 0
+	}
+	return n
+}
+
+// unanswered makes an Error of what is no reply, and notes what has become of the connection; nil is for a reply. err is what go-redis
+// returned.
+func (c *Conn) unanswered(ctx context.Context, err error) *Error {
+	if why := c.socket.why; why != nil {
+		c.mark(late)
+		return &Error{Err: why, Context: over(ctx), kept: true}
+	}
+	if err == nil || isReply(err) {
+		return nil
 	}
 	c.mark(dead)
-	return &Error{use: use, Command: displayName(cmd.Name()), Err: err, Context: over(ctx)}
+	return &Error{Err: err, Context: over(ctx)}
 }
 
 // sendAll is send for a pipeline.
@@ -158,55 +165,74 @@ func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.Proce
 }
 
 func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
-	if err := ctx.Err(); err != nil {
-		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: err})
+	if err := c.prepare(ctx); err != nil {
+		err.Command = batchCommand(cmds).Name
+		return notSent(cmds, err)
 	}
-	if c.has(aborted) {
-		return notSent(cmds, &Error{use: c.evidence.use.Load(), Command: batchCommand(cmds).Name, Err: net.ErrClosed})
-	}
+	open := c.has(queueing)
+	all, effect := kind(0), false
 	for _, cmd := range cmds {
-		if t := traceOf(cmd); t != 0 {
-			c.mark(t)
-		}
+		k := c.kindOf(cmd)
+		all |= k
+		effect = effect || k&harmless == 0
 	}
+	c.mark(trace(all & traces))
+	whole, answers := transaction(cmds), len(cmds)
+	if whole {
+		answers = 1 // go-redis reads no further when MULTI is refused
+	}
+	c.socket.expect(c.replies(all, len(cmds)), answers)
 	use := c.evidence.use.Load()
 	c.evidence.add(asked)
 	err := next(ctx, cmds)
-	c.noteAll(cmds, err)
+	unanswered := c.unanswered(ctx, err)
+	if unanswered == nil && err == nil && !effect {
+		c.evidence.add(answered)
+	} else {
+		c.noteAll(cmds, whole, open, unanswered)
+	}
 	if c.has(watching | queueing) {
 		c.replay(cmds)
 	}
+	if unanswered != nil {
+		unanswered.use, unanswered.Command = use, batchCommand(cmds).Name
+		return notAnswered(cmds, unanswered)
+	}
 	if err == nil {
 		return nil
-	}
-	if !isReply(err) {
-		c.mark(dead)
-		return notAnswered(cmds, &Error{use: use, Command: batchCommand(cmds).Name, Err: err, Context: over(ctx)})
 	}
 	for _, cmd := range cmds {
 		c.judge(cmd.Err())
 	}
 	err = worst(cmds, err)
-	if transaction(cmds) {
+	if whole {
 		return c.endTransaction(cmds, err)
 	}
 	return err
 }
 
-// noteAll takes down what has become of a pipeline.
-func (c *Conn) noteAll(cmds []redis.Cmder, err error) {
+// noteAll takes down what has become of a pipeline, command by command. open says that a transaction was open when it was sent; whole, that
+// it is one: its commands have the replies that EXEC brought, or were not carried out.
+func (c *Conn) noteAll(cmds []redis.Cmder, whole, open bool, unanswered *Error) {
 	e := &c.evidence
-	if err != nil && !isReply(err) {
-		e.add(done) // for all we know
-	}
-	whole := transaction(cmds)
-	for i, cmd := range cmds {
-		switch failure := cmd.Err(); {
-		case failure != nil && !isReply(failure):
-		case whole && (i < len(cmds)-1 || isNil(failure)):
-			e.note("multi", failure)
+	carriedOut := whole && (unanswered != nil || cmds[len(cmds)-1].Err() == nil)
+	for _, cmd := range cmds {
+		k, err := c.kindOf(cmd), cmd.Err()
+		noReply := unanswered != nil && (unanswered.kept || err != nil && !isReply(err))
+		switch {
+		case noReply:
+			e.noteUnanswered(k, !whole && open && k&ends == 0)
+		case whole && (!carriedOut || k&(executes|kind(queueing)) != 0):
+			e.note(harmless, cmd, err, false)
 		default:
-			e.note(cmd.Name(), failure)
+			e.note(k, cmd, err, open && k&ends == 0)
+		}
+		switch {
+		case whole:
+		case k&kind(queueing) != 0 && err == nil:
+			open = true
+		case endsTransaction(k, err):
+			open = false
 		}
 	}
 }
@@ -219,10 +245,10 @@ func notSent(cmds []redis.Cmder, err *Error) error {
 	return err
 }
 
-// notAnswered sets err on those that have an error but no reply.
+// notAnswered sets err on those that have an error but no reply. What replies say that were made here is no reply.
 func notAnswered(cmds []redis.Cmder, err *Error) error {
 	for _, cmd := range cmds {
-		if old := cmd.Err(); old != nil && !isReply(old) {
+		if old := cmd.Err(); err.kept || old != nil && !isReply(old) {
 			cmd.SetErr(err)
 		}
 	}
@@ -245,10 +271,9 @@ func (c *Conn) judge(err error) {
 // replay works out, in the order of the commands, whether a pipeline leaves a transaction or watches behind.
 func (c *Conn) replay(cmds []redis.Cmder) {
 	for _, cmd := range cmds {
-		if t := traceOf(cmd) & (watching | queueing); t != 0 {
-			c.mark(t)
-		}
-		if endsTransaction(cmd.Name(), cmd.Err()) {
+		k := c.kindOf(cmd)
+		c.mark(trace(k) & (watching | queueing))
+		if k&ends != 0 && endsTransaction(k, cmd.Err()) {
 			c.clear(watching | queueing)
 		}
 	}
@@ -257,7 +282,7 @@ func (c *Conn) replay(cmds []redis.Cmder) {
 // endTransaction looks at what became of a TxPipelined that was answered with err.
 func (c *Conn) endTransaction(cmds []redis.Cmder, err error) error {
 	exec := cmds[len(cmds)-1]
-	if exec.Err() != nil && !endsTransaction("exec", exec.Err()) {
+	if exec.Err() != nil && !endsTransaction(executes|ends, exec.Err()) {
 		// MULTI was refused, and go-redis has left the replies to all that followed unread. Nobody must take them for his own.
 		c.abort()
 		return err

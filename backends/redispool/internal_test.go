@@ -19,10 +19,10 @@ func TestGuarded(t *testing.T) {
 	}
 }
 
-// late is a context whose timer has not fired yet.
-type late struct{ context.Context }
+// unfired is a context whose timer has not fired yet.
+type unfired struct{ context.Context }
 
-func (late) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
+func (unfired) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
 
 func TestOver(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -33,7 +33,7 @@ func TestOver(t *testing.T) {
 	}{
 		{t.Context(), nil},
 		{cancelled, context.Canceled},
-		{late{t.Context()}, context.DeadlineExceeded},
+		{unfired{t.Context()}, context.DeadlineExceeded},
 	} {
 		if got := over(test.ctx); got != test.want {
 			t.Errorf("got %v, want %v", got, test.want)

@@ -11,7 +11,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// evidence is what a connection has gone through since it was lent.
+// evidence is what a connection has gone through since it was lent. A read leaves two flags, by one atomic operation each, once a use.
+//
+// Something is done when a command that changes something has been answered with success, or has not been answered. A read changes
+// nothing, by the flags that the server gives it in its reply to COMMAND. What a transaction has queued is done by EXEC.
 type evidence struct {
 	use  atomic.Uint64 // which use: of all connections
 	seen atomic.Uint32 // of the flags
@@ -24,6 +27,7 @@ const (
 	asked    uint32 = 1 << iota // something was sent, or could not be
 	answered                    // with something that is not laid at the server
 	done                        // something may have been carried out
+	queued                      // a transaction holds a command that changes something
 	metSome                     // replies that were errors
 	overflow                    // more kinds of replies than are kept
 )
@@ -51,21 +55,19 @@ func (e *evidence) add(flags uint32) {
 	}
 }
 
-// note takes down the reply to a command, nil for one that is no error.
-func (e *evidence) note(name string, err error) {
+// note takes down the reply to a command of kind k; err is nil for a reply that is no error. open says that a transaction is open, so that
+// the reply only says that the command is queued.
+func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 	if err == nil || isNil(err) {
-		if e.seen.Load()&(answered|done) != answered|done {
-			e.add(answered)
-			if effective(name) {
-				e.add(done)
-			}
-		}
+		e.add(answered)
+		e.noteEffect(k, cmd, err, open)
 		return
 	}
-	if runsScript(name) {
+	if k&scripts != 0 && !open && code(err) != "NOSCRIPT" {
 		e.add(done) // up to where it failed
 	}
-	if reply, ok := err.(redis.Error); ok && classifyReply(reply).Fault != pool.FaultServer { //nolint:errorlint // as go-redis hands it to a hook
+	reply, ok := err.(redis.Error) //nolint:errorlint // as go-redis hands it to a hook
+	if ok && classifyReply(reply).Fault != pool.FaultServer {
 		e.add(answered)
 	}
 	e.add(metSome)
@@ -78,6 +80,38 @@ func (e *evidence) note(name string, err error) {
 		e.add(overflow)
 	default:
 		e.met = append(e.met, text)
+	}
+}
+
+// noteEffect takes down what a command has changed that has succeeded.
+func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
+	switch {
+	case e.seen.Load()&done != 0:
+	case k&executes != 0:
+		if err == nil && e.seen.Load()&queued != 0 {
+			e.add(done)
+		}
+	case k&harmless != 0:
+		if k&kind(queueing) != 0 || k&ends != 0 {
+			e.seen.And(^queued) // the transaction begins, or is given up
+		}
+	case open:
+		e.add(queued)
+	case !changedNothing(k, cmd, err):
+		e.add(done)
+	}
+}
+
+// noteUnanswered takes down that nobody knows what has become of a command. What a transaction has queued is done by EXEC alone.
+func (e *evidence) noteUnanswered(k kind, open bool) {
+	switch {
+	case k&executes != 0 && e.seen.Load()&queued != 0:
+		e.add(done)
+	case k&harmless != 0:
+	case open:
+		e.add(queued)
+	default:
+		e.add(done)
 	}
 }
 
@@ -121,26 +155,4 @@ func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
 	return pool.Testimony{
 		Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err),
 	}, true
-}
-
-// harmless are commands that change nothing that lasts beyond the use, or nothing before EXEC. (A sketch: to be made of the server's own
-// COMMAND flags.)
-var harmless = map[string]bool{
-	"get": true, "mget": true, "exists": true, "ttl": true, "pttl": true, "type": true, "strlen": true, "getrange": true, "scan": true,
-	"hget": true, "hmget": true, "hgetall": true, "hlen": true, "hkeys": true, "hvals": true, "hexists": true, "hscan": true,
-	"lrange": true, "llen": true, "lindex": true, "smembers": true, "sismember": true, "scard": true, "sscan": true,
-	"zrange": true, "zscore": true, "zcard": true, "zrank": true, "zscan": true, "xrange": true, "xlen": true, "xread": true,
-	"ping": true, "echo": true, "time": true, "info": true, "dbsize": true, "role": true, "command": true,
-	"select": true, "auth": true, "hello": true, "client": true, "readonly": true, "readwrite": true, "reset": true,
-	"watch": true, "unwatch": true, "multi": true, "discard": true,
-}
-
-func effective(name string) bool { return !harmless[name] }
-
-func runsScript(name string) bool {
-	switch name {
-	case "eval", "evalsha", "fcall":
-		return true
-	}
-	return false
 }

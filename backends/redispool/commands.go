@@ -1,0 +1,252 @@
+package redispool
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// kind is what is known about a command: the traces that it leaves in a session, and the flags below. The zero kind is that of a command
+// nobody knows: it may change anything, and leaves no trace.
+type kind uint32
+
+const (
+	traces kind = 1<<16 - 1 // the bits of a trace
+
+	harmless   kind = 1 << (iota + 15) // changes nothing that another session sees
+	unkept                             // meant to block, or answered by replies nobody can count: not waited for when it is late
+	mayBlock                           // unkept if it is given the word BLOCK
+	scripts                            // may have done something before it failed
+	container                          // the second word says what it does
+	zeroIsNone                         // has changed nothing if it returns 0
+	nilIsNone                          // has changed nothing if it returns nil
+	executes                           // EXEC
+	ends                               // EXEC, DISCARD, UNWATCH: ends a transaction, or what is watched
+)
+
+// longestCommand is the length of the longest name that is looked up.
+const longestCommand = 32
+
+// commands says what each command does.
+type commands map[string]kind
+
+// The reads of Redis 7.0, for servers that do not answer COMMAND. With any other the driver takes the server's word.
+const builtinReads = `bitcount bitfield_ro bitpos dbsize dump eval_ro evalsha_ro exists expiretime fcall_ro geodist geohash geopos georadius_ro
+	georadiusbymember_ro geosearch get getbit getrange hexists hget hgetall hkeys hlen hmget hrandfield hscan hstrlen hvals keys lcs lindex
+	llen lolwut lpos lrange mget object|encoding object|freq object|idletime object|refcount memory|usage pexpiretime pfcount pttl randomkey
+	scan scard sdiff sinter sintercard sismember smembers smismember sort_ro srandmember sscan strlen substr sunion touch ttl type
+	xinfo|consumers xinfo|groups xinfo|stream xlen xpending xrange xread xrevrange zcard zcount zdiff zinter zintercard zlexcount zmscore
+	zrandmember zrange zrangebylex zrangebyscore zrank zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion`
+
+// baseCommands is what COMMAND's flags do not tell. What RESET undoes is written in https://redis.io/docs/latest/commands/reset/ ; CLIENT
+// NO-EVICT is listed there, but survives it on 7.0.
+var baseCommands = func() commands {
+	c := commands{}
+	c.add(harmless, `ping echo time info role lastsave command dbsize lolwut client|id client|info client|list client|getname client|getredir
+		client|trackinginfo client|help acl|cat acl|dryrun acl|genpass acl|getuser acl|list acl|log acl|users acl|whoami config|get module|list
+		slowlog|get slowlog|len latency|latest latency|history latency|doctor latency|graph latency|histogram memory|stats memory|doctor
+		memory|malloc-stats pubsub|channels pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub script|exists script|load
+		function|list function|dump function|stats cluster|info cluster|nodes cluster|slots cluster|shards cluster|links cluster|keyslot
+		cluster|myid cluster|replicas cluster|countkeysinslot cluster|getkeysinslot`)
+	c.add(container, "acl client config module slowlog latency memory pubsub script function cluster object xinfo")
+	c.add(harmless|unkept, "wait waitaof")
+	c.add(unkept, "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop")
+	c.add(mayBlock, "xread xreadgroup")
+	c.add(scripts, "eval evalsha fcall")
+	c.add(zeroIsNone, `del unlink setnx hsetnx msetnx renamenx move copy sadd srem smove hdel zrem zremrangebyscore zremrangebyrank
+		zremrangebylex lrem lpushx rpushx expire pexpire expireat pexpireat persist pfadd xdel xack publish spublish`)
+	c.add(nilIsNone, `lpop rpop lmpop spop getdel getex lmove rpoplpush zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
+		set xadd`)
+
+	c.add(kind(queueing)|harmless, "multi")
+	c.add(kind(watching)|harmless, "watch")
+	c.add(ends|executes|harmless, "exec")
+	c.add(ends|harmless, "discard unwatch")
+	c.add(kind(changed)|harmless, "select auth hello reset readonly readwrite asking client|setname")
+	c.add(kind(changed|pushing)|harmless, "client|tracking client|caching")
+	c.add(kind(changed)|unkept, "himport")
+	c.add(kind(spoiled)|harmless, `subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor quit`)
+	c.add(kind(spoiled), "sync psync replconf script|debug")
+	c.add(0, "client|kill client|pause client|unpause client|unblock")
+	return c
+}()
+
+// builtinCommands is what is known without the server.
+var builtinCommands = func() commands {
+	c := commands{}
+	for name, k := range baseCommands {
+		c[name] = k
+	}
+	c.add(harmless, builtinReads)
+	return c
+}()
+
+// add adds the flags to the kinds of the commands named.
+func (c commands) add(flags kind, names string) {
+	for name := range strings.FieldsSeq(names) {
+		c[name] |= flags
+	}
+}
+
+// learn makes a table of a server's reply to COMMAND. It returns nil if the reply is not like one.
+//
+// Each entry is the name, the arity, the flags, and more; the last, since Redis 7, are the subcommands, in the same form:
+// https://redis.io/docs/latest/commands/command/ .
+func learn(reply any) commands {
+	entries, ok := reply.([]any)
+	if !ok || len(entries) == 0 {
+		return nil
+	}
+	c := commands{}
+	for name, k := range baseCommands {
+		c[name] = k
+	}
+	return c.learn(entries)
+}
+
+func (c commands) learn(entries []any) commands {
+	const name, flags, subcommands = 0, 2, 9
+	for _, e := range entries {
+		entry, _ := e.([]any)
+		if len(entry) <= flags {
+			return nil
+		}
+		word, _ := entry[name].(string)
+		list, _ := entry[flags].([]any)
+		if word == "" || list == nil {
+			return nil
+		}
+		word = strings.ToLower(word)
+		k := c[word]
+		if slices.Contains(list, any("readonly")) {
+			k |= harmless
+		}
+		if slices.Contains(list, any("blocking")) && k&mayBlock == 0 {
+			k |= unkept
+		}
+		if slices.Contains(list, any("write")) {
+			k &^= harmless
+		}
+		if len(entry) > subcommands {
+			if inner, _ := entry[subcommands].([]any); len(inner) > 0 {
+				k |= container
+				if c.learn(inner) == nil {
+					return nil
+				}
+			}
+		}
+		c[word] = k
+	}
+	return c
+}
+
+// of says what cmd is. It does not allocate for a command that has a method, unless it is a container's. A command whose words cannot be
+// read may leave anything behind.
+func (c commands) of(cmd redis.Cmder) kind {
+	args := cmd.Args()
+	if len(args) == 0 {
+		return 0
+	}
+	name, ok := word(args[0])
+	if !ok {
+		return kind(spoiled)
+	}
+	var buffer [longestCommand]byte
+	if len(name) > len(buffer) {
+		return 0
+	}
+	for i := range len(name) {
+		b := name[i]
+		if 'A' <= b && b <= 'Z' {
+			b += 'a' - 'A'
+		}
+		buffer[i] = b
+	}
+	lower := buffer[:len(name)]
+	k := c[string(lower)] // no allocation: the compiler knows this form
+	switch {
+	case k&container != 0:
+		return c.ofContainer(string(lower), k, args)
+	case k&mayBlock != 0 && slices.ContainsFunc(args, isBlock):
+		k |= unkept
+	}
+	return k
+}
+
+// ofContainer says what a command is that has subcommands. A new subcommand of CLIENT costs a connection rather than a surprise.
+func (c commands) ofContainer(name string, k kind, args []any) kind {
+	sub := secondWord(args)
+	if sub == unreadable && (name == "client" || name == "script") {
+		return kind(spoiled)
+	}
+	inner, known := c[name+"|"+sub]
+	_, ours := baseCommands[name+"|"+sub]
+	switch {
+	case name == "client" && !ours && sub != "":
+		return kind(spoiled)
+	case !known:
+		return k & harmless // Redis 6 gives the flags of the whole
+	}
+	return inner
+}
+
+func isBlock(arg any) bool {
+	text, ok := word(arg)
+	return ok && strings.EqualFold(text, "block")
+}
+
+// unreadable stands for a word that is not given as a text. No subcommand is called so.
+const unreadable = "?"
+
+// secondWord returns the second word in lower case, and "" if there is none.
+func secondWord(args []any) string {
+	if len(args) < 2 {
+		return ""
+	}
+	text, ok := word(args[1])
+	if !ok {
+		return unreadable
+	}
+	return strings.ToLower(text)
+}
+
+// word returns the text that go-redis sends for arg. It is not ok for what go-redis puts into words in another way: what marshals itself
+// need not send what it prints.
+func word(arg any) (text string, ok bool) {
+	switch arg := arg.(type) {
+	case string:
+		return arg, true
+	case []byte:
+		return string(arg), true
+	case *string:
+		if arg != nil {
+			return *arg, true
+		}
+	}
+	return "", false
+}
+
+// changedNothing says that a command of kind k has changed nothing, by its reply. err is nil or redis.Nil.
+func changedNothing(k kind, cmd redis.Cmder, err error) bool {
+	if k&nilIsNone != 0 && isNil(err) {
+		return !slices.ContainsFunc(cmd.Args()[1:], isGet) // SET with GET returns what was there
+	}
+	if k&(zeroIsNone|nilIsNone) == 0 {
+		return false
+	}
+	switch cmd := cmd.(type) {
+	case *redis.IntCmd:
+		return k&zeroIsNone != 0 && cmd.Val() == 0
+	case *redis.BoolCmd:
+		return !cmd.Val() // SET with NX returns nil
+	case *redis.Cmd:
+		return k&zeroIsNone != 0 && cmd.Val() == any(int64(0))
+	}
+	return false
+}
+
+func isGet(arg any) bool {
+	text, ok := word(arg)
+	return ok && strings.EqualFold(text, "get")
+}

@@ -1,0 +1,162 @@
+package redispool
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// socket is the transport of one connection. go-redis reads and writes it like any net.Conn. The socket does three things that go-redis
+// does not know of:
+//
+//   - The socket answers the HELLO that go-redis begins with. The driver has a handshake of its own, which takes one round trip.
+//   - When time runs out, or the use is interrupted, before one byte of the replies has arrived, go-redis reads errors that the socket has
+//     made up. So go-redis keeps the connection, and the caller returns at once. The socket knows how many replies are late (late.go).
+//   - A socket that is stopped lets nobody wait: each deadline that go-redis sets is in the past.
+//
+// It hides that the transport is a syscall.Conn. With protocol 3 go-redis would otherwise peek at it by two system calls around each
+// command, to look for push messages; they are read with the next reply all the same.
+type socket struct {
+	net.Conn
+	raw net.Conn // the transport below TLS, or the same
+
+	stopped atomic.Bool
+
+	// The fields below belong to whoever has the turn.
+	greeting bool    // go-redis has not sent its HELLO yet
+	made     []byte  // what go-redis reads next, made here
+	expected int     // replies to the commands in progress; 0: the socket does not know
+	answers  int     // made-up errors that go-redis reads for all of them
+	sent     bool    // the commands in progress have been written, at least in part
+	heard    bool    // something has arrived since
+	why      error   // why the socket has made up replies; nil if it has not
+	late     skipper // the replies that nobody waits for
+}
+
+func newSocket(conn, raw net.Conn) *socket { return &socket{Conn: conn, raw: raw, greeting: true} }
+
+var (
+	helloReply = []byte("%0\r\n")
+	lateReply  = []byte("-LATE\r\n")
+	longAgo    = time.Unix(1, 0)
+)
+
+// expect says that the commands which go-redis is about to write get so many replies, and how many errors go-redis reads before it takes
+// all of them for answered. 0 replies: the connection is not to be kept when they are late.
+func (s *socket) expect(replies, answers int) {
+	s.expected, s.answers, s.sent, s.heard, s.why = replies, answers, false, false, nil
+}
+
+// Read reads what was made here, else from the transport.
+func (s *socket) Read(b []byte) (int, error) {
+	if len(s.made) > 0 {
+		n := copy(b, s.made)
+		s.made = s.made[n:]
+		return n, nil
+	}
+	n, err := s.Conn.Read(b)
+	if err == nil || n > 0 {
+		s.heard = true
+		return n, err
+	}
+	if s.giveUp(err) {
+		return s.Read(b)
+	}
+	return n, s.ended(err)
+}
+
+// giveUp leaves the replies in progress to catchUp, if the stream is at a boundary: all has been written, as go-redis reads only then, and
+// nothing has arrived.
+func (s *socket) giveUp(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !s.sent || s.heard || s.expected == 0 {
+		return false
+	}
+	s.why = err
+	if s.stopped.Load() {
+		s.why = errInterrupted
+	}
+	s.late.expect(s.expected)
+	s.made = bytes.Repeat(lateReply, s.answers)
+	s.expected = 0
+	return true
+}
+
+// ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: nobody can go on from there.
+func (s *socket) ended(err error) error {
+	if s.stopped.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		s.abort()
+		return net.ErrClosed
+	}
+	return err
+}
+
+// Write gives the peer's reason for hanging up, if it said any. With TLS 1.3 a server refuses a client's certificate when the client has
+// finished the handshake, so the first write can fail before anybody has read the refusal.
+func (s *socket) Write(b []byte) (int, error) {
+	if s.greeting {
+		s.greeting, s.made = false, helloReply
+		return len(b), nil
+	}
+	s.sent, s.heard = true, false
+	n, err := s.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	if s.Conn == s.raw || errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, s.ended(err)
+	}
+	_ = s.SetReadDeadline(time.Now().Add(time.Second)) // it has arrived, or never will
+	if _, reason := s.Conn.Read(make([]byte, 1)); isDisagreement(reason) {
+		return n, reason
+	}
+	return n, err
+}
+
+// SetDeadline sets both deadlines, unless the socket is stopped.
+func (s *socket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline, unless the socket is stopped.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	err := s.Conn.SetReadDeadline(t)
+	if s.stopped.Load() { // afterwards: stop may have come in between
+		return s.Conn.SetReadDeadline(longAgo)
+	}
+	return err
+}
+
+// SetWriteDeadline sets the deadline, unless the socket is stopped.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	err := s.Conn.SetWriteDeadline(t)
+	if s.stopped.Load() {
+		return s.Conn.SetWriteDeadline(longAgo)
+	}
+	return err
+}
+
+// stop makes every call in progress return, and those that follow until resume. The transport stays open.
+func (s *socket) stop() {
+	s.stopped.Store(true)
+	_ = s.Conn.SetDeadline(longAgo)
+}
+
+// resume ends what stop has begun. No stop may be in progress.
+func (s *socket) resume() {
+	s.stopped.Store(false)
+	_ = s.Conn.SetDeadline(time.Time{})
+}
+
+// abort closes the transport, so that every call in progress returns at once. It does not wait for the peer, as a TLS connection's Close
+// may.
+func (s *socket) abort() { _ = s.raw.Close() }
+
+var (
+	// errRedial is what go-redis gets should it ever want a second socket for a resource.
+	errRedial = errors.New("redispool: a connection is not dialled twice")
+	// errInterrupted is what a command met whose use was interrupted and whose connection is kept.
+	errInterrupted = errors.New("interrupted")
+)
