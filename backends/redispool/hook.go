@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strings"
@@ -99,7 +100,9 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 	open := c.has(queueing) && k&(ends|kind(queueing)) == 0
 	err := next(ctx, cmd)
 	if unanswered := c.unanswered(ctx, err); unanswered != nil {
-		c.evidence.noteUnanswered(k, open)
+		if unanswered.Err != nil {
+			c.evidence.noteUnanswered(k, open)
+		}
 		unanswered.use, unanswered.Command = use, displayName(cmd.Name())
 		return unanswered
 	}
@@ -141,9 +144,16 @@ func (c *Conn) replies(k kind, n int) int {
 // unanswered makes an Error of what is no reply, and notes what has become of the connection; nil is for a reply. err is what go-redis
 // returned.
 func (c *Conn) unanswered(ctx context.Context, err error) *Error {
-	if why := c.socket.why; why != nil {
+	switch why := c.socket.why; {
+	case why == nil:
+	case !c.socket.unsent:
 		c.mark(late)
 		return &Error{Err: why, Context: over(ctx), kept: true}
+	case over(ctx) != nil || c.has(interrupted):
+		return &Error{Context: cmp.Or(over(ctx), context.Canceled), kept: true}
+	default: // WriteTimeout has passed
+		c.abort()
+		return &Error{Err: why}
 	}
 	if err == nil || isReply(err) {
 		return nil
@@ -220,6 +230,7 @@ func (c *Conn) noteAll(cmds []redis.Cmder, whole, open bool, unanswered *Error) 
 		k, err := c.kindOf(cmd), cmd.Err()
 		noReply := unanswered != nil && (unanswered.kept || err != nil && !isReply(err))
 		switch {
+		case noReply && unanswered.Err == nil: // not sent
 		case noReply:
 			e.noteUnanswered(k, !whole && open && k&ends == 0)
 		case whole && (!carriedOut || k&(executes|kind(queueing)) != 0):

@@ -31,9 +31,11 @@ type socket struct {
 	expected int     // replies to the commands in progress; 0: the socket does not know
 	answers  int     // made-up errors that go-redis reads for all of them
 	sent     bool    // the commands in progress have been written, at least in part
+	unsent   bool    // their time was up before the first byte was written; what go-redis writes is dropped
 	heard    bool    // something has arrived since
 	why      error   // why the socket has made up replies; nil if it has not
 	late     skipper // the replies that nobody waits for
+	writeBy  time.Time
 }
 
 func newSocket(conn, raw net.Conn) *socket { return &socket{Conn: conn, raw: raw, greeting: true} }
@@ -47,7 +49,8 @@ var (
 // expect says that the commands which go-redis is about to write get so many replies, and how many errors go-redis reads before it takes
 // all of them for answered. 0 replies: the connection is not to be kept when they are late.
 func (s *socket) expect(replies, answers int) {
-	s.expected, s.answers, s.sent, s.heard, s.why = replies, answers, false, false, nil
+	s.expected, s.answers, s.why = replies, answers, nil
+	s.sent, s.unsent, s.heard = false, false, false
 }
 
 // Read reads what was made here, else from the transport.
@@ -57,31 +60,32 @@ func (s *socket) Read(b []byte) (int, error) {
 		s.made = s.made[n:]
 		return n, nil
 	}
+	if s.unsent && s.why == nil {
+		s.makeUp(os.ErrDeadlineExceeded)
+		return s.Read(b)
+	}
 	n, err := s.Conn.Read(b)
-	if err == nil || n > 0 {
+	switch {
+	case err == nil || n > 0:
 		s.heard = true
 		return n, err
-	}
-	if s.giveUp(err) {
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.sent && !s.heard && s.expected > 0:
+		// The stream is at a boundary: all has been written, as go-redis reads only then, and nothing has arrived.
+		s.late.expect(s.expected)
+		s.makeUp(err)
 		return s.Read(b)
 	}
 	return n, s.ended(err)
 }
 
-// giveUp leaves the replies in progress to catchUp, if the stream is at a boundary: all has been written, as go-redis reads only then, and
-// nothing has arrived.
-func (s *socket) giveUp(err error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !s.sent || s.heard || s.expected == 0 {
-		return false
-	}
+// makeUp has go-redis read errors in place of the replies to the commands in progress. err is why.
+func (s *socket) makeUp(err error) {
 	s.why = err
 	if s.stopped.Load() {
 		s.why = errInterrupted
 	}
-	s.late.expect(s.expected)
 	s.made = bytes.Repeat(lateReply, s.answers)
 	s.expected = 0
-	return true
 }
 
 // ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: nobody can go on from there.
@@ -100,10 +104,18 @@ func (s *socket) Write(b []byte) (int, error) {
 		s.greeting, s.made = false, helloReply
 		return len(b), nil
 	}
-	s.sent, s.heard = true, false
+	if s.unsent || !s.sent && s.Conn != s.raw && s.overdue() {
+		s.unsent = true // a TLS connection does not survive a write that times out
+		return len(b), nil
+	}
 	n, err := s.Conn.Write(b)
 	if err == nil {
+		s.sent, s.heard = true, false
 		return n, nil
+	}
+	if n == 0 && !s.sent && s.Conn == s.raw && s.overdue() {
+		s.unsent = true
+		return len(b), nil
 	}
 	if s.Conn == s.raw || errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, s.ended(err)
@@ -113,6 +125,11 @@ func (s *socket) Write(b []byte) (int, error) {
 		return n, reason
 	}
 	return n, err
+}
+
+// overdue says that nothing more may be written by now.
+func (s *socket) overdue() bool {
+	return s.stopped.Load() || !s.writeBy.IsZero() && !time.Now().Before(s.writeBy)
 }
 
 // SetDeadline sets both deadlines, unless the socket is stopped.
@@ -131,6 +148,7 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline sets the deadline, unless the socket is stopped.
 func (s *socket) SetWriteDeadline(t time.Time) error {
+	s.writeBy = t
 	err := s.Conn.SetWriteDeadline(t)
 	if s.stopped.Load() {
 		return s.Conn.SetWriteDeadline(longAgo)
