@@ -13,21 +13,38 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// replies says what the replies mean that are not simply an answer the caller did not like.
+// replies says what the replies mean by their prefix, but for those that are simply an answer the caller did not like. A reply is narrow if
+// the server says that it refuses one kind of work, and is evidence for all work else:
+//
+//	LOADING      all      nothing is served before the data set has been read
+//	BUSY         all      a script runs, and no command but SCRIPT KILL is served; a reason to back off
+//	MASTERDOWN   all      no data is served while the primary is out of reach
+//	CLUSTERDOWN  all      but narrow when the text says that a slot, or a write, is what is refused
+//	max clients  all      (an ERR) the server takes no more connections
+//	WRONGPASS    all      this user is not let in
+//	NOAUTH       all      the session is nobody's
+//	DENIED       all      protected mode lets nobody in from outside
+//	OOM          narrow   writes that need memory
+//	MISCONF      narrow   writes: the last one could not be saved
+//	READONLY     narrow   writes: the server is a replica, and serves reads
+//	NOREPLICAS   narrow   writes: too few replicas are in reach
+//	NOPERM       narrow   this user has no right to this command or key
+//	TRYAGAIN     narrow   commands on several keys of a slot that moves
 var replies = map[string]pool.Class{
 	// Refused unexecuted, for a while.
 	"LOADING":     {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"BUSY":        {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"MASTERDOWN":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"CLUSTERDOWN": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"TRYAGAIN":    {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"NOREPLICAS":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
+	"TRYAGAIN":    {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
+	"NOREPLICAS":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
 	// Refused unexecuted: the name may lead to another server by now, so the connection goes as well.
-	"READONLY": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true},
+	"READONLY": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Narrow: true},
 
 	// Refused, and the answer would be the same.
-	"OOM":       {Fault: pool.FaultServer},
-	"MISCONF":   {Fault: pool.FaultServer},
+	"OOM":       {Fault: pool.FaultServer, Narrow: true},
+	"MISCONF":   {Fault: pool.FaultServer, Narrow: true},
+	"NOPERM":    {Fault: pool.FaultServer, Narrow: true},
 	"WRONGPASS": {Fault: pool.FaultServer},
 	"DENIED":    {Fault: pool.FaultServer},
 	// The session lost its authentication, or never had any.
@@ -57,6 +74,9 @@ func classifyReply(reply redis.Error) pool.Class {
 		class = replies[code]
 	case redis.IsMaxClientsError(reply): // the server hangs up after it
 		class = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+	case code == "CLUSTERDOWN":
+		text := reply.Error()
+		class.Narrow = strings.Contains(text, "slot not served") || strings.Contains(text, "only accepts read")
 	case code == "UNBLOCKED" && strings.Contains(reply.Error(), "instance state changed"): // the master became a replica
 		class = replies["READONLY"]
 	}

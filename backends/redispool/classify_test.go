@@ -32,6 +32,7 @@ var (
 	refused     = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways}
 	refusedHere = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
 	permanent   = pool.Class{Fault: pool.FaultServer}
+	late        = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
 	unfit       = pool.Class{Fault: pool.FaultServer, Broken: true}
 	ambiguous   = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
 	gaveUp      = pool.Class{Fault: pool.FaultCaller}
@@ -39,6 +40,9 @@ var (
 )
 
 func with(c pool.Class, code string) pool.Class { c.Code = code; return c }
+
+// narrow is with for a reply that refuses one kind of work only.
+func narrow(c pool.Class, code string) pool.Class { c.Code, c.Narrow = code, true; return c }
 
 func TestClassify(t *testing.T) {
 	for _, test := range []struct {
@@ -63,29 +67,32 @@ func TestClassify(t *testing.T) {
 		{"NOAUTH later on", lostAuthentication, with(unfit, "NOAUTH")},
 		{"WRONGPASS", wrongPassword, with(permanent, "WRONGPASS")},
 		{"NOPERM", on(nil, do("acl", "setuser", "weak", "on", "nopass", "+auth"), do("auth", "weak", "x"), do("get", "k")),
-			with(answered, "NOPERM")},
-		{"OOM", on([]string{"--maxmemory", "1"}, do("set", "k", "v")), with(permanent, "OOM")},
-		{"MISCONF", misconfigured, with(permanent, "MISCONF")},
+			narrow(permanent, "NOPERM")},
+		{"OOM", on([]string{"--maxmemory", "1"}, do("set", "k", "v")), narrow(permanent, "OOM")},
+		{"MISCONF", misconfigured, narrow(permanent, "MISCONF")},
 		{"DENIED", scripted("-DENIED Redis is running in protected mode\r\n"), with(permanent, "DENIED")},
 
 		{"LOADING", loading, with(refused, "LOADING")},
 		{"BUSY", busy, with(refused, "BUSY")},
 		{"MASTERDOWN", on(nil, do("config", "set", "replica-serve-stale-data", "no"), do("replicaof", "127.0.0.1", "1"), do("get", "k")),
 			with(refused, "MASTERDOWN")},
-		{"NOREPLICAS", on([]string{"--min-replicas-to-write", "1"}, do("set", "k", "v")), with(refused, "NOREPLICAS")},
-		{"CLUSTERDOWN", on([]string{"--cluster-enabled", "yes"}, do("get", "k")), with(refused, "CLUSTERDOWN")},
-		{"TRYAGAIN", scripted("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"), with(refused, "TRYAGAIN")},
-		{"READONLY", on(nil, do("replicaof", "127.0.0.1", "1"), do("set", "k", "v")), with(refusedHere, "READONLY")},
+		{"NOREPLICAS", on([]string{"--min-replicas-to-write", "1"}, do("set", "k", "v")), narrow(refused, "NOREPLICAS")},
+		{"CLUSTERDOWN", scripted("-CLUSTERDOWN The cluster is down\r\n"), with(refused, "CLUSTERDOWN")},
+		{"CLUSTERDOWN of a slot", on([]string{"--cluster-enabled", "yes"}, do("get", "k")), narrow(refused, "CLUSTERDOWN")},
+		{"CLUSTERDOWN for writes", scripted("-CLUSTERDOWN The cluster is down and only accepts read commands\r\n"),
+			narrow(refused, "CLUSTERDOWN")},
+		{"TRYAGAIN", scripted("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"), narrow(refused, "TRYAGAIN")},
+		{"READONLY", on(nil, do("replicaof", "127.0.0.1", "1"), do("set", "k", "v")), narrow(refusedHere, "READONLY")},
 		{"READONLY in a script", on(nil, do("replicaof", "127.0.0.1", "1"), do("eval", "return redis.call('set','k','v')", 0)),
-			with(refusedHere, "READONLY")},
-		{"READONLY in a transaction", on(nil, do("replicaof", "127.0.0.1", "1"), transact), with(refusedHere, "READONLY")},
-		{"READONLY for EXEC", execRefused("replicaof", "127.0.0.1", "1"), with(refusedHere, "READONLY")},
-		{"OOM for EXEC", execRefused("config", "set", "maxmemory", "1"), with(permanent, "OOM")},
-		{"NOREPLICAS for EXEC", execRefused("config", "set", "min-replicas-to-write", "1"), with(refused, "NOREPLICAS")},
-		{"NOPERM for EXEC", execRefused("acl", "setuser", "default", "-exec"), with(answered, "NOPERM")},
+			narrow(refusedHere, "READONLY")},
+		{"READONLY in a transaction", on(nil, do("replicaof", "127.0.0.1", "1"), transact), narrow(refusedHere, "READONLY")},
+		{"READONLY for EXEC", execRefused("replicaof", "127.0.0.1", "1"), narrow(refusedHere, "READONLY")},
+		{"OOM for EXEC", execRefused("config", "set", "maxmemory", "1"), narrow(permanent, "OOM")},
+		{"NOREPLICAS for EXEC", execRefused("config", "set", "min-replicas-to-write", "1"), narrow(refused, "NOREPLICAS")},
+		{"NOPERM for EXEC", execRefused("acl", "setuser", "default", "-exec"), narrow(permanent, "NOPERM")},
 		{"READONLY and what follows", on(nil, do("replicaof", "127.0.0.1", "1"), swallow(do("set", "k", "v")), do("get", "k")),
-			with(refusedHere, "READONLY")},
-		{"UNBLOCKED by a failover", unblocked("replicaof", "127.0.0.1", "1"), with(refusedHere, "UNBLOCKED")},
+			narrow(refusedHere, "READONLY")},
+		{"UNBLOCKED by a failover", unblocked("replicaof", "127.0.0.1", "1"), narrow(refusedHere, "UNBLOCKED")},
 		{"max clients", tooMany, with(refusedHere, "ERR")},
 
 		{"MOVED", scripted("-MOVED 3999 127.0.0.1:6381\r\n"), with(answered, "MOVED")},
@@ -118,6 +125,7 @@ func TestClassify(t *testing.T) {
 			}
 			return cmds[0].Err()
 		}), ambiguous},
+		{"deadline of a command that does not block", lateGet, late},
 		{"over before it was sent", on(nil, func(ctx context.Context, c *redispool.Conn) error {
 			ctx, cancel := context.WithTimeout(ctx, 0)
 			defer cancel()
@@ -164,6 +172,18 @@ func TestClassify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lateGet is what a GET meets whose deadline passes before the reply comes.
+func lateGet(t *testing.T) error {
+	t.Helper()
+	s := launch(t)
+	return using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
+		pauseServer(t, s)
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		return c.Get(ctx, "k").Err()
+	})
 }
 
 // A failure of another service's, met in the course of a use, is no reason to repeat what Redis has done, nor to count it against Redis.

@@ -13,8 +13,12 @@
 // nobody else's hand. go-redis' own pool, retries, redials and maintenance notifications are off, so that each attempt is one attempt and
 // one timeout is in force: an INCR whose reply is lost has been sent once. To try again is for a layer, which knows whether it may.
 //
-// A cancelled context ends the command at once, and costs the connection; so does a deadline that passes in mid-command. A command whose
-// context is over already is not sent. What a borrower changes about the session is undone by RESET before the next one gets it, which
+// When a command's deadline passes, or its context is cancelled, the command returns at once. The connection is kept if nothing of the
+// reply had arrived: the pool reads the late reply and throws it away before anybody gets the connection. The pool waits four times as long
+// as late replies lately took, at least 250 ms and at most a second, and closes the connection after that. A connection whose command is
+// meant to block (BLPOP) is closed at once, and so is one in the midst of a reply. A command whose context is over already is not sent.
+//
+// What a borrower changes about the session is undone by RESET before the next one gets it, which
 // needs Redis 6.2; with older servers, and where RESET does not help, the connection is closed instead. TxPipelined, and Watch, leave
 // nothing to undo.
 //
@@ -28,16 +32,20 @@
 //	                                                                fault    repeat         connection
 //	redis.Nil                                                       none     never (a miss) kept
 //	redis.TxFailedErr                                               none     never          kept
-//	WRONGTYPE, ERR, NOSCRIPT, EXECABORT, NOPERM, MOVED, ASK, ...    none     never          kept
-//	LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, NOREPLICAS    server   always         kept
-//	READONLY, also from within a script; max clients reached        server   always         closed
-//	OOM, MISCONF, WRONGPASS, DENIED                                 server   never          kept
+//	WRONGTYPE, ERR, NOSCRIPT, EXECABORT, MOVED, ASK, ...            none     never          kept
+//	LOADING, BUSY, MASTERDOWN, CLUSTERDOWN; NOREPLICAS*, TRYAGAIN*  server   always         kept
+//	READONLY*, also from within a script; max clients reached       server   always         closed
+//	OOM*, MISCONF*, NOPERM*; WRONGPASS, DENIED                      server   never          kept
 //	NOAUTH; disagreement about TLS                                  server   never          closed
 //	no connection could be made, nor the credentials be reached     server   always         closed
+//	time ran out before anything of the reply had arrived           server   if idempotent  kept
 //	the connection ended, or time ran out, in mid-command           server   if idempotent  closed
 //	the context was over before the command was sent                caller   never          kept
 //	an argument could not be encoded, a reply not be decoded        none     never          closed
 //	an error of the borrower's own, another service's included      none     never          kept
+//
+// With a * the class is narrow: the server refuses this kind of work and serves other work. CLUSTERDOWN is narrow when its text speaks of
+// one slot or of writes.
 //
 // The pool lays an error at the caller when the caller's own context was over. MOVED and ASK come from a cluster, which one connection
 // cannot serve. A connection that failed is closed even if its borrower keeps the error to himself.
@@ -53,8 +61,9 @@
 // they are kept, lent and opened as ever, so that SCRIPT KILL can be sent by one, and Pool.Check calls the pool degraded. Only a connection
 // that has a database to select, or a name to set, cannot be opened meanwhile.
 //
-// "Repeat: always" speaks of the command that was refused. A function that sends several has perhaps changed something by then; mark its
-// Op idempotent only if the whole of it is, and keep to one writing command in a use that is to be repeated.
+// "Repeat: always" speaks of the command that was refused. Once a command of the same use has changed something, or may have, a later
+// refusal makes the use repeatable only if its Op is idempotent. A read changes nothing, by the flags that the server gives it in its reply
+// to COMMAND; nor does a command of a transaction before EXEC, nor a write that says so (DEL that returns 0).
 //
 // # What layers see of commands
 //

@@ -260,7 +260,9 @@ func verdict(cmds []redis.Cmder) error {
 // provesConnection says whether a refusal of PING tells as much about the connection as a PONG: a user may not send it, the server is in
 // the midst of a slow script, or it cannot write to its disk and refuses PING as it refuses writes. To close every connection because of
 // that script would help nobody, and leave none for SCRIPT KILL; nor would the reads be served that a full disk leaves alone.
-func provesConnection(code string) bool { return code == "NOPERM" || code == "BUSY" || code == "MISCONF" }
+func provesConnection(code string) bool {
+	return code == "NOPERM" || code == "BUSY" || code == "MISCONF"
+}
 
 // Check sends a PING. That the user may not send it, or that the server runs a slow script, is no failure: the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {

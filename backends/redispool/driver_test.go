@@ -57,10 +57,10 @@ func TestHandshake(t *testing.T) {
 		opts redispool.Options
 		want string
 	}{
-		{redispool.Options{}, "hello 3, ping"},
-		{redispool.Options{Protocol: 2, DB: 5, ClientName: "web"}, "hello 2, select 5, client setname web, ping"},
-		{redispool.Options{Password: "pw"}, "hello 3 auth default pw, ping"},
-		{redispool.Options{Username: "app", Password: "pw"}, "hello 3 auth app pw, ping"},
+		{redispool.Options{}, "hello 3, ping, command"},
+		{redispool.Options{Protocol: 2, DB: 5, ClientName: "web"}, "hello 2, select 5, client setname web, ping, command"},
+		{redispool.Options{Password: "pw"}, "hello 3 auth default pw, ping, command"},
+		{redispool.Options{Username: "app", Password: "pw"}, "hello 3 auth app pw, ping, command"},
 	} {
 		var mu sync.Mutex
 		var sent []string

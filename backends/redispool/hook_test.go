@@ -101,7 +101,7 @@ func TestMissHidesNoFailure(t *testing.T) {
 			})
 			return err
 		})
-		if class := d.Classify(err); class != with(permanent, "OOM") {
+		if class := d.Classify(err); class != narrow(permanent, "OOM") {
 			t.Errorf("%s: %v is %+v", name, err, class)
 		}
 		if len(cmds) != 3 || cmds[0].Err() != redis.Nil || cmds[2].Err() != redis.Nil {

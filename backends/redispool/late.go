@@ -17,11 +17,11 @@ import (
 //     block (BLPOP, WAIT) is not kept, nor is a session to which the server pushes messages (CLIENT TRACKING).
 //   - The connection is dirty as long as replies are late. The pool does not lend it: Reset reads the late replies and throws them away.
 //     The next command of the same use does so first as well.
-//   - Reset waits four times as long as the slowest late reply lately took, at least 100 ms and at most one second, and never longer than
+//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most one second, and never longer than
 //     the pool's CheckTimeout. A connection whose replies have not come by then is closed, and the next one is given twice as long.
 
 const (
-	shortestPatience = 100 * time.Millisecond
+	shortestPatience = 250 * time.Millisecond
 	longestPatience  = time.Second
 	patienceFactor   = 4
 )

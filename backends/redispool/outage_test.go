@@ -71,16 +71,14 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A server that is frozen holds nobody beyond his deadline, and what was in mid-command then is not lent again.
+// A server that is frozen holds nobody beyond his deadline. What was in mid-command then is lent again once the late replies have come.
 func TestFrozenServer(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2})
 	if err := p.Warm(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	thaw := pauseServer(t, s)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	var uses sync.WaitGroup
@@ -93,16 +91,46 @@ func TestFrozenServer(t *testing.T) {
 		})
 	}
 	uses.Wait()
-	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	thaw()
 	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Set(ctx, "k", "v", 0).Err() })
 	eventually(t, func() error {
-		if st := p.Stat(); st.Closed[pool.CloseBroken] != 2 {
-			return fmt.Errorf("%d connections were closed", st.Closed[pool.CloseBroken])
+		if st := p.Stat(); st.Checking != 0 || st.Opened != 2 || st.Closed.Total() != 0 {
+			return fmt.Errorf("%+v", st)
 		}
 		return nil
 	})
+}
+
+// The connections to a server that stays frozen are closed when the late replies have not come in time.
+func TestFrozenForGood(t *testing.T) {
+	s := launch(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1, CheckTimeout: 100 * time.Millisecond})
+	if err := p.Warm(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	pauseServer(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, pool.Op{}, do("incr", "n")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	eventually(t, func() error {
+		if st := p.Stat(); st.Closed[pool.CloseReset] != 1 {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+}
+
+// pauseServer stops the process until the function returned is called, or the test ends.
+func pauseServer(t *testing.T, s *server) (thaw func()) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	thaw = func() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+	t.Cleanup(thaw)
+	return thaw
 }
 
 // A command is sent once, whether its reply is lost or a refusal that a client would wait out: to repeat it is for a layer that knows

@@ -22,10 +22,10 @@ type skipper struct {
 }
 
 const (
-	longestLine = 1 << 16     // of a header, or of a reply that is a line
-	longestBulk = 1 << 32     // bytes: eight times what a server lets through by default
-	mostValues  = 1 << 40     // in all replies together
-	longestSize = 20          // digits
+	longestLine = 1 << 16 // of a header, or of a reply that is a line
+	longestBulk = 1 << 32 // bytes: eight times what a server lets through by default
+	mostValues  = 1 << 40 // in all replies together
+	longestSize = 20      // digits
 )
 
 // expect makes so many replies due.
