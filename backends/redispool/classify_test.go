@@ -376,6 +376,12 @@ func wrongPassword(t *testing.T) error {
 
 // misconfigured has a server fail to save.
 func misconfigured(t *testing.T) error {
+	return using(t, redispool.Options{Address: fullDisk(t).addr}, do("set", "k", "v"))
+}
+
+// fullDisk is a server that has failed to save, and so refuses writes.
+func fullDisk(t *testing.T) *server {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "gone")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -384,15 +390,16 @@ func misconfigured(t *testing.T) error {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	return using(t, redispool.Options{Address: s.addr}, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
-		return poll(10*time.Second, func() error {
-			_ = c.BgSave(ctx).Err()
-			if info := c.Info(ctx, "persistence").Val(); !strings.Contains(info, "rdb_last_bgsave_status:err") {
-				return errors.New("the server has saved")
-			}
-			return nil
-		})
-	}, do("set", "k", "v"))
+	c := s.redis(t)
+	c.Set(t.Context(), "k", "v", 0)
+	eventually(t, func() error {
+		_ = c.BgSave(t.Context()).Err()
+		if info := c.Info(t.Context(), "persistence").Val(); !strings.Contains(info, "rdb_last_bgsave_status:err") {
+			return errors.New("the server has saved")
+		}
+		return nil
+	})
+	return s
 }
 
 // loading opens a connection to a server that takes its time to load its data.

@@ -178,6 +178,10 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 	})
 	if g.ask {
 		cmds = cmds[:len(cmds)-1]
+		ping, ok := cmds[len(cmds)-1].(*redis.StatusCmd)
+		if err := command.Err(); err != nil && !isReply(err) && ok && ping.Val() != "" { // go-redis has put the error on those before as well
+			return fmt.Errorf("%w: %w", errCommandUnanswered, err)
+		}
 	}
 	if d.knowsNoHello(hello.Err()) {
 		c.fellBack = true
@@ -194,21 +198,10 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 			})
 		}
 	}
-	if err := verdict(cmds); err != nil || !g.ask {
+	if err := verdict(cmds); err != nil {
 		return err
 	}
-	return d.heed(command)
-}
-
-// heed takes the reply to COMMAND. A server that refuses to answer is as good as any other.
-func (d *Driver) heed(command redis.Cmder) error {
-	if err := command.Err(); err != nil {
-		if isReply(err) {
-			return nil
-		}
-		return fmt.Errorf("%w: %w", errCommandUnanswered, err)
-	}
-	if cmd, ok := command.(*redis.Cmd); ok {
+	if cmd, ok := command.(*redis.Cmd); ok && cmd.Err() == nil {
 		if known := learn(cmd.Val()); known != nil {
 			d.commands.Store(&known)
 		}

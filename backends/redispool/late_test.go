@@ -18,9 +18,10 @@ import (
 
 // slowProxy passes on what a server says, each piece after the time that delay returns. It counts connections.
 type slowProxy struct {
-	addr  string
-	delay func() time.Duration
-	conns atomic.Int64
+	addr   string
+	delay  func() time.Duration
+	pieces bool // cut what is said into pieces
+	conns  atomic.Int64
 }
 
 // everyThird is the delay of the replies: 10 ms, and 60 ms for every third.
@@ -79,14 +80,18 @@ func (p *slowProxy) serve(ctx context.Context, client net.Conn, target string) {
 				return
 			}
 		}
-		if _, err := client.Write(buffer[:n]); err != nil {
+		write := func(c net.Conn, b []byte) error { _, err := c.Write(b); return err }
+		if p.pieces {
+			write = inPieces
+		}
+		if write(client, buffer[:n]) != nil {
 			return
 		}
 	}
 }
 
 // callers has 16 callers send GETs for the time given, each bounded by 40 ms, and says how many were served.
-func callers(d time.Duration, bound func(context.Context) (context.Context, context.CancelFunc), get func(context.Context) error) (served, failed int64) {
+func callers(d time.Duration, bound boundFunc, get func(context.Context) error) (served, failed int64) {
 	var yes, no atomic.Int64
 	stop := time.Now().Add(d)
 	var all sync.WaitGroup
@@ -107,6 +112,9 @@ func callers(d time.Duration, bound func(context.Context) (context.Context, cont
 	return yes.Load(), no.Load()
 }
 
+// boundFunc bounds a context.
+type boundFunc = func(context.Context) (context.Context, context.CancelFunc)
+
 const patienceOfCallers = 40 * time.Millisecond
 
 func byDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -119,32 +127,221 @@ func byCancel(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { timer.Stop(); cancel() }
 }
 
-// A deadline, or a cancel, does not cost a connection.
+// A deadline, or a cancel, does not cost a connection. Every third reply comes after its caller's deadline; a caller of go-redis' with the
+// same deadlines pays for each with a new connection.
 func TestDeadlinesCostNoConnection(t *testing.T) {
 	s := need(t)
 	d := 5 * time.Second
-	for name, bound := range map[string]func(context.Context) (context.Context, context.CancelFunc){"deadline": byDeadline, "cancel": byCancel} {
-		t.Run(name, func(t *testing.T) {
-			theirs := newSlowProxy(t, s.addr, everyThird())
-			client := redis.NewClient(&redis.Options{Addr: theirs.addr, PoolSize: 16, ContextTimeoutEnabled: true})
-			defer func() { _ = client.Close() }()
-			bare, bareFailed := callers(d, bound, func(ctx context.Context) error { return client.Get(ctx, "none").Err() })
-			for _, commands := range []int{1, 3} {
-				ours := newSlowProxy(t, s.addr, everyThird())
-				p := open(t, redispool.Options{Address: ours.addr}, pool.Config{MaxSize: 16})
-				served, failed := callers(d, bound, func(ctx context.Context) error {
-					return p.Do(ctx, pool.Op{Name: "GET"}, func(ctx context.Context, c *redispool.Conn) error {
-						for range commands {
-							if err := c.Get(ctx, "none").Err(); !errors.Is(err, redis.Nil) {
-								return err
-							}
+	if testing.Short() {
+		d = time.Second
+	}
+	type result struct{ served, failed, conns int64 }
+	var bare result
+	results := map[string]*result{}
+	var all sync.WaitGroup
+	all.Go(func() {
+		proxy := newSlowProxy(t, s.addr, everyThird())
+		client := redis.NewClient(&redis.Options{Addr: proxy.addr, PoolSize: 16, ContextTimeoutEnabled: true})
+		defer func() { _ = client.Close() }()
+		bare.served, bare.failed = callers(d, byDeadline, func(ctx context.Context) error { return client.Get(ctx, "none").Err() })
+		bare.conns = proxy.conns.Load()
+	})
+	for _, test := range []struct {
+		name     string
+		bound    boundFunc
+		commands int
+	}{{"deadlines", byDeadline, 1}, {"cancels", byCancel, 1}, {"uses of two commands", byDeadline, 2}} {
+		r := &result{}
+		results[test.name] = r
+		proxy := newSlowProxy(t, s.addr, everyThird())
+		p := open(t, redispool.Options{Address: proxy.addr}, pool.Config{MaxSize: 16})
+		all.Go(func() {
+			r.served, r.failed = callers(d, test.bound, func(ctx context.Context) error {
+				return p.Do(ctx, pool.Op{Name: "GET"}, func(ctx context.Context, c *redispool.Conn) error {
+					for range test.commands {
+						if err := c.Get(ctx, "none").Err(); !errors.Is(err, redis.Nil) {
+							return err
 						}
-						return nil
-					})
+					}
+					return nil
 				})
-				t.Logf("%d commands: served %d, failed %d, %d connections (go-redis %d, %d, %d); %+v", commands, served, failed, ours.conns.Load(),
-					bare, bareFailed, theirs.conns.Load(), p.Stat().Closed)
-			}
+			})
+			r.conns = proxy.conns.Load()
 		})
+	}
+	all.Wait()
+	t.Logf("go-redis: %+v", bare)
+	for name, r := range results {
+		t.Logf("%s: %+v", name, *r)
+		if r.conns >= 50 {
+			t.Errorf("%s: %d connections were dialled", name, r.conns)
+		}
+		if name != "uses of two commands" && r.served*10 < bare.served*13 {
+			t.Errorf("%s: %d served, %d by go-redis", name, r.served, bare.served)
+		}
+		if r.served == 0 {
+			t.Errorf("%s: none was served", name)
+		}
+	}
+}
+
+// What is left of a use whose time ran out while the server was silent: the connection, but for what is meant to block or what the server
+// pushes to.
+func TestLateReplies(t *testing.T) {
+	s := launch(t)
+	const kept, closed = 1, 2 // connections opened
+	for _, test := range []struct {
+		name   string
+		before lendFunc
+		late   lendFunc
+		opened uint64
+	}{
+		{"GET", nil, do("get", "k"), kept},
+		{"SELECT", nil, do("select", 5), kept},
+		{"SELECT before", do("select", 5), do("get", "k"), kept},
+		{"in a transaction", do("multi"), do("incr", "n"), kept},
+		{"EXEC", func(ctx context.Context, c *redispool.Conn) error {
+			return errors.Join(do("multi")(ctx, c), do("incr", "n")(ctx, c))
+		}, do("exec"), kept},
+		{"WATCH", nil, do("watch", "k"), kept},
+		{"a pipeline", nil, pipelined((*redispool.Conn).Pipelined, "get k", "incr n", "lrange l 0 -1", "get none"), kept},
+		{"a pipeline of many", nil, func(ctx context.Context, c *redispool.Conn) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for range 1000 {
+					p.Get(ctx, "k")
+				}
+				return nil
+			})
+			return err
+		}, kept},
+		{"TxPipelined", nil, pipelined((*redispool.Conn).TxPipelined, "get k", "incr n"), kept},
+		{"nested replies", nil, do("command", "info", "get", "xread"), kept},
+		{"XREAD", nil, do("xread", "streams", "s", "0"), kept},
+		{"XREAD that blocks", nil, do("xread", "BLOCK", 0, "streams", "s", "$"), closed},
+		{"BLPOP", nil, do("blpop", "nothing", 0), closed},
+		{"BLPOP in a pipeline", nil, pipelined((*redispool.Conn).Pipelined, "get k", "blpop nothing 0"), closed},
+		{"WAIT", nil, do("wait", 1, 0), closed},
+		{"SUBSCRIBE", nil, do("subscribe", "news"), closed},
+		{"CLIENT TRACKING", do("client", "tracking", "on", "bcast"), do("get", "k"), closed},
+	} {
+		for name, want := range map[string]error{"deadline": context.DeadlineExceeded, "cancel": context.Canceled} {
+			t.Run(test.name+"/"+name, func(t *testing.T) {
+				p := open(t, redispool.Options{Address: s.addr, DB: 2}, pool.Config{MaxSize: 1})
+				use(t, p, do("set", "k", "v"))
+				thaw := func() {}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				err := p.Do(ctx, pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+					if test.before != nil {
+						if err := test.before(ctx, c); err != nil {
+							return err
+						}
+					}
+					thaw = pauseServer(t, s)
+					const soon = 60 * time.Millisecond
+					if want == context.Canceled {
+						defer time.AfterFunc(soon, cancel).Stop()
+						return test.late(ctx, c)
+					}
+					ctx, cancel := context.WithTimeout(ctx, soon)
+					defer cancel()
+					return test.late(ctx, c)
+				})
+				if failed, ok := errors.AsType[*redispool.Error](err); !ok || failed.Context != want {
+					t.Errorf("got %v", err)
+				}
+				thaw()
+				use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+					info, err := c.ClientInfo(ctx).Result()
+					if err == nil && (info.DB != 2 || info.Multi != -1 || info.Watch > 0) {
+						t.Errorf("the session is %+v", info)
+					}
+					return err
+				})
+				use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+					if got, err := c.Get(ctx, "k").Result(); got != "v" {
+						t.Errorf("got %q, %v", got, err)
+					}
+					return nil
+				})
+				if st := p.Stat(); st.Opened != test.opened {
+					t.Errorf("%+v", st)
+				}
+			})
+		}
+	}
+}
+
+// Who goes on in the same use after a command of his was late gets his own replies.
+func TestLateReplyBeforeTheNextCommand(t *testing.T) {
+	s := launch(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		thaw := pauseServer(t, s)
+		for range 2 { // the second finds the first's reply missing
+			soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			err := c.Incr(soon, "n").Err()
+			cancel()
+			if d := driver(t, redispool.Options{}); !errors.Is(err, context.DeadlineExceeded) || d.Classify(err) != late {
+				t.Errorf("%v is %+v", err, d.Classify(err))
+			}
+		}
+		thaw()
+		if n, err := c.Incr(ctx, "n").Result(); n != 2 || err != nil {
+			t.Errorf("got %d, %v: want 2", n, err)
+		}
+		return nil
+	})
+	if st := p.Stat(); st.Opened != 1 || st.Closed.Total() != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// The end of a reply that has begun is not waited for.
+func TestLateInTheMidstOfAReply(t *testing.T) {
+	addr := script(t, func(words []string) (string, bool) {
+		switch words[0] {
+		case "hello":
+			return "%0\r\n", true
+		case "get":
+			return "$10\r\nabc", true
+		}
+		return "+PONG\r\n", true
+	})
+	p := open(t, redispool.Options{Address: addr}, pool.Config{MaxSize: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, pool.Op{}, do("get", "k")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	use(t, p, do("ping"))
+	if st := p.Stat(); st.Opened != 2 || st.Closed[pool.CloseBroken] != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Bytes that nobody has asked for, behind a late reply, cost the connection.
+func TestLateReplyWithMoreBehindIt(t *testing.T) {
+	answer := make(chan struct{})
+	addr := script(t, func(words []string) (string, bool) {
+		switch words[0] {
+		case "hello":
+			return "%0\r\n", true
+		case "get":
+			<-answer
+			return "$1\r\na\r\n+STRAY\r\n", true
+		}
+		return "+PONG\r\n", true
+	})
+	p := open(t, redispool.Options{Address: addr}, pool.Config{MaxSize: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, pool.Op{}, do("get", "k")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	close(answer)
+	use(t, p, do("ping"))
+	if st := p.Stat(); st.Opened != 2 || st.Closed[pool.CloseReset] != 1 {
+		t.Errorf("%+v", st)
 	}
 }

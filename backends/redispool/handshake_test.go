@@ -1,0 +1,120 @@
+package redispool_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// Opening takes one round trip: a server that answers nothing before it has read all is answered all the same.
+func TestOpenTakesOneRoundTrip(t *testing.T) {
+	replies := map[string]string{"hello": "%0\r\n", "select": "+OK\r\n", "client": "+OK\r\n", "ping": "+PONG\r\n", "command": "*0\r\n"}
+	for name, test := range map[string]struct {
+		hello string
+		opts  redispool.Options
+	}{
+		"HELLO 3":                  {"%0\r\n", redispool.Options{Password: "pw", DB: 1, ClientName: "web"}},
+		"HELLO 2":                  {"*0\r\n", redispool.Options{Password: "pw", DB: 1, Protocol: 2}},
+		"no HELLO, no password":    {"-ERR unknown command 'HELLO'\r\n", redispool.Options{DB: 1}},
+		"no such protocol":         {"-NOPROTO unsupported protocol version\r\n", redispool.Options{}},
+		"no HELLO, and NOAUTH too": {"-NOAUTH HELLO must be called with the client already authenticated\r\n", redispool.Options{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			held := ""
+			test.opts.Address = script(t, func(words []string) (string, bool) {
+				reply := replies[words[0]]
+				if words[0] == "hello" {
+					reply = test.hello
+				}
+				if held += reply; words[0] != "command" {
+					return "", true
+				}
+				return held, true
+			})
+			err := opening(t, test.opts)
+			if refused := strings.HasPrefix(test.hello, "-NOAUTH"); refused != (err != nil) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A server that does not know HELLO and wants a password is asked once more, by AUTH.
+func TestOpenWithoutHello(t *testing.T) {
+	var mu sync.Mutex
+	var sent []string
+	in := false
+	addr := script(t, func(words []string) (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		sent = append(sent, strings.Join(words, " "))
+		switch {
+		case words[0] == "hello":
+			return "-ERR unknown command 'HELLO'\r\n", true
+		case words[0] == "auth":
+			in = true
+			return "+OK\r\n", true
+		case !in:
+			return "-NOAUTH Authentication required.\r\n", true
+		case words[0] == "ping":
+			return "+PONG\r\n", true
+		}
+		return "+OK\r\n", true
+	})
+	if err := opening(t, redispool.Options{Address: addr, Username: "app", Password: "pw", DB: 7}); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got, want := strings.Join(sent, ", "), "hello 3 auth app pw, select 7, ping, command, auth app pw, select 7, ping"; got != want {
+		t.Errorf("sent %s,\nwant %s", got, want)
+	}
+}
+
+// A server that hangs up on COMMAND, or refuses it, serves all the same, and is not asked again.
+func TestCommandIsNotAnswered(t *testing.T) {
+	for name, refusal := range map[string]string{"hangs up": "", "refuses": "-NOPERM this user has no permissions\r\n", "other words": "*1\r\n:1\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			asked := 0
+			addr := script(t, func(words []string) (string, bool) {
+				switch words[0] {
+				case "hello":
+					return "%0\r\n", true
+				case "command":
+					mu.Lock()
+					asked++
+					mu.Unlock()
+					return refusal, refusal != ""
+				}
+				return "+PONG\r\n", true
+			})
+			p := open(t, redispool.Options{Address: addr}, pool.Config{MaxSize: 3})
+			if err := p.Warm(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if asked != 1 || p.Stat().OpenFailures != 0 {
+				t.Errorf("asked %d times; %+v", asked, p.Stat())
+			}
+		})
+	}
+}
+
+// A server that cannot write to its disk refuses PING as well as writes. Its reads are served, by new connections too.
+func TestDiskFull(t *testing.T) {
+	s := fullDisk(t)
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2, CheckAfter: 1})
+	for range 10 {
+		if err := p.Do(t.Context(), pool.Op{}, do("exists", "k")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := p.Stat(); st.Closed.Total() != 0 || st.CheckFailures != 0 {
+		t.Errorf("%+v", st)
+	}
+}
