@@ -47,6 +47,7 @@ type Call struct {
 	over      bool
 	shard     uint32
 	limits    *Deadline     // that count from the grant
+	reach     func(context.Context, *Call)
 	from, to  time.Duration // of the server's part, see Served
 	uses      atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one
 }
@@ -118,6 +119,20 @@ func (c *Call) SetAttempt(n int) {
 		c.from, c.to = 0, 0
 		c.told = account{}
 	}
+	c.reach = nil
+}
+
+// OnReach has fn called when the attempt that is about to be made comes to the pool, after all layers inside have let it pass: before it
+// gets or waits for a resource, in its goroutine. fn is not called for an attempt that a layer inside refuses. It may be called more than
+// once, and concurrently, with a fork in place of c, if a layer inside makes several attempts. It is for a layer that calls its next handler
+// repeatedly, between SetAttempt, which forgets an earlier fn, and that call.
+func (c *Call) OnReach(fn func(context.Context, *Call)) { c.check(); c.reach = fn }
+
+// reached calls what OnReach was given.
+func (c *Call) reached(ctx context.Context) {
+	fn := c.reach
+	c.reach = nil
+	fn(ctx, c)
 }
 
 // Shard returns a number that Calls in use at the same time, on different processors, mostly do not share. A layer that counts every use
@@ -208,7 +223,7 @@ func (c *Call) Fork() *Call {
 		return nil
 	}
 	f.begin(&c.op, c.caller)
-	f.started, f.attempt, f.nowait = c.started, c.attempt, c.nowait
+	f.started, f.attempt, f.nowait, f.reach = c.started, c.attempt, c.nowait, c.reach
 	f.values = append(f.values, c.values...)
 	if !c.holds {
 		c.granted = false // the attempt before is not the latest any more
@@ -278,7 +293,7 @@ func (c *Call) finish() {
 	c.ends = c.ends[:0]
 	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
-	c.from, c.to, c.limits = 0, 0, nil
+	c.from, c.to, c.limits, c.reach = 0, 0, nil, nil
 	c.told = account{}
 	if len(c.values) > 0 {
 		c.dropValues()

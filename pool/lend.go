@@ -12,6 +12,9 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 		c.from, c.to = 0, 0
+		if c.reach != nil {
+			c.reached(ctx)
+		}
 	}
 	if foreign(ctx).Err() != nil {
 		return nil, 0, p.turnAway(ctx, c)

@@ -114,7 +114,7 @@ func configure[C any](t testing.TB, layer interface {
 
 func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStack(t, stackConfig{retry: retry.Config{BudgetBurst: 3, Budget: 0.25}})
+		s := newStack(t, stackConfig{retry: retry.Config{MaxAttempts: 3, BudgetBurst: 3, Budget: 0.25}})
 		r := newRig(t, redis, pool.Config{}, s.retry)
 		r.want("poolstack.retry.budget", "3")
 		use := func(err error) {

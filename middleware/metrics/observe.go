@@ -106,7 +106,7 @@ func (t *target) zero(layers []pool.LayerInfo) {
 		switch l.Kind {
 		case "retry":
 			zero(retryAttempts, "broken", "open_failed", "timeout", "timeout_attempt", other)
-			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled")
+			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
 		case "breaker":
 			for _, change := range [][2]string{{"closed", "open"}, {"open", "half-open"}, {"half-open", "closed"}, {"half-open", "open"}} {
 				t.add(context.Background(), breakerTransitions, 0, change[0], change[1])

@@ -5,20 +5,21 @@ import "sync/atomic"
 // token is what a retry costs; the budget is counted in fractions of it.
 const token = 1_000_000
 
-// budget is the token bucket that all uses of a layer share. When it is full, which is the rule, a success only reads it.
-type budget struct{ tokens atomic.Int64 }
+// budget is the token bucket that all uses of a layer share. It is full as a rule, and then a success only reads it.
+type budget struct{ tokens, limit atomic.Int64 }
 
-// earn adds amount, up to limit. It says whether there was room.
-func (b *budget) earn(amount, limit int64) bool {
+// earn adds amount, up to the limit.
+func (b *budget) earn(amount int64) {
 	for {
-		have := b.tokens.Load()
+		have, limit := b.tokens.Load(), b.limit.Load()
 		if have >= limit {
-			return false
+			return
 		}
 		if b.tokens.CompareAndSwap(have, min(have+amount, limit)) {
-			return true
+			break
 		}
 	}
+	b.trim() // the limit may have fallen in between, and resize been too early to take this away
 }
 
 // spend takes a token, if there is one.
@@ -34,10 +35,16 @@ func (b *budget) spend() bool {
 	}
 }
 
-// cap takes away what is above limit.
-func (b *budget) cap(limit int64) {
+// resize changes the limit, and takes away what is above the new limit. Calls of resize must not overlap.
+func (b *budget) resize(limit int64) {
+	b.limit.Store(limit)
+	b.trim()
+}
+
+// trim takes away what is above the limit.
+func (b *budget) trim() {
 	for {
-		have := b.tokens.Load()
+		have, limit := b.tokens.Load(), b.limit.Load()
 		if have <= limit || b.tokens.CompareAndSwap(have, limit) {
 			return
 		}

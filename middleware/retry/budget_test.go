@@ -22,7 +22,7 @@ func TestBudgetBoundsAmplification(t *testing.T) {
 	}{
 		{"default", retry.Config{}, 1100},
 		{"small", retry.Config{BudgetBurst: 7}, 1007},
-		{"none", retry.Config{Budget: -1}, 3000},
+		{"none", retry.Config{Budget: -1}, 4000},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -115,8 +115,8 @@ func TestBudgetSwitchedOn(t *testing.T) {
 		if err := r.Configure(retry.Config{BudgetBurst: 7}); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Do(context.Background(), once, failing(pooltest.ErrRefused, nil)); err != nil || r.Budget() != 6.2 {
-			t.Errorf("got %v, the budget is %v, want a retry that succeeds, 6.2", err, r.Budget())
+		if err := p.Do(context.Background(), once, failing(pooltest.ErrRefused, nil)); err != nil || r.Budget() != 6.5 {
+			t.Errorf("got %v, the budget is %v, want a retry that succeeds, 6.5", err, r.Budget())
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 
 func TestDefaults(t *testing.T) {
 	want := retry.Config{
-		MaxAttempts: 3, InitialDelay: 50 * time.Millisecond, MaxDelay: time.Second, Multiplier: 2, Jitter: 0.8, Budget: 0.2, BudgetBurst: 100,
+		MaxAttempts: 4, InitialDelay: 50 * time.Millisecond, MaxDelay: time.Second, Multiplier: 2, Jitter: 0.8, Budget: 0.5,
 	}
 	if got := newRetry(t, retry.Config{}).Config(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -41,7 +41,7 @@ func TestValidate(t *testing.T) {
 		{retry.Config{}, ""},
 		{retry.Config{MaxAttempts: 1, InitialDelay: 1, MaxDelay: 1, Multiplier: 1, Jitter: 1, Budget: 1, BudgetBurst: 1}, ""},
 		{retry.Config{Jitter: -1, Budget: -1}, ""},
-		{retry.Config{MaxAttempts: -3}, "retry: MaxAttempts is -3: must be 0 (default 3) or more"},
+		{retry.Config{MaxAttempts: -3}, "retry: MaxAttempts is -3: must be 0 (default 4) or more"},
 		{retry.Config{InitialDelay: -time.Second}, "retry: InitialDelay is -1s: must be 0 (default 50ms) or more"},
 		{retry.Config{MaxDelay: -time.Second}, "retry: MaxDelay is -1s: must be 0 (default 1s) or at least InitialDelay, which is 0s"},
 		{
@@ -53,12 +53,12 @@ func TestValidate(t *testing.T) {
 		{retry.Config{Multiplier: math.Inf(1)}, "retry: Multiplier is +Inf: must be 0 (default 2) or from 1 on"},
 		{retry.Config{Jitter: 1.1}, "retry: Jitter is 1.1: must be 0 (default 0.8), up to 1, or negative (none)"},
 		{retry.Config{Jitter: math.NaN()}, "retry: Jitter is NaN: must be 0 (default 0.8), up to 1, or negative (none)"},
-		{retry.Config{Budget: 2}, "retry: Budget is 2: must be 0 (default 0.2), up to 1, or negative (no budget)"},
-		{retry.Config{BudgetBurst: -1}, "retry: BudgetBurst is -1: must be between 0 (default 100) and 2147483647"},
+		{retry.Config{Budget: 2}, "retry: Budget is 2: must be 0 (default 0.5), up to 1, or negative (no budget)"},
+		{retry.Config{BudgetBurst: -1}, "retry: BudgetBurst is -1: must be between 0 (default 100, or the MaxSizes of the pools) and 2147483647"},
 		{
 			retry.Config{MaxAttempts: -1, Budget: 2},
-			"retry: MaxAttempts is -1: must be 0 (default 3) or more\n" +
-				"retry: Budget is 2: must be 0 (default 0.2), up to 1, or negative (no budget)",
+			"retry: MaxAttempts is -1: must be 0 (default 4) or more\n" +
+				"retry: Budget is 2: must be 0 (default 0.5), up to 1, or negative (no budget)",
 		},
 	} {
 		_, err := retry.New(tc.cfg)
@@ -83,8 +83,8 @@ func TestConfigure(t *testing.T) {
 			}
 			return pooltest.ErrRefused
 		})
-		if n := len(attempts.take()); n != 3 {
-			t.Errorf("%d attempts of a use under way, want 3", n)
+		if n := len(attempts.take()); n != 4 {
+			t.Errorf("%d attempts of a use under way, want 4", n)
 		}
 		_ = p.Do(context.Background(), once, failing(pooltest.ErrRefused))
 		if n := len(attempts.take()); n != 5 {
@@ -96,7 +96,7 @@ func TestConfigure(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	want := pool.LayerInfo{Kind: "retry", Role: pool.RoleRepeat, Multiplier: 4, Settings: map[string]string{
 		"max_attempts": "4", "initial_delay": "50ms", "max_delay": "1s", "multiplier": "2", "jitter": "0.8",
-		"budget": "0.2", "budget_burst": "100",
+		"budget": "0.5", "budget_burst": "100",
 	}}
 	if got := newRetry(t, retry.Config{MaxAttempts: 4}).Describe(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -8,11 +8,14 @@
 // What this process refuses itself (an open breaker, a full or closed pool) and what the caller ended is never repeated.
 //
 // Attempts are bounded in number, by the context's deadline, and by a budget that all uses of the layer share: each retry costs one
-// token, each success earns a fraction of one. While a server is down the budget runs out, and retries stop adding to its load.
+// token, each success earns a fraction of one. While a server is down the budget runs out, and retries stop adding to its load. An attempt
+// counts when it comes to the pool: one that a layer inside refuses, such as an open breaker, costs no token and is not reported as a
+// retry. Neither a failure that is not the server's nor a use that sent nothing earns anything.
 //
-// Pauses grow exponentially and are random, so that callers who failed together do not come back together. A pause that would not end
-// before the context's deadline is not begun: the use fails at once. A retry is reported ([pool.EventRetry]) when its pause is over and
-// it begins; what is given up in a pause, with how long that lasted ([pool.EventGaveUp]).
+// Pauses grow exponentially and are random, so that callers who failed together do not come back together; that holds on top of the time
+// that a server asks for. A pause that would not end before the context's deadline is not begun: the use fails at once. A retry is reported
+// ([pool.EventRetry]) when its pause is over and it comes to the pool; what is given up in a pause or refused, with how long the pause
+// lasted ([pool.EventGaveUp]).
 //
 // In a two-step use the acquisition is repeated, nothing after it; for the budget, too, it succeeds with the acquisition.
 package retry

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -17,34 +18,47 @@ const (
 	ReasonBudget   = "budget"   // the retry budget is used up
 	ReasonDeadline = "deadline" // the context's deadline has passed, or would have before the pause was over
 	ReasonCanceled = "canceled" // the context was cancelled
+	ReasonRefused  = "refused"  // a layer inside, such as an open breaker, refused the next attempt
 	ReasonFinal    = "final"    // the last attempt's error allows no repetition; it was not the first
 )
 
-// Error is a use that failed although it was, or could have been, attempted again. It wraps the last attempt's error and, where the
-// context had to do with it, the context's error and cause. Its class is that of the last attempt's error, unless the caller cancelled.
+// Error is a use that failed although it was, or could have been, attempted again. It wraps what its attempts came to, what refused a
+// further one, and the context's error and cause if the context is over. Its class is that of the last attempt's error, unless the caller
+// cancelled.
 type Error struct {
-	Pool     string // the pool's name
-	Attempts int    // how many were made
-	Reason   string // why not more
-	Err      error  // what the last attempt came to
-	Earlier  error  // what the one before came to, if the last was refused in this process and never reached the server; else nil
+	Pool     string  // the pool's name
+	Attempts int     // how many were made: one that a layer inside refused is none
+	Reason   string  // why not more
+	Err      error   // what the last attempt came to
+	Earlier  []error // what the attempts before it came to, oldest first: one for each other error.type, four at most
+	Refusal  error   // what refused the attempt after the last, if Reason is ReasonRefused; else nil
 
 	context error
 	class   pool.Class
 }
 
-// Error says how many attempts were made, why not more, and what the last came to.
+// Error says in one line how many attempts were made, why not more, and what they came to.
 func (e *Error) Error() string {
 	attempts := "1 attempt"
 	if e.Attempts != 1 {
 		attempts = fmt.Sprintf("%d attempts", e.Attempts)
 	}
-	text := fmt.Sprintf("retry: %s after %s: %v", why[e.Reason], attempts, e.Err)
-	if e.Earlier != nil {
-		text += fmt.Sprintf(" (the attempt before: %v)", e.Earlier)
+	text := fmt.Sprintf("retry: %s after %s: %s", why[e.Reason], attempts, line(e.Err))
+	if len(e.Earlier) > 0 {
+		before := make([]string, len(e.Earlier))
+		for i, err := range e.Earlier {
+			before[i] = line(err)
+		}
+		text += fmt.Sprintf(" (before: %s)", strings.Join(before, "; "))
+	}
+	if e.Refusal != nil {
+		text += fmt.Sprintf(" (the next was refused: %s)", line(e.Refusal))
 	}
 	return text
 }
+
+// line returns the text of err in one line.
+func line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // why says the reasons in words.
 var why = map[string]string{
@@ -52,16 +66,17 @@ var why = map[string]string{
 	ReasonBudget:   "gave up, the retry budget is used up,",
 	ReasonDeadline: "gave up, no time is left for another,",
 	ReasonCanceled: "canceled",
+	ReasonRefused:  "gave up",
 	ReasonFinal:    "failed",
 }
 
 // Is makes the error ErrGaveUp, unless its last attempt's error allowed no repetition.
 func (e *Error) Is(target error) bool { return target == ErrGaveUp && e.Reason != ReasonFinal }
 
-// Unwrap returns Err, Earlier and the context's error, those that there are.
+// Unwrap returns Err, Earlier, Refusal and the context's error, those that there are.
 func (e *Error) Unwrap() []error {
-	all := []error{e.Err}
-	for _, err := range []error{e.Earlier, e.context} {
+	all := append([]error{e.Err}, e.Earlier...)
+	for _, err := range []error{e.Refusal, e.context} {
 		if err != nil {
 			all = append(all, err)
 		}

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/earnorm/poolstack/pool"
 )
 
@@ -19,7 +17,8 @@ const kind = "retry"
 // concurrently.
 type Retry struct {
 	settings atomic.Pointer[settings]
-	changing sync.Mutex // settings
+	changing sync.Mutex // settings, the budget's limit, pooled
+	pooled   int64      // what the pools' sizes make of a BudgetBurst of 0
 	budget   budget
 	series   sync.Pool // of *series
 	attached pool.Attached
@@ -27,7 +26,7 @@ type Retry struct {
 
 // New makes the layer. The error is that of [Config.Validate].
 func New(cfg Config) (*Retry, error) {
-	r := &Retry{}
+	r := &Retry{pooled: defaultBudgetBurst}
 	r.series.New = func() any { return newSeries() }
 	if err := r.Configure(cfg); err != nil {
 		return nil, err
@@ -35,12 +34,12 @@ func New(cfg Config) (*Retry, error) {
 	return r, nil
 }
 
-// Config returns the settings in force, with defaults filled in.
+// Config returns the settings in force, with defaults filled in. BudgetBurst stays 0 where it follows the pools.
 func (r *Retry) Config() Config { return r.settings.Load().Config }
 
 // Configure puts other settings in force, for uses that begin from now on. Nothing is reset: the budget keeps its tokens, as far as a
-// smaller BudgetBurst allows; but one that is switched on is full, as a new layer's. It is reported as a [pool.EventConfigured]. After an
-// error nothing has changed.
+// smaller BudgetBurst allows; but a budget that is switched on is full, as a new layer's. It is reported as a [pool.EventConfigured]. After
+// an error nothing has changed.
 func (r *Retry) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -53,24 +52,55 @@ func (r *Retry) Configure(cfg Config) error {
 func (r *Retry) configure(s *settings) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
+	r.budget.resize(s.burst(r.pooled))
 	if old := r.settings.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
-		r.budget.earn(s.limit, s.limit) // before anybody can miss it
+		r.budget.earn(math.MaxInt64 / 2) // before anybody can miss it
 	}
 	r.settings.Store(s)
-	if s.budgeted() {
-		r.budget.cap(s.limit)
+}
+
+// Attach implements [pool.Attacher]: the pool's observers will hear of Configure, and the pool's size counts for the budget.
+func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) {
+	forget := r.attached.Add(p)
+	r.follow()
+	return func() { forget(); r.follow() }, nil
+}
+
+// follow has a BudgetBurst of 0 follow the pools: their number and their sizes change. The tokens that the limit gains are there at once, as
+// in a new layer.
+func (r *Retry) follow() {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	var sizes int64
+	for _, p := range r.attached.Pools() {
+		sizes += int64(min(p.Config().MaxSize, math.MaxInt32))
+	}
+	sizes = min(max(sizes, defaultBudgetBurst), math.MaxInt32)
+	gained := (sizes - r.pooled) * token
+	if r.pooled = sizes; gained == 0 {
+		return
+	}
+	if s := r.settings.Load(); s.BudgetBurst == 0 {
+		r.budget.resize(s.burst(r.pooled))
+		r.budget.earn(max(gained, 0))
 	}
 }
 
-// Budget returns how many retries the budget has tokens for, between 0 and Config.BudgetBurst. It means nothing while retries are not
-// budgeted.
-func (r *Retry) Budget() float64 { return float64(r.budget.tokens.Load()) / token }
+// Budget returns how many retries the budget has tokens for, between 0 and what Config.BudgetBurst allows. It means nothing while retries
+// are not budgeted.
+func (r *Retry) Budget() float64 {
+	if r.settings.Load().BudgetBurst == 0 {
+		r.follow()
+	}
+	return float64(r.budget.tokens.Load()) / token
+}
 
-// Describe implements [pool.LayerDescriber].
-func (r *Retry) Describe() pool.LayerInfo { return r.Config().describe() }
-
-// Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
-func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) { return r.attached.Add(p), nil }
+// Describe implements [pool.LayerDescriber]. Of a BudgetBurst that follows the pools it tells what that came to when a retry was last due.
+func (r *Retry) Describe() pool.LayerInfo {
+	cfg := r.Config()
+	cfg.BudgetBurst = int(r.budget.limit.Load() / token)
+	return cfg.describe()
+}
 
 // Wrap implements [pool.Middleware].
 func (r *Retry) Wrap(next pool.Handler) pool.Handler {
@@ -99,73 +129,77 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
 }
 
-// succeeded pays for later retries, if the server was asked at all.
+// succeeded pays for later retries, if the attempt had a resource and asked the server something.
 func (r *Retry) succeeded(c *pool.Call) {
-	if !c.Asked() {
-		return
-	}
-	s := r.settings.Load()
-	r.earn(s, s.perSuccess)
-}
-
-// earn adds to the budget, up to the limit of s, which are the settings in force and not those under which the use began.
-func (r *Retry) earn(s *settings, amount int64) {
-	if !s.budgeted() || !r.budget.earn(amount, s.limit) {
-		return
-	}
-	if now := r.settings.Load(); now.budgeted() { // if they have changed in between, Configure may have been too early to take this away
-		r.budget.cap(now.limit)
+	if s := r.settings.Load(); s.budgeted() && c.Asked() {
+		if _, _, granted := c.Acquired(); granted {
+			r.budget.earn(s.perSuccess)
+		}
 	}
 }
 
 // again makes the attempts from the second on. err and class are of the first.
 func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *settings, err error, class pool.Class) error {
 	a, _ := r.series.Get().(*series)
-	defer r.series.Put(a)
 	a.begin(s)
+	defer func() { a.end(); r.series.Put(a) }()
 	for n := 1; ; n++ {
-		delay, paused := a.delay(class.RetryAfter), time.Duration(0)
-		reason := r.hinder(ctx, s, n, delay)
-		if reason == "" {
-			paused, reason = r.pause(ctx, s, delay)
-		}
+		a.failed(err, &class)
+		paused, reason := r.pause(ctx, s, n, a.delay(class.RetryAfter))
 		if reason != "" {
-			c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: n, Reason: reason, Duration: paused, Err: err})
-			return gaveUp(ctx, c, n, reason, err, class)
+			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: reason, Err: err, class: class})
 		}
-		c.Emit(ctx, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
 		c.SetAttempt(n + 1)
-		earlier := err
-		if err = next(ctx, c); err == nil {
-			r.succeeded(c)
-			return nil
+		a.announce(c, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
+		latest := next(ctx, c)
+		c.OnReach(nil)
+		later := c.Classify(latest)
+		if !a.reached.Load() && refused(&later) {
+			r.giveBack(s)
+			c.SetAttempt(n)
+			class.RetryAfter = later.RetryAfter
+			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: ReasonRefused, Err: err, Refusal: latest, class: class})
 		}
-		class = c.Classify(err)
+		a.report(ctx, c) // a layer inside may have answered in the pool's place
+		err, class = latest, later
 		switch {
-		case class.Fault == pool.FaultNone: // an answer, if not a welcome one
+		case class.Fault == pool.FaultNone: // success, or an answer, if not a welcome one
 			r.succeeded(c)
 			return err
 		case class.Fault == pool.FaultElsewhere:
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
-			return final(ctx, c, n+1, err, earlier, class)
+			return &Error{
+				Pool: c.Identity().Name, Attempts: n + 1, Reason: ReasonFinal,
+				Err: err, Earlier: a.earlier(&class), context: contextError(ctx), class: class,
+			}
 		}
 	}
 }
 
-// hinder returns why there must be no attempt after the nth, "" if there may. Then it has paid for it.
-func (r *Retry) hinder(ctx context.Context, s *settings, n int, delay time.Duration) (reason string) {
+// refused says whether an error of this class, of an attempt that has not come to the pool, is no answer to it either.
+func refused(class *pool.Class) bool {
+	return class.Fault != pool.FaultNone && class.Fault != pool.FaultServer
+}
+
+// pause makes the pause after the nth attempt, and pays for the next attempt. took is how long the pause lasted, reason why there must be
+// no other attempt, "" if there may.
+func (r *Retry) pause(ctx context.Context, s *settings, n int, delay time.Duration) (took time.Duration, reason string) {
 	switch {
 	case n >= s.MaxAttempts:
-		return ReasonAttempts
+		return 0, ReasonAttempts
 	case ctx.Err() != nil:
-		return over(ctx)
+		return 0, over(ctx)
 	case !fits(ctx, delay):
-		return ReasonDeadline
-	case s.budgeted() && !r.budget.spend():
-		return ReasonBudget
+		return 0, ReasonDeadline
+	case s.budgeted() && !r.spend(s):
+		return 0, ReasonBudget
 	}
-	return ""
+	if took = wait(ctx, delay); ctx.Err() == nil {
+		return took, ""
+	}
+	r.giveBack(s)
+	return took, over(ctx)
 }
 
 // fits says whether a pause of delay ends before ctx's deadline.
@@ -174,8 +208,8 @@ func fits(ctx context.Context, delay time.Duration) bool {
 	return !ok || delay < time.Until(deadline)
 }
 
-// pause waits, and returns how long that took. If ctx ends first it returns how, and the attempt that is not made is not paid for.
-func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (took time.Duration, reason string) {
+// wait returns after delay, or when ctx ends, and says how long that took.
+func wait(ctx context.Context, delay time.Duration) time.Duration {
 	begin := time.Now()
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -183,14 +217,22 @@ func (r *Retry) pause(ctx context.Context, s *settings, delay time.Duration) (to
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	took = time.Since(begin)
-	if ctx.Err() == nil {
-		return took, ""
+	return time.Since(begin)
+}
+
+// spend pays for an attempt, if the budget allows it.
+func (r *Retry) spend(s *settings) bool {
+	if s.BudgetBurst == 0 {
+		r.follow()
 	}
+	return r.budget.spend()
+}
+
+// giveBack is for an attempt that was paid for and not made.
+func (r *Retry) giveBack(s *settings) {
 	if s.budgeted() {
-		r.earn(r.settings.Load(), token)
+		r.budget.earn(token)
 	}
-	return took, over(ctx)
 }
 
 // over says how ctx, which is over, ended.
@@ -201,26 +243,16 @@ func over(ctx context.Context) (reason string) {
 	return ReasonCanceled
 }
 
-// gaveUp makes the error of a use whose last attempt, the nth, is not repeated for another reason than its error.
-func gaveUp(ctx context.Context, c *pool.Call, n int, reason string, err error, class pool.Class) *Error {
-	e := &Error{Pool: c.Identity().Name, Attempts: n, Reason: reason, Err: err, class: class}
-	switch reason {
-	case ReasonCanceled:
-		e.context = contextError(ctx)
+// giveUp reports that there is no attempt more, and completes e, the error of the use. paused is how long the last pause lasted.
+func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time.Duration, e *Error) error {
+	c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: e.Attempts, Reason: e.Reason, Duration: paused, Err: e.Err})
+	e.Pool, e.Earlier = c.Identity().Name, a.earlier(&e.class)
+	e.context = contextError(ctx)
+	switch {
+	case e.Reason == ReasonCanceled:
 		e.class = pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatNever, Type: "canceled"}
-	case ReasonDeadline:
-		if e.context = contextError(ctx); e.context == nil {
-			e.context = context.DeadlineExceeded
-		}
-	}
-	return e
-}
-
-// final makes the error of a use whose nth attempt, not the first, ended with an error that allows no repetition.
-func final(ctx context.Context, c *pool.Call, n int, err, earlier error, class pool.Class) *Error {
-	e := &Error{Pool: c.Identity().Name, Attempts: n, Reason: ReasonFinal, Err: err, class: class, context: contextError(ctx)}
-	if class.Fault == pool.FaultLocal {
-		e.Earlier = earlier
+	case e.Reason == ReasonDeadline && e.context == nil:
+		e.context = context.DeadlineExceeded
 	}
 	return e
 }
@@ -229,47 +261,25 @@ func final(ctx context.Context, c *pool.Call, n int, err, earlier error, class p
 type settings struct {
 	Config
 
-	middle, spread    float64 // a pause of nominally d is drawn from middle*d, give or take the share spread of it
-	perSuccess, limit int64   // of the budget, in fractions of a token; limit is 0 if there is none
+	middle, spread float64 // a pause of nominally d is drawn from middle*d, give or take the share spread of it
+	perSuccess     int64   // in fractions of a token; 0 if retries are not budgeted
 }
 
 func newSettings(cfg Config) *settings {
 	jitter := max(cfg.Jitter, 0)
 	s := &settings{Config: cfg, middle: 1 - jitter/2, spread: jitter / (2 - jitter)}
 	if cfg.Budget > 0 {
-		s.perSuccess, s.limit = int64(math.Round(cfg.Budget*token)), int64(cfg.BudgetBurst)*token
+		s.perSuccess = max(int64(math.Round(cfg.Budget*token)), 1)
 	}
 	return s
 }
 
-func (s *settings) budgeted() bool { return s.limit > 0 }
+func (s *settings) budgeted() bool { return s.perSuccess > 0 }
 
-// series works out the pauses of one use. It is taken up only after a first failure.
-type series struct {
-	backoff *backoff.ExponentialBackOff
-	longest time.Duration
-}
-
-func newSeries() *series {
-	return &series{backoff: backoff.NewExponentialBackOff(backoff.WithMaxElapsedTime(0))}
-}
-
-// begin starts anew. Backoff adds its randomness after its cap, to both sides; so that a pause never exceeds what it nominally is, and
-// those at the cap do not all end there, backoff is given the middles.
-func (a *series) begin(s *settings) {
-	b := a.backoff
-	b.InitialInterval = time.Duration(float64(s.InitialDelay) * s.middle)
-	b.MaxInterval = time.Duration(float64(s.MaxDelay) * s.middle)
-	b.Multiplier, b.RandomizationFactor = s.Multiplier, s.spread
-	b.Reset()
-	a.longest = s.MaxDelay
-}
-
-// delay returns the next pause, which is at least what the server asked for.
-func (a *series) delay(atLeast time.Duration) time.Duration {
-	d := a.backoff.NextBackOff()
-	if d < 0 || d > a.longest { // its arithmetic can go over
-		d = a.longest
+// burst returns the budget's limit. pooled is what the pools' sizes make of a BudgetBurst of 0.
+func (s *settings) burst(pooled int64) int64 {
+	if s.BudgetBurst > 0 {
+		pooled = int64(s.BudgetBurst)
 	}
-	return max(d, atLeast)
+	return pooled * token
 }

@@ -26,9 +26,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		idempotent, once int // attempts of an operation that is idempotent, and of one that is not
 	}{
 		{nil, 1, 1},
-		{pooltest.ErrRefused, 3, 3},
-		{pooltest.ErrBroken, 3, 1},
-		{context.DeadlineExceeded, 3, 1}, // of the client, while the context is fine
+		{pooltest.ErrRefused, 4, 4},
+		{pooltest.ErrBroken, 4, 1},
+		{context.DeadlineExceeded, 4, 1}, // of the client, while the context is fine
 		{pooltest.ErrDenied, 1, 1},
 		{pooltest.ErrReply, 1, 1},
 		{pooltest.ErrMiss, 1, 1},
@@ -55,8 +55,8 @@ func TestWhatIsRepeated(t *testing.T) {
 						return
 					}
 					e := asError(t, err)
-					if !errors.Is(err, tc.err) || !errors.Is(err, retry.ErrGaveUp) || e.Attempts != 3 || e.Reason != retry.ReasonAttempts {
-						t.Errorf("got %+v, want ErrGaveUp after 3 attempts that wraps %v", e, tc.err)
+					if !errors.Is(err, tc.err) || !errors.Is(err, retry.ErrGaveUp) || e.Attempts != 4 || e.Reason != retry.ReasonAttempts {
+						t.Errorf("got %+v, want ErrGaveUp after 4 attempts that wraps %v", e, tc.err)
 					}
 				})
 			})
@@ -88,7 +88,7 @@ func TestPoolErrors(t *testing.T) {
 		check("paused", 1, pool.ErrPaused)
 		p.Resume()
 		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
-		check("unreachable", 3, pool.ErrOpen)
+		check("unreachable", 4, pool.ErrOpen)
 	})
 }
 
@@ -155,16 +155,16 @@ func TestLaterAttempts(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		second  error
-		as      bool  // it is returned as it is
-		earlier error // kept beside it
+		as      bool    // it is returned as it is
+		earlier []error // kept beside it
 		class   pool.Class
 	}{
 		{"an answer", pooltest.ErrReply, true, nil, pool.Class{Code: "REPLY", Type: "REPLY"}},
 		{"a miss", pooltest.ErrMiss, true, nil, pool.Class{Miss: true}},
 		{"the caller's own", own, true, nil, pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}},
-		{"for good", pooltest.ErrDenied, false, nil, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
+		{"for good", pooltest.ErrDenied, false, []error{pooltest.ErrBroken}, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
 		{
-			"refused in this process", pooltest.ErrClosed, false, pooltest.ErrBroken,
+			"refused in this process", pooltest.ErrClosed, false, []error{pooltest.ErrBroken},
 			pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "_OTHER"},
 		},
 	} {
@@ -190,11 +190,13 @@ func TestLaterAttempts(t *testing.T) {
 					return
 				}
 				e := asError(t, err)
-				if e.Attempts != 2 || e.Reason != retry.ReasonFinal || e.Earlier != tc.earlier || errors.Is(err, retry.ErrGaveUp) {
+				if e.Attempts != 2 || e.Reason != retry.ReasonFinal || !slices.Equal(e.Earlier, tc.earlier) || errors.Is(err, retry.ErrGaveUp) {
 					t.Errorf("got %+v, want final after 2 attempts, earlier %v", e, tc.earlier)
 				}
-				if tc.earlier != nil && !errors.Is(err, tc.earlier) {
-					t.Errorf("%v does not wrap %v", err, tc.earlier)
+				for _, earlier := range tc.earlier {
+					if !errors.Is(err, earlier) {
+						t.Errorf("%v does not wrap %v", err, earlier)
+					}
 				}
 			})
 		})
@@ -212,12 +214,12 @@ func (j *judge) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// The server's hint is a minimum, even above MaxDelay.
+// What the server asks for comes before the layer's own pause, even above MaxDelay.
 func TestHint(t *testing.T) {
 	for _, tc := range []struct{ hint, want time.Duration }{
 		{0, 50 * time.Millisecond},
-		{time.Millisecond, 50 * time.Millisecond},
-		{time.Minute, time.Minute},
+		{time.Millisecond, 51 * time.Millisecond},
+		{time.Minute, time.Minute + 50*time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, newRetry(t, retry.Config{Jitter: -1}))
@@ -403,8 +405,8 @@ func TestGranted(t *testing.T) {
 		p, end := newPool(t, fake, pool.Config{}, newRetry(t, retry.Config{}), careless)
 		defer end()
 		_, err := p.Acquire(context.Background(), once)
-		if e := asError(t, err); !errors.Is(err, pool.ErrGranted) || e.Attempts != 2 || e.Reason != retry.ReasonFinal {
-			t.Errorf("got %v, want ErrGranted after 2 attempts", err)
+		if e := asError(t, err); e.Refusal != pool.ErrGranted || e.Attempts != 1 || e.Reason != retry.ReasonRefused {
+			t.Errorf("got %v, want the second attempt refused with ErrGranted", err)
 		}
 		if n := p.Stat().InUse; n != 0 {
 			t.Errorf("%d resources are lent, want none", n)
@@ -419,7 +421,7 @@ func TestErrorText(t *testing.T) {
 		timeout time.Duration
 		want    string
 	}{
-		{retry.Config{}, []error{hint(0)}, time.Minute, "retry: gave up after 3 attempts: busy"},
+		{retry.Config{}, []error{hint(0)}, time.Minute, "retry: gave up after 4 attempts: busy"},
 		{
 			retry.Config{}, []error{hint(time.Hour)}, time.Minute,
 			"retry: gave up, no time is left for another, after 1 attempt: busy",
@@ -430,11 +432,11 @@ func TestErrorText(t *testing.T) {
 		},
 		{
 			retry.Config{}, []error{hint(0), pooltest.ErrDenied}, time.Minute,
-			"retry: failed after 2 attempts: pooltest: the server will not do this for you",
+			"retry: failed after 2 attempts: pooltest: the server will not do this for you (before: busy)",
 		},
 		{
 			retry.Config{}, []error{hint(0), pooltest.ErrClosed}, time.Minute,
-			"retry: failed after 2 attempts: pooltest: the connection is closed (the attempt before: busy)",
+			"retry: failed after 2 attempts: pooltest: the connection is closed (before: busy)",
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -480,7 +482,7 @@ func TestPitfallB7(t *testing.T) {
 	})
 }
 
-// B9: three attempts of ours times the client's own four are twelve calls to a server that is down. Here the number of calls is the
+// B9: four attempts of ours times the client's own four are sixteen calls to a server that is down. Here the number of calls is the
 // product of what the layers say of themselves, and a second layer that would multiply it is refused.
 func TestPitfallB9(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -494,8 +496,8 @@ func TestPitfallB9(t *testing.T) {
 		for _, l := range p.Layers() {
 			worst *= max(1, l.Multiplier)
 		}
-		if calls != 3 || worst != 3 || !errors.Is(err, pooltest.ErrBroken) {
-			t.Errorf("%d calls, at worst %d, want 3 and 3: %v", calls, worst, err)
+		if calls != 4 || worst != 4 || !errors.Is(err, pooltest.ErrBroken) {
+			t.Errorf("%d calls, at worst %d, want 4 and 4: %v", calls, worst, err)
 		}
 		if _, err := pool.New(fake, pool.Config{}, newRetry(t, retry.Config{}), newRetry(t, retry.Config{})); err == nil {
 			t.Error("two retries were accepted")
