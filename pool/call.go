@@ -46,7 +46,7 @@ type Call struct {
 	nowait    bool // TryAcquire
 	over      bool
 	shard     uint32
-	limits    *Deadline     // that count from the grant
+	limits    *Deadline // that count from the grant
 	reach     func(context.Context, *Call)
 	from, to  time.Duration // of the server's part, see Served
 	uses      atomic.Uint64 // how many uses it has served: tells the Call of this use from that of a later one

@@ -149,7 +149,7 @@ func (c *Class) name(err error, plain bool) {
 	case !plain && isTimeout(err):
 		c.Type = "timeout"
 	case c.Broken && c.Fault == FaultServer:
-		c.Type = "broken"
+		c.Type = breakage(err)
 	default:
 		c.Type = "_OTHER"
 	}

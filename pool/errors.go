@@ -167,10 +167,11 @@ func (h *hub) classifyDial(err error) (class Class) {
 
 // openFailure is the error type of opening a resource in vain.
 func openFailure(class Class) string {
-	if class.Code != "" {
-		return class.Code
+	switch class.Type {
+	case "", "broken", "canceled", "_OTHER":
+		return "open_failed"
 	}
-	return "open_failed"
+	return class.Type
 }
 
 // oneLine is the text of err without line breaks. An error whose method panics has a text as well.

@@ -168,7 +168,7 @@ var refusals = []refusal{
 	}, {
 		name: "open hung", driver: openMeets(pooltest.Hang()), cfg: pool.Config{OpenTimeout: time.Second},
 		reason: pool.ErrOpen, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "timeout"},
 		state: pool.State{Max: 1}, waited: time.Second,
 	}, {
 		name: "open panicked", driver: openMeets(pooltest.Panic("driver")),

@@ -15,7 +15,7 @@ const (
 	EventAcquireFailed Kind = "acquire_failed" // none was: Duration, Reason, Err
 	EventReleased      Kind = "released"       // a resource came back: Duration is how long it was held, Err the outcome
 	EventOpened        Kind = "opened"         // Duration is how long opening took
-	EventOpenFailed    Kind = "open_failed"    // Duration, Err; Reason is the server's code, else "open_failed"
+	EventOpenFailed    Kind = "open_failed"    // Duration, Err; Reason is error.type of Err, "open_failed" if it has no name
 	EventCheckFailed   Kind = "check_failed"   // Err; Reason is "check" or "reset"
 	EventClosed        Kind = "closed"         // Reason is a CloseReason's name, Err what the driver's Close returned
 	EventLeaked        Kind = "leaked"         // a lease is out for longer than Config.LeakAfter: Duration, Stack

@@ -88,6 +88,14 @@ func (e *OpenError) Class() pool.Class {
 	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatNever, Type: e.errorType(), RetryAfter: e.retryAfter()}
 }
 
+// Because makes it a [pool.Refusal]: the server's failure that opened the breaker.
+func (e *OpenError) Because() pool.Class {
+	if e.Trip.ErrorType == "" {
+		return pool.Class{}
+	}
+	return pool.Class{Fault: pool.FaultServer, Type: e.Trip.ErrorType}
+}
+
 func (e *OpenError) errorType() string {
 	if e.State == StateHalfOpen {
 		return typeHalfOpen

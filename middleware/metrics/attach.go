@@ -171,7 +171,7 @@ func (l *levels) countWaits(all uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if all > l.waited {
-		l.target.add(context.Background(), acquireWaits, int64(all-l.waited), "", "") //nolint:gosec // waits are counted, not made up
+		l.target.add(context.Background(), acquireWaits, int64(all-l.waited)) //nolint:gosec // waits are counted, not made up
 		l.waited = all
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // The attributes of our own.
 const (
-	faultKey  = "poolstack.fault"  // whose failure it is: none, server, caller, local
+	faultKey  = "poolstack.fault"  // whose failure it is: none, server, caller, local, elsewhere
 	fromKey   = "poolstack.from"   // a breaker's state
 	layerKey  = "poolstack.layer"  // who did it: pool, or a layer's kind
 	reasonKey = "poolstack.reason" // why
@@ -158,17 +158,18 @@ var catalogue = [instruments]Instrument{
 	},
 	failures: {
 		Name: "poolstack.failures", Kind: Counter, Unit: "{failure}",
-		Description: "Uses that ended with an error, by whose fault that was; server and local spend the error budget.",
-		Attributes:  []string{poolNameKey, faultKey},
+		Description: "Uses that ended with an error, one a use however many attempts it made, by whose fault that was: what a breaker refuses counts for " +
+			"what opened it; server and local spend the error budget.",
+		Attributes: []string{poolNameKey, faultKey},
 	},
 	retryAttempts: {
 		Name: "poolstack.retry.attempts", Kind: Counter, Unit: "{attempt}",
-		Description: "Further attempts, by the error type of the one before.",
+		Description: "Further attempts that came to the pool, one an attempt, by the error type of the attempt before.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},
 	retryGiveUps: {
 		Name: "poolstack.retry.give_ups", Kind: Counter, Unit: "{failure}",
-		Description: "Uses that were not attempted again though their error allowed it, by what hindered it.",
+		Description: "Uses that were not attempted again though their error allowed it, one a use, by what hindered it.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},
 	retryBudget: {
@@ -183,8 +184,8 @@ var catalogue = [instruments]Instrument{
 	},
 	breakerTransitions: {
 		Name: "poolstack.breaker.transitions", Kind: Counter, Unit: "{transition}",
-		Description: "Changes of the circuit breaker's state.",
-		Attributes:  []string{poolNameKey, fromKey, toKey},
+		Description: "Changes of the circuit breaker's state, one a change however many uses had part in it, by the rule that made it.",
+		Attributes:  []string{poolNameKey, fromKey, toKey, reasonKey},
 	},
 	breakerFailureRatio: {
 		Name: "poolstack.breaker.failure_ratio", Kind: Gauge, Unit: "1",
@@ -198,17 +199,17 @@ var catalogue = [instruments]Instrument{
 	},
 	rejections: {
 		Name: "poolstack.rejections", Kind: Counter, Unit: "{rejection}",
-		Description: "Uses, or attempts of them, that the pool or a layer refused.",
+		Description: "Uses, or attempts of them, that the pool or a layer refused: one a refusal, none of which asked the server anything.",
 		Attributes:  []string{poolNameKey, layerKey, reasonKey},
 	},
 	timeouts: {
 		Name: "poolstack.timeouts", Kind: Counter, Unit: "{timeout}",
-		Description: "Limits of time that were hit, by what was cut short.",
+		Description: "Limits of time that were hit, by what was cut short: one a limit, so that a use of several attempts may count several.",
 		Attributes:  []string{poolNameKey, stageKey},
 	},
 	acquireWaits: {
 		Name: "poolstack.acquire.waits", Kind: Counter, Unit: "{wait}",
-		Description: "Resources that were lent only after a wait.",
+		Description: "Resources that were lent only after a wait, one a lease.",
 		Attributes:  []string{poolNameKey},
 	},
 	acquireTimeout: {
@@ -223,22 +224,22 @@ var catalogue = [instruments]Instrument{
 	},
 	connectionClosed: {
 		Name: "poolstack.connection.closed", Kind: Counter, Unit: connections,
-		Description: "Connections that were closed, by why.",
+		Description: "Connections that were closed, one a connection, by why.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},
 	openFailures: {
 		Name: "poolstack.open.failures", Kind: Counter, Unit: "{failure}",
-		Description: "Connections that could not be opened.",
-		Attributes:  []string{poolNameKey},
+		Description: "Connections that could not be opened, one a try however many uses wait for it, by error type.",
+		Attributes:  []string{poolNameKey, reasonKey},
 	},
 	checkFailures: {
 		Name: "poolstack.check.failures", Kind: Counter, Unit: "{failure}",
-		Description: "Connections that failed a check or could not be reset.",
+		Description: "Connections that failed a check or could not be reset, one a connection.",
 		Attributes:  []string{poolNameKey, reasonKey},
 	},
 	leaks: {
 		Name: "poolstack.leaks", Kind: Counter, Unit: "{lease}",
-		Description: "Leases that were out for longer than the pool's limit for leaks.",
+		Description: "Leases that were out for longer than the pool's limit for leaks, one a lease.",
 		Attributes:  []string{poolNameKey},
 	},
 	leaseOldest: {

@@ -148,10 +148,12 @@ poolstack.breaker.state poolstack.state=closed 1
 poolstack.breaker.state poolstack.state=half-open 0
 poolstack.breaker.state poolstack.state=open 0
 poolstack.breaker.threshold 0.5
-poolstack.breaker.transitions poolstack.from=closed poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.to=closed 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=open poolstack.to=half-open 0
+poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_failed poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_timeout poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probes_succeeded poolstack.to=closed 0
+poolstack.breaker.transitions poolstack.from=open poolstack.reason=open_period_over poolstack.to=half-open 0
 poolstack.check.failures poolstack.reason=check 0
 poolstack.check.failures poolstack.reason=reset 0
 poolstack.connection.closed poolstack.reason=broken 0
@@ -173,7 +175,11 @@ poolstack.failures poolstack.fault=none 0
 poolstack.failures poolstack.fault=server 0
 poolstack.leaks 0
 poolstack.lease.oldest 0
-poolstack.open.failures 0
+poolstack.open.failures poolstack.reason=connection_refused 0
+poolstack.open.failures poolstack.reason=dns 0
+poolstack.open.failures poolstack.reason=open_failed 0
+poolstack.open.failures poolstack.reason=timeout 0
+poolstack.open.failures poolstack.reason=tls 0
 poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_half_open 0
 poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open 0
 poolstack.rejections poolstack.layer=pool poolstack.reason=pool_closed 0
@@ -182,15 +188,22 @@ poolstack.rejections poolstack.layer=pool poolstack.reason=pool_paused 0
 poolstack.rejections poolstack.layer=timeout.attempt poolstack.reason=timeout_begin 0
 poolstack.rejections poolstack.layer=timeout.total poolstack.reason=timeout_begin 0
 poolstack.retry.attempts poolstack.reason=_OTHER 0
+poolstack.retry.attempts poolstack.reason=acquire_timeout 0
 poolstack.retry.attempts poolstack.reason=broken 0
+poolstack.retry.attempts poolstack.reason=connection_refused 0
+poolstack.retry.attempts poolstack.reason=connection_reset 0
+poolstack.retry.attempts poolstack.reason=dns 0
+poolstack.retry.attempts poolstack.reason=eof 0
 poolstack.retry.attempts poolstack.reason=open_failed 0
 poolstack.retry.attempts poolstack.reason=timeout 0
 poolstack.retry.attempts poolstack.reason=timeout_attempt 0
+poolstack.retry.attempts poolstack.reason=tls 0
 poolstack.retry.budget 100
 poolstack.retry.give_ups poolstack.reason=attempts 0
 poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0
 poolstack.retry.give_ups poolstack.reason=deadline 0
+poolstack.retry.give_ups poolstack.reason=refused 0
 poolstack.timeouts poolstack.stage=acquire 0
 poolstack.timeouts poolstack.stage=attempt 0
 poolstack.timeouts poolstack.stage=total 0`
@@ -213,7 +226,8 @@ func TestZeroCounters(t *testing.T) {
 				t.Errorf("%s does not exist from the first collection", series)
 			}
 		}
-		rare := regexp.MustCompile("^poolstack.connection.closed |=reset$|retry.attempts poolstack.reason=_OTHER$|failures poolstack.fault=elsewhere$")
+		rare := regexp.MustCompile("^poolstack.connection.closed |=reset$|retry.attempts poolstack.reason=_OTHER$|failures poolstack.fault=elsewhere$|" +
+			"reason=failure_ratio |reason=consecutive_failures |reason=probe_timeout ")
 		for series := range first {
 			if last[series] == 0 && !rare.MatchString(series) {
 				t.Errorf("%s exists but has not happened", series)
@@ -267,7 +281,10 @@ func TestEvents(t *testing.T) {
 			[]string{"poolstack.rejections poolstack.layer=pool poolstack.reason=pool_exhausted"},
 		},
 		{pool.Event{Kind: pool.EventAcquireFailed, Reason: "canceled", Err: &pool.Error{Reason: pool.ErrAcquireCanceled}}, nil},
-		{pool.Event{Kind: pool.EventOpenFailed, Err: errors.New("secret")}, []string{"poolstack.open.failures"}},
+		{
+			pool.Event{Kind: pool.EventOpenFailed, Reason: "connection_refused", Err: errors.New("secret")},
+			[]string{"poolstack.open.failures poolstack.reason=connection_refused"},
+		},
 		{pool.Event{Kind: pool.EventCheckFailed, Reason: "reset"}, []string{"poolstack.check.failures poolstack.reason=reset"}},
 		{pool.Event{Kind: pool.EventClosed, Reason: "idle"}, []string{"poolstack.connection.closed poolstack.reason=idle"}},
 		{pool.Event{Kind: pool.EventLeaked, Stack: "secret"}, []string{"poolstack.leaks"}},
@@ -279,8 +296,8 @@ func TestEvents(t *testing.T) {
 		},
 		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "total"}, []string{"poolstack.timeouts poolstack.stage=total"}},
 		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "acquire"}, nil},
-		{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", From: "closed", To: "open"}, []string{
-			"poolstack.breaker.transitions poolstack.from=closed poolstack.to=open",
+		{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", From: "closed", To: "open", Reason: "failure_ratio"}, []string{
+			"poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open",
 		}},
 		{pool.Event{Kind: pool.EventPaused}, nil},
 		{pool.Event{Kind: "unknown", Reason: "x"}, nil},

@@ -38,13 +38,13 @@
 //	db.client.connection.use_time (db_client_connection_use_time_seconds)
 //		Histogram, s: The time between borrowing a connection and returning it to the pool.
 //	poolstack.failures (poolstack_failures_total)
-//		Counter, {failure}: Uses that ended with an error, by whose fault that was; server and local spend the error budget.
+//		Counter, {failure}: Uses that ended with an error, one a use however many attempts it made, by whose fault that was: what a breaker refuses counts for what opened it; server and local spend the error budget.
 //		by poolstack.fault
 //	poolstack.retry.attempts (poolstack_retry_attempts_total)
-//		Counter, {attempt}: Further attempts, by the error type of the one before.
+//		Counter, {attempt}: Further attempts that came to the pool, one an attempt, by the error type of the attempt before.
 //		by poolstack.reason
 //	poolstack.retry.give_ups (poolstack_retry_give_ups_total)
-//		Counter, {failure}: Uses that were not attempted again though their error allowed it, by what hindered it.
+//		Counter, {failure}: Uses that were not attempted again though their error allowed it, one a use, by what hindered it.
 //		by poolstack.reason
 //	poolstack.retry.budget (poolstack_retry_budget)
 //		Gauge, {attempt}: Further attempts that the retry budget has tokens for; not reported when they are not budgeted.
@@ -52,35 +52,36 @@
 //		Gauge, {breaker}: 1 for the state that the circuit breaker is in, 0 for the others.
 //		by poolstack.state
 //	poolstack.breaker.transitions (poolstack_breaker_transitions_total)
-//		Counter, {transition}: Changes of the circuit breaker's state.
-//		by poolstack.from, poolstack.to
+//		Counter, {transition}: Changes of the circuit breaker's state, one a change however many uses had part in it, by the rule that made it.
+//		by poolstack.from, poolstack.to, poolstack.reason
 //	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
 //		Gauge, 1: The part of the calls in the circuit breaker's window that failed; while it is not closed, of those it opened with.
 //	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
 //		Gauge, 1: The failure ratio from which the circuit breaker opens; not reported when none opens it.
 //	poolstack.rejections (poolstack_rejections_total)
-//		Counter, {rejection}: Uses, or attempts of them, that the pool or a layer refused.
+//		Counter, {rejection}: Uses, or attempts of them, that the pool or a layer refused: one a refusal, none of which asked the server anything.
 //		by poolstack.layer, poolstack.reason
 //	poolstack.timeouts (poolstack_timeouts_total)
-//		Counter, {timeout}: Limits of time that were hit, by what was cut short.
+//		Counter, {timeout}: Limits of time that were hit, by what was cut short: one a limit, so that a use of several attempts may count several.
 //		by poolstack.stage
 //	poolstack.acquire.waits (poolstack_acquire_waits_total)
-//		Counter, {wait}: Resources that were lent only after a wait.
+//		Counter, {wait}: Resources that were lent only after a wait, one a lease.
 //	poolstack.acquire.timeout (poolstack_acquire_timeout_seconds)
 //		Gauge, s: How long a use may wait for a resource; not reported when the pool sets no bound.
 //	poolstack.connection.maintenance (poolstack_connection_maintenance)
 //		UpDownCounter, {connection}: Connections that are being opened, checked or closed; they count towards the maximum.
 //		by poolstack.state
 //	poolstack.connection.closed (poolstack_connection_closed_total)
-//		Counter, {connection}: Connections that were closed, by why.
+//		Counter, {connection}: Connections that were closed, one a connection, by why.
 //		by poolstack.reason
 //	poolstack.open.failures (poolstack_open_failures_total)
-//		Counter, {failure}: Connections that could not be opened.
+//		Counter, {failure}: Connections that could not be opened, one a try however many uses wait for it, by error type.
+//		by poolstack.reason
 //	poolstack.check.failures (poolstack_check_failures_total)
-//		Counter, {failure}: Connections that failed a check or could not be reset.
+//		Counter, {failure}: Connections that failed a check or could not be reset, one a connection.
 //		by poolstack.reason
 //	poolstack.leaks (poolstack_leaks_total)
-//		Counter, {lease}: Leases that were out for longer than the pool's limit for leaks.
+//		Counter, {lease}: Leases that were out for longer than the pool's limit for leaks, one a lease.
 //	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
 //		Gauge, s: How long the longest of the present leases has lasted; 0 when nothing is lent.
 //
@@ -97,10 +98,14 @@
 // Those of our own are:
 //
 //	poolstack.fault
-//		none (the server answered with an error), server, caller, local, elsewhere: see pool.Fault
+//		none (the server answered with an error), server, caller, local (this process refused), elsewhere (the error says nothing about
+//		the server: another pool's, the function's own): see pool.Fault. A refusal by a breaker counts for what opened it: server. How many
+//		uses it refused is in rejections
 //	poolstack.reason
-//		of connection.closed: the name of a pool.CloseReason; of check.failures: check, reset; of retry.attempts: error.type of the attempt
-//		before; of retry.give_ups: attempts, budget, deadline, canceled; of rejections: error.type of the refusal
+//		of connection.closed: the name of a pool.CloseReason; of check.failures: check, reset; of open.failures: error.type, such as
+//		connection_refused, timeout, dns, tls, the server's code, or open_failed; of retry.attempts: error.type of the attempt before; of
+//		retry.give_ups: attempts, budget, deadline, canceled, refused (by a layer inside, such as the breaker); of rejections: error.type
+//		of the refusal; of breaker.transitions: the rule, a Reason of package breaker
 //	poolstack.layer
 //		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that refuses uses
 //	poolstack.stage

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,7 +76,7 @@ func TestBreakerLevels(t *testing.T) {
 		do(r, pooltest.ErrDenied)
 		state(r, "open")
 		r.want("poolstack.breaker.failure_ratio", "0.4")
-		r.want("poolstack.breaker.transitions poolstack.from=closed poolstack.to=open", "1")
+		r.want("poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open", "1")
 		r.close()
 		if r.has("poolstack.breaker.state poolstack.state=open") != "" {
 			t.Error("a closed pool's breaker is still in a state")
@@ -168,4 +169,34 @@ func (strangers) Wrap(next pool.Handler) pool.Handler { return next }
 func (strangers) Levels() []pool.Level {
 	read := func() (float64, bool) { return 1, true }
 	return []pool.Level{{Layer: "cache", Name: "entries", Read: read}, {Layer: "acquire", Name: "timeout", Read: read}}
+}
+
+// What a breaker refuses counts for what opened it; what this process refuses by itself, and what another pool met, do not.
+func TestWhoseFaultRefusalsAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 1}})
+		r := newRig(t, redis, pool.Config{MaxSize: 1, MaxWaiters: -1}, s.retry, s.breaker)
+		use := func(err error) {
+			_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return err })
+		}
+		lease, err := r.pool.Acquire(context.Background(), get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		use(nil) // the pool is full
+		r.want("poolstack.failures poolstack.fault=local", "1")
+		lease.Release(nil)
+		use(errors.New("the function's own"))
+		r.want("poolstack.failures poolstack.fault=elsewhere", "1")
+		use(pooltest.ErrRefused) // opens the breaker, which refuses the second attempt
+		r.want("poolstack.failures poolstack.fault=server", "1")
+		r.want("poolstack.retry.give_ups poolstack.reason=refused", "1")
+		for range 100 {
+			use(nil)
+		}
+		r.want("poolstack.failures poolstack.fault=server", "101")
+		r.want("poolstack.failures poolstack.fault=local", "1")
+		r.want("poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open", "101")
+		r.want("poolstack.retry.attempts poolstack.reason=_OTHER", "0")
+	})
 }

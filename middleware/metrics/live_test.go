@@ -2,6 +2,11 @@ package metrics
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
 	"testing/synctest"
 	"time"
 
@@ -58,6 +63,15 @@ func (g life) connections() {
 	g.server.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
 	g.server.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrBroken))
 	g.do(ctx, nil) // gets its connection at the third try
+	for _, why := range []error{syscall.ECONNREFUSED, &net.DNSError{Err: "no such host"}, tls.AlertError(80)} {
+		g.server.Inject(pooltest.Open, 1, pooltest.Fail(cutBy(why)))
+		g.pool.Clear()
+		g.do(ctx, nil)
+	}
+	g.server.Inject(pooltest.Open, 1, pooltest.Hang())
+	g.pool.Clear()
+	g.do(ctx, nil)
+	time.Sleep(time.Minute)
 	lease := g.acquire()
 	time.Sleep(2 * time.Minute) // taken for a leak
 	lease.Release(nil)
@@ -79,7 +93,10 @@ func (g life) queue() {
 }
 
 func (g life) retries() {
-	for _, err := range []error{pooltest.ErrRefused, pooltest.ErrBroken, context.DeadlineExceeded} {
+	for _, err := range []error{
+		pooltest.ErrRefused, pooltest.ErrBroken, context.DeadlineExceeded,
+		cutBy(syscall.ECONNREFUSED), cutBy(syscall.ECONNRESET), cutBy(io.EOF),
+	} {
 		g.do(context.Background(), err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
@@ -91,6 +108,9 @@ func (g life) retries() {
 	configure(g.t, g.stack.retry, func(c *retry.Config) { c.BudgetBurst = 1 })
 	g.do(context.Background(), pooltest.ErrRefused)
 }
+
+// cutBy is the end of a connection, with its cause.
+func cutBy(why error) error { return fmt.Errorf("%w: %w", pooltest.ErrBroken, why) }
 
 func (g life) limits() {
 	hold := func(ctx context.Context, _ *pooltest.Conn) error {
@@ -112,7 +132,9 @@ func (g life) limits() {
 func (g life) circuit() {
 	ctx := context.Background()
 	configure(g.t, g.stack.breaker, func(c *breaker.Config) { c.ConsecutiveFailures, c.FailureRatio = 1, 0.5 })
-	g.do(ctx, pooltest.ErrDenied)
+	configure(g.t, g.stack.retry, func(c *retry.Config) { c.Budget = -1 })
+	g.do(ctx, pooltest.ErrRefused) // opens it, so that another attempt is refused
+	configure(g.t, g.stack.retry, func(c *retry.Config) { c.Budget = 0 })
 	g.do(ctx, nil)              // refused
 	time.Sleep(5 * time.Second) // it is half-open then
 	probe := g.acquire()

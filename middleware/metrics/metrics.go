@@ -87,6 +87,16 @@ func (m *Metrics) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
 }
 
+// faultOf says whose fault a failed use is counted under: for a refusal because of failures, whose they were.
+func faultOf(class pool.Class, err error) pool.Fault {
+	if class.Fault == pool.FaultLocal {
+		if root, ok := pool.Because(err); ok {
+			return root.Fault
+		}
+	}
+	return class.Fault
+}
+
 // layer is what one pool's uses pass through.
 type layer struct {
 	r      *recorder
@@ -121,6 +131,6 @@ func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err erro
 		t.duration.Record(ctx, time.Since(began).Seconds(), options...)
 	}
 	if failed {
-		t.count(ctx, failures, class.Fault.String(), "")
+		t.count(ctx, failures, faultOf(class, err).String())
 	}
 }

@@ -22,6 +22,19 @@ const kindPool = "pool"
 // poolRefusals are the error types of uses that the pool refused, at once or while they waited.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 
+// openReasons are the error types of connections that cannot be opened, as far as no server names its own.
+var openReasons = []string{"open_failed", "connection_refused", "timeout", "dns", "tls"}
+
+// transitions are the changes of a breaker's state that are known beforehand, and the rules by which they come about.
+var transitions = [][3]string{
+	{"closed", "open", "failure_ratio"},
+	{"closed", "open", "consecutive_failures"},
+	{"open", "half-open", "open_period_over"},
+	{"half-open", "closed", "probes_succeeded"},
+	{"half-open", "open", "probe_failed"},
+	{"half-open", "open", "probe_timeout"},
+}
+
 // Observe counts what happened in a pool that the layer is attached to, or was: there may be something left to close.
 func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	t := r.find(e.Pool)
@@ -38,25 +51,25 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	case pool.EventAcquireFailed:
 		t.notAcquired(ctx, e)
 	case pool.EventOpenFailed:
-		t.count(ctx, openFailures, "", "")
+		t.count(ctx, openFailures, e.Reason)
 	case pool.EventCheckFailed:
-		t.count(ctx, checkFailures, e.Reason, "")
+		t.count(ctx, checkFailures, e.Reason)
 	case pool.EventClosed:
-		t.count(ctx, connectionClosed, e.Reason, "")
+		t.count(ctx, connectionClosed, e.Reason)
 	case pool.EventLeaked:
-		t.count(ctx, leaks, "", "")
+		t.count(ctx, leaks)
 	case pool.EventRetry:
-		t.count(ctx, retryAttempts, e.Reason, "")
+		t.count(ctx, retryAttempts, e.Reason)
 	case pool.EventGaveUp:
-		t.count(ctx, retryGiveUps, e.Reason, "")
+		t.count(ctx, retryGiveUps, e.Reason)
 	case pool.EventRejected:
 		t.count(ctx, rejections, e.Layer, e.Reason)
 	case pool.EventTimeout:
 		if e.Reason != stageAcquire { // the pool has reported that itself
-			t.count(ctx, timeouts, e.Reason, "")
+			t.count(ctx, timeouts, e.Reason)
 		}
 	case pool.EventStateChanged:
-		t.count(ctx, breakerTransitions, e.From, e.To)
+		t.count(ctx, breakerTransitions, e.From, e.To, e.Reason)
 	default: // nothing to count
 	}
 }
@@ -71,8 +84,8 @@ func (t *target) record(ctx context.Context, instrument int, d time.Duration) {
 func (t *target) notAcquired(ctx context.Context, e pool.Event) {
 	switch {
 	case errors.Is(e.Err, pool.ErrAcquireTimeout): // whatever the reason: it may name what opening a resource met
-		t.count(ctx, connectionTimeouts, "", "")
-		t.count(ctx, timeouts, stageAcquire, "")
+		t.count(ctx, connectionTimeouts)
+		t.count(ctx, timeouts, stageAcquire)
 	case slices.Contains(poolRefusals, e.Reason):
 		t.count(ctx, rejections, kindPool, e.Reason)
 	}
@@ -82,7 +95,7 @@ func (t *target) notAcquired(ctx context.Context, e pool.Event) {
 func (t *target) zero(layers []pool.LayerInfo) {
 	zero := func(instrument int, values ...string) {
 		for _, v := range values {
-			t.add(context.Background(), instrument, 0, v, "")
+			t.add(context.Background(), instrument, 0, v)
 		}
 	}
 	rejected := func(layer string, reasons ...string) {
@@ -93,23 +106,24 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	for _, fault := range []pool.Fault{pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere} {
 		zero(failures, fault.String())
 	}
-	for _, instrument := range []int{connectionTimeouts, acquireWaits, openFailures, leaks} {
+	for _, instrument := range []int{connectionTimeouts, acquireWaits, leaks} {
 		zero(instrument, "")
 	}
 	for _, reason := range pool.CloseReasons() {
 		zero(connectionClosed, reason.String())
 	}
+	zero(openFailures, openReasons...)
 	zero(checkFailures, "check", "reset")
 	zero(timeouts, stageAcquire)
 	rejected(kindPool, poolRefusals...)
 	for _, l := range layers {
 		switch l.Kind {
 		case "retry":
-			zero(retryAttempts, "broken", "open_failed", "timeout", "timeout_attempt", other)
+			zero(retryAttempts, append([]string{"broken", "eof", "connection_reset", "acquire_timeout", "timeout_attempt", other}, openReasons...)...)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
 		case "breaker":
-			for _, change := range [][2]string{{"closed", "open"}, {"open", "half-open"}, {"half-open", "closed"}, {"half-open", "open"}} {
-				t.add(context.Background(), breakerTransitions, 0, change[0], change[1])
+			for _, change := range transitions {
+				t.add(context.Background(), breakerTransitions, 0, change[:]...)
 			}
 			rejected(l.Kind, "breaker_open", "breaker_half_open")
 		case "timeout.attempt":

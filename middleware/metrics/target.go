@@ -19,8 +19,10 @@ const (
 	systemRedis = "redis"
 	other       = "_OTHER" // the conventions' word for what has no name of its own
 
-	maxFailures = 30  // ways for an operation to fail that are told apart
-	maxSeries   = 500 // series of a pool's counters; more than the pool and the layers can fill, unless an error type has no bounds
+	maxFailures   = 30 // ways for an operation to fail that are told apart
+	maxAttributes = 3  // of a counter, besides the pool's name
+
+	maxSeries = 500 // series of a pool's counters; more than the pool and the layers can fill, unless an error type has no bounds
 )
 
 // defaultPorts are those that server.port is left out for.
@@ -138,22 +140,25 @@ func (o *operation) newFailure(k failureKey) []metric.RecordOption {
 // seriesKey is a counter and the values of its attributes besides the pool's name, in the catalogue's order.
 type seriesKey struct {
 	instrument int
-	a, b       string
+	values     [maxAttributes]string
 }
 
 // count counts an event.
-func (t *target) count(ctx context.Context, instrument int, a, b string) {
-	t.add(ctx, instrument, 1, a, b)
+func (t *target) count(ctx context.Context, instrument int, values ...string) {
+	t.add(ctx, instrument, 1, values...)
 }
 
-func (t *target) add(ctx context.Context, instrument int, n int64, a, b string) {
+func (t *target) add(ctx context.Context, instrument int, n int64, values ...string) {
 	counter := t.r.counters[instrument]
 	if !counter.Enabled(ctx) {
 		return
 	}
-	options, ok := t.series.get(seriesKey{instrument, a, b}, maxSeries, t.newSeries)
+	k := seriesKey{instrument: instrument}
+	copy(k.values[:], values)
+	options, ok := t.series.get(k, maxSeries, t.newSeries)
 	if !ok {
-		options, _ = t.series.get(seriesKey{instrument, other, other}, maxSeries+instruments, t.newSeries)
+		k.values = [maxAttributes]string{other, other, other}
+		options, _ = t.series.get(k, maxSeries+instruments, t.newSeries)
 	}
 	counter.Add(ctx, n, options...)
 }
@@ -161,7 +166,7 @@ func (t *target) add(ctx context.Context, instrument int, n int64, a, b string) 
 func (t *target) newSeries(k seriesKey) []metric.AddOption {
 	keys := catalogue[k.instrument].Attributes
 	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(t.name)}
-	for i, v := range []string{k.a, k.b}[:len(keys)-1] {
+	for i, v := range k.values[:len(keys)-1] {
 		attrs = append(attrs, attribute.String(keys[i+1], v))
 	}
 	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
