@@ -10,6 +10,7 @@
 //	WARN   aborted by a panic                   use failed
 //	DEBUG  by the caller's fault                use failed
 //	DEBUG  by nobody's fault                    use failed
+//	DEBUG  elsewhere                            use failed
 //	WARN   state_changed to open                state changed
 //	INFO   state_changed otherwise              state changed
 //	INFO   another package's, with From and To  state changed
@@ -31,9 +32,10 @@
 //	DEBUG  another package's                    event
 //
 // The fault is local when the pool is full or a layer refused; the caller's when it gave up; nobody's when the server answered with an
-// error. ERROR is for what somebody has to look at, WARN for what may become that and for what this process does to protect
-// itself, INFO for what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no failure, and
-// successes are not logged; nor are acquired and released, of which there is one in every use.
+// error; elsewhere when the error says nothing about the server: it is another pool's, or the function's own. A use that a breaker refused
+// is WARN whatever opened the breaker. ERROR is for what somebody has to look at, WARN for what may become that and for what this process
+// does to protect itself, INFO for what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no
+// failure, and successes are not logged; nor are acquired and released, of which there is one in every use.
 //
 // # Sampling
 //
@@ -51,7 +53,8 @@
 //	attempt      which attempt of the use, from the second on
 //	reason       why; of a warning, what about
 //	error_type   of a failed use: as in spans and metrics
-//	fault        of a failed use: none, server, caller or local
+//	fault        of a failed use: none, server, caller, local or elsewhere; of one that a breaker refused, whose fault it is that it is open
+//	cause        of what a breaker refused, and of its change to open: error_type of the failure that opened it, such as connection_refused
 //	state        of a use that got no resource: how things stood in the pool, a group of figures
 //	from, to     the states of a breaker
 //	duration     how long the use, or what failed, took

@@ -23,6 +23,7 @@ var special = map[string]struct {
 	"aborted by a panic":                  {err: pool.ErrAborted},
 	"by the caller's fault":               {err: context.Canceled},
 	"by nobody's fault":                   {err: pooltest.ErrReply},
+	"elsewhere":                           {err: errors.New("the function's own")},
 	"state_changed to open":               {e: pool.Event{Kind: pool.EventStateChanged, From: "closed", To: "open"}},
 	"state_changed otherwise":             {e: pool.Event{Kind: pool.EventStateChanged, From: "open", To: "half-open"}},
 	"another package's, with From and To": {e: pool.Event{Kind: "mine", From: "a", To: "b"}},

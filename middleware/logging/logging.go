@@ -118,8 +118,13 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 		return
 	}
 	attrs := l.w.begin(name, c.Op(), c.Attempt())
-	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", class.Fault.String()),
-		slog.Duration(took, time.Since(c.Started())))
+	fault, cause := class.Fault, ""
+	if root, ok := pool.Because(err); ok {
+		fault, cause = root.Fault, root.Type
+	}
+	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", fault.String()))
+	attrs = appendNonEmpty(attrs, "cause", cause)
+	attrs = append(attrs, slog.Duration(took, time.Since(c.Started())))
 	attrs = append(attrs, l.w.why(err)...)
 	l.w.write(ctx, level, useFailed, attrs, suppressed)
 }

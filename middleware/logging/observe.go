@@ -85,6 +85,9 @@ func (w *writer) Observe(ctx context.Context, e pool.Event) {
 		attrs = append(attrs, slog.String("kind", string(e.Kind)))
 	}
 	attrs = appendNonEmpty(attrs, "reason", e.Reason)
+	if root, ok := pool.Because(e.Err); ok {
+		attrs = appendNonEmpty(attrs, "cause", root.Type)
+	}
 	attrs = appendNonEmpty(attrs, "from", e.From)
 	attrs = appendNonEmpty(attrs, "to", e.To)
 	if l.duration != "" && e.Duration > 0 {

@@ -60,6 +60,7 @@
 //	poolstack.layer          who did it
 //	poolstack.attempt        in which attempt
 //	poolstack.reason         why
+//	poolstack.cause          of what a breaker refused, and of its change to open: error.type of the failure that opened it
 //	poolstack.from           the breaker's state before
 //	poolstack.to             and after
 //	poolstack.duration       in seconds: the pause before a retry or in which it was given up, the limit that was hit, how long until it

@@ -16,6 +16,7 @@ var (
 	reasonKey   = attribute.Key("poolstack.reason")
 	fromKey     = attribute.Key("poolstack.from")
 	toKey       = attribute.Key("poolstack.to")
+	causeKey    = attribute.Key("poolstack.cause")
 	durationKey = attribute.Key("poolstack.duration")
 	droppedKey  = attribute.Key("poolstack.events.dropped")
 )
@@ -80,7 +81,7 @@ func (u *use) note(e pool.Event) {
 	if full {
 		return
 	}
-	attrs := make([]attribute.KeyValue, 0, 6)
+	attrs := make([]attribute.KeyValue, 0, 7)
 	attrs = append(attrs, layerKey.String(e.Layer))
 	if e.Attempt > 0 {
 		attrs = append(attrs, attemptKey.Int(e.Attempt))
@@ -89,6 +90,9 @@ func (u *use) note(e pool.Event) {
 		if a.Value.AsString() != "" {
 			attrs = append(attrs, a)
 		}
+	}
+	if root, ok := pool.Because(e.Err); ok {
+		attrs = append(attrs, causeKey.String(root.Type))
 	}
 	if e.Duration > 0 {
 		attrs = append(attrs, durationKey.Float64(e.Duration.Seconds()))
