@@ -219,7 +219,7 @@ func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
 		`poolstack_breaker_state{` + of + `,poolstack_state="open"} 0`,
 		`poolstack_breaker_state{` + of + `,poolstack_state="half-open"} 0`,
 		budget,
-		`poolstack_breaker_transitions_total{` + of + `,poolstack_from="closed",poolstack_to="open"} 0`,
+		`poolstack_breaker_transitions_total{` + of + `,poolstack_from="closed",poolstack_reason="failure_ratio",poolstack_to="open"} 0`,
 		`poolstack_retry_give_ups_total{` + of + `,poolstack_reason="budget"} 0`,
 		`poolstack_rejections_total{` + of + `,poolstack_layer="breaker",poolstack_reason="breaker_open"} 0`,
 		`poolstack_timeouts_total{` + of + `,poolstack_stage="acquire"} 0`,

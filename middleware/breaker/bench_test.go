@@ -25,15 +25,26 @@ func plain(tb testing.TB, layers ...pool.Middleware) *pool.Pool[*conn] {
 	return p
 }
 
+// within calls f with the Call of a use.
+func within(tb testing.TB, f func(c *pool.Call)) {
+	tb.Helper()
+	p := plain(tb, pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(_ context.Context, c *pool.Call) error { f(c); return nil }
+	}))
+	_ = p.Do(context.Background(), get, nothing)
+}
+
 // The breaker alone, beside gobreaker.
 func BenchmarkSuccess(b *testing.B) {
 	ctx := context.Background()
 	b.Run("breaker", func(b *testing.B) {
 		l := layer{must(b, Config{})}
-		for b.Loop() {
-			_, a, _ := l.Begin(ctx, nil)
-			l.End(ctx, nil, a, nil)
-		}
+		within(b, func(c *pool.Call) {
+			for b.Loop() {
+				_, a, _ := l.Begin(ctx, c)
+				l.End(ctx, c, a, nil)
+			}
+		})
 	})
 	b.Run("gobreaker", func(b *testing.B) {
 		cb := gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{Interval: 10 * time.Second, BucketPeriod: time.Second})
@@ -44,10 +55,12 @@ func BenchmarkSuccess(b *testing.B) {
 	b.Run("breaker parallel", func(b *testing.B) {
 		l := layer{must(b, Config{})}
 		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				_, a, _ := l.Begin(ctx, nil)
-				l.End(ctx, nil, a, nil)
-			}
+			within(b, func(c *pool.Call) {
+				for pb.Next() {
+					_, a, _ := l.Begin(ctx, c)
+					l.End(ctx, c, a, nil)
+				}
+			})
 		})
 	})
 	b.Run("gobreaker parallel", func(b *testing.B) {

@@ -17,10 +17,11 @@ func breakers() dashboard {
 				},
 				{
 					title: "Transitions", unit: number, stack: true, width: 12,
-					about: "Changes of state, as they were counted. closed to open, several times: MinCalls, Window or FailureRatio up, or it is a " +
-						"real fault that comes and goes. half-open to open: probes fail, the server is still ill, or ProbeTimeout is too short for it.",
-					queries: []target{q("{{poolstack_from}} to {{poolstack_to}} {{db_client_connection_pool_name}}",
-						`sum by ($pools, poolstack.from, poolstack.to) (increase(poolstack.breaker.transitions{$sel}[$__rate_interval]))`)},
+					about: "Changes of state, as they were counted, and the rule of each. closed to open by failure_ratio, several times: MinCalls, " +
+						"Window or FailureRatio up, or it is a real fault that comes and goes; by consecutive_failures: ConsecutiveFailures up. " +
+						"half-open to open: probes fail, the server is still ill; by probe_timeout: ProbeTimeout is too short for it.",
+					queries: []target{q("{{poolstack_from}} to {{poolstack_to}} {{poolstack_reason}} {{db_client_connection_pool_name}}",
+						`sum by ($pools, poolstack.from, poolstack.to, poolstack.reason) (increase(poolstack.breaker.transitions{$sel}[$__rate_interval]))`)},
 				},
 				{
 					title: "Time not closed", kind: bars, unit: share, width: 12, limits: []float64{0.01},
@@ -39,8 +40,8 @@ func breakers() dashboard {
 				},
 				{
 					title: "Failed uses by the server's fault", unit: perSecond, width: 6,
-					about: "What the breaker counts as failures, as far as retries could not help. If it is not zero and the breaker stays closed, " +
-						"FailureRatio or MinCalls are too high for what you would have it do.",
+					about: "What the breaker counts as failures, as far as retries could not help, and what it refused because of them. If it is not " +
+						"zero and the breaker stays closed, FailureRatio or MinCalls are too high for what you would have it do.",
 					queries: []target{q(eachPool, `sum by ($pools) (rate(poolstack.failures{$sel, poolstack.fault="server"}[$__rate_interval]))`)},
 				},
 			}},
@@ -81,8 +82,8 @@ func retries(suffix, attempts, giveUps string, width int) panel {
 	return panel{
 		title: "Retries and give-ups", unit: perSecond, width: width,
 		about: "Further attempts, by what the one before failed with; and uses that were given up though another attempt might have helped: " +
-			"attempts (MaxAttempts), budget (too many fail), deadline (no time left), canceled (the caller left). Retries without fewer " +
-			"failures are mere load.",
+			"attempts (MaxAttempts), budget (too many fail), deadline (no time left), canceled (the caller left), refused (the breaker is " +
+			"open). Retries without fewer failures are mere load.",
 		queries: []target{q("again: {{poolstack_reason}}"+suffix, attempts), q("given up: {{poolstack_reason}}"+suffix, giveUps)},
 	}
 }
@@ -90,8 +91,8 @@ func retries(suffix, attempts, giveUps string, width int) panel {
 func retryBudget(legend, expr string, width int) panel {
 	return panel{
 		title: "Retry budget", unit: number, width: width,
-		about: "How many retries could be paid for now. At 0 failures are no longer repeated. Falling: more than one in five fails and is " +
-			"repeated (Budget). If short peaks empty it, BudgetBurst up.",
+		about: "How many retries could be paid for now. At 0 failures are no longer repeated. Falling: more retries than half the " +
+			"successes (Budget). If short peaks empty it, BudgetBurst up.",
 		queries: []target{q(legend, expr)},
 	}
 }

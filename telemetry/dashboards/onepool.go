@@ -42,8 +42,9 @@ func rates() []panel {
 		},
 		{
 			title: "Failed uses, by whose fault", unit: perSecond, stack: true,
-			about: "server and local spend the error budget. server: go to the server. local: this process refused, see the rejections. caller: " +
-				"callers gave up, see their deadlines. none: the server is well and has answered.",
+			about: "server and local spend the error budget. server: go to the server; what a breaker refused because of it is among these. local: " +
+				"this process refused, see the rejections. caller: callers gave up, see their deadlines. none: the server is well and has answered. " +
+				"elsewhere: another pool's failure or the function's own.",
 			queries: []target{q("{{poolstack_fault}}", `sum by (poolstack.fault) (rate(poolstack.failures{$sel}[$__rate_interval]))`)},
 		},
 		{
@@ -114,7 +115,8 @@ func connections() []panel {
 				"failed. Neither: MaxSize.",
 			queries: []target{q("{{instance}}", `sum by (instance) (rate(db.client.connection.timeouts{$sel}[$__rate_interval]))`)},
 		},
-		opensFailed(`sum by (instance) (rate(poolstack.open.failures{$sel}[$__rate_interval]))`, "{{instance}}", 0),
+		opensFailed(`sum by (instance, poolstack.reason) (rate(poolstack.open.failures{$sel}[$__rate_interval]))`,
+			"{{poolstack_reason}} {{instance}}", 0),
 	}
 }
 

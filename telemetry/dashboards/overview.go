@@ -34,9 +34,10 @@ func userView(budget string) []panel {
 		},
 		{
 			title: "Failed uses, by whose fault", unit: perSecond, width: 6, stack: true,
-			about: "server: the server's or the network's, go there. local: this process refused, look at the rejections below and at how full " +
-				"the pool is. caller: callers gave up, look at their deadlines and at durations. none: the server answered, as with a duplicate " +
-				"key: nothing is wrong with pools.",
+			about: "server: the server's or the network's, go there; what a breaker refuses because of them is among them. local: this process " +
+				"refused, look at the rejections below and at how full the pool is. caller: callers gave up, look at their deadlines and at " +
+				"durations. none: the server answered, as with a duplicate key: nothing is wrong with pools. elsewhere: another pool's failure " +
+				"or the function's own, which says nothing of this server.",
 			queries: []target{q("{{poolstack_fault}} {{db_client_connection_pool_name}}",
 				`sum by ($pools, poolstack.fault) (rate(poolstack.failures{$sel}[$__rate_interval]))`)},
 		},
@@ -103,7 +104,8 @@ func layersAtWork() []panel {
 			queries: []target{q("{{poolstack_stage}} {{db_client_connection_pool_name}}",
 				`sum by ($pools, poolstack.stage) (rate(poolstack.timeouts{$sel}[$__rate_interval]))`)},
 		},
-		opensFailed(`sum by ($pools) (rate(poolstack.open.failures{$sel}[$__rate_interval]))`, eachPool, 6),
+		opensFailed(`sum by ($pools, poolstack.reason) (rate(poolstack.open.failures{$sel}[$__rate_interval]))`,
+			"{{poolstack_reason}} {{db_client_connection_pool_name}}", 6),
 		leaked(`sum by ($pools) (increase(poolstack.leaks{$sel}[$__rate_interval]))`, eachPool, 6),
 	}
 }
@@ -158,8 +160,9 @@ func leaked(expr, legend string, width int) panel {
 func opensFailed(expr, legend string, width int) panel {
 	return panel{
 		title: "Opens that failed", unit: perSecond, width: width,
-		about: "Connections that could not be opened. The server does not answer, refuses (its limit of connections, wrong credentials), or " +
-			"OpenTimeout is too short for it. The pool tries again by itself; the error is in the log.",
+		about: "Connections that could not be opened, by why. connection_refused: nobody listens there. timeout: no answer, or OpenTimeout is " +
+			"too short. dns, tls: the name, the certificates. The server's own code: its limit of connections, wrong credentials. The pool " +
+			"tries again by itself; the error is in the log.",
 		queries: []target{q(legend, expr)},
 	}
 }

@@ -209,7 +209,8 @@ func (q query) resilience() []Alert {
 			Meaning: "So many attempts failed by the server's fault that the breaker refuses further ones; now and then it lets a probe " +
 				"through, and none has succeeded yet. Uses of this pool fail at once, and the server is left alone.",
 			Look: `"Breakers" for which pools and instances: one instance is its network, all of them are the server. "Failed uses, by error ` +
-				`type" of the pool for what the server answered before the breaker opened.`,
+				`type" of the pool for what the server answered before the breaker opened; the log's line of ` +
+				`its change to open has the cause.`,
 			Trace: `{ span.db.client.connection.pool.name = "POOL" && event:name = "poolstack.state_changed" }`,
 			Change: "Nothing at first: repair the server, and the breaker closes by itself within breaker.Config.OpenMax. If the server is well " +
 				"and probes fail, breaker.Config.ProbeTimeout and timeout.Config.Limit of attempts are too short for it.",
@@ -227,7 +228,7 @@ func (q query) resilience() []Alert {
 			Meaning: "The breaker opened at least three times in a quarter of an hour, and closed in between. The server is neither well nor " +
 				"down, or the breaker is too nervous. Each opening refuses uses that might have succeeded.",
 			Look: `"Failure ratio against the threshold" of the breakers: does it leap over it, or scrape along it? "Attempts per second": a ` +
-				`ratio of few says little.`,
+				`ratio of few says little. "Transitions": by which rule it opens.`,
 			Trace: `{ span.db.client.connection.pool.name = "POOL" && event:name = "poolstack.state_changed" }`,
 			Change: "breaker.Config.MinCalls and breaker.Config.Window up, if few calls decide; breaker.Config.ConsecutiveFailures up, if a " +
 				"short burst does; breaker.Config.ProbeSuccesses up, if it closes too soon; breaker.Config.FailureRatio, if some failures are " +

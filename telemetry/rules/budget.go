@@ -64,13 +64,14 @@ func (q query) budgetAlerts() []Alert {
 		Summary: "The uses of a pool fail so often that its error budget will not last",
 		Meaning: "So many uses of the pool fail, by the server's fault or this process's own, that a good part of the error budget of 30 " +
 			"days is gone within hours: 2 % in an hour, or 5 % in six. It ends when the last five minutes, or half an hour, are good again.",
-		Look: `In "Failed uses, by whose fault" of the overview: the fault server is the server's or the network's, local is that this ` +
-			`process refused (pool full, no time left; or breaker open, which is the server again). Then "Failed uses, by error type" of the ` +
+		Look: `In "Failed uses, by whose fault" of the overview: the fault server is the server's or the network's, with what ` +
+			`a breaker refused because of it; local is that this process refused (pool full, no time left). "Opens that failed" says why ` +
+			`connections cannot be opened. Then "Failed uses, by error type" of the ` +
 			`pool, and what its exemplars lead to.`,
 		Trace: `{ span.db.client.connection.pool.name = "POOL" && status = error }`,
 		Change: "Repair the server if it is its fault. If it is local, find which layer refuses in \"Rejections\": for a full pool " +
-			"pool.Config.MaxSize, for attempts that are cut short timeout.Config.Limit, for a breaker that opens too soon " +
-			"breaker.Config.FailureRatio and breaker.Config.MinCalls.",
+			"pool.Config.MaxSize, for attempts that are cut short timeout.Config.Limit. If the server is well and the breaker opens too soon " +
+			"(\"Transitions\" of the breakers), breaker.Config.FailureRatio and breaker.Config.MinCalls.",
 	}
 	slow := Alert{
 		Name: "PoolstackErrorBudgetSlowBurn", Severity: ticket,

@@ -19,7 +19,8 @@
 // # The error budget
 //
 // A use of a pool is good when it succeeded, or when its failure is nobody's or the caller's fault; the faults server and local spend
-// the budget. The burn rate is how many times faster than the objective allows that happens: at 1 the budget lasts its 30 days.
+// the budget. What a breaker refuses is laid at the server that opened it; what another pool met, or the function itself (elsewhere), is not
+// this pool's to spend for. The burn rate is how many times faster than the objective allows that happens: at 1 the budget lasts its 30 days.
 // Alerts compare two windows each, a long one so that there is enough to tell, and a short one so that the alert ends when the trouble
 // does. The scheme and its figures are those of "The Site Reliability Workbook" (Google, 2018), chapter 5, "Alerting on SLOs", its
 // sixth approach, with a second ticket for three days:
