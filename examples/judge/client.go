@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/earnorm/poolstack/middleware"
+	"github.com/earnorm/poolstack/middleware/breaker"
+	"github.com/earnorm/poolstack/middleware/logging"
+	"github.com/earnorm/poolstack/middleware/metrics"
+	"github.com/earnorm/poolstack/middleware/tracing"
+	"github.com/earnorm/poolstack/pool"
+)
+
+// The sides that are compared.
+const (
+	stacked = "stack"     // poolstack's default stack
+	bare    = "bare"      // the client with its defaults
+	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled, which heeds deadlines in mid-command
+)
+
+// kind is what a use does.
+type kind int
+
+const (
+	read    kind = iota // of a value that is there
+	write               // may be repeated
+	add                 // must not be repeated: an increment of a counter that no other use touches
+	several             // three reads in one use
+	miss                // a read of nothing
+	mistake             // a command that the server answers with an error of the caller's
+	nested              // a read, and within the same use a read from another server
+)
+
+// repeatable says which kinds are declared as idempotent.
+func (k kind) repeatable() bool { return k != add }
+
+// A use is one piece of work of a caller.
+type use struct {
+	kind kind
+	id   int // unique in a lane
+}
+
+// A client is a pool or a bare client. do returns nil when the server answered as expected. All methods may be called concurrently.
+type client interface {
+	do(ctx context.Context, u use) error
+	// warm opens as many connections as the pool may have, if there is a way to ask for that.
+	warm(ctx context.Context) (asked bool, err error)
+	// twice counts how often the server has carried out one of the adds more than once, by the ids of the uses.
+	twice(ctx context.Context, adds []int) (map[int]bool, error)
+	close()
+}
+
+// where is what a client needs to know.
+type where struct {
+	addr   string // of the proxy
+	inner  string // of the proxy before another server; "" when the scenario has none
+	direct string // of the server itself
+	db     string // the database of MongoDB
+	lane   string // part of the names of what is written
+	size   int    // connections, for all sides alike
+}
+
+// newStack makes the default stack, without telemetry.
+func newStack() (*middleware.Stack, error) {
+	return middleware.Standard(middleware.Options{
+		Tracing: tracing.Config{TracerProvider: tracenoop.NewTracerProvider()},
+		Metrics: metrics.Config{MeterProvider: metricnoop.NewMeterProvider()},
+		Logging: logging.Config{Logger: slog.New(slog.DiscardHandler)},
+	})
+}
+
+// poolConfig is the default but for the size, which belongs to the load.
+func poolConfig(w where, name string) pool.Config { return pool.Config{Name: name + " " + w.lane, MaxSize: w.size} }
+
+// refused says whether the stack has decided the use without the server.
+func refused(err error) bool {
+	for _, reason := range []error{breaker.ErrOpen, pool.ErrOpen, pool.ErrExhausted, pool.ErrPaused} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// closeLimit bounds the end of a client.
+const closeLimit = 2 * time.Second
+
+func closing(end func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	_ = end(ctx)
+}
+
+func text(id int) string { return strconv.Itoa(id) }

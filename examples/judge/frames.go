@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A protocol tells the proxy where the messages of a connection begin and end.
+type protocol struct {
+	// request reads one message of the client and returns the name of its command in lower case.
+	request func(r *bufio.Reader) (frame []byte, name string, err error)
+	// reply reads one message of the server. more says that another message belongs to the same reply.
+	reply func(r *bufio.Reader) (frame []byte, more bool, err error)
+	// refusal makes the reply by which a server refuses the request with an error.
+	refusal func(request []byte, e serverError) []byte
+}
+
+// A serverError is an error by which a server answers a command.
+type serverError struct {
+	code int    // of MongoDB only
+	text string // begins with the code in Redis
+}
+
+// greetings are the commands with which clients begin a connection. They are part of the dial and are not counted as commands.
+var greetings = map[string]bool{
+	"hello": true, "client": true, "auth": true, "select": true, "command": true, "config": true, // Redis
+	"ismaster": true, "saslstart": true, "saslcontinue": true, // MongoDB
+}
+
+// largest bounds what the proxy takes for a message.
+const largest = 64 << 20
+
+// redisProtocol is RESP, versions 2 and 3.
+var redisProtocol = protocol{
+	request: func(r *bufio.Reader) ([]byte, string, error) {
+		frame, _, err := readRESP(r, nil)
+		return frame, respName(frame), err
+	},
+	reply: func(r *bufio.Reader) ([]byte, bool, error) {
+		frame, kind, err := readRESP(r, nil)
+		return frame, kind == '>' || kind == '|', err // pushed messages and attributes come before the reply
+	},
+	refusal: func(_ []byte, e serverError) []byte { return []byte("-" + e.text + "\r\n") },
+}
+
+// readRESP appends one value to frame and returns its first byte.
+func readRESP(r *bufio.Reader, frame []byte) (_ []byte, kind byte, err error) {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return frame, 0, err
+	}
+	frame = append(frame, line...)
+	if len(line) < 3 {
+		return frame, 0, fmt.Errorf("a line of %d bytes where RESP has a value", len(line))
+	}
+	kind = line[0]
+	values := 0
+	switch kind {
+	case '$', '!', '=', '*', '~', '>', '%', '|':
+		if values, err = strconv.Atoi(string(bytes.TrimSpace(line[1:]))); err != nil || values > largest {
+			return frame, 0, fmt.Errorf("%q where RESP has a length", line)
+		}
+	}
+	switch kind {
+	case '$', '!', '=':
+		if values < 0 { // a null
+			return frame, kind, nil
+		}
+		from := len(frame)
+		frame = append(frame, make([]byte, values+2)...)
+		_, err = io.ReadFull(r, frame[from:])
+		return frame, kind, err
+	case '%', '|':
+		values *= 2
+	}
+	for range values {
+		if frame, _, err = readRESP(r, frame); err != nil {
+			return frame, kind, err
+		}
+	}
+	return frame, kind, nil
+}
+
+// respName is the first word of a command: *2\r\n$3\r\nget\r\n...
+func respName(frame []byte) string {
+	lines := bytes.SplitN(frame, []byte("\r\n"), 4)
+	if len(lines) < 4 {
+		return ""
+	}
+	return strings.ToLower(string(lines[2]))
+}
+
+// mongoProtocol is the wire protocol of MongoDB.
+var mongoProtocol = protocol{
+	request: func(r *bufio.Reader) ([]byte, string, error) {
+		frame, err := readMongo(r)
+		return frame, mongoName(frame), err
+	},
+	reply: func(r *bufio.Reader) ([]byte, bool, error) {
+		frame, err := readMongo(r)
+		return frame, err == nil && opcode(frame) == opMsg && binary.LittleEndian.Uint32(frame[16:])&moreToCome != 0, err
+	},
+	refusal: mongoRefusal,
+}
+
+const (
+	mongoHeader = 16 // length, id, id of the request, opcode
+	opMsg       = 2013
+	moreToCome  = 1 << 1
+)
+
+func readMongo(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(head)
+	if size < mongoHeader+5 || size > largest {
+		return nil, fmt.Errorf("a message of %d bytes", size)
+	}
+	frame := make([]byte, size)
+	_, err = io.ReadFull(r, frame)
+	return frame, err
+}
+
+func opcode(frame []byte) uint32 { return binary.LittleEndian.Uint32(frame[12:]) }
+
+// mongoName is the name of the first element in the body of an OP_MSG. Drivers use the older OP_QUERY for the greeting only.
+func mongoName(frame []byte) string {
+	if len(frame) < mongoHeader {
+		return ""
+	}
+	if opcode(frame) != opMsg {
+		return "hello"
+	}
+	const name = mongoHeader + 4 + 1 + 4 + 1 // after the flags, the section's kind, the document's length and the element's type
+	if len(frame) <= name || frame[mongoHeader+4] != 0 {
+		return ""
+	}
+	text, _, _ := bytes.Cut(frame[name:], []byte{0})
+	return strings.ToLower(string(text))
+}
+
+// mongoRefusal answers a request with an error.
+func mongoRefusal(request []byte, e serverError) []byte {
+	body, err := bson.Marshal(bson.D{{Key: "ok", Value: 0.0}, {Key: "errmsg", Value: e.text}, {Key: "code", Value: e.code}})
+	if err != nil {
+		panic(err) // three plain values
+	}
+	frame := make([]byte, mongoHeader+4+1, mongoHeader+5+len(body))
+	copy(frame[8:12], request[4:8]) // the id of the request
+	binary.LittleEndian.PutUint32(frame[12:], opMsg)
+	frame = append(frame, body...)
+	binary.LittleEndian.PutUint32(frame, uint32(len(frame)))
+	return frame
+}

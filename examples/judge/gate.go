@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// A gate bounds a figure that each run of a scenario gives.
+type gate struct {
+	what   string
+	limit  float64
+	least  bool // the figure must reach the limit, rather than not exceed it
+	figure func(run) float64
+}
+
+// run holds what one run of a scenario gave, by side.
+type run map[string]figures
+
+// Gates of scenarios in which the server can serve.
+var (
+	gateServed = gate{
+		what: "served in time, stack / bare", limit: 0.99, least: true,
+		figure: func(r run) float64 { return per(float64(r[stacked].served), float64(r[bare].served)) },
+	}
+	gateRefused = gate{
+		what: "needless refusals / uses", limit: 0.005,
+		figure: func(r run) float64 { return per(float64(r[stacked].refused), float64(r[stacked].uses)) },
+	}
+)
+
+// Gates of scenarios in which the server cannot serve for a while.
+var (
+	gateUseless = gate{
+		what: "useless calls, stack / (bare / 10 + 10)", limit: 1,
+		figure: func(r run) float64 { return float64(r[stacked].useless) / (float64(r[bare].useless)/10 + 10) },
+	}
+	gateWaited = gate{
+		what: "caller-seconds waited, stack / bare", limit: 1.0 / 3,
+		figure: func(r run) float64 { return per(r[stacked].waited, r[bare].waited) },
+	}
+	gateBack = gate{
+		what: "seconds until served again", limit: 1.5,
+		figure: func(r run) float64 { return r[stacked].back },
+	}
+)
+
+// Gates of deadlines that must not cost connections.
+var (
+	gateTwice = gate{
+		what: "served in time, stack / go-redis with the same deadlines", limit: 2, least: true,
+		figure: func(r run) float64 { return per(float64(r[stacked].served), float64(r[bareCtx].served)) },
+	}
+	gateNoRefusal = gate{
+		what: "refusals", limit: 0,
+		figure: func(r run) float64 { return float64(r[stacked].refused) },
+	}
+	gateDials = gate{
+		what: "connections dialled", limit: 49,
+		figure: func(r run) float64 { return float64(r[stacked].dials) },
+	}
+)
+
+// gateDialsOfDriver is for the MongoDB driver, which closes a connection by itself when its caller cancels.
+var gateDialsOfDriver = gate{
+	what: "connections dialled a served use, stack / bare", limit: 1.1,
+	figure: func(r run) float64 {
+		if r[stacked].dials < 50 {
+			return 0
+		}
+		return per(float64(r[stacked].dials)/float64(r[stacked].served), float64(r[bare].dials)/float64(r[bare].served))
+	},
+}
+
+// per divides. Nothing of nothing is all of it.
+func per(a, b float64) float64 {
+	if a == 0 && b == 0 {
+		return 1
+	}
+	return a / b
+}
+
+// verdict is a gate and the median of its figure over the runs.
+type verdict struct {
+	gate
+	median float64
+}
+
+// judge evaluates g over runs, in pairs: each run gives one figure.
+func (g gate) judge(runs []run) verdict {
+	all := make([]float64, len(runs))
+	for i, r := range runs {
+		all[i] = g.figure(r)
+	}
+	return verdict{g, median(all)}
+}
+
+// fallsShort says whether the median lies beyond the limit. What is not a number holds no gate.
+func (v verdict) fallsShort() bool {
+	if v.least {
+		return !(v.median >= v.limit)
+	}
+	return !(v.median <= v.limit)
+}
+
+func (v verdict) String() string {
+	side := "at most"
+	if v.least {
+		side = "at least"
+	}
+	return fmt.Sprintf("%s: %s, must be %s %s", v.what, number(v.median), side, number(v.limit))
+}
+
+// median is the lower of the two in the middle of an even number. It is not a number if there is nothing.
+func median(all []float64) float64 {
+	if len(all) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[(len(sorted)-1)/2]
+}
+
+// number shows three digits, and of large numbers all before the point.
+func number(x float64) string {
+	switch size := math.Abs(x); {
+	case math.IsInf(x, 0):
+		return "never"
+	case math.IsNaN(x):
+		return "-"
+	case x == math.Trunc(x):
+		return fmt.Sprintf("%.0f", x)
+	case size >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case size >= 10:
+		return fmt.Sprintf("%.1f", x)
+	case size >= 1:
+		return fmt.Sprintf("%.2f", x)
+	}
+	return strings.TrimRight(fmt.Sprintf("%.3f", x), "0")
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A load says how callers come. Callers of an open load arrive by rate, whether or not earlier ones have been served; callers of a closed
+// load come again when they have been served.
+type load struct {
+	rate    float64 // uses a second; 0: closed
+	callers int     // of a closed load
+	burst   int     // uses at the start, all at once, before those of the rate
+	lasts   time.Duration
+	cancels bool // callers cancel when their time is over, in place of a deadline
+}
+
+// A record is what became of one use. Times count from the start of the load.
+type record struct {
+	use
+	begin, end time.Duration
+	outcome    outcome
+	late       bool // the answer came after the caller's time
+}
+
+// outcome is how a use ended.
+type outcome uint8
+
+const (
+	answered outcome = iota
+	failed
+	turnedAway // refused by the stack without the server
+)
+
+// inTime says whether the caller got what he asked for.
+func (r record) inTime() bool { return r.outcome == answered && !r.late }
+
+const (
+	// comeback is how long a caller of a closed load waits after a failure. Without the pause, a refusal would be asked for a million times.
+	comeback = 5 * time.Millisecond
+	// patience bounds the wait for uses that are still under way when the load is over. A bare client may take that long.
+	patience = 15 * time.Second
+)
+
+// A caller asks a client and writes down what became of it.
+type caller struct {
+	client   client
+	deadline time.Duration
+	cancels  bool
+	start    time.Time
+
+	mu      sync.Mutex
+	records []record
+	errors  map[string]int // how often each was met; numbers are left out
+}
+
+// explain says whether errors are printed when a run is over.
+var explain bool
+
+var digits = regexp.MustCompile(`[0-9][0-9.]*`)
+
+// note keeps an error for complain.
+func (c *caller) note(err error) {
+	if explain && err != nil {
+		if c.errors == nil {
+			c.errors = map[string]int{}
+		}
+		c.errors[digits.ReplaceAllString(err.Error(), "#")]++
+	}
+}
+
+// complain prints the errors that uses ended with, the most frequent first.
+func (c *caller) complain(who string) {
+	texts := slices.SortedFunc(maps.Keys(c.errors), func(a, b string) int { return c.errors[b] - c.errors[a] })
+	for _, text := range texts[:min(len(texts), 8)] {
+		fmt.Fprintf(os.Stderr, "judge: %s: %d times: %s\n", who, c.errors[text], text)
+	}
+}
+
+// ask makes one use.
+func (c *caller) ask(ctx context.Context, u use) record {
+	begin := time.Since(c.start)
+	var cancel context.CancelFunc
+	if c.cancels {
+		ctx, cancel = context.WithCancel(ctx)
+		defer time.AfterFunc(c.deadline, cancel).Stop()
+	} else {
+		ctx, cancel = context.WithTimeout(ctx, c.deadline)
+	}
+	defer cancel()
+	err := c.client.do(ctx, u)
+	r := record{use: u, begin: begin, end: time.Since(c.start)}
+	r.late = r.end-r.begin > c.deadline
+	switch {
+	case err == nil:
+	case refused(err):
+		r.outcome = turnedAway
+	default:
+		r.outcome = failed
+	}
+	c.mu.Lock()
+	c.records = append(c.records, r)
+	c.note(err)
+	c.mu.Unlock()
+	return r
+}
+
+// run makes the uses of a load and returns when the last has ended.
+func (c *caller) run(l load, mix func(i int) kind) []record {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.cancels = l.cancels
+	var uses sync.WaitGroup
+	if l.rate > 0 || l.burst > 0 {
+		c.open(ctx, l, mix, &uses)
+	} else {
+		c.closed(ctx, l, mix, &uses)
+	}
+	defer time.AfterFunc(patience, cancel).Stop()
+	uses.Wait()
+	return c.records
+}
+
+func (c *caller) open(ctx context.Context, l load, mix func(i int) kind, uses *sync.WaitGroup) {
+	for i := range l.burst {
+		uses.Go(func() { c.ask(ctx, use{mix(i), i}) })
+	}
+	for i := range int(l.rate * l.lasts.Seconds()) {
+		time.Sleep(time.Until(c.start.Add(time.Duration(float64(i) / l.rate * float64(time.Second)))))
+		id := l.burst + i
+		uses.Go(func() { c.ask(ctx, use{mix(id), id}) })
+	}
+}
+
+func (c *caller) closed(ctx context.Context, l load, mix func(i int) kind, uses *sync.WaitGroup) {
+	over := c.start.Add(l.lasts)
+	for n := range l.callers {
+		uses.Go(func() {
+			for id := n; time.Now().Before(over); id += l.callers {
+				if r := c.ask(ctx, use{mix(id), id}); r.outcome != answered {
+					time.Sleep(comeback)
+				}
+			}
+		})
+	}
+}

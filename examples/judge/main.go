@@ -1,0 +1,205 @@
+// Command judge runs poolstack's default stack beside the bare clients against a real Redis and a real MongoDB server, while the servers
+// or the network misbehave, and holds the stack to its gates.
+//
+//	judge [-only groups] [-run regexp] [-out file] [-readme file]
+//
+// The tables go to standard output; to the file of -out, if there is one; and to the file of -readme, between its markers. The exit status
+// is 1 when a gate falls short, 2 when the program was called wrongly or failed. redis-server must be on PATH. All servers and proxies
+// listen on loopback only and are stopped in the end.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/earnorm/poolstack/examples/servers/local"
+)
+
+func main() {
+	local.Child()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	status := execute(ctx)
+	stop()
+	os.Exit(status)
+}
+
+// A group is a part of the scenarios that can be run alone.
+type group struct {
+	name      string
+	scenarios []scenario
+	together  bool // at the same time, on servers of their own: they wait most of the time
+}
+
+func groups() []group {
+	return []group{
+		{name: "redis", scenarios: serving(false)},
+		{name: "mongodb", scenarios: serving(true)},
+		{name: "redis-outages", scenarios: outages(false), together: true},
+		{name: "mongodb-outages", scenarios: outages(true), together: true},
+		{name: "short-outages", scenarios: shortOutages(), together: true},
+		{name: "long-outages", scenarios: longOutages(), together: true},
+	}
+}
+
+// choose leaves the groups named in a list, with the scenarios that match. An empty list stands for all.
+func choose(all []group, list string, match *regexp.Regexp) ([]group, error) {
+	var names []string
+	for _, g := range all {
+		names = append(names, g.name)
+	}
+	wanted := strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("-only names %q: must be among %s", name, strings.Join(names, ", "))
+		}
+	}
+	var left []group
+	for _, g := range all {
+		g.scenarios = slices.DeleteFunc(g.scenarios, func(s scenario) bool { return !match.MatchString(s.title()) })
+		if len(g.scenarios) > 0 && (len(wanted) == 0 || slices.Contains(wanted, g.name)) {
+			left = append(left, g)
+		}
+	}
+	return left, nil
+}
+
+func execute(ctx context.Context) int {
+	only := flag.String("only", "", "only these `groups`, separated by commas")
+	match := flag.String("run", "", "only the scenarios whose titles match this `regexp`, such as \"redis: killed\"")
+	out := flag.String("out", "", "write the tables to this `file` as well")
+	readme := flag.String("readme", "", "write the tables between the markers of this `file` as well")
+	flag.BoolVar(&explain, "errors", false, "print the errors that uses ended with")
+	repeat := flag.Int("repeat", 0, "run each scenario this `often`; 0: as often as it says")
+	flag.Parse()
+	pattern, err := regexp.Compile(*match)
+	if err == nil && flag.NArg() > 0 {
+		err = fmt.Errorf("arguments that nothing is known of: %q", flag.Args())
+	}
+	var chosen []group
+	if err == nil {
+		chosen, err = choose(groups(), *only, pattern)
+	}
+	if err != nil {
+		return complain(err)
+	}
+	start := time.Now()
+	rows, err := measure(ctx, chosen, *repeat)
+	if err != nil {
+		return complain(err)
+	}
+	fmt.Fprintf(os.Stderr, "judge: all of it: %.0f s\n", time.Since(start).Seconds())
+	return publish(rows, *out, *readme)
+}
+
+func complain(err error) int {
+	fmt.Fprintln(os.Stderr, "judge:", err)
+	return 2
+}
+
+// measure runs all scenarios.
+func measure(ctx context.Context, chosen []group, repeat int) (_ []row, err error) {
+	h := &hosts{}
+	defer func() { err = errors.Join(err, h.close()) }()
+	var all []row
+	for _, g := range chosen {
+		rows := make([][]row, len(g.scenarios))
+		errs := make([]error, len(g.scenarios))
+		var work sync.WaitGroup
+		for i, s := range g.scenarios {
+			if repeat > 0 {
+				s.repeat = repeat
+			}
+			run := func() {
+				start := time.Now()
+				rows[i], errs[i] = s.measure(ctx, h)
+				fmt.Fprintf(os.Stderr, "judge: %s: %.1f s\n", s.title(), time.Since(start).Seconds())
+			}
+			if g.together {
+				work.Go(run)
+			} else {
+				run()
+			}
+		}
+		work.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+		all = append(all, slices.Concat(rows...)...)
+	}
+	return all, nil
+}
+
+// title names the scenario with its server.
+func (sc scenario) title() string {
+	if sc.mongo {
+		return "mongodb: " + sc.name
+	}
+	return "redis: " + sc.name
+}
+
+// measure runs the scenario as often as it says.
+func (sc scenario) measure(ctx context.Context, h *hosts) ([]row, error) {
+	runs := map[time.Duration][]run{}
+	for range max(1, sc.repeat) {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		r, err := sc.run(ctx, h)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", sc.title(), err)
+		}
+		for deadline, figures := range r {
+			runs[deadline] = append(runs[deadline], figures)
+		}
+	}
+	var rows []row
+	for _, deadline := range sc.deadlines {
+		rows = append(rows, newRow(sc, deadline, runs[deadline]))
+	}
+	return rows, nil
+}
+
+// publish writes the tables to where they are wanted and returns the exit status.
+func publish(rows []row, out, readme string) int {
+	text := report(rows)
+	fmt.Print(text)
+	if out != "" {
+		if err := os.WriteFile(out, []byte(text), 0o644); err != nil {
+			return complain(err)
+		}
+	}
+	if readme != "" {
+		page, err := os.ReadFile(readme)
+		if err == nil {
+			page, err = between(page, summary(rows))
+		}
+		if err == nil {
+			err = os.WriteFile(readme, page, 0o644)
+		}
+		if err != nil {
+			return complain(err)
+		}
+	}
+	return status(rows)
+}
+
+// status is the exit status. It prints the gates that fall short.
+func status(rows []row) (status int) {
+	for _, r := range rows {
+		for _, v := range r.short() {
+			fmt.Fprintf(os.Stderr, "judge: %s, callers of %v: falls short: %v\n", r.title(), r.deadline, v)
+			status = 1
+		}
+	}
+	return status
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A proxy stands between one client and its server. The proxy counts dials and commands, and makes the network or the server misbehave.
+// All methods may be called concurrently.
+type proxy struct {
+	protocol protocol
+	listener net.Listener
+	server   string
+	manners  atomic.Pointer[manners]
+
+	dials    atomic.Int64
+	messages atomic.Int64
+	dead     atomic.Bool  // the server cannot answer at present
+	useless  atomic.Int64 // dials and commands while dead
+
+	mu    sync.Mutex
+	links map[*link]bool
+	work  sync.WaitGroup
+}
+
+// manners say how a proxy treats what comes in from now on. The zero manners forward everything at once.
+type manners struct {
+	// delay is the time from the arrival of the nth message to its reply. nil means none.
+	delay func(n int64) time.Duration
+	// far says that greetings are delayed as well, as they are by a network. Otherwise the delay stands for the server's work.
+	far bool
+	// refuse says with which error a command is answered in place of the server's reply; the command is not forwarded. nil means none.
+	refuse func(name string) (e serverError, refused bool)
+	// bury says whether the nth connection, counted from 1, is accepted and never served. nil means no.
+	bury func(n int64) bool
+	// reset says whether the nth connection, counted from 1, is closed at once. nil means no.
+	reset func(n int64) bool
+}
+
+// dialLimit is far above what a dial takes on loopback, unless a frozen server's queue is full.
+const dialLimit = 5 * time.Second
+
+// startProxy listens on loopback.
+func startProxy(p protocol, server string) (*proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	px := &proxy{protocol: p, listener: listener, server: server, links: map[*link]bool{}}
+	px.manners.Store(&manners{})
+	px.work.Go(px.accept)
+	return px, nil
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// behave changes the manners.
+func (p *proxy) behave(m manners) { p.manners.Store(&m) }
+
+// setDead tells the proxy whether the server can answer, so that useless calls can be counted.
+func (p *proxy) setDead(dead bool) { p.dead.Store(dead) }
+
+// cut closes the part of the connections that is given by a share from 0 to 1.
+func (p *proxy) cut(share float64) {
+	links := p.now()
+	for _, l := range links[:int(float64(len(links))*share+0.5)] {
+		l.close()
+	}
+}
+
+// bury makes all present connections silent for ever, in both directions.
+func (p *proxy) bury() {
+	for _, l := range p.now() {
+		l.buried.Store(true)
+	}
+}
+
+func (p *proxy) now() []*link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	links := make([]*link, 0, len(p.links))
+	for l := range p.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// close ends all connections and waits for the end of the proxy's goroutines.
+func (p *proxy) close() {
+	_ = p.listener.Close()
+	p.cut(1)
+	p.work.Wait()
+}
+
+func (p *proxy) accept() {
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		n := p.dials.Add(1)
+		p.count()
+		p.work.Go(func() { p.serve(conn, n) })
+	}
+}
+
+func (p *proxy) count() {
+	if p.dead.Load() {
+		p.useless.Add(1)
+	}
+}
+
+// A link is one connection of the client and the connection to the server behind it.
+type link struct {
+	client, server net.Conn
+	buried         atomic.Bool
+	end            chan struct{}
+	once           sync.Once
+}
+
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.end)
+		_ = l.client.Close()
+		if l.server != nil {
+			_ = l.server.Close()
+		}
+	})
+}
+
+// asked is a command that waits for its reply.
+type asked struct {
+	n       int64 // counted from 1, over all connections
+	greets  bool
+	at      time.Time
+	refusal []byte // nil: the server answers
+}
+
+// serve forwards one connection until either end closes.
+func (p *proxy) serve(conn net.Conn, n int64) {
+	m := p.manners.Load()
+	server, err := net.DialTimeout("tcp", p.server, dialLimit)
+	if err != nil || m.reset != nil && m.reset(n) {
+		if err == nil {
+			_ = server.Close()
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0) // the client sees a reset, as from a server that is gone
+		_ = conn.Close()
+		return
+	}
+	l := &link{client: conn, server: server, end: make(chan struct{})}
+	l.buried.Store(m.bury != nil && m.bury(n))
+	p.mu.Lock()
+	p.links[l] = true
+	p.mu.Unlock()
+	defer func() {
+		l.close()
+		p.mu.Lock()
+		delete(p.links, l)
+		p.mu.Unlock()
+	}()
+	pending, replies := make(chan asked, 1<<10), make(chan []byte, 1<<10)
+	p.work.Go(func() { defer l.close(); p.readReplies(l, replies) })
+	p.work.Go(func() { defer l.close(); p.answer(l, pending, replies) })
+	p.readRequests(l, pending)
+}
+
+func (p *proxy) readRequests(l *link, pending chan<- asked) {
+	r := bufio.NewReader(l.client)
+	for {
+		frame, name, err := p.protocol.request(r)
+		if err != nil {
+			return
+		}
+		a := asked{n: p.messages.Add(1), greets: greetings[name], at: time.Now()}
+		if !a.greets {
+			p.count()
+		}
+		if l.buried.Load() {
+			continue
+		}
+		m := p.manners.Load()
+		if m.refuse != nil && !a.greets {
+			if e, refused := m.refuse(name); refused {
+				a.refusal = p.protocol.refusal(frame, e)
+			}
+		}
+		select {
+		case pending <- a:
+		case <-l.end:
+			return
+		}
+		if a.refusal != nil {
+			continue
+		}
+		if _, err := l.server.Write(frame); err != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) readReplies(l *link, replies chan<- []byte) {
+	r := bufio.NewReader(l.server)
+	var whole []byte
+	for {
+		frame, more, err := p.protocol.reply(r)
+		if err != nil {
+			return
+		}
+		whole = append(whole, frame...)
+		if more {
+			continue
+		}
+		select {
+		case replies <- whole:
+		case <-l.end:
+			return
+		}
+		whole = nil
+	}
+}
+
+// answer sends the replies in the order of the commands, each when its time has come.
+func (p *proxy) answer(l *link, pending <-chan asked, replies <-chan []byte) {
+	for {
+		var a asked
+		select {
+		case a = <-pending:
+		case <-l.end:
+			return
+		}
+		reply := a.refusal
+		if reply == nil {
+			select {
+			case reply = <-replies:
+			case <-l.end:
+				return
+			}
+		}
+		m := p.manners.Load()
+		if m.delay != nil && (m.far || !a.greets) && !l.pause(time.Until(a.at.Add(m.delay(a.n)))) {
+			return
+		}
+		if l.buried.Load() {
+			continue
+		}
+		if _, err := l.client.Write(reply); err != nil {
+			return
+		}
+	}
+}
+
+// pause returns false if the link ends before the time is over.
+func (l *link) pause(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.end:
+		return false
+	}
+}

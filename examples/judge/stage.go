@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/earnorm/poolstack/examples/servers/control"
+	"github.com/earnorm/poolstack/examples/servers/local"
+)
+
+// A scenario is a load, and what happens to the server or to the network meanwhile. All sides meet the same events at the same time.
+type scenario struct {
+	name  string
+	about string
+	mongo bool
+	load  load
+	// deadlines are what the callers set. Each makes a lane of its own for each side, all under the same events.
+	deadlines []time.Duration
+	size      int              // connections; 0: sizeDefault
+	mix       func(i int) kind // nil: mostly reads
+	servable  func(kind) bool  // uses that the server can serve; nil: all
+	capacity  float64          // uses a second that the server can serve; 0: more than come
+	cold      bool             // no connection before the load
+	inner     bool             // a second server behind the uses
+	heedful   bool             // beside it also go-redis with ContextTimeoutEnabled
+	repeat    int              // runs; 0: one
+	host      int              // which servers, for scenarios that run at the same time
+
+	before func(ctx context.Context, s *stage) error // when connections are there and the load has not begun; nil: nothing
+	play   func(ctx context.Context, s *stage) error // from the beginning of the load; nil: nothing
+	gates  []gate
+}
+
+// sizeDefault is what go-redis takes on two processors: ten a processor.
+const sizeDefault = 20
+
+// mostlyReads makes every tenth use an add, which must not be carried out twice.
+func mostlyReads(i int) kind {
+	if i%10 == 9 {
+		return add
+	}
+	return read
+}
+
+// A stage is where one run of a scenario takes place.
+type stage struct {
+	scenario
+	hosts   *hosts
+	servers *local.Servers
+	name    string // of the server, as package control knows it
+	direct  string
+	db      string // of MongoDB, new for each run
+	lanes   []*lane
+	start   time.Time
+	outage  outage
+}
+
+// A lane is one side with callers of one deadline. Each lane has a proxy of its own, so that what it sends can be counted.
+type lane struct {
+	side     string
+	deadline time.Duration
+	proxy    *proxy
+	inner    *proxy // nil without a second server
+	blind    *time.Timer // until callers can know of the fault
+	caller   *caller
+	records  []record
+}
+
+// hosts are the servers, started when they are needed.
+type hosts struct {
+	mu      sync.Mutex
+	running []*local.Servers
+}
+
+// at returns the servers of a number. All with lower numbers are started as well.
+func (h *hosts) at(ctx context.Context, n int) (*local.Servers, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.running) <= n {
+		s, err := local.Start(ctx, local.Options{Redis: local.RedisServer})
+		if err != nil {
+			return nil, err
+		}
+		h.running = append(h.running, s)
+	}
+	return h.running[n], nil
+}
+
+func (h *hosts) close() (err error) {
+	for _, s := range h.running {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// run plays the scenario once and returns what each side gave, by deadline.
+func (sc scenario) run(ctx context.Context, h *hosts) (_ map[time.Duration]run, err error) {
+	s := &stage{scenario: sc, hosts: h, name: control.Redis, db: "judge_" + strings.ToLower(rand.Text()[:8])}
+	if sc.mongo {
+		s.name = control.MongoDB
+	}
+	if s.servers, err = h.at(ctx, sc.host); err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return nil, err
+	}
+	if !sc.cold {
+		if err := s.warm(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if sc.before != nil {
+		if err := sc.before(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.perform(ctx); err != nil {
+		return nil, err
+	}
+	return s.figures(ctx)
+}
+
+// addr is where the server of a host listens, past every proxy.
+func (s *stage) addr(ctx context.Context, servers *local.Servers) (string, error) {
+	status, err := control.Find(ctx, servers, s.name)
+	return status.Addr, err
+}
+
+// sides are what is compared in the scenario.
+func (sc scenario) sides() []string {
+	if sc.heedful && !sc.mongo {
+		return []string{stacked, bare, bareCtx}
+	}
+	return []string{stacked, bare}
+}
+
+// open fills the server and makes the lanes.
+func (s *stage) open(ctx context.Context) (err error) {
+	if s.direct, err = s.addr(ctx, s.servers); err != nil {
+		return err
+	}
+	inner := ""
+	if s.inner {
+		if inner, err = s.second(ctx); err != nil {
+			return err
+		}
+	}
+	var names []string
+	for _, side := range s.sides() {
+		for _, deadline := range s.deadlines {
+			l := &lane{side: side, deadline: deadline}
+			s.lanes = append(s.lanes, l)
+			names = append(names, l.name())
+		}
+	}
+	if err := s.fill(ctx, s.direct, names); err != nil {
+		return err
+	}
+	for _, l := range s.lanes {
+		if err := l.open(s, inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// second fills the server of the next host and returns its address.
+func (s *stage) second(ctx context.Context) (string, error) {
+	servers, err := s.hosts.at(ctx, s.host+1)
+	if err != nil {
+		return "", err
+	}
+	addr, err := s.addr(ctx, servers)
+	if err != nil {
+		return "", err
+	}
+	return addr, s.fill(ctx, addr, nil)
+}
+
+func (s *stage) fill(ctx context.Context, addr string, lanes []string) error {
+	if s.mongo {
+		return fillMongo(ctx, addr, s.db, lanes)
+	}
+	return fillRedis(ctx, addr)
+}
+
+func (l *lane) name() string { return fmt.Sprintf("%s_%v", l.side, l.deadline) }
+
+func (l *lane) open(s *stage, inner string) (err error) {
+	p := redisProtocol
+	if s.mongo {
+		p = mongoProtocol
+	}
+	if l.proxy, err = startProxy(p, s.direct); err != nil {
+		return err
+	}
+	w := where{addr: l.proxy.addr(), direct: s.direct, db: s.db, lane: l.name(), size: s.size}
+	if w.size == 0 {
+		w.size = sizeDefault
+	}
+	if inner != "" {
+		if l.inner, err = startProxy(p, inner); err != nil {
+			return err
+		}
+		w.inner = l.inner.addr()
+	}
+	l.caller = &caller{deadline: l.deadline}
+	switch {
+	case s.mongo && l.side == stacked:
+		l.caller.client, err = newStackedMongo(w)
+	case s.mongo:
+		l.caller.client, err = newBareMongo(w)
+	case l.side == stacked:
+		l.caller.client, err = newStackedRedis(w)
+	default:
+		l.caller.client = newBareRedis(w, l.side == bareCtx)
+	}
+	return err
+}
+
+// close ends clients first, for they still talk to the proxies.
+func (s *stage) close() {
+	var ends sync.WaitGroup
+	for _, l := range s.lanes {
+		ends.Go(func() {
+			if l.caller != nil && l.caller.client != nil {
+				l.caller.client.close()
+			}
+			for _, p := range []*proxy{l.proxy, l.inner} {
+				if p != nil {
+					p.close()
+				}
+			}
+		})
+	}
+	ends.Wait()
+}
+
+// holding is how long a reply takes while connections are opened, so that as many are open at once as uses are under way.
+const holding = 10 * time.Millisecond
+
+// warm opens all connections of all lanes, and makes a few uses.
+func (s *stage) warm(ctx context.Context) error {
+	s.behave(manners{delay: always(holding)})
+	k := read
+	if s.inner {
+		k = nested
+	}
+	var lanes sync.WaitGroup
+	errs := make([]error, len(s.lanes))
+	for i, l := range s.lanes {
+		lanes.Go(func() { errs[i] = l.warm(ctx, max(s.size, sizeDefault), k) })
+	}
+	lanes.Wait()
+	s.behave(manners{})
+	return errors.Join(errs...)
+}
+
+// rounds is how often a client that cannot be asked for connections is used from as many goroutines as connections are wanted.
+const rounds = 3
+
+func (l *lane) warm(ctx context.Context, size int, k kind) error {
+	asked, err := l.caller.client.warm(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: opening connections: %w", l.name(), err)
+	}
+	for range rounds {
+		var uses sync.WaitGroup
+		for range size {
+			uses.Go(func() { _ = l.caller.client.do(ctx, use{kind: k}) })
+		}
+		uses.Wait()
+		if asked {
+			break
+		}
+	}
+	return nil
+}
+
+// each calls f for every lane.
+func (s *stage) each(f func(*lane)) {
+	for _, l := range s.lanes {
+		f(l)
+	}
+}
+
+// behave gives all proxies the same manners.
+func (s *stage) behave(m manners) { s.each(func(l *lane) { l.proxy.behave(m) }) }
+
+// perform runs the load on all lanes, and the play beside it.
+func (s *stage) perform(ctx context.Context) error {
+	mix := s.mix
+	if mix == nil {
+		mix = mostlyReads
+	}
+	s.start = time.Now()
+	played := make(chan error, 1)
+	go func() {
+		if s.play == nil {
+			played <- nil
+			return
+		}
+		played <- s.play(ctx, s)
+	}()
+	var loads sync.WaitGroup
+	for _, l := range s.lanes {
+		l.caller.start = s.start
+		loads.Go(func() { l.records = l.caller.run(s.load, mix) })
+	}
+	loads.Wait()
+	return <-played
+}
+
+// until waits for a time from the start of the load.
+func (s *stage) until(d time.Duration) { time.Sleep(time.Until(s.start.Add(d))) }
+
+// die marks the beginning of the outage, just before the fault. Of a silent fault, calls are useless from the callers' deadline on: nobody
+// can know of the fault before.
+func (s *stage) die(silent bool) {
+	s.outage.from = time.Since(s.start)
+	s.each(func(l *lane) {
+		if silent {
+			l.blind = time.AfterFunc(l.deadline, func() { l.proxy.setDead(true) })
+			return
+		}
+		l.proxy.setDead(true)
+	})
+}
+
+// revive marks the end of the outage, just after the server's return.
+func (s *stage) revive() {
+	s.outage.to = time.Since(s.start)
+	s.each(func(l *lane) {
+		if l.blind != nil {
+			l.blind.Stop()
+		}
+		l.proxy.setDead(false)
+	})
+}
+
+// figures computes what the run gave.
+func (s *stage) figures(ctx context.Context) (map[time.Duration]run, error) {
+	all := map[time.Duration]run{}
+	for _, l := range s.lanes {
+		var adds []int
+		for _, r := range l.records {
+			if r.kind == add && r.inTime() {
+				adds = append(adds, r.id)
+			}
+		}
+		twice, err := l.caller.client.twice(ctx, adds)
+		if err != nil {
+			return nil, fmt.Errorf("looking at the counters of %s: %w", l.name(), err)
+		}
+		f := figure(l.records, s.outage, s.servable, twice)
+		f.useless = int(l.proxy.useless.Load())
+		f.dials = int(l.proxy.dials.Load())
+		if s.capacity > 0 { // what the server could not serve anyway is refused with reason
+			unused := int(s.capacity*s.load.lasts.Seconds()) - f.served
+			f.refused = min(f.refused, max(0, unused))
+		}
+		if all[l.deadline] == nil {
+			all[l.deadline] = run{}
+		}
+		all[l.deadline][l.side] = f
+		l.caller.complain(s.title() + ", " + l.name())
+	}
+	return all, nil
+}
