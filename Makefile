@@ -39,7 +39,7 @@ lint: $(GOLANGCI) ## vet and lint all modules
 	cd examples && $(GOLANGCI) run ./...
 	cd examples/collector && $(GOLANGCI) run ./...
 
-# Of the benchmarks: make bench ONLY=redis,costs measures some groups only, and leaves RESULTS.md alone.
+# Of bench and judge: make bench ONLY=redis,costs measures some groups only, and leaves RESULTS.md alone.
 ONLY ?=
 
 .PHONY: bench
@@ -47,6 +47,12 @@ bench: ## measure beside the peers, into examples/bench/RESULTS.md (8 minutes, o
 	@mkdir -p $(BIN)
 	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./bench
 	$(BIN)/bench $(if $(ONLY),-only $(ONLY),-out examples/bench/RESULTS.md)
+
+.PHONY: judge
+judge: ## run the default stack beside the bare clients while servers fail, into examples/judge/RESULTS.md and README.md (14 minutes); fails when a gate falls short
+	@mkdir -p $(BIN)
+	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/judge ./judge
+	$(BIN)/judge $(if $(ONLY),-only $(ONLY),-out examples/judge/RESULTS.md -readme README.md)
 
 .PHONY: fmt
 fmt: ## format the code

@@ -18,14 +18,14 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The sides that are compared.
+// The sides of the comparison.
 const (
 	stacked = "stack"     // poolstack's default stack
 	bare    = "bare"      // the client with its defaults
 	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled, which heeds deadlines in mid-command
 )
 
-// kind is what a use does.
+// kind is the work of a use.
 type kind int
 
 const (
@@ -38,10 +38,10 @@ const (
 	nested              // a read, and within the same use a read from another server
 )
 
-// repeatable says which kinds are declared as idempotent.
+// repeatable says whether uses of the kind are declared as idempotent.
 func (k kind) repeatable() bool { return k != add }
 
-// A use is one piece of work of a caller.
+// A use is a piece of a caller's work.
 type use struct {
 	kind kind
 	id   int // unique in a lane
@@ -52,12 +52,12 @@ type client interface {
 	do(ctx context.Context, u use) error
 	// warm opens as many connections as the pool may have, if there is a way to ask for that.
 	warm(ctx context.Context) (asked bool, err error)
-	// twice counts how often the server has carried out one of the adds more than once, by the ids of the uses.
+	// twice finds the adds that the server has carried out more than once, by the ids of their uses.
 	twice(ctx context.Context, adds []int) (map[int]bool, error)
 	close()
 }
 
-// where is what a client needs to know.
+// where says where a client's server is, and how the client is to be made.
 type where struct {
 	addr   string // of the proxy
 	inner  string // of the proxy before another server; "" when the scenario has none
@@ -76,8 +76,10 @@ func newStack() (*middleware.Stack, error) {
 	})
 }
 
-// poolConfig is the default but for the size, which belongs to the load.
-func poolConfig(w where, name string) pool.Config { return pool.Config{Name: name + " " + w.lane, MaxSize: w.size} }
+// poolConfig is the default but for the size. The size belongs to the load.
+func poolConfig(w where, name string) pool.Config {
+	return pool.Config{Name: name + " " + w.lane, MaxSize: w.size}
+}
 
 // refused says whether the stack has decided the use without the server.
 func refused(err error) bool {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// figures are what one run of a scenario gave for one side.
+// figures are the result of a run for one side.
 type figures struct {
 	uses    int     // made, of those that the server could serve
 	served  int     // answered within the caller's time
@@ -25,7 +25,10 @@ func (o outage) was() bool { return o.to > 0 }
 // meets says whether a use was under way in the outage.
 func (o outage) meets(r record) bool { return o.was() && r.begin < o.to && r.end > o.from }
 
-// figure computes the figures of the records. servable says which uses the server could serve; nil means all of them.
+// excuses says whether a refusal of the use had a reason: the outage, or the search for the server behind it.
+func (o outage) excuses(r record) bool { return o.was() && r.begin < o.to+settled && r.end > o.from }
+
+// figure computes the figures of the records. servable says whether the server could serve uses of a kind; nil means all kinds.
 func figure(records []record, o outage, servable func(kind) bool, twice map[int]bool) figures {
 	var f figures
 	for i, r := range records {
@@ -43,7 +46,7 @@ func figure(records []record, o outage, servable func(kind) bool, twice map[int]
 		if records[i].inTime() {
 			f.served++
 		}
-		if r.outcome == turnedAway && !(o.was() && r.begin < o.to+settled && r.end > o.from) {
+		if r.outcome == turnedAway && !o.excuses(r) {
 			f.refused++
 		}
 	}
@@ -58,12 +61,12 @@ const (
 	window  = 100 * time.Millisecond
 	stretch = 10 // windows of which the callers must be served
 	enough  = 0.99
-	// settled is the time after the return that the stack has to find the server. Refusals later than that are needless.
+	// settled is the time after the return that the stack has to find the server. Later refusals are needless.
 	settled = 1500 * time.Millisecond
 )
 
 // back finds the first window after the return from which on enough callers are served for a second. A window holds too few callers for a
-// share of 99 %, therefore a second of them is looked at.
+// share of 99 %, therefore a second is looked at.
 func back(records []record, from time.Duration) float64 {
 	var all, good []int
 	for _, r := range records {

@@ -14,27 +14,30 @@ import (
 
 // A protocol tells the proxy where the messages of a connection begin and end.
 type protocol struct {
-	// request reads one message of the client and returns the name of its command in lower case.
+	// request reads a message of the client and returns the name of its command in lower case.
 	request func(r *bufio.Reader) (frame []byte, name string, err error)
-	// reply reads one message of the server. more says that another message belongs to the same reply.
+	// reply reads a message of the server. more says that another message belongs to the same reply.
 	reply func(r *bufio.Reader) (frame []byte, more bool, err error)
-	// refusal makes the reply by which a server refuses the request with an error.
+	// refusal makes an error reply to the request.
 	refusal func(request []byte, e serverError) []byte
 }
 
-// A serverError is an error by which a server answers a command.
+// A serverError is a server's error reply.
 type serverError struct {
 	code int    // of MongoDB only
 	text string // begins with the code in Redis
 }
 
-// greetings are the commands with which clients begin a connection. They are part of the dial and are not counted as commands.
+// greetings are the commands at the beginning of a connection. Greetings are part of the dial and are not counted as commands.
 var greetings = map[string]bool{
 	"hello": true, "client": true, "auth": true, "select": true, "command": true, "config": true, // Redis
 	"ismaster": true, "saslstart": true, "saslcontinue": true, // MongoDB
 }
 
-// largest bounds what the proxy takes for a message.
+// work are the commands of uses.
+var work = map[string]bool{"get": true, "set": true, "incr": true, "find": true, "update": true, "insert": true}
+
+// largest bounds the length of a message.
 const largest = 64 << 20
 
 // redisProtocol is RESP, versions 2 and 3.
@@ -50,7 +53,7 @@ var redisProtocol = protocol{
 	refusal: func(_ []byte, e serverError) []byte { return []byte("-" + e.text + "\r\n") },
 }
 
-// readRESP appends one value to frame and returns its first byte.
+// readRESP appends a value to frame and returns the value's first byte.
 func readRESP(r *bufio.Reader, frame []byte) (_ []byte, kind byte, err error) {
 	line, err := r.ReadBytes('\n')
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A gate bounds a figure that each run of a scenario gives.
+// A gate bounds a figure of a run.
 type gate struct {
 	what   string
 	limit  float64
@@ -15,10 +15,10 @@ type gate struct {
 	figure func(run) float64
 }
 
-// run holds what one run of a scenario gave, by side.
+// run holds the figures of a run of a scenario, by side.
 type run map[string]figures
 
-// Gates of scenarios in which the server can serve.
+// Gates for a server that can serve.
 var (
 	gateServed = gate{
 		what: "served in time, stack / bare", limit: 0.99, least: true,
@@ -30,7 +30,7 @@ var (
 	}
 )
 
-// Gates of scenarios in which the server cannot serve for a while.
+// Gates for a server that cannot serve for a while.
 var (
 	gateUseless = gate{
 		what: "useless calls, stack / (bare / 10 + 10)", limit: 1,
@@ -62,7 +62,7 @@ var (
 	}
 )
 
-// gateDialsOfDriver is for the MongoDB driver, which closes a connection by itself when its caller cancels.
+// gateDialsOfDriver is for the MongoDB driver. The driver itself closes a connection when a caller cancels.
 var gateDialsOfDriver = gate{
 	what: "connections dialled a served use, stack / bare", limit: 1.1,
 	figure: func(r run) float64 {
@@ -87,7 +87,7 @@ type verdict struct {
 	median float64
 }
 
-// judge evaluates g over runs, in pairs: each run gives one figure.
+// judge evaluates g over runs. Each run gives a figure.
 func (g gate) judge(runs []run) verdict {
 	all := make([]float64, len(runs))
 	for i, r := range runs {
@@ -96,7 +96,7 @@ func (g gate) judge(runs []run) verdict {
 	return verdict{g, median(all)}
 }
 
-// fallsShort says whether the median lies beyond the limit. What is not a number holds no gate.
+// fallsShort says whether the median lies beyond the limit. A median that is not a number holds no gate.
 func (v verdict) fallsShort() bool {
 	if v.least {
 		return !(v.median >= v.limit)
@@ -112,7 +112,7 @@ func (v verdict) String() string {
 	return fmt.Sprintf("%s: %s, must be %s %s", v.what, number(v.median), side, number(v.limit))
 }
 
-// median is the lower of the two in the middle of an even number. It is not a number if there is nothing.
+// median is the lower of the two in the middle of an even number. The median of nothing is not a number.
 func median(all []float64) float64 {
 	if len(all) == 0 {
 		return math.NaN()
@@ -125,7 +125,7 @@ func median(all []float64) float64 {
 func number(x float64) string {
 	switch size := math.Abs(x); {
 	case math.IsInf(x, 0):
-		return "never"
+		return "infinite"
 	case math.IsNaN(x):
 		return "-"
 	case x == math.Trunc(x):
@@ -135,7 +135,7 @@ func number(x float64) string {
 	case size >= 10:
 		return fmt.Sprintf("%.1f", x)
 	case size >= 1:
-		return fmt.Sprintf("%.2f", x)
+		return strings.TrimRight(fmt.Sprintf("%.2f", x), "0")
 	}
 	return strings.TrimRight(fmt.Sprintf("%.3f", x), "0")
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // A load says how callers come. Callers of an open load arrive by rate, whether or not earlier ones have been served; callers of a closed
-// load come again when they have been served.
+// load come again as soon as they have been served.
 type load struct {
 	rate    float64 // uses a second; 0: closed
 	callers int     // of a closed load
@@ -21,7 +21,7 @@ type load struct {
 	cancels bool // callers cancel when their time is over, in place of a deadline
 }
 
-// A record is what became of one use. Times count from the start of the load.
+// A record is the outcome of a use. Times count from the start of the load.
 type record struct {
 	use
 	begin, end time.Duration
@@ -38,17 +38,17 @@ const (
 	turnedAway // refused by the stack without the server
 )
 
-// inTime says whether the caller got what he asked for.
+// inTime says whether the caller was served.
 func (r record) inTime() bool { return r.outcome == answered && !r.late }
 
 const (
 	// comeback is how long a caller of a closed load waits after a failure. Without the pause, a refusal would be asked for a million times.
 	comeback = 5 * time.Millisecond
-	// patience bounds the wait for uses that are still under way when the load is over. A bare client may take that long.
+	// patience bounds the wait for uses that are still under way when the load is over. A bare client may need all of patience.
 	patience = 15 * time.Second
 )
 
-// A caller asks a client and writes down what became of it.
+// A caller makes uses of a client and records the outcomes.
 type caller struct {
 	client   client
 	deadline time.Duration
@@ -75,7 +75,7 @@ func (c *caller) note(err error) {
 	}
 }
 
-// complain prints the errors that uses ended with, the most frequent first.
+// complain prints the errors of uses, the most frequent first.
 func (c *caller) complain(who string) {
 	texts := slices.SortedFunc(maps.Keys(c.errors), func(a, b string) int { return c.errors[b] - c.errors[a] })
 	for _, text := range texts[:min(len(texts), 8)] {
@@ -83,7 +83,7 @@ func (c *caller) complain(who string) {
 	}
 }
 
-// ask makes one use.
+// ask makes a use.
 func (c *caller) ask(ctx context.Context, u use) record {
 	begin := time.Since(c.start)
 	var cancel context.CancelFunc

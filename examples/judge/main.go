@@ -3,7 +3,7 @@
 //
 //	judge [-only groups] [-run regexp] [-out file] [-readme file]
 //
-// The tables go to standard output; to the file of -out, if there is one; and to the file of -readme, between its markers. The exit status
+// The tables go to standard output; to the file of -out; and to the file of -readme, between the markers. The exit status
 // is 1 when a gate falls short, 2 when the program was called wrongly or failed. redis-server must be on PATH. All servers and proxies
 // listen on loopback only and are stopped in the end.
 package main
@@ -51,7 +51,7 @@ func groups() []group {
 	}
 }
 
-// choose leaves the groups named in a list, with the scenarios that match. An empty list stands for all.
+// choose leaves the groups named in a list, with the scenarios whose titles match. An empty list stands for all.
 func choose(all []group, list string, match *regexp.Regexp) ([]group, error) {
 	var names []string
 	for _, g := range all {
@@ -139,7 +139,7 @@ func measure(ctx context.Context, chosen []group, repeat int) (_ []row, err erro
 	return all, nil
 }
 
-// title names the scenario with its server.
+// title names the server and the scenario.
 func (sc scenario) title() string {
 	if sc.mongo {
 		return "mongodb: " + sc.name
@@ -147,7 +147,7 @@ func (sc scenario) title() string {
 	return "redis: " + sc.name
 }
 
-// measure runs the scenario as often as it says.
+// measure runs the scenario as often as the scenario says.
 func (sc scenario) measure(ctx context.Context, h *hosts) ([]row, error) {
 	runs := map[time.Duration][]run{}
 	for range max(1, sc.repeat) {
@@ -169,7 +169,7 @@ func (sc scenario) measure(ctx context.Context, h *hosts) ([]row, error) {
 	return rows, nil
 }
 
-// publish writes the tables to where they are wanted and returns the exit status.
+// publish writes the tables and returns the exit status.
 func publish(rows []row, out, readme string) int {
 	text := report(rows)
 	fmt.Print(text)
@@ -193,7 +193,7 @@ func publish(rows []row, out, readme string) int {
 	return status(rows)
 }
 
-// status is the exit status. It prints the gates that fall short.
+// status prints the gates that fall short and returns the exit status.
 func status(rows []row) (status int) {
 	for _, r := range rows {
 		for _, v := range r.short() {

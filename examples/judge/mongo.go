@@ -18,7 +18,7 @@ const (
 	mongoID   = "value" // of the document that is read
 )
 
-// fillMongo writes what is read into a new database. The lanes' collections are made, so that the first writes find them.
+// fillMongo writes the document for reads into a new database, and makes the lanes' collections.
 func fillMongo(ctx context.Context, addr, database string, lanes []string) error {
 	c, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + addr + "/"))
 	if err != nil {
@@ -65,7 +65,7 @@ func mongoDo(ctx context.Context, db *mongo.Database, w where, u use) error {
 	return find(mongoID)
 }
 
-// asExpectedMongo turns an error that was asked for into none.
+// asExpectedMongo returns nil for the error that the use asked for.
 func asExpectedMongo(k kind, err error) error {
 	switch {
 	case k == miss && errors.Is(err, mongo.ErrNoDocuments):
@@ -76,7 +76,7 @@ func asExpectedMongo(k kind, err error) error {
 	return err
 }
 
-// mongoOps are the names of the operations that the stack is told.
+// mongoOps are the names of the operations in the stack.
 var mongoOps = map[kind]string{
 	read: "find", write: "update", add: "update", several: "find", miss: "find", mistake: "insert", nested: "find",
 }
@@ -123,7 +123,9 @@ func (s *stackedMongo) do(ctx context.Context, u use) error {
 	}))
 }
 
-func (s *stackedMongo) warm(ctx context.Context) (bool, error) { return true, s.outer.Warm(ctx, s.size) }
+func (s *stackedMongo) warm(ctx context.Context) (bool, error) {
+	return true, s.outer.Warm(ctx, s.size)
+}
 
 func (s *stackedMongo) close() {
 	closing(s.outer.Close)

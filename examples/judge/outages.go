@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A fault takes the server away and brings it back. Both return when that has happened.
+// A fault takes the server away and brings the server back. Both functions return afterwards.
 type fault struct {
 	name, about string
 	silent      bool // nobody can know of the fault before the time of the first caller is over
@@ -48,7 +48,7 @@ const (
 	after = 5 * time.Second // and behind it
 )
 
-// outageOf makes the scenario of one fault.
+// outageOf makes the scenario of a fault.
 func outageOf(f fault, mongo bool, lasts time.Duration, host int, deadlines ...time.Duration) scenario {
 	gates := []gate{gateUseless, gateBack}
 	if lasts >= 10*time.Second {
@@ -81,7 +81,7 @@ func outages(mongo bool) (all []scenario) {
 	return all
 }
 
-// shortOutages are as short as a restart, for callers who wait less than a third of that.
+// shortOutages are as short as a restart, for callers who wait less than a third of the outage.
 func shortOutages() (all []scenario) {
 	for _, mongo := range []bool{false, true} {
 		for host, f := range []fault{killed, frozen, hole} {

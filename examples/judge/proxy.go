@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A proxy stands between one client and its server. The proxy counts dials and commands, and makes the network or the server misbehave.
+// A proxy stands between a client and a server. The proxy counts dials and commands, and makes the network or the server misbehave.
 // All methods may be called concurrently.
 type proxy struct {
 	protocol protocol
@@ -26,13 +26,13 @@ type proxy struct {
 	work  sync.WaitGroup
 }
 
-// manners say how a proxy treats what comes in from now on. The zero manners forward everything at once.
+// manners say how a proxy treats messages and connections from now on. The zero manners forward everything at once.
 type manners struct {
 	// delay is the time from the arrival of the nth message to its reply. nil means none.
 	delay func(n int64) time.Duration
-	// far says that greetings are delayed as well, as they are by a network. Otherwise the delay stands for the server's work.
+	// far says that greetings and checks are delayed as well, as by a network. Otherwise only the work of uses is.
 	far bool
-	// refuse says with which error a command is answered in place of the server's reply; the command is not forwarded. nil means none.
+	// refuse may give an error for a command. Then the command is answered with the error and is not forwarded. nil means none.
 	refuse func(name string) (e serverError, refused bool)
 	// bury says whether the nth connection, counted from 1, is accepted and never served. nil means no.
 	bury func(n int64) bool
@@ -40,7 +40,7 @@ type manners struct {
 	reset func(n int64) bool
 }
 
-// dialLimit is far above what a dial takes on loopback, unless a frozen server's queue is full.
+// dialLimit is far above the time of a dial on loopback, unless a frozen server's queue is full.
 const dialLimit = 5 * time.Second
 
 // startProxy listens on loopback.
@@ -63,7 +63,7 @@ func (p *proxy) behave(m manners) { p.manners.Store(&m) }
 // setDead tells the proxy whether the server can answer, so that useless calls can be counted.
 func (p *proxy) setDead(dead bool) { p.dead.Store(dead) }
 
-// cut closes the part of the connections that is given by a share from 0 to 1.
+// cut closes a share of the connections, from 0 to 1.
 func (p *proxy) cut(share float64) {
 	links := p.now()
 	for _, l := range links[:int(float64(len(links))*share+0.5)] {
@@ -113,7 +113,7 @@ func (p *proxy) count() {
 	}
 }
 
-// A link is one connection of the client and the connection to the server behind it.
+// A link is a client's connection and the connection to the server behind.
 type link struct {
 	client, server net.Conn
 	buried         atomic.Bool
@@ -131,15 +131,15 @@ func (l *link) close() {
 	})
 }
 
-// asked is a command that waits for its reply.
+// asked is a command without a reply as yet.
 type asked struct {
 	n       int64 // counted from 1, over all connections
-	greets  bool
+	works   bool  // for a use
 	at      time.Time
 	refusal []byte // nil: the server answers
 }
 
-// serve forwards one connection until either end closes.
+// serve forwards a connection until either end closes.
 func (p *proxy) serve(conn net.Conn, n int64) {
 	m := p.manners.Load()
 	server, err := net.DialTimeout("tcp", p.server, dialLimit)
@@ -175,15 +175,15 @@ func (p *proxy) readRequests(l *link, pending chan<- asked) {
 		if err != nil {
 			return
 		}
-		a := asked{n: p.messages.Add(1), greets: greetings[name], at: time.Now()}
-		if !a.greets {
+		a := asked{n: p.messages.Add(1), works: work[name], at: time.Now()}
+		if !greetings[name] {
 			p.count()
 		}
 		if l.buried.Load() {
 			continue
 		}
 		m := p.manners.Load()
-		if m.refuse != nil && !a.greets {
+		if m.refuse != nil && a.works {
 			if e, refused := m.refuse(name); refused {
 				a.refusal = p.protocol.refusal(frame, e)
 			}
@@ -223,7 +223,7 @@ func (p *proxy) readReplies(l *link, replies chan<- []byte) {
 	}
 }
 
-// answer sends the replies in the order of the commands, each when its time has come.
+// answer sends the replies in the order of the commands, each at the time for the reply.
 func (p *proxy) answer(l *link, pending <-chan asked, replies <-chan []byte) {
 	for {
 		var a asked
@@ -241,7 +241,7 @@ func (p *proxy) answer(l *link, pending <-chan asked, replies <-chan []byte) {
 			}
 		}
 		m := p.manners.Load()
-		if m.delay != nil && (m.far || !a.greets) && !l.pause(time.Until(a.at.Add(m.delay(a.n)))) {
+		if m.delay != nil && (m.far || a.works) && !l.pause(time.Until(a.at.Add(m.delay(a.n)))) {
 			return
 		}
 		if l.buried.Load() {

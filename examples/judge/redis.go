@@ -12,13 +12,13 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Keys of Redis that the uses work on.
+// Keys of Redis.
 const (
 	redisValue = "judge:value"
 	redisList  = "judge:list" // the caller's mistake is to read the list as a value
 )
 
-// fillRedis empties the server and writes what is read.
+// fillRedis empties the server and writes the keys for reads.
 func fillRedis(ctx context.Context, addr string) error {
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
@@ -56,7 +56,7 @@ func redisDo(ctx context.Context, c redis.Cmdable, w where, u use) error {
 func (w where) written() string       { return "judge:written:" + w.lane }
 func (w where) counter(id int) string { return "judge:counter:" + w.lane + ":" + text(id) }
 
-// asExpected turns an error that was asked for into none.
+// asExpected returns nil for the error that the use asked for.
 func asExpected(k kind, err error) error {
 	switch {
 	case k == miss && errors.Is(err, redis.Nil):
@@ -67,7 +67,7 @@ func asExpected(k kind, err error) error {
 	return err
 }
 
-// redisNames are the names of the operations that the stack is told.
+// redisNames are the names of the operations in the stack.
 var redisNames = map[kind]string{read: "GET", write: "SET", add: "INCR", several: "GET", miss: "GET", mistake: "GET", nested: "GET"}
 
 // stackedRedis is the default stack.
@@ -108,7 +108,9 @@ func (s *stackedRedis) do(ctx context.Context, u use) error {
 	}))
 }
 
-func (s *stackedRedis) warm(ctx context.Context) (bool, error) { return true, s.outer.Warm(ctx, s.size) }
+func (s *stackedRedis) warm(ctx context.Context) (bool, error) {
+	return true, s.outer.Warm(ctx, s.size)
+}
 
 func (s *stackedRedis) close() {
 	closing(s.outer.Close)

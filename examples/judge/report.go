@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
 
-// A row is a scenario with callers of one deadline, and what its runs gave.
+// A row is a scenario with callers of one deadline, and the results.
 type row struct {
 	scenario
 	deadline time.Duration
@@ -39,7 +41,7 @@ func (r row) short() (short []verdict) {
 // outage says whether the server could not serve for a while.
 func (r row) outage() bool { return len(r.gates) > 0 && r.gates[0].what == gateUseless.what }
 
-// of is the median of a figure of one side; "-" for a side that was not there.
+// of is the median of a figure of a side; "-" for an absent side.
 func (r row) of(side string, figure func(figures) float64) string {
 	var all []float64
 	for _, run := range r.runs {
@@ -47,10 +49,13 @@ func (r row) of(side string, figure func(figures) float64) string {
 			all = append(all, figure(f))
 		}
 	}
-	return number(median(all))
+	if m := median(all); !math.IsInf(m, 0) {
+		return number(m)
+	}
+	return "never" // only the return of a server can take that long
 }
 
-// A column of a table: its title, its cell, and whether the README shows it.
+// A column of a table. short says whether the README shows the column.
 type column struct {
 	title string
 	cell  func(row) string
@@ -93,7 +98,7 @@ var verdictColumn = column{"gates", func(r row) string {
 
 var callers = column{"callers wait", func(r row) string { return r.deadline.String() }, true}
 
-// servingColumns are for the scenarios in which the server can serve.
+// servingColumns are for a server that can serve.
 var servingColumns = []column{
 	title, callers, figureOf("uses", stacked, false, uses),
 	figureOf("served in time: stack", stacked, true, served), figureOf("bare", bare, true, served),
@@ -112,7 +117,7 @@ var outageColumns = []column{
 	figureOf("refused needlessly", stacked, false, refusals),
 }
 
-// table renders the rows of one kind.
+// table renders the rows with an outage, or those without.
 func table(b *strings.Builder, rows []row, outage, short bool) {
 	columns := servingColumns
 	if outage {
@@ -123,7 +128,7 @@ func table(b *strings.Builder, rows []row, outage, short bool) {
 		last = verdictColumn
 	}
 	var shown []column
-	for _, c := range append(columns[:len(columns):len(columns)], last) {
+	for _, c := range append(slices.Clip(columns), last) {
 		if c.short || !short {
 			shown = append(shown, c)
 		}
@@ -166,7 +171,7 @@ func report(rows []row) string {
 	return b.String()
 }
 
-// summary is what the README shows.
+// summary is the README's part.
 func summary(rows []row) string {
 	var b strings.Builder
 	b.WriteString(canServe + ":\n\n")
@@ -176,7 +181,7 @@ func summary(rows []row) string {
 	return b.String()
 }
 
-// about says on what the figures were measured.
+// about names the machine and the versions.
 func about() string {
 	version, err := exec.Command("redis-server", "--version").Output()
 	if err != nil {
@@ -192,7 +197,7 @@ const (
 	endMarker   = "<!-- end of judge -->\n"
 )
 
-// between replaces what stands between the markers.
+// between replaces the text between the markers.
 func between(page []byte, text string) ([]byte, error) {
 	before, rest, found := bytes.Cut(page, []byte(beginMarker))
 	_, behind, ended := bytes.Cut(rest, []byte(endMarker))
@@ -202,7 +207,7 @@ func between(page []byte, text string) ([]byte, error) {
 	return append(append(append(bytes.Clone(before), beginMarker...), "\n"+text+"\n"...), append([]byte(endMarker), behind...)...), nil
 }
 
-// method says how the figures were measured. It is part of the page.
+// method says how the figures were measured. The text is part of the page.
 const method = `
 Written by ` + "`make judge`" + `. The stack is middleware.Standard with zero Options, but for telemetry, which goes nowhere; over redispool or
 mongopool. The bare client is go-redis v9 or mongo-driver v2 with its default options; "bare, ctx" is go-redis with

@@ -15,7 +15,7 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// What the proxies do, in words of manners.
+// Parts of manners.
 
 func always(d time.Duration) func(int64) time.Duration {
 	return func(int64) time.Duration { return d }
@@ -33,7 +33,7 @@ func eachThird(late, d time.Duration) func(int64) time.Duration {
 
 // some answers a share of the commands of uses with an error.
 func some(share float64, e serverError) func(string) (serverError, bool) {
-	return func(name string) (serverError, bool) { return e, name != "ping" && rand.Float64() < share }
+	return func(string) (serverError, bool) { return e, rand.Float64() < share }
 }
 
 // first says yes to the first connections.
@@ -41,7 +41,7 @@ func first(n int64) func(int64) bool { return func(i int64) bool { return i <= n
 
 func every(int64) bool { return true }
 
-// firstForUses says yes to the first connection that uses get. The first of the MongoDB driver's is its monitor's.
+// firstForUses says yes to the first connection for uses. The MongoDB driver's first connection is for the driver's monitor.
 func firstForUses(mongo bool) func(int64) bool {
 	n := int64(1)
 	if mongo {
@@ -77,10 +77,10 @@ func is(want kind) func(kind) bool { return func(k kind) bool { return k == want
 
 var gatesServing = []gate{gateServed, gateRefused}
 
-// thrice is how often a short scenario is run, so that one bad moment of the machine decides nothing.
+// thrice is how often a short scenario is run, so that a bad moment of the machine decides nothing.
 const thrice = 3
 
-// serving are the scenarios in which the server can serve.
+// serving are the scenarios with a server that can serve.
 func serving(mongo bool) []scenario {
 	all := []scenario{
 		cutInFlight(1), cutInFlight(20), cutInFlight(200),
@@ -103,7 +103,10 @@ func serving(mongo bool) []scenario {
 		{
 			name: "slow, but in time", about: "Each reply takes 400 ms.",
 			load: load{rate: 20, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
-			before: func(_ context.Context, s *stage) error { s.behave(manners{delay: always(400 * time.Millisecond)}); return nil },
+			before: func(_ context.Context, s *stage) error {
+				s.behave(manners{delay: always(400 * time.Millisecond), far: true})
+				return nil
+			},
 		},
 		lateThird("a third of the replies late", 1, mongo, false), lateThird("a third late, callers cancel", 1, mongo, true),
 		lateThird("a third late, three commands a use", 3, mongo, false),
@@ -138,15 +141,15 @@ func serving(mongo bool) []scenario {
 
 // cutInFlight cuts all connections once, with as many uses in flight.
 func cutInFlight(n int) scenario {
-	takes := 200 * time.Millisecond
-	if n > 100 {
-		takes = time.Second // so that the load stays light
+	takes, wait := 200*time.Millisecond, time.Second
+	if n > 100 { // so that the load stays light
+		takes, wait = time.Second, 3*time.Second
 	}
 	return scenario{
 		name:  fmt.Sprintf("all connections cut, %d in flight", n),
 		about: fmt.Sprintf("Replies take %v; all connections are cut once, in mid-load.", takes),
-		load:  load{rate: float64(n) / takes.Seconds(), lasts: 2*time.Second + takes}, deadlines: []time.Duration{3 * takes},
-		size:  max(2*n, sizeDefault),
+		load:  load{rate: float64(n) / takes.Seconds(), lasts: 2*time.Second + takes}, deadlines: []time.Duration{wait},
+		size:   max(n+n/2, sizeDefault),
 		before: func(_ context.Context, s *stage) error { s.behave(manners{delay: always(takes)}); return nil },
 		play: func(_ context.Context, s *stage) error {
 			s.until(takes + time.Second)
@@ -254,7 +257,7 @@ func writesRefused(code string, fault func(ctx context.Context, s *stage, admin 
 	}
 }
 
-// setting changes settings of the server and returns how to undo it.
+// setting changes settings of the server and returns the way back.
 func setting(ctx context.Context, s *stage, admin *redis.Client, undo string, changes ...string) (func() error, error) {
 	var errs []error
 	for _, change := range changes {

@@ -13,13 +13,13 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// A scenario is a load, and what happens to the server or to the network meanwhile. All sides meet the same events at the same time.
+// A scenario is a load, and events at the server or in the network meanwhile. All sides meet the same events at the same time.
 type scenario struct {
 	name  string
 	about string
 	mongo bool
 	load  load
-	// deadlines are what the callers set. Each makes a lane of its own for each side, all under the same events.
+	// deadlines are the callers' deadlines. Each deadline has a lane for each side, all under the same events.
 	deadlines []time.Duration
 	size      int              // connections; 0: sizeDefault
 	mix       func(i int) kind // nil: mostly reads
@@ -36,10 +36,10 @@ type scenario struct {
 	gates  []gate
 }
 
-// sizeDefault is what go-redis takes on two processors: ten a processor.
+// sizeDefault is go-redis' default on two processors: ten connections a processor.
 const sizeDefault = 20
 
-// mostlyReads makes every tenth use an add, which must not be carried out twice.
+// mostlyReads makes every tenth use an add. An add must not be carried out twice.
 func mostlyReads(i int) kind {
 	if i%10 == 9 {
 		return add
@@ -47,7 +47,7 @@ func mostlyReads(i int) kind {
 	return read
 }
 
-// A stage is where one run of a scenario takes place.
+// A stage is the place of a run.
 type stage struct {
 	scenario
 	hosts   *hosts
@@ -60,18 +60,18 @@ type stage struct {
 	outage  outage
 }
 
-// A lane is one side with callers of one deadline. Each lane has a proxy of its own, so that what it sends can be counted.
+// A lane is a side with callers of one deadline. Each lane has a proxy, so that dials and commands can be counted.
 type lane struct {
 	side     string
 	deadline time.Duration
 	proxy    *proxy
-	inner    *proxy // nil without a second server
+	inner    *proxy      // nil without a second server
 	blind    *time.Timer // until callers can know of the fault
 	caller   *caller
 	records  []record
 }
 
-// hosts are the servers, started when they are needed.
+// hosts are the servers, started on demand.
 type hosts struct {
 	mu      sync.Mutex
 	running []*local.Servers
@@ -98,7 +98,7 @@ func (h *hosts) close() (err error) {
 	return err
 }
 
-// run plays the scenario once and returns what each side gave, by deadline.
+// run plays the scenario once and returns the figures, by deadline.
 func (sc scenario) run(ctx context.Context, h *hosts) (_ map[time.Duration]run, err error) {
 	s := &stage{scenario: sc, hosts: h, name: control.Redis, db: "judge_" + strings.ToLower(rand.Text()[:8])}
 	if sc.mongo {
@@ -133,7 +133,7 @@ func (s *stage) addr(ctx context.Context, servers *local.Servers) (string, error
 	return status.Addr, err
 }
 
-// sides are what is compared in the scenario.
+// sides are the sides of the scenario.
 func (sc scenario) sides() []string {
 	if sc.heedful && !sc.mongo {
 		return []string{stacked, bare, bareCtx}
@@ -171,7 +171,7 @@ func (s *stage) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// second fills the server of the next host and returns its address.
+// second fills the server of the next host and returns the address.
 func (s *stage) second(ctx context.Context) (string, error) {
 	servers, err := s.hosts.at(ctx, s.host+1)
 	if err != nil {
@@ -225,7 +225,7 @@ func (l *lane) open(s *stage, inner string) (err error) {
 	return err
 }
 
-// close ends clients first, for they still talk to the proxies.
+// close ends clients first, for clients still talk to the proxies.
 func (s *stage) close() {
 	var ends sync.WaitGroup
 	for _, l := range s.lanes {
@@ -243,7 +243,7 @@ func (s *stage) close() {
 	ends.Wait()
 }
 
-// holding is how long a reply takes while connections are opened, so that as many are open at once as uses are under way.
+// holding is the time of a reply while connections are opened, so that each use under way needs a connection.
 const holding = 10 * time.Millisecond
 
 // warm opens all connections of all lanes, and makes a few uses.
@@ -263,7 +263,7 @@ func (s *stage) warm(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// rounds is how often a client that cannot be asked for connections is used from as many goroutines as connections are wanted.
+// rounds is how often a client without a warm-up is used, each time by as many goroutines as connections are wanted.
 const rounds = 3
 
 func (l *lane) warm(ctx context.Context, size int, k kind) error {
@@ -294,7 +294,7 @@ func (s *stage) each(f func(*lane)) {
 // behave gives all proxies the same manners.
 func (s *stage) behave(m manners) { s.each(func(l *lane) { l.proxy.behave(m) }) }
 
-// perform runs the load on all lanes, and the play beside it.
+// perform runs the load on all lanes, and the play at the same time.
 func (s *stage) perform(ctx context.Context) error {
 	mix := s.mix
 	if mix == nil {
@@ -345,7 +345,7 @@ func (s *stage) revive() {
 	})
 }
 
-// figures computes what the run gave.
+// figures computes the figures of all lanes.
 func (s *stage) figures(ctx context.Context) (map[time.Duration]run, error) {
 	all := map[time.Duration]run{}
 	for _, l := range s.lanes {

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func rowsOf(gates ...gate) []row {
+	r := pair(figures{uses: 10, served: 9, useless: 3}, figures{uses: 10, served: 10, useless: 500})
+	sc := scenario{name: "something", about: "What happens.", gates: gates}
+	return []row{newRow(sc, time.Second, []run{r})}
+}
+
+func TestReport(t *testing.T) {
+	text := report(append(rowsOf(gateServed), rowsOf(gateUseless)...))
+	for _, want := range []string{
+		"| redis: something | 1s | 10 | 9 | 10 | 10 |", // served, by three sides
+		"**fall short**: served in time, stack / bare: 0.9, must be at least 0.99 |",
+		"| redis: something | 1s | 10 | 9 | 10 | 3 | 500 |", // useless calls
+		"| hold |",
+		"- something: What happens.\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	if n := strings.Count(text, "What happens."); n != 1 {
+		t.Errorf("the scenario is explained %d times", n)
+	}
+}
+
+// All lines of a table have as many cells.
+func TestTables(t *testing.T) {
+	for _, text := range []string{report(rowsOf(gateServed)), summary(rowsOf(gateServed)), report(rowsOf(gateUseless)), summary(rowsOf(gateUseless))} {
+		cells := 0
+		for line := range strings.Lines(text) {
+			n := strings.Count(line, " | ")
+			if strings.HasPrefix(line, "| ") && cells > 0 && n != cells {
+				t.Errorf("%d cells, and above %d: %s", n, cells, line)
+			}
+			cells = n
+			if !strings.HasPrefix(line, "| ") {
+				cells = 0
+			}
+		}
+	}
+}
+
+func TestBetween(t *testing.T) {
+	page := "above\n" + beginMarker + "old\n" + endMarker + "below\n"
+	got, err := between([]byte(page), "new")
+	if want := "above\n" + beginMarker + "\nnew\n" + endMarker + "below\n"; err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	for _, bad := range []string{"", beginMarker, endMarker + beginMarker} {
+		if _, err := between([]byte(bad), "new"); err == nil {
+			t.Errorf("%q has markers", bad)
+		}
+	}
+}
+
+// The README has the markers.
+func TestReadme(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := between(page, ""); err != nil {
+		t.Error(err)
+	}
+}
