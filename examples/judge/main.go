@@ -22,11 +22,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
 func main() {
 	local.Child()
+	redis.SetLogger(quiet{})
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	status := execute(ctx)
 	stop()

@@ -8,12 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/earnorm/poolstack/examples/servers/local"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 func TestMain(m *testing.M) {
 	local.Child()
+	redis.SetLogger(quiet{})
 	os.Exit(pooltest.Main(m))
 }
 

@@ -18,6 +18,12 @@ const (
 	redisList  = "judge:list" // the caller's mistake is to read the list as a value
 )
 
+// quiet drops the lines that go-redis writes to standard error about lost connections.
+type quiet struct{}
+
+// Printf implements go-redis' interface for loggers.
+func (quiet) Printf(context.Context, string, ...any) {}
+
 // fillRedis empties the server and writes the keys for reads.
 func fillRedis(ctx context.Context, addr string) error {
 	c := redis.NewClient(&redis.Options{Addr: addr})
