@@ -13,6 +13,7 @@ type figures struct {
 	refused int     // refused by the stack although the server would have served
 	useless int     // commands sent and connections dialled while the server could not answer
 	dials   int     // in all
+	dead    float64 // seconds in which useless calls were counted
 	waited  float64 // seconds that callers waited whose uses met the outage
 	back    float64 // seconds from the server's return until callers are served again; +Inf: never
 }

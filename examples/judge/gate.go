@@ -32,11 +32,9 @@ var (
 
 // Gates for a server that cannot serve for a while.
 var (
-	gateUseless = gate{
-		what: "useless calls, stack / (bare / 10 + 10)", limit: 1,
-		figure: func(r run) float64 { return float64(r[stacked].useless) / (float64(r[bare].useless)/10 + 10) },
-	}
-	gateWaited = gate{
+	gateUseless         = uselessGate("useless calls, stack / (bare / 10 + 10 + a look a second)", 1)
+	gateUselessOfDriver = uselessGate("useless calls, stack / (bare / 10 + 10 + three looks a second)", 3)
+	gateWaited          = gate{
 		what: "caller-seconds waited, stack / bare", limit: 1.0 / 3,
 		figure: func(r run) float64 { return per(r[stacked].waited, r[bare].waited) },
 	}
@@ -45,6 +43,13 @@ var (
 		figure: func(r run) float64 { return r[stacked].back },
 	}
 )
+
+// uselessGate allows as many calls a second for finding out that the server is back: the pool's own look, and for MongoDB two of the driver's.
+func uselessGate(what string, looks float64) gate {
+	return gate{what: what, limit: 1, figure: func(r run) float64 {
+		return float64(r[stacked].useless) / (float64(r[bare].useless)/10 + 10 + looks*r[stacked].dead)
+	}}
+}
 
 // Gates of deadlines that must not cost connections.
 var (
@@ -135,7 +140,10 @@ func number(x float64) string {
 	case size >= 10:
 		return fmt.Sprintf("%.1f", x)
 	case size >= 1:
-		return strings.TrimRight(fmt.Sprintf("%.2f", x), "0")
+		return trim(fmt.Sprintf("%.2f", x))
 	}
-	return strings.TrimRight(fmt.Sprintf("%.3f", x), "0")
+	return trim(fmt.Sprintf("%.3f", x))
 }
+
+// trim drops zeros after the point.
+func trim(text string) string { return strings.TrimRight(strings.TrimRight(text, "0"), ".") }

@@ -25,6 +25,9 @@ func TestGates(t *testing.T) {
 		{"many refused", gateRefused, figures{uses: 1000, refused: 6}, figures{}, false},
 		{"few useless calls", gateUseless, figures{useless: 20}, figures{useless: 100}, true},
 		{"many useless calls", gateUseless, figures{useless: 21}, figures{useless: 100}, false},
+		{"a look a second", gateUseless, figures{useless: 80, dead: 60}, figures{useless: 100}, true},
+		{"two looks a second", gateUseless, figures{useless: 140, dead: 60}, figures{useless: 100}, false},
+		{"two looks of the driver's", gateUselessOfDriver, figures{useless: 140, dead: 60}, figures{useless: 100}, true},
 		{"a few useless calls are nothing", gateUseless, figures{useless: 10}, figures{}, true},
 		{"a third waited", gateWaited, figures{waited: 10}, figures{waited: 30}, true},
 		{"more waited", gateWaited, figures{waited: 11}, figures{waited: 30}, false},
@@ -66,7 +69,7 @@ func TestGateTakesTheMedian(t *testing.T) {
 
 func TestNumber(t *testing.T) {
 	for want, x := range map[string]float64{
-		"0": 0, "12": 12, "1234": 1234, "0.333": 1.0 / 3, "1.5": 1.5, "12.3": 12.34, "123": 123.4, "infinite": math.Inf(1), "-": math.NaN(),
+		"0": 0, "12": 12, "1234": 1234, "0.333": 1.0 / 3, "1.5": 1.5, "12.3": 12.34, "123": 123.4, "1": 1.001, "infinite": math.Inf(1), "-": math.NaN(),
 	} {
 		if got := number(x); got != want {
 			t.Errorf("%v is shown as %q, want %q", x, got, want)

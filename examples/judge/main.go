@@ -125,7 +125,11 @@ func measure(ctx context.Context, chosen []group, repeat int) (_ []row, err erro
 			run := func() {
 				start := time.Now()
 				rows[i], errs[i] = s.measure(ctx, h)
-				fmt.Fprintf(os.Stderr, "judge: %s: %.1f s\n", s.title(), time.Since(start).Seconds())
+				short := 0
+				for _, r := range rows[i] {
+					short += len(r.short())
+				}
+				fmt.Fprintf(os.Stderr, "judge: %s: %.1f s, gates that fall short: %d\n", s.title(), time.Since(start).Seconds(), short)
 			}
 			if g.together {
 				work.Go(run)

@@ -51,12 +51,15 @@ const (
 // outageOf makes the scenario of a fault.
 func outageOf(f fault, mongo bool, lasts time.Duration, host int, deadlines ...time.Duration) scenario {
 	gates := []gate{gateUseless, gateBack}
+	if mongo {
+		gates[0] = gateUselessOfDriver
+	}
 	if lasts >= 10*time.Second {
 		gates = append(gates, gateWaited)
 	}
 	return scenario{
 		name: fmt.Sprintf("%s for %v", f.name, lasts), about: f.about, mongo: mongo, host: host, deadlines: deadlines,
-		load: load{rate: 40, lasts: peace + lasts + after}, gates: gates,
+		load: load{rate: 40, lasts: peace + lasts + after}, gates: gates, dies: true,
 		play: func(ctx context.Context, s *stage) error {
 			s.until(peace)
 			s.die(f.silent)
@@ -73,10 +76,10 @@ func outageOf(f fault, mongo bool, lasts time.Duration, host int, deadlines ...t
 	}
 }
 
-// outages of ten seconds, for callers of three deadlines. The scenarios of the list run at the same time, on servers of their own.
+// outages of twelve seconds, four times the longest of the three deadlines. The scenarios of the list run at the same time, on servers of their own.
 func outages(mongo bool) (all []scenario) {
 	for host, f := range []fault{killed, frozen, hole, slow} {
-		all = append(all, outageOf(f, mongo, 10*time.Second, host, 100*time.Millisecond, time.Second, 3*time.Second))
+		all = append(all, outageOf(f, mongo, 12*time.Second, host, 100*time.Millisecond, time.Second, 3*time.Second))
 	}
 	return all
 }

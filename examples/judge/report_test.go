@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-func rowsOf(gates ...gate) []row {
+func rowsOf(dies bool, gates ...gate) []row {
 	r := pair(figures{uses: 10, served: 9, useless: 3}, figures{uses: 10, served: 10, useless: 500})
-	sc := scenario{name: "something", about: "What happens.", gates: gates}
+	sc := scenario{name: "something", about: "What happens.", gates: gates, dies: dies}
 	return []row{newRow(sc, time.Second, []run{r})}
 }
 
 func TestReport(t *testing.T) {
-	text := report(append(rowsOf(gateServed), rowsOf(gateUseless)...))
+	text := report(append(rowsOf(false, gateServed), rowsOf(true, gateUseless)...))
 	for _, want := range []string{
 		"| redis: something | 1s | 10 | 9 | 10 | 10 |", // served, by three sides
 		"**fall short**: served in time, stack / bare: 0.9, must be at least 0.99 |",
@@ -33,7 +33,7 @@ func TestReport(t *testing.T) {
 
 // All lines of a table have as many cells.
 func TestTables(t *testing.T) {
-	for _, text := range []string{report(rowsOf(gateServed)), summary(rowsOf(gateServed)), report(rowsOf(gateUseless)), summary(rowsOf(gateUseless))} {
+	for _, text := range []string{report(rowsOf(false, gateServed)), summary(rowsOf(false, gateServed)), report(rowsOf(true, gateUseless)), summary(rowsOf(true, gateUseless))} {
 		cells := 0
 		for line := range strings.Lines(text) {
 			n := strings.Count(line, " | ")

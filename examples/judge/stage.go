@@ -34,6 +34,7 @@ type scenario struct {
 	before func(ctx context.Context, s *stage) error // when connections are there and the load has not begun; nil: nothing
 	play   func(ctx context.Context, s *stage) error // from the beginning of the load; nil: nothing
 	gates  []gate
+	dies   bool // the server cannot serve for a while
 }
 
 // sizeDefault is go-redis' default on two processors: ten connections a processor.
@@ -345,6 +346,14 @@ func (s *stage) revive() {
 	})
 }
 
+// dead is for how many seconds useless calls were counted.
+func (l *lane) dead(o outage) float64 {
+	if l.blind != nil {
+		o.from += l.deadline
+	}
+	return max(0, o.to-o.from).Seconds()
+}
+
 // figures computes the figures of all lanes.
 func (s *stage) figures(ctx context.Context) (map[time.Duration]run, error) {
 	all := map[time.Duration]run{}
@@ -360,7 +369,7 @@ func (s *stage) figures(ctx context.Context) (map[time.Duration]run, error) {
 			return nil, fmt.Errorf("looking at the counters of %s: %w", l.name(), err)
 		}
 		f := figure(l.records, s.outage, s.servable, twice)
-		f.useless = int(l.proxy.useless.Load())
+		f.useless, f.dead = int(l.proxy.useless.Load()), l.dead(s.outage)
 		f.dials = int(l.proxy.dials.Load())
 		if s.capacity > 0 { // what the server could not serve anyway is refused with reason
 			unused := int(s.capacity*s.load.lasts.Seconds()) - f.served
