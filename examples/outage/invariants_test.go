@@ -13,7 +13,7 @@ import (
 func good() result {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	server := func(name, kind string) serverResult {
-		s := serverResult{status: control.Status{Name: name, Kind: kind, Durable: true}, rate: 2}
+		s := serverResult{status: control.Status{Name: name, Kind: kind, Durable: true}, rate: 2, settings: "MaxSize 16, Total.Limit 900ms"}
 		s.stack.audit = audit{writes: 12, acknowledged: 10, uncertain: 1}
 		s.stack.tallied = tallied{ok: 18, inTime: 18, failed: 6, prompt: 5, crowd: 4, slowest: 800 * time.Millisecond}
 		s.stack.p50, s.stack.p99 = time.Millisecond, 20*time.Millisecond

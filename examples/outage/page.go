@@ -139,7 +139,7 @@ func pageFaults() (all []pageFault) {
 		text string
 	}{
 		{slow, fmt.Sprintf("Every answer comes %s late: more than an attempt of the stack may take (%s on Redis, %s on MongoDB).",
-			slowness, redisLimits.attempt, mongoLimits.attempt)},
+			slowness, redisAttempt, mongoAttempt)},
 		{resets, fmt.Sprintf("Every %s, half of the connections are cut when their next answer is due: the server has done what it was asked, "+
 			"and the client does not know.", pulse)},
 		{killed, "The server's process is killed, and started again in the end. Connections are refused meanwhile."},

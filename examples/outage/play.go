@@ -70,6 +70,7 @@ func (p *play) perform(ctx context.Context, v *viewer) error {
 			return fmt.Errorf("%s: warm: %w", s.status.Name, err)
 		}
 	}
+	v.begin(p.settingsText())
 	start := time.Now()
 	p.news.start = start
 	stop, ended := make(chan struct{}), make(chan struct{})

@@ -43,6 +43,7 @@ func loadTexts(r result) []string {
 	texts := []string{fmt.Sprintf("For %.0f s, %s: half of them reads, a quarter writes that are idempotent, a quarter writes that are not. "+
 		"All that through the stack and, beside it, through bare clients with their default options, at the same time and through the same "+
 		"proxies, so that both met the same faults. Seed %d.", r.took.Seconds(), strings.Join(kinds, " and "), r.cfg.seed)}
+	texts = append(texts, r.settingsText())
 	for _, s := range r.servers {
 		if !s.status.Durable {
 			texts = append(texts, fmt.Sprintf("%s keeps nothing over a kill: writes before its last start are not judged. With redis-server on "+
@@ -55,12 +56,19 @@ func loadTexts(r result) []string {
 	return texts
 }
 
-// paragraph breaks text into lines of at most tableWidth columns: the first begins with first, the others with rest.
+// paragraph writes text in lines of at most tableWidth columns: the first begins with first, the others with rest.
 func paragraph(b *strings.Builder, first, rest, text string) {
+	for _, line := range fold(first, rest, text, tableWidth) {
+		b.WriteString(line + "\n")
+	}
+}
+
+// fold breaks text into lines of at most width columns, except for longer words: the first begins with first, the others with rest.
+func fold(first, rest, text string, width int) (lines []string) {
 	line, empty := first, true
 	for word := range strings.FieldsSeq(text) {
-		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > tableWidth {
-			b.WriteString(line + "\n")
+		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines = append(lines, line)
 			line, empty = rest, true
 		}
 		if !empty {
@@ -68,7 +76,7 @@ func paragraph(b *strings.Builder, first, rest, text string) {
 		}
 		line, empty = line+word, false
 	}
-	b.WriteString(line + "\n")
+	return append(lines, line)
 }
 
 // reportFaults says what was injected, how the stack took it, and how it was for the callers of either side.

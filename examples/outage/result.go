@@ -35,6 +35,7 @@ type serverResult struct {
 	sockets     *mongopool.Stats // nil for Redis
 	rate        int
 	health      pool.Health
+	settings    string // of the stack, those that are not the defaults
 }
 
 // A laneResult is what has come of one lane.
@@ -68,7 +69,7 @@ func (p *play) result(ctx context.Context) (result, error) {
 		one := serverResult{
 			status: s.status, rate: p.cfg.rateOn(s.status.Name), incidents: s.history(), figures: s.pool.tally.snapshot(),
 			health: s.pool.pool.Check(ctx), stat: s.pool.pool.Stat(), breaker: s.pool.stack.Breaker.Snapshot(),
-			stack: s.stack.result(p.cutOff[s.stack]), bare: s.bare.result(p.cutOff[s.bare]),
+			settings: s.pool.settings, stack: s.stack.result(p.cutOff[s.stack]), bare: s.bare.result(p.cutOff[s.bare]),
 		}
 		if s.pool.sockets != nil {
 			one.sockets = s.pool.sockets()

@@ -14,7 +14,6 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/logging"
 	"github.com/earnorm/poolstack/middleware/metrics"
-	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
@@ -26,49 +25,35 @@ const deadline = 900 * time.Millisecond
 
 // poolConfig is the same for both pools, but for the name.
 func poolConfig(name string) pool.Config {
-	return pool.Config{
-		Name: name, MaxSize: 16, MinIdle: 8, MaxWaiters: 64,
-		OpenTimeout: time.Second, OpenBackoff: 200 * time.Millisecond,
-	}
+	return pool.Config{Name: name, MaxSize: 16, MinIdle: 8, MaxWaiters: 64}
 }
 
-// limits are what differs between the stacks of the two pools.
-type limits struct {
-	attempt  time.Duration // what an attempt may take
-	failures int           // in a row that open the breaker
-}
-
-// The driver for MongoDB looks for a server that it has lost sight of every 500 ms; an attempt lasts until it has. The pool for Redis is
-// used more often, so that a few connections that are reset at once are no reason to leave the server alone.
-var (
-	redisLimits = limits{attempt: 300 * time.Millisecond, failures: 10}
-	mongoLimits = limits{attempt: 600 * time.Millisecond, failures: 5}
+// The limits of an attempt. The driver for MongoDB looks every 500 ms for a server that it has lost: an attempt lasts longer.
+const (
+	redisAttempt = 300 * time.Millisecond
+	mongoAttempt = 600 * time.Millisecond
 )
 
-// newStack makes the layers for one pool. A server that fails is to be left alone quickly, and to be found again within two seconds of
-// its return: the pause between two probes is a third of that at most.
-func newStack(l limits, tel *telemetry.Telemetry, log *slog.Logger) (*middleware.Stack, error) {
-	return middleware.Standard(middleware.Options{
-		Tracing: tracing.Config{TracerProvider: tel.TracerProvider()},
-		Metrics: metrics.Config{MeterProvider: tel.MeterProvider()},
-		Logging: logging.Config{Logger: log},
-		Total:   timeout.Config{Limit: deadline},
-		Attempt: timeout.Config{Limit: l.attempt},
-		Retry:   retry.Config{InitialDelay: 25 * time.Millisecond, MaxDelay: 250 * time.Millisecond},
-		Breaker: breaker.Config{
-			Window: 5 * time.Second, MinCalls: 50, ConsecutiveFailures: l.failures,
-			OpenFor: 300 * time.Millisecond, OpenMax: 600 * time.Millisecond,
-			ProbeTimeout: time.Second,
-		},
-	})
+// layerOptions are the settings of the layers that are not the defaults. Everything else is a default, the breaker and retry included.
+func layerOptions(attempt time.Duration) middleware.Options {
+	return middleware.Options{Total: timeout.Config{Limit: deadline}, Attempt: timeout.Config{Limit: attempt}}
+}
+
+// newStack makes the layers for one pool.
+func newStack(o middleware.Options, tel *telemetry.Telemetry, log *slog.Logger) (*middleware.Stack, error) {
+	o.Tracing = tracing.Config{TracerProvider: tel.TracerProvider()}
+	o.Metrics = metrics.Config{MeterProvider: tel.MeterProvider()}
+	o.Logging = logging.Config{Logger: log}
+	return middleware.Standard(o)
 }
 
 // A managed client is a pool with the standard stack around it.
 type managed struct {
-	name  string
-	pool  managedPool
-	stack *middleware.Stack
-	tally *tally
+	name     string
+	pool     managedPool
+	stack    *middleware.Stack
+	tally    *tally
+	settings string // those that are not the defaults
 
 	run     func(ctx context.Context, op operation) (string, error)
 	sockets func() *mongopool.Stats // nil where each resource of the pool is a socket
@@ -109,13 +94,14 @@ func newManagedRedis(url string, keys redisKeys, w *wire, tel *telemetry.Telemet
 	if err != nil {
 		return nil, err
 	}
-	stack, err := newStack(redisLimits, tel, log)
+	cfg, layers := poolConfig(control.Redis), layerOptions(redisAttempt)
+	stack, err := newStack(layers, tel, log)
 	if err != nil {
 		return nil, err
 	}
-	m := &managed{name: control.Redis, stack: stack, tally: newTally()}
+	m := &managed{name: cfg.Name, stack: stack, tally: newTally(), settings: changedSettings(cfg, layers)}
 	m.tally.dialled = w.dialled // each opening is one dial
-	p, err := redispool.New(opts, poolConfig(m.name), append([]pool.Middleware{pool.Bracket(m.tally)}, stack.Layers()...)...)
+	p, err := redispool.New(opts, cfg, append([]pool.Middleware{pool.Bracket(m.tally)}, stack.Layers()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,12 +127,13 @@ func newManagedMongo(uri string, names mongoNames, w *wire, tel *telemetry.Telem
 	if err != nil {
 		return nil, err
 	}
-	stack, err := newStack(mongoLimits, tel, log)
+	cfg, layers := poolConfig(control.MongoDB), layerOptions(mongoAttempt)
+	stack, err := newStack(layers, tel, log)
 	if err != nil {
 		return nil, err
 	}
-	m := &managed{name: control.MongoDB, stack: stack, tally: newTally()}
-	p, err := driver.NewPool(poolConfig(m.name), append([]pool.Middleware{pool.Bracket(m.tally)}, stack.Layers()...)...)
+	m := &managed{name: cfg.Name, stack: stack, tally: newTally(), settings: changedSettings(cfg, layers)}
+	p, err := driver.NewPool(cfg, append([]pool.Middleware{pool.Bracket(m.tally)}, stack.Layers()...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,20 @@ func newViewer(out io.Writer, p *play) *viewer {
 	return v
 }
 
+// begin shows what holds for the whole play, in lines that fit.
+func (v *viewer) begin(text string) {
+	width := tableWidth
+	if v.screen != nil {
+		if columns, _ := v.screen.size(); columns > 1 {
+			width = min(width, columns-1)
+		}
+	}
+	for _, line := range fold("", "", text, width) {
+		fmt.Fprintln(v.out, line)
+	}
+	fmt.Fprintln(v.out)
+}
+
 // run shows until done is closed, and once more.
 func (v *viewer) run(done <-chan struct{}) {
 	every := printEvery
