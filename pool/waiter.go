@@ -286,14 +286,15 @@ func (p *Pool[T]) learn(held time.Duration) {
 }
 
 // passOver refuses the first waiters, as long as they have less time left than uses lately took at the least, and others behind them wait for
-// the places that are lent. A pool of short uses knows nothing, and passes nobody over. It is called under the lock, with a resource for the
+// the places that are lent. Both times are known to within a step of the coarse clock. The first waiter of a saturated pool always has about
+// as much time left as is asked for, so two steps too few would fail it and all after it. A pool of short uses knows nothing, and passes nobody over. It is called under the lock, with a resource for the
 // first waiter.
 func (p *Pool[T]) passOver(now time.Duration) {
 	if p.need < clockStep {
 		return
 	}
 	n, free := 0, max(p.cfg.MaxSize-p.inUse, 1)
-	for w := p.waiters.head; p.waiters.n-n > free && w.until-now < p.need; w = w.next {
+	for w := p.waiters.head; p.waiters.n-n > free && w.until-now < p.need+2*clockStep; w = w.next {
 		if p.trials++; p.trials%trialShare == 0 {
 			break
 		}
