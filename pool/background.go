@@ -79,6 +79,10 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	p.lock()
 	p.opening--
 	p.end(c, err == nil)
+	looking := len(p.looks) > 0
+	if err != nil && !c.overtaken {
+		p.tellLooks(err)
+	}
 	switch {
 	case err != nil && (p.closed || gen != p.gen):
 		p.pump()
@@ -86,7 +90,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		return // Close or Clear has given it up
 	case err != nil:
 		event.Kind, event.Err = EventOpenFailed, err
-		p.openFailed(err, c)
+		p.openFailed(err, c, looking)
 		if !c.overtaken {
 			p.tellWarmers(err)
 		}
@@ -95,7 +99,11 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		p.failures, p.lastOpenErr = 0, nil
 		r := p.add(v, gen)
 		p.schedule(plus(r.opened, p.scanPeriod()))
-		p.shelve(r)
+		if len(p.looks) > 0 {
+			p.spawnCheck(r)
+		} else {
+			p.shelve(r)
+		}
 		p.tellWarmers(nil)
 	}
 	p.pump()
@@ -105,8 +113,9 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 
 // openFailed puts the next try off, unless a later one has succeeded, and tells the first waiter, for whom the try was: a failed try costs
 // one waiter. The others wait for the next try. All are told once tries have failed for as long as OpenBackoff, at most a second. Nobody is
-// told as long as there is hope of something else. It is called under the lock.
-func (p *Pool[T]) openFailed(err error, c *call) {
+// told as long as there is hope of something else. A try that fails while somebody looks ([Pool.Look]) is as good as many: who looks has
+// found before that the server is gone. It is called under the lock.
+func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.stat.OpenFailures++
 	if c.overtaken {
 		return
@@ -124,7 +133,7 @@ func (p *Pool[T]) openFailed(err error, c *call) {
 	patience := min(p.cfg.OpenBackoff, time.Second)
 	switch o := p.outlook(); {
 	case o.timely()+len(p.idle) > 0 || p.leasesServe(min(p.failing, now-patience)):
-	case now-p.failing >= patience:
+	case now-p.failing >= patience || looking:
 		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n, max(c.began, 1))
 	default:
 		p.refuse(ErrOpen, err, &p.stat.Failed, 1, max(c.began, 1))
@@ -190,6 +199,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	p.lock()
 	p.checking--
 	p.end(c, err == nil)
+	p.tellLooks(err)
 	if p.closed {
 		err = nil // Close has cut it short
 	}

@@ -76,6 +76,7 @@ type PoolInfo interface {
 	Levels() []Level
 	Stat() Stat
 	Check(ctx context.Context) Health
+	Look(ctx context.Context) error
 	Emit(e Event)
 }
 

@@ -40,11 +40,33 @@ type Health struct {
 	Err     error // of the acquisition or check that failed
 }
 
-// Check acquires a resource past the layers, has the driver check it, and reports how the pool does. It returns when ctx is over at the
-// latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more goes on, so that giving
-// it up costs no connection. Check may be called concurrently.
+// Condition is something that a layer knows about how well its pool does. The zero Condition says that all is well.
+type Condition struct {
+	Status Status
+	Reason string // why Status is not ok, in a sentence without secrets
+}
+
+// A HealthReporter is a [Middleware] (or the [Layer] inside a Bracket) that has a say in [Pool.Check]. Conditions returns what is wrong,
+// nil if nothing is; it is called concurrently and must not block, nor call Check.
+type HealthReporter interface {
+	Conditions() []Condition
+}
+
+// Check says how the pool does. If a layer reports a condition ([HealthReporter]), that is the answer, and the server is not asked: an open
+// breaker, which refuses every use, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
+// acquires a resource past the layers and has the driver check the resource. Check returns when ctx is over at the latest;
+// Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more goes on, so that giving it up
+// costs no connection. Check may be called concurrently.
+//
+// For readiness (may this instance get requests?) take [StatusDown] for no, and only for servers without which the instance can answer
+// nothing. A server that all instances share is gone for all of them: if that took each instance out of rotation, those requests would
+// fail that need no server, or have a fallback; hence an open breaker is degraded, not down. For liveness (must this process be started
+// anew?) do not ask Check at all: another process finds the same server, with an empty pool and an empty cache.
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat = p.Stat() }()
+	if p.conditions(&h) {
+		return h
+	}
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
@@ -65,6 +87,26 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 		h.worsen(StatusDegraded, "the check was not waited for: "+h.Err.Error())
 	}
 	return h
+}
+
+// conditions adds what the layers report to h, and says whether there is anything. A pool that is closed or paused has nobody to ask.
+func (p *Pool[T]) conditions(h *Health) bool {
+	p.lock()
+	refuses := p.closed || p.paused != nil
+	p.mu.Unlock()
+	if refuses {
+		return false
+	}
+	for _, r := range p.reporters {
+		var found []Condition
+		_ = protect("Conditions", func() error { found = r.Conditions(); return nil })
+		for _, c := range found {
+			if c.Status != StatusOK {
+				h.worsen(c.Status, c.Reason)
+			}
+		}
+	}
+	return h.Status != StatusOK
 }
 
 // examine has r, which the caller has been lent, checked and given back by goroutines of the pool's own.

@@ -26,6 +26,7 @@ type Pool[T any] struct {
 	layers      []LayerDescriber
 	advice      advice
 	levelers    []Leveler
+	reporters   []HealthReporter
 	detach      []func()
 
 	base    context.Context // of everything done in the background; cancelled by Close
@@ -80,6 +81,7 @@ type Pool[T any] struct {
 	lastOpenErr  error
 	lastCheckErr error // nil once a check has passed
 	warmers      []*warmer
+	looks        []chan error // of capacity 1: who waits in Look
 }
 
 // New makes a pool over d, wrapped by layers, the first outermost:
@@ -170,6 +172,7 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 		return err
 	}
 	p.levelers = faces[Leveler](all...)
+	p.reporters = faces[HealthReporter](all...)
 	p.hub.observe(faces[Observer](all...))
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {
@@ -309,6 +312,7 @@ func (p *Pool[T]) Pause(cause error) {
 	}
 	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n, 0)
 	p.tellWarmers(p.paused)
+	p.tellLooks(p.paused)
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventPaused, Err: cause})
 }
@@ -363,6 +367,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.closed = true
 	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n, 0)
 	p.tellWarmers(ErrClosed)
+	p.tellLooks(ErrClosed)
 	p.reap(p.elapsed())
 	p.settle()
 	p.kick() // the maintainer ends with the last lease

@@ -28,16 +28,15 @@ type Breaker struct {
 	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
 	mu       sync.Mutex
 	circuit  *gobreaker.CircuitBreaker[struct{}]
-	moved    bool    // the circuit has changed its state, to the next one
-	next     State   //
-	trip     Trip    // why it opened when it was last closed
-	failing  string  // error.type of the failure that is being reported
-	answered bool    // whether that was an answer of the server's
-	seen     bool    // a look at the server has succeeded since the last failure, or could not be had
-	watch    *watch  // who looks; nil when nobody does
-	rounds   int     // rounds of probes that have failed since then
-	probed   string  // error.type of what ended the latest of them
-	draw     float64 // the jitter of this open period, from 0 to 1
+	moved    bool     // the circuit has changed its state, to the next one
+	next     State    //
+	trip     Trip     // why it opened when it was last closed
+	failing  *failure // that is being reported
+	seen     bool     // a look has passed since the breaker opened, or nobody looks
+	watch    *watch   // who looks; nil when nobody does
+	rounds   int      // rounds of probes that have failed since then
+	probed   string   // what ended the latest of them
+	draw     float64  // the jitter of this open period, from 0 to 1
 	opened   uint64
 	attached bool
 	pool     string
@@ -73,7 +72,8 @@ func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(n
 
 // Describe makes it a [pool.LayerDescriber].
 func (b *Breaker) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: kind, Role: pool.RoleJudge, Settings: b.cfg.Load().settings()}
+	cfg := b.Config()
+	return pool.LayerInfo{Kind: kind, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
 }
 
 // Attach makes it a [pool.Attacher]. A breaker serves one pool at a time: one for several would shut them all when one server fails,
@@ -88,6 +88,7 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 	}
 	b.attached, b.pool, b.info = true, name, p
 	forget := b.pools.Add(p)
+	b.rename()
 	if b.phase.Load().state == StateOpen {
 		b.look()
 	}
@@ -99,6 +100,18 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 		b.mu.Unlock()
 		w.stop()
 	}, nil
+}
+
+// rename has the refusals of the present phase name the breaker's pool. It is called under mu.
+func (b *Breaker) rename() {
+	p := *b.phase.Load()
+	if p.state == StateClosed || p.refusal.Pool == b.pool {
+		return
+	}
+	refusal := *p.refusal
+	refusal.Pool = b.pool
+	p.refusal = &refusal
+	b.phase.Store(&p)
 }
 
 // Config returns the settings in force, with defaults filled in.
@@ -130,6 +143,7 @@ func (b *Breaker) configure(cfg Config) {
 		p.window = newWindow(&cfg, b.needs)
 	case StateOpen:
 		b.schedule(&p)
+		b.lookAnew()
 	case StateHalfOpen:
 		return
 	}

@@ -3,8 +3,11 @@ package breaker
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,15 +80,19 @@ func TestBothRulesOff(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{})
-		r.uses(4, fail)
+		r.uses(18, fail) // at once: retry bridges as much; two more, and the ratio applies
 		r.wantState(StateClosed)
+		time.Sleep(lasting - time.Nanosecond)
+		r.uses(1, fail)
+		r.wantState(StateClosed)
+		time.Sleep(time.Nanosecond)
 		r.uses(1, fail)
 		r.wantState(StateOpen)
 		for i := range 5 {
 			s := r.Snapshot()
-			longest := min(5*time.Second<<i, time.Minute)
-			if d := s.NextProbe.Sub(s.Since); d > longest || d < longest*8/10 {
-				t.Errorf("open period %d is %v, want %v less up to 20 %%", i+1, d, longest)
+			longest := min(200*time.Millisecond<<i, 1500*time.Millisecond)
+			if d := s.NextProbe.Sub(s.Since); d > longest || d < longest/2 {
+				t.Errorf("open period %d is %v, want %v less up to half", i+1, d, longest)
 			}
 			r.due()
 			r.uses(1, fail)
@@ -345,7 +352,7 @@ func TestJitterSpreadsProbes(t *testing.T) {
 
 func TestRefusalSaysWhyAndWhen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, Config{FailureRatio: 0.5, MinCalls: 8, ConsecutiveFailures: -1, OpenFor: 4 * time.Second, Jitter: -1})
+		r := newRig(t, Config{FailureRatio: 0.5, MinCalls: 8, ConsecutiveFailures: -1, OpenFor: 4 * time.Second, OpenMax: time.Minute, Jitter: -1})
 		r.uses(4, nil)
 		r.uses(4, fail)
 		time.Sleep(time.Second)
@@ -456,6 +463,60 @@ func TestOneBreakerServesOnePoolAtATime(t *testing.T) {
 	}
 }
 
+// What a breaker that has moved to another pool refuses names the new one, in whatever state it moved.
+func TestRefusalNamesTheNewPool(t *testing.T) {
+	for _, half := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			cfg := quick()
+			cfg.ProbeSuccesses = 2
+			r := newRig(t, cfg)
+			r.opens()
+			want := StateOpen
+			if half {
+				r.due()
+				r.uses(1, nil)
+				want = StateHalfOpen
+			}
+			r.wantState(want)
+			if err := r.pool.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "users"}, r.Breaker)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = p.Close(context.Background()) }()
+			if half {
+				l, err := p.Acquire(context.Background(), get)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Release(nil)
+			}
+			err = p.Do(context.Background(), get, nothing)
+			if refusal := (*OpenError)(nil); !errors.As(err, &refusal) || refusal.Pool != "users" || refusal.State != want {
+				t.Errorf("a use returned %v, want a refusal of users in %v", err, want)
+			}
+		})
+	}
+}
+
+// A refusal says what befell the use that opened the breaker, in the words of the error.
+func TestRefusalNamesTheRootCause(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 1}, pool.Config{MaxSize: 1})
+		r.fake.Inject(pooltest.Open, -1, pooltest.Fail(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}))
+		_ = r.use(nil)
+		want := "1 calls in a row failed (limit 1), the last with open_failed: dial tcp: connect: connection refused"
+		if got := r.refusal(StateOpen).Trip.String(); got != want {
+			t.Errorf("the refusal says\n  %s, want\n  %s", got, want)
+		}
+	})
+	if got := (Trip{}).String(); got != "it has not opened" {
+		t.Errorf("the zero Trip says %q", got)
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	r := newRig(t, Config{ConsecutiveFailures: -1, FailureRatio: 0.25})
 	var found []pool.LayerInfo
@@ -464,11 +525,12 @@ func TestDescribe(t *testing.T) {
 			found = append(found, l)
 		}
 	}
-	if len(found) != 1 || found[0].Role != pool.RoleJudge {
+	if len(found) != 1 || found[0].Role != pool.RoleJudge || found[0].Limit != r.Config().ProbeTimeout {
 		t.Fatalf("the pool knows %+v, want one breaker that judges", found)
 	}
 	for key, want := range map[string]string{
-		"window": "10s", "failure_ratio": "0.25", "consecutive_failures": "off", "open_for": "5s", "open_max": "1m0s", "jitter": "0.2",
+		"window": "10s", "failure_ratio": "0.25", "consecutive_failures": "off", "open_for": "200ms", "open_max": "1.5s", "jitter": "0.5",
+		"look_max": "1s",
 	} {
 		if got := found[0].Settings[key]; got != want {
 			t.Errorf("setting %s is %q, want %q", key, got, want)

@@ -3,7 +3,6 @@ package breaker
 import (
 	"context"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -23,7 +22,7 @@ type admission struct {
 	window *window
 	probe  *probe
 	began  time.Duration // by the pool's coarse clock
-	run    uint64        // window.runs
+	run    uint64        // the number of the run, when the use began
 }
 
 // Begin admits the use or refuses it.
@@ -31,7 +30,7 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 	b := l.b
 	p := b.phase.Load()
 	if p.state == StateClosed {
-		return ctx, admission{window: p.window, began: c.Clock().Sub(b.start), run: p.window.runs.Load()}, nil
+		return ctx, admission{window: p.window, began: b.coarse(c), run: p.window.number.Load()}, nil
 	}
 	if p.state == StateOpen {
 		if left := p.until - b.elapsed(); left > 0 {
@@ -64,45 +63,47 @@ func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event
 // End counts the outcome.
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
-	if err == nil && !c.Asked() {
-		if a.probe != nil {
-			b.giveBack(a.probe)
-		}
-		return
-	}
-	if err == nil && a.probe == nil {
+	if err == nil && a.probe == nil && c.Asked() {
 		b.succeed(c, &a)
 		return
 	}
-	class := c.Classify(err)
-	if class.Fault != pool.FaultNone && class.Code == "" && pastDeadline(ctx) {
-		class.Fault = b.blame(c, &a, class.Fault)
-	}
+	class := b.judge(ctx, c, &a, err)
 	switch {
 	case a.probe != nil:
-		report(ctx, c, b.settle(a.probe, class))
+		report(ctx, c, b.settle(a.probe, class, err))
 	case class.Fault == pool.FaultNone:
 		b.succeed(c, &a)
 	case class.Fault == pool.FaultServer:
-		from, to := c.Served()
-		f := failure{run: a.run, to: b.elapsed(), answered: class.Code != "" && !class.Broken, errorType: class.Type}
-		if !from.IsZero() {
-			f.from = from.Sub(b.start)
-		}
-		if !to.IsZero() {
-			f.to = to.Sub(b.start)
-		}
+		f := failure{run: a.run, answered: class.Code != "" && !class.Broken, class: class, err: err}
+		f.from, f.to = b.served(c)
 		report(ctx, c, b.evaluate(a.window, &f))
 	}
 }
 
+// judge says what the outcome of a use means to the breaker.
+func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
+	class := c.Classify(err)
+	switch timedOut := class.Code == "" && passed(ctx); {
+	case class.Narrow, err == nil && c.Asked():
+		class.Fault = pool.FaultNone
+	case err == nil:
+		class.Fault = pool.FaultElsewhere
+	case class.Fault != pool.FaultServer && class.Fault != pool.FaultCaller:
+	case c.Op().Limit < 0 && (timedOut || class.Type == "timeout"):
+		class.Fault = pool.FaultCaller
+	case timedOut:
+		class.Fault = b.blame(c, a, class.Fault)
+	}
+	return class
+}
+
 // succeed counts a success, and notes how long the server needed for it if that was long.
 func (b *Breaker) succeed(c *pool.Call, a *admission) {
-	now := c.Clock().Sub(b.start)
+	now := b.coarse(c)
 	if took := now - a.began; took >= 2*tick {
 		wait, _, _ := c.Acquired()
 		if took -= wait; took >= 2*tick {
-			a.window.needs.note(c.Op().Name, took)
+			b.needs.note(c.Op().Name, took)
 		}
 	}
 	if a.window.step < shortStep {
@@ -111,36 +112,49 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 	a.window.success(now, c.Shard())
 }
 
-// pastDeadline says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
-func pastDeadline(ctx context.Context) bool {
+// passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
+func passed(ctx context.Context) bool {
 	d, ok := ctx.Deadline()
 	return ok && !errors.Is(ctx.Err(), context.Canceled) && time.Until(d) <= 0
 }
 
-// blame says whose fault it is that a deadline passed that the breaker does not know: the server's, if it has had the call for much longer
-// than it lately needed, else nobody's that counts.
+// blame says whose fault it is that a deadline passed which the breaker does not know.
 func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
-	if _, _, granted := c.Acquired(); !granted || c.TwoStep() || c.Op().Limit < 0 {
-		return fault // the pool has looked at the wait; a lease is its borrower's time; an operation that is meant to block has blocked
+	if _, _, granted := c.Acquired(); !granted || c.TwoStep() {
+		return fault // the pool has looked at what the use was waiting for; a lease is its borrower's time
 	}
-	w := a.window
-	if w == nil {
-		w = &window{needs: b.needs}
-	}
-	now := b.elapsed()
-	held := now - a.began
-	if from, to := c.Served(); !from.IsZero() && !to.IsZero() {
-		held = to.Sub(from)
+	from, to := b.served(c)
+	if from == 0 {
+		from = a.began
 	}
 	successes := int64(0)
-	if len(w.buckets) > 0 {
-		successes = w.counts(now).Successes
+	if w := a.window; w != nil {
+		w.at(to)
+		successes = w.counts(to).Successes
+		if since, ok := w.unanswered(); ok {
+			from = min(from, max(since, a.began))
+		}
 	}
-	if held >= w.needs.muchLonger(c.Op().Name, successes) {
+	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
 		return pool.FaultServer
 	}
 	return pool.FaultCaller
 }
+
+// served is Call.Served on the breaker's clock. If the pool does not know the end, it is now.
+func (b *Breaker) served(c *pool.Call) (from, to time.Duration) {
+	begin, end := c.Served()
+	if !begin.IsZero() {
+		from = begin.Sub(b.start)
+	}
+	if end.IsZero() {
+		return from, b.elapsed()
+	}
+	return from, end.Sub(b.start)
+}
+
+// coarse is the breaker's clock by the pool's coarse one.
+func (b *Breaker) coarse(c *pool.Call) time.Duration { return c.Clock().Sub(b.start) }
 
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
 	b.refused.Add(1)
@@ -194,48 +208,34 @@ func (b *Breaker) tell(outcome func() (struct{}, error)) {
 func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if evidence := w.failure(b.elapsed(), f); !evidence && !f.answered || b.phase.Load().window != w {
+	if !w.failure(b.elapsed(), f) || b.phase.Load().window != w {
 		return nil
 	}
-	b.failing, b.answered = f.errorType, f.answered
+	b.failing = f
 	b.tell(failed)
+	b.failing = nil
 	return b.follow(b.trip.Rule)
 }
 
 // tripped is asked by gobreaker, after each failure that evaluate reports, whether to open.
 func (b *Breaker) tripped() bool {
-	cfg := b.cfg.Load()
-	n := b.phase.Load().window.counts(b.elapsed())
-	rule := cfg.rule(n)
-	if rule == "" || rule == ReasonConsecutive && !b.convincing(n) {
+	w, cfg, now := b.phase.Load().window, b.cfg.Load(), b.elapsed()
+	n := w.counts(now)
+	t := Trip{At: time.Now(), Counts: n, Window: cfg.Window, ErrorType: b.failing.class.Type}
+	since, _ := w.unanswered()
+	limit, convincing := cfg.convincing(n, since, now)
+	switch {
+	case cfg.FailureRatio > 0 && n.Calls() >= int64(cfg.MinCalls) && n.FailureRatio() >= cfg.FailureRatio:
+		t.Rule, t.Limit = ReasonFailureRatio, cfg.FailureRatio
+	case convincing:
+		t.Rule, t.Limit = ReasonConsecutive, float64(limit)
+	default:
 		return false
 	}
-	limit := cfg.FailureRatio
-	if rule == ReasonConsecutive {
-		limit = float64(cfg.ConsecutiveFailures)
-	}
-	b.trip = Trip{At: time.Now(), Rule: rule, Counts: n, Window: cfg.Window, Limit: limit, ErrorType: b.failing}
+	t.Cause = rootCause(b.failing.err, &b.failing.class)
+	b.trip = t
 	return true
 }
-
-// convincing says whether a run of failures says more than that some calls fail. Where calls fail now and then, as many in a row come about by
-// chance: with enough traffic for FailureRatio, a run must be as long as chance does not make it in a million calls. And what happens to connections, unlike an answer, may be over in a moment, which retry bridges.
-func (b *Breaker) convincing(n Counts) bool {
-	w, cfg := b.phase.Load().window, b.cfg.Load()
-	if !b.answered && b.elapsed()-w.firstEnd < min(cfg.OpenFor, lasting) {
-		return false
-	}
-	failures, calls := n.Failures-n.Consecutive, n.Calls()-n.Consecutive
-	if cfg.FailureRatio < 0 || failures <= 0 || calls < int64(cfg.MinCalls) {
-		return true
-	}
-	return float64(n.Consecutive)*math.Log(float64(failures)/float64(calls)) <= chance
-}
-
-const (
-	lasting = 250 * time.Millisecond
-	chance  = -13.8 // the logarithm of one in a million
-)
 
 // admit decides about a use that has not found the breaker closed: it ends an open period that is over, and gives out a permit.
 func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
@@ -253,7 +253,7 @@ func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
 	p = b.phase.Load()
 	switch p.state {
 	case StateClosed:
-		return admission{window: p.window, began: now, run: p.window.runs.Load()}, nil, event
+		return admission{window: p.window, began: now, run: p.window.number.Load()}, nil, event
 	case StateHalfOpen:
 		if probe := p.round.begin(now, cfg.Probes); probe != nil {
 			return admission{probe: probe, began: now}, nil, event
@@ -264,7 +264,7 @@ func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
 }
 
 // settle ends a probe. It counts nothing when its round is over, or when it was given up as lost.
-func (b *Breaker) settle(p *probe, class pool.Class) *pool.Event {
+func (b *Breaker) settle(p *probe, class pool.Class, err error) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := p.round
@@ -276,7 +276,7 @@ func (b *Breaker) settle(p *probe, class pool.Class) *pool.Event {
 	case pool.FaultNone:
 		r.successes++
 	case pool.FaultServer:
-		r.fail(ReasonProbeFailed, class.Type)
+		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(err, &class)))
 	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // nothing: another may try
 	}
 	return b.conclude(r)

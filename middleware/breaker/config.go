@@ -10,18 +10,17 @@ import (
 
 // Defaults of [Config].
 const (
-	defaultWindow              = 10 * time.Second
-	defaultBuckets             = 10
-	defaultFailureRatio        = 0.5
-	defaultMinCalls            = 20
-	defaultConsecutiveFailures = 5
-	defaultOpenFor             = 200 * time.Millisecond
-	defaultOpenMax             = 2500 * time.Millisecond
-	defaultLookMax             = time.Second
-	defaultJitter              = 0.2
-	defaultProbes              = 1
-	defaultProbeSuccesses      = 3
-	defaultProbeTimeout        = 5 * time.Second
+	defaultWindow         = 10 * time.Second
+	defaultBuckets        = 10
+	defaultFailureRatio   = 0.9
+	defaultMinCalls       = 20
+	defaultOpenFor        = 200 * time.Millisecond
+	defaultOpenMax        = 1500 * time.Millisecond
+	defaultLookMax        = time.Second
+	defaultJitter         = 0.5
+	defaultProbes         = 1
+	defaultProbeSuccesses = 3
+	defaultProbeTimeout   = 5 * time.Second
 )
 
 // Bounds of [Config].
@@ -40,27 +39,31 @@ type Config struct {
 	// Buckets is into how many steps Window is divided, at most 1000 and none shorter than 1 ms. 0 means 10.
 	Buckets int
 
-	// FailureRatio opens the breaker when at least this part of the calls in the window have failed: greater than 0, at most 1.
-	// 0 means 0.5; negative: this rule is off.
+	// FailureRatio opens the breaker when at least this part of the calls in the window have failed: greater than 0, at most 1. It is looked
+	// at when a failure comes in. 0 means 0.9: with the four attempts of the standard stack a server that answers a tenth of the calls
+	// still serves a third of the uses, and a breaker that opens sooner refuses what would have been served. Negative: this rule is off.
 	FailureRatio float64
 	// MinCalls is how many calls the window must hold for FailureRatio to apply. 0 means 20.
 	MinCalls int
-	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took: it
-	// is for pools with little traffic. Outcomes count in the order in which they come in. 0 means 5; negative: this rule is off.
+	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took, not counting
+	// echoes: failures of calls that were under way when the first one failed. Outcomes count in the order in which they come in. 0 means
+	// that the breaker decides: at least 5, within at least 250 ms, and so many more as it takes for chance not to explain them where
+	// other calls fail too. Negative: this rule is off.
 	ConsecutiveFailures int
 
-	// OpenFor is how long the breaker stays open after it was closed, less what Jitter takes. 0 means 5 s; otherwise at least 1 ms.
+	// OpenFor is how long the breaker stays open after it was closed, less what Jitter takes. 0 means 200 ms, which is enough as the pool looks
+	// at its server itself; otherwise at least 1 ms.
 	OpenFor time.Duration
 	// OpenMax bounds the open period, which doubles each time the probes fail. OpenMax equal to OpenFor means that it does not grow.
-	// 0 means 60 s, or OpenFor if that is longer.
+	// 0 means 1.5 s, or OpenFor if that is longer.
 	OpenMax time.Duration
 	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
-	// opens, so that many instances do not send their probes all at once. 0 means 0.2; negative: none.
+	// opens, so that many instances do not send their probes all at once. 0 means 0.5; negative: none.
 	Jitter float64
 
-	// LookMax bounds the pauses between the looks that the pool itself takes at the server while the breaker is open, one connection's check
-	// each. They grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. 0 means 1 s;
-	// negative: the pool does not look, and the users' probes alone find out.
+	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check. They
+	// grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. So a server that is away has
+	// about one dial in LookMax from each instance. 0 means 1 s; negative: the pool does not look, and the users' probes alone find out.
 	LookMax time.Duration
 
 	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
@@ -71,7 +74,8 @@ type Config struct {
 	// failures allowed. 0 means none.
 	ProbeFailures int
 	// ProbeTimeout is the time after which a probe of which nothing has been heard counts as failed, so that a lost one cannot keep the
-	// breaker half-open. It should be longer than leases are held. 0 means 5 s.
+	// breaker half-open. The next use or outcome finds that out; a probe that ends before that is judged by its outcome. It should be
+	// longer than leases are held. 0 means 5 s.
 	ProbeTimeout time.Duration
 }
 
@@ -89,11 +93,11 @@ func (c Config) Validate() error {
 	if least := time.Duration(d.Buckets) * minBucket; bucketsOK {
 		must(d.Window >= least, "Window", c.Window, fmt.Sprintf("0 (default %v) or at least %v, for %d buckets", defaultWindow, least, d.Buckets))
 	}
-	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 0.5) or at most 1")
+	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 0.9) or at most 1")
 	must(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 (default 20) or more")
-	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 5s) or at least 1ms")
-	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1m) or at least OpenFor, which is %v", d.OpenFor))
-	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.2) or less than 1")
+	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 200ms) or at least 1ms")
+	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1.5s) or at least OpenFor, which is %v", d.OpenFor))
+	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.5) or less than 1")
 	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
 	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (default 3) or more")
 	must(c.ProbeFailures >= 0, "ProbeFailures", c.ProbeFailures, "0 (none) or more")
@@ -107,7 +111,6 @@ func (c Config) withDefaults() Config {
 	c.Buckets = cmp.Or(c.Buckets, defaultBuckets)
 	c.FailureRatio = cmp.Or(c.FailureRatio, defaultFailureRatio)
 	c.MinCalls = cmp.Or(c.MinCalls, defaultMinCalls)
-	c.ConsecutiveFailures = cmp.Or(c.ConsecutiveFailures, defaultConsecutiveFailures)
 	c.OpenFor = cmp.Or(c.OpenFor, defaultOpenFor)
 	c.OpenMax = cmp.Or(c.OpenMax, max(defaultOpenMax, c.OpenFor))
 	c.LookMax = cmp.Or(c.LookMax, defaultLookMax)
@@ -116,17 +119,6 @@ func (c Config) withDefaults() Config {
 	c.ProbeSuccesses = cmp.Or(c.ProbeSuccesses, defaultProbeSuccesses)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, defaultProbeTimeout)
 	return c
-}
-
-// rule returns the name of the rule by which a breaker with these counts opens, "" when there is none.
-func (c Config) rule(n Counts) string {
-	switch {
-	case c.FailureRatio > 0 && n.Calls() >= int64(c.MinCalls) && n.FailureRatio() >= c.FailureRatio:
-		return ReasonFailureRatio
-	case c.ConsecutiveFailures > 0 && n.Consecutive >= int64(c.ConsecutiveFailures):
-		return ReasonConsecutive
-	}
-	return ""
 }
 
 // openPeriod returns how long the breaker stays open when rounds of probes have failed since it was closed. draw, from 0 to 1, is its
@@ -147,9 +139,14 @@ func (c Config) settings() map[string]string {
 		}
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
-	consecutive := "off"
+	consecutive, looks := "automatic", "off"
 	if c.ConsecutiveFailures > 0 {
 		consecutive = strconv.Itoa(c.ConsecutiveFailures)
+	} else if c.ConsecutiveFailures < 0 {
+		consecutive = "off"
+	}
+	if c.LookMax > 0 {
+		looks = c.LookMax.String()
 	}
 	return map[string]string{
 		"window":               c.Window.String(),
@@ -160,6 +157,7 @@ func (c Config) settings() map[string]string {
 		"open_for":             c.OpenFor.String(),
 		"open_max":             c.OpenMax.String(),
 		"jitter":               share(c.Jitter),
+		"look_max":             looks,
 		"probes":               strconv.Itoa(c.Probes),
 		"probe_successes":      strconv.Itoa(c.ProbeSuccesses),
 		"probe_failures":       strconv.Itoa(c.ProbeFailures),

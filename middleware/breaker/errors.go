@@ -34,17 +34,45 @@ type Trip struct {
 	Rule      string        // ReasonFailureRatio or ReasonConsecutive
 	Counts    Counts        // what the window held
 	Window    time.Duration // how long it was
-	Limit     float64       // the FailureRatio or ConsecutiveFailures that was reached
+	Limit     float64       // the FailureRatio that was reached, or the number of failures in a row
 	ErrorType string        // error.type of the failure that opened it
+	Cause     string        // what that failure was, in a line: "dial tcp 10.0.0.7:6379: connect: connection refused"
 }
 
-// String says it in a sentence, with the figures.
+// String says it in a sentence, with the figures. The zero Trip says that it is none.
 func (t Trip) String() string {
-	if t.Rule == ReasonConsecutive {
-		return fmt.Sprintf("%d calls in a row failed (limit %g), the last with %s", t.Counts.Consecutive, t.Limit, t.ErrorType)
+	last := describe(t.ErrorType, t.Cause)
+	switch t.Rule {
+	case "":
+		return "it has not opened"
+	case ReasonConsecutive:
+		return fmt.Sprintf("%d calls in a row failed (limit %g), the last with %s", t.Counts.Consecutive, t.Limit, last)
 	}
 	return fmt.Sprintf("%d of %d calls failed within %v (limit %g %%), the last with %s",
-		t.Counts.Failures, t.Counts.Calls(), t.Window, 100*t.Limit, t.ErrorType)
+		t.Counts.Failures, t.Counts.Calls(), t.Window, 100*t.Limit, last)
+}
+
+// describe is an error.type and what it stands for, if anything is known.
+func describe(errorType, cause string) string {
+	if cause == "" {
+		return errorType
+	}
+	return errorType + ": " + cause
+}
+
+// rootCause is what err says, in a line. Of an error of the pool's it is what opening has met, without how things stood in the pool. An answer
+// of the server's is known by its code.
+func rootCause(err error, class *pool.Class) string {
+	if class.Code != "" || err == nil {
+		return ""
+	}
+	var refused *pool.Error
+	if errors.As(err, &refused) {
+		if err = refused.Cause; err == nil {
+			err = refused.Reason
+		}
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // OpenError is the refusal of a use by a breaker that is open, or half-open with all its probes under way. It wraps [ErrOpen]. One value
@@ -54,9 +82,10 @@ type OpenError struct {
 	State  State  // StateOpen or StateHalfOpen
 	Trip   Trip   // why it opened when it was last closed
 	Rounds int    // rounds of probes that have failed since then
-	// LastProbe is the error.type of the failure that ended the latest of these rounds, "probe_timeout" for a probe that was lost.
+	// LastProbe is what ended the latest of these rounds: the error.type of a failure and its cause, "probe_timeout" for a probe that was lost.
 	LastProbe string
-	// NextProbe is when the next probe may pass; zero when half-open: it may as soon as another ends.
+	// NextProbe is when the next probe may pass, if the pool's looks at the server have succeeded by then; zero when half-open: it may as
+	// soon as another ends.
 	NextProbe time.Time
 }
 
@@ -75,7 +104,11 @@ func (e *OpenError) Error() string {
 		s.WriteString("; all its probes are under way")
 		return s.String()
 	}
-	fmt.Fprintf(&s, "; next probe in %v", e.retryAfter().Round(time.Millisecond))
+	if left := e.retryAfter().Round(time.Millisecond); left > 0 {
+		fmt.Fprintf(&s, "; next probe in %v", left)
+	} else {
+		s.WriteString("; next probe once the pool has reached its server")
+	}
 	return s.String()
 }
 

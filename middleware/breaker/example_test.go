@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// After five failures in a row the server is left alone: uses are refused at once, and the error says why.
+// After five failures in a row, as it is told, the server is left alone: uses are refused at once, and the error says why.
 func Example() {
-	b, err := breaker.New(breaker.Config{})
+	b, err := breaker.New(breaker.Config{ConsecutiveFailures: 5, OpenFor: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -35,7 +36,7 @@ func Example() {
 	fmt.Println("state:", b.State(), "refused:", b.Snapshot().Refused)
 	// Output:
 	// sent: 5 then refused: true
-	// because 5 calls in a row failed (limit 5), the last with broken
+	// because 5 calls in a row failed (limit 5), the last with broken: pooltest: the connection is broken
 	// state: open refused: 3
 }
 
@@ -74,5 +75,5 @@ func ExampleBreaker_Configure() {
 	// Output:
 	// closed with a failure ratio of 0.33
 	// open because 14 of 41 calls failed within 10s (limit 30 %), the last with DENIED
-	// breaker: FailureRatio is 30: must be negative (off), 0 (default 0.5) or at most 1
+	// breaker: FailureRatio is 30: must be negative (off), 0 (default 0.9) or at most 1
 }

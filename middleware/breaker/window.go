@@ -15,15 +15,14 @@ import (
 // that was delayed between finding its bucket and adding to it until the bucket's turn comes again, which takes a whole window less a step,
 // is counted in a later step than it belongs to, or lost.
 type window struct {
-	step        time.Duration
-	buckets     []bucket
-	current     atomic.Pointer[bucket] // the latest; set under mu
-	consecutive atomic.Int64           // failures in a row that are evidence, since the last success
-	runs        atomic.Uint64          // of failures in a row: moved by the first of each
-	needs       *needs                 // what the server lately needed
+	run // of failures since the last success
 
-	mu       sync.Mutex    // held by who turns a bucket to a new step, or adds up
-	firstEnd time.Duration // when the first failure of the present run ended; guarded by the breaker's mutex
+	step    time.Duration
+	buckets []bucket
+	current atomic.Pointer[bucket] // the latest; set under mu
+	needs   *needs                 // what the server lately needed
+
+	mu sync.Mutex // held by who turns a bucket to a new step, or adds up
 }
 
 // bucket holds the counts of one step, until its turn comes again.
@@ -58,36 +57,17 @@ func newWindow(c *Config, lately *needs) *window {
 func (w *window) success(now time.Duration, shard uint32) {
 	cells := w.at(now).successes
 	cells[int(shard)&(len(cells)-1)].n.Add(1)
-	if w.consecutive.Load() != 0 { // looked at first: writing it each time would make all processors share it
-		w.consecutive.Store(0)
-	}
+	w.end()
 }
 
-// failure counts one that ended at the time given, and says whether it is evidence of its own. Failures in a row that began before the first
-// of them had ended may have the cause in common with it: such an echo does not count as one more in a row. In the ratio it counts only if
-// the server has answered, as that answer was given for this call. It is called under the breaker's mutex.
+// failure counts one, and says whether the rules are to be looked at. An echo counts in the ratio only if the server has answered, as that
+// answer was given for this call. It is called under the breaker's mutex.
 func (w *window) failure(now time.Duration, f *failure) bool {
-	switch {
-	case w.consecutive.Load() == 0:
-		w.runs.Add(1)
-		w.firstEnd = f.to
-	case f.from != 0 && f.from < w.firstEnd, f.from == 0 && f.run != w.runs.Load():
-		if f.answered {
-			w.at(now).failures.Add(1)
-		}
+	if !w.add(f) && !f.answered {
 		return false
 	}
 	w.at(now).failures.Add(1)
-	w.consecutive.Add(1)
 	return true
-}
-
-// failure is what the breaker knows of a failure.
-type failure struct {
-	from, to  time.Duration // of the server's part; from is 0 if the use did not have to wait for it
-	run       uint64        // window.runs when the use began
-	answered  bool
-	errorType string
 }
 
 // at returns the bucket for now.
@@ -106,7 +86,7 @@ func (w *window) turn(now time.Duration) *bucket {
 	if b := w.current.Load(); int64(now) < b.until.Load() {
 		return b
 	}
-	w.needs.age(now, w.successes(now))
+	w.needs.age(now, w.sum(time.Duration(w.current.Load().until.Load())-1).Successes)
 	step := int64(now / w.step)
 	b := &w.buckets[step%int64(len(w.buckets))]
 	for i := range b.successes {
@@ -119,19 +99,17 @@ func (w *window) turn(now time.Duration) *bucket {
 	return b
 }
 
-// successes is called under mu.
-func (w *window) successes(now time.Duration) int64 { return w.add(now).Successes }
-
 // counts adds up what is not older than the window.
 func (w *window) counts(now time.Duration) Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.add(now)
+	return w.sum(now)
 }
 
-func (w *window) add(now time.Duration) Counts {
+// sum is counts under mu.
+func (w *window) sum(now time.Duration) Counts {
 	oldest := int64(now/w.step) - int64(len(w.buckets)) + 1
-	n := Counts{Consecutive: w.consecutive.Load()}
+	n := Counts{Consecutive: w.length.Load()}
 	for i := range w.buckets {
 		b := &w.buckets[i]
 		if b.step < max(oldest, 0) {

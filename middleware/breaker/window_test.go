@@ -32,7 +32,7 @@ func TestWindowAgreesWithAList(t *testing.T) {
 				w.success(now, rnd.Uint32())
 				consecutive = 0
 			} else {
-				w.failure(now, &failure{run: w.runs.Load()})
+				w.failure(now, &failure{run: w.number.Load()})
 			}
 			want := Counts{Consecutive: consecutive}
 			for _, o := range list {

@@ -1,0 +1,182 @@
+package breaker
+
+import (
+	"math"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// This file says what counts as evidence that a server cannot serve, and how much evidence opens a breaker.
+//
+// Whose failure. The backend's class decides: FaultServer is a failure, FaultNone a success. A Narrow failure is a success here, as the
+// server has answered and serves other work. A deadline of the caller's that passes is a failure if the server has had the call for much
+// longer than the server lately needed (muchLonger); a cancel is no evidence, nor is time that runs out in an operation that is meant to
+// block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
+// the calls that the use waited for had no answer either.
+//
+// One event is one observation. The failures since the last success are a run. The first one counts. A later one counts if the server's
+// part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an echo:
+// both may have the same cause, as when a proxy cuts all connections. No clock is needed for that: a run has a number, each use notes the
+// number when the use begins, and a use that had to wait is judged by its grant, a failed dial by the beginning of the dial.
+//
+// How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
+// failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
+// had met one failure (additive smoothing), so that a few calls prove little; n is at least 5. And the run must have lasted for a fifth
+// of a second, as retry bridges shorter gaps. ConsecutiveFailures, if set, replaces both conditions: that many failures, without echoes.
+
+const (
+	fewest  = 5                      // failures in a row, at least
+	lasting = 200 * time.Millisecond // of a run, at least
+	chance  = 1e-6                   // the probability at which a run is not taken for chance any more
+	priorOf = 16                     // as if so many calls had met one failure
+)
+
+// run is the failures since the last success. A success writes to it only if there is one.
+type run struct {
+	length atomic.Int64  // failures that are evidence; 0: there is no run
+	number atomic.Uint64 // moved by the first failure of each run
+	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
+}
+
+// failure is what the breaker knows of a failure.
+type failure struct {
+	from, to time.Duration // of the server's part; from is 0 if the use did not have to wait for that part
+	run      uint64        // run.number when the use began
+	answered bool          // the server has answered this very call
+	class    pool.Class
+	err      error
+}
+
+// add counts f, unless f is an echo, and says whether f is evidence. It is called under the breaker's mutex.
+func (r *run) add(f *failure) bool {
+	switch {
+	case r.length.Load() == 0:
+		r.number.Add(1)
+		r.first.Store(int64(f.to))
+	case f.from != 0 && f.from < time.Duration(r.first.Load()), f.from == 0 && f.run != r.number.Load():
+		return false
+	}
+	r.length.Add(1)
+	return true
+}
+
+// end notes a success.
+func (r *run) end() {
+	if r.length.Load() != 0 { // looked at first: writing it each time would make all processors share it
+		r.length.Store(0)
+	}
+}
+
+// unanswered returns since when the server has answered nothing, as far as the present run tells. ok is false if there is no run.
+func (r *run) unanswered() (since time.Duration, ok bool) {
+	return time.Duration(r.first.Load()), r.length.Load() > 0
+}
+
+// convincing returns how many failures in a row open the breaker, and whether n has as many. since is when the run began.
+func (c *Config) convincing(n Counts, since, now time.Duration) (limit int64, ok bool) {
+	switch {
+	case c.ConsecutiveFailures < 0:
+		return 0, false
+	case c.ConsecutiveFailures > 0:
+		limit = int64(c.ConsecutiveFailures)
+		return limit, n.Consecutive >= limit
+	}
+	failed := float64(max(n.Failures-n.Consecutive, 0) + 1) // those before the run
+	share := failed / (float64(n.Successes) + failed - 1 + priorOf)
+	limit = max(fewest, int64(math.Ceil(math.Log(chance)/math.Log(share))))
+	return limit, n.Consecutive >= limit && now-since >= lasting
+}
+
+// needs is what the server lately needed for its successes, by operation and to within a factor of two. A success within two steps of the
+// pool's coarse clock costs nothing; only a slow one is noted. What is known halves with each window that saw enough successes, so that
+// it outlasts a quiet time and an outage.
+type needs struct {
+	window time.Duration
+	ops    sync.Map     // of *slow, by the operation's name
+	n      atomic.Int64 // how many there are
+	known  atomic.Int64 // successes that the counts stand for
+
+	mu    sync.Mutex
+	since time.Duration // when the counts were last halved
+}
+
+const (
+	tick     = 10 * time.Millisecond // a step of the pool's coarse clock
+	slowest  = 16                    // classes of slow successes
+	maxOps   = 256                   // operations that are told apart; the others are one
+	enough   = 20                    // successes from which on something is known
+	rare     = 1000                  // one in so many successes is not minded
+	weight   = 4                     // of one slow success, so that it is remembered for three windows
+	muchMore = 4
+	unknown  = time.Second // no deadline that passes sooner is evidence while nothing is known
+)
+
+// slow counts an operation's slow successes: class i took less than 2^(i+2) ticks.
+type slow [slowest]atomic.Int64
+
+// note is called for a success that took at least two ticks.
+func (n *needs) note(op string, took time.Duration) {
+	v, ok := n.ops.Load(op)
+	if !ok {
+		if n.n.Load() >= maxOps {
+			op = ""
+		}
+		if v, ok = n.ops.LoadOrStore(op, &slow{}); !ok {
+			n.n.Add(1)
+		}
+	}
+	s, _ := v.(*slow)
+	s[min(bits.Len64(uint64(took/tick))-2, slowest-1)].Add(weight)
+}
+
+// age halves what is known if it is time. successes are those of the last window.
+func (n *needs) age(now time.Duration, successes int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now-n.since < n.window || successes < enough {
+		return
+	}
+	n.since = now
+	n.known.Store(n.known.Load()/2 + successes)
+	n.ops.Range(func(op, v any) bool {
+		s, _ := v.(*slow)
+		kept := int64(0)
+		for i := range s {
+			c := s[i].Load()
+			kept += c / 2
+			s[i].Add(c/2 - c)
+		}
+		if kept == 0 {
+			n.ops.Delete(op)
+			n.n.Add(-1)
+		}
+		return true
+	})
+}
+
+// muchLonger returns from when on the server has had a call of op for much longer than the server lately needed: four times the bound within
+// which all but one in a thousand of the successes ended. successes are those that have not come to be known yet.
+func (n *needs) muchLonger(op string, successes int64) time.Duration {
+	known := n.known.Load() + successes
+	if known < enough {
+		return unknown
+	}
+	v, ok := n.ops.Load(op)
+	if !ok {
+		v, ok = n.ops.Load("") // it may be one of too many
+	}
+	need, slower := 2*tick, int64(0)
+	if s, _ := v.(*slow); ok {
+		for i := slowest - 1; i >= 0; i-- {
+			if slower += s[i].Load(); slower > weight*known/rare {
+				need = tick << (i + 2)
+				break
+			}
+		}
+	}
+	return muchMore * need
+}
