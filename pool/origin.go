@@ -112,7 +112,9 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 		class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
 	class = told.amend(class)
-	if over, _ := ended(ctx); over != nil {
+	over, _ := ended(ctx)
+	elsewhere := class.Fault == FaultElsewhere && errors.Is(over, context.DeadlineExceeded) // the time was not spent here
+	if over != nil && !elsewhere {
 		class.Fault, class.Repeat = FaultCaller, RepeatNever
 	}
 	class.name(err, plain)

@@ -1,0 +1,446 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// judged is an error of the class given.
+type judged pool.Class
+
+func (judged) Error() string       { return "judged" }
+func (e judged) Class() pool.Class { return pool.Class(e) }
+
+var (
+	narrow    = judged{Fault: pool.FaultServer, Narrow: true, Code: "OOM", Type: "OOM"}
+	elsewhere = judged{Fault: pool.FaultElsewhere}
+	cutOff    = judged{Fault: pool.FaultServer, Broken: true, Type: "broken"}
+)
+
+// traffic has n workers use the pool until stop, each with a pause after a failure, as retry makes.
+func (r *rig) traffic(n int, stop <-chan struct{}, fn func(context.Context, *conn) error) (wait func()) {
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := r.pool.Do(context.Background(), get, fn); err != nil {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		})
+	}
+	return wg.Wait
+}
+
+// Connections that are cut once are one event, however many there are.
+func TestCutOnceOpensNothing(t *testing.T) {
+	for _, n := range []int{1, 5, 20, 200} {
+		t.Run(fmt.Sprint(n, " in flight"), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRigOn(t, Config{}, pool.Config{MaxSize: 200})
+				leases := make([]pool.Lease[*conn], n)
+				for i := range leases {
+					leases[i] = r.lease()
+				}
+				time.Sleep(time.Second)
+				for _, l := range leases {
+					l.Release(cutOff)
+					time.Sleep(10 * time.Millisecond) // each finds it out when it reads
+				}
+				r.wantState(StateClosed)
+				if got, want := r.Snapshot().Counts, (Counts{Failures: 1, Consecutive: 1}); got != want {
+					t.Errorf("it counted %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+// A number that the user has set needs neither time nor improbability, but echoes are no failures of their own.
+func TestExplicitNumberIsObeyed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, Config{ConsecutiveFailures: 4})
+		flight := []pool.Lease[*conn]{r.lease(), r.lease(), r.lease(), r.lease(), r.lease(), r.lease()}
+		for _, l := range flight {
+			l.Release(cutOff)
+		}
+		r.uses(2, cutOff)
+		r.wantState(StateClosed)
+		r.uses(1, cutOff)
+		r.wantState(StateOpen)
+		if trip := r.Snapshot().Trip; trip.Limit != 4 || trip.Counts.Consecutive != 4 {
+			t.Errorf("it opened by %v", trip)
+		}
+	})
+}
+
+// A proxy that is restarted three times, and refuses dials for 100 ms each time, costs no refusal; a server that is killed is found within a
+// second.
+func TestRestartsAndDeath(t *testing.T) {
+	for name, away := range map[string]time.Duration{"restart": 100 * time.Millisecond, "death": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRigOn(t, Config{}, pool.Config{MaxSize: 20})
+				var mu sync.Mutex
+				cut := make(chan struct{})
+				use := func(context.Context, *conn) error {
+					mu.Lock()
+					c := cut
+					mu.Unlock()
+					select {
+					case <-time.After(20 * time.Millisecond):
+						return nil
+					case <-c:
+						return cutOff
+					}
+				}
+				stop := make(chan struct{})
+				wait := r.traffic(20, stop, use)
+				for range 3 {
+					time.Sleep(time.Second)
+					mu.Lock()
+					close(cut)
+					cut = make(chan struct{})
+					mu.Unlock()
+					r.pool.Clear()
+					r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+					time.Sleep(away)
+					if name == "death" {
+						r.wantState(StateOpen)
+					}
+					r.fake.Inject(pooltest.Open, 0, nil)
+				}
+				time.Sleep(time.Second)
+				close(stop)
+				wait()
+				r.wantState(StateClosed)
+				if s := r.Snapshot(); (s.Refused > 0) != (name == "death") {
+					t.Errorf("%d uses were refused, it opened %d times", s.Refused, s.Opened)
+				}
+			})
+		})
+	}
+}
+
+// Where 3 % of the calls fail, and where 30 % do, nothing opens.
+func TestNoiseOpensNothing(t *testing.T) {
+	for _, percent := range []int{3, 30, 60} {
+		bubble(t, func(t *testing.T) {
+			r := newRig(t, Config{})
+			stop := make(chan struct{})
+			wait := r.traffic(8, stop, func(context.Context, *conn) error {
+				time.Sleep(time.Duration(10+rand.IntN(20)) * time.Millisecond)
+				if rand.IntN(100) < percent {
+					return fail
+				}
+				return nil
+			})
+			time.Sleep(5 * time.Minute)
+			close(stop)
+			wait()
+			if s := r.Snapshot(); s.Opened > 0 {
+				t.Errorf("with %d %% of failures it opened %d times", percent, s.Opened)
+			}
+		})
+	}
+}
+
+// Callers with deadlines of their own find out that a server is frozen within two of them, if those are longer than what it lately needed.
+func TestFrozenServerIsFoundByCallersDeadlines(t *testing.T) {
+	for _, deadline := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, time.Second, 2900 * time.Millisecond} {
+		t.Run(deadline.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRigOn(t, Config{}, pool.Config{MaxSize: 10, AcquireTimeout: -1})
+				r.uses(enough, nil)
+				var wg sync.WaitGroup
+				begin := time.Now()
+				for r.State() == StateClosed && time.Since(begin) < 10*time.Second {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(context.Background(), deadline)
+						defer cancel()
+						_ = r.pool.Do(ctx, get, func(ctx context.Context, _ *conn) error { <-ctx.Done(); return ctx.Err() })
+					})
+					time.Sleep(5 * time.Millisecond)
+				}
+				if took := time.Since(begin); took > max(2*deadline, deadline+lasting+50*time.Millisecond) {
+					t.Errorf("it took %v", took)
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block, and
+// time spent with another pool.
+func TestTimeThatIsNoEvidence(t *testing.T) {
+	hang := func(ctx context.Context, _ *conn) error { <-ctx.Done(); return ctx.Err() }
+	for _, test := range []struct {
+		name   string
+		op     pool.Op
+		needed time.Duration // by the successes before
+		limit  time.Duration
+		cancel bool
+		fn     func(context.Context, *conn) error
+		want   bool
+	}{
+		{name: "a deadline", op: get, limit: time.Second, fn: hang, want: true},
+		{name: "a cancel", op: get, limit: time.Second, cancel: true, fn: hang},
+		{name: "a short deadline", op: get, needed: 400 * time.Millisecond, limit: time.Second, fn: hang},
+		{name: "a long deadline", op: get, needed: 400 * time.Millisecond, limit: 3 * time.Second, fn: hang, want: true},
+		{name: "another operation was slow", op: pool.Op{Name: "SET"}, needed: 400 * time.Millisecond, limit: time.Second, fn: hang, want: true},
+		{name: "meant to block", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Second, fn: hang},
+		{name: "meant to block, its socket timed out", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Minute,
+			fn: func(context.Context, *conn) error { return judged{Fault: pool.FaultServer, Broken: true, Type: "timeout"} }},
+		{name: "another pool's time", op: get, limit: time.Second,
+			fn: func(ctx context.Context, _ *conn) error { <-ctx.Done(); return elsewhere }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, Config{})
+				for range enough {
+					_ = r.pool.Do(context.Background(), get, func(context.Context, *conn) error { time.Sleep(test.needed); return nil })
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), test.limit)
+				defer cancel()
+				if test.cancel {
+					ctx, cancel = context.WithCancel(context.Background())
+					time.AfterFunc(test.limit, cancel)
+				}
+				_ = r.pool.Do(ctx, test.op, test.fn)
+				if got := r.Snapshot().Counts.Failures > 0; got != test.want {
+					t.Errorf("it is evidence: %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// One call in 33 takes two seconds, and all have a deadline of one: nothing opens. Once the server is frozen, the breaker does.
+func TestSlowOperationsAmongFastOnes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 64})
+		var frozen sync.Mutex
+		use := func(op string, takes, limit time.Duration) {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			_ = r.pool.Do(ctx, pool.Op{Name: op}, func(ctx context.Context, _ *conn) error {
+				if !frozen.TryLock() {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				frozen.Unlock()
+				return pooltest.Slow(takes)(ctx)
+			})
+		}
+		var wg sync.WaitGroup
+		load := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end) && r.State() == StateClosed; {
+				if rand.IntN(33) == 0 {
+					wg.Go(func() { use("aggregate", 2*time.Second, time.Second+time.Duration(rand.IntN(4))*time.Second) })
+				} else {
+					wg.Go(func() { use("get", 2*time.Millisecond, time.Second) })
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		load(5 * time.Minute)
+		r.wantState(StateClosed)
+		frozen.Lock()
+		begin := time.Now()
+		load(10 * time.Second)
+		if took := time.Since(begin); r.State() != StateOpen || took > 2500*time.Millisecond {
+			t.Errorf("frozen: %v after %v", r.State(), took)
+		}
+		wg.Wait()
+	})
+}
+
+// A server that refuses writes serves reads: whatever the order, no read is refused, and a probe that meets such an answer closes.
+func TestNarrowFailuresOpenNothing(t *testing.T) {
+	for seed := range uint64(50) {
+		bubble(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			r := newRig(t, Config{ConsecutiveFailures: 2, FailureRatio: 0.1, MinCalls: 2, OpenFor: time.Second, Jitter: -1})
+			for range 200 {
+				time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
+				outcome := error(narrow)
+				if rnd.IntN(10) < 4 {
+					outcome = nil
+				}
+				r.uses(1, outcome)
+			}
+			if s := r.Snapshot(); s.Opened != 0 || s.Counts.Failures != 0 {
+				t.Errorf("it opened %d times, with %v", s.Opened, s.Counts)
+			}
+			r.opens()
+			r.due()
+			r.uses(1, elsewhere) // says nothing: another may try
+			r.uses(3, narrow)
+			r.wantState(StateClosed)
+		})
+	}
+}
+
+// What says nothing about the server closes no breaker, as it opens none.
+func TestNoEvidenceClosesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, quick())
+		r.opens()
+		r.due()
+		r.uses(10, elsewhere)
+		r.wantState(StateHalfOpen)
+		if s := r.Snapshot(); s.ProbesUnderway+s.ProbesSucceeded+s.ProbesFailed != 0 {
+			t.Errorf("probes: %+v", s)
+		}
+		r.uses(1, fail)
+		r.wantState(StateOpen)
+	})
+}
+
+// past is a use of a random schedule, as the reference judge knows it.
+type past struct {
+	began, granted, ended time.Time
+	outcome               error
+}
+
+// verdict is the reference judge: it goes through what has ended, in order, and looks at all of it again each time.
+func verdict(cfg Config, uses []past) (openedAt time.Time) {
+	slices.SortFunc(uses, func(a, b past) int { return a.ended.Compare(b.ended) })
+	for i := range uses {
+		if uses[i].outcome == nil {
+			continue
+		}
+		start := i
+		for start > 0 && uses[start-1].outcome != nil {
+			start--
+		}
+		first := uses[start].ended
+		run, ratioFailed, ok := 0, 0, 0
+		echo := func(u past, first time.Time) bool {
+			if u.granted.After(u.began) {
+				return u.granted.Before(first)
+			}
+			return u.began.Before(first)
+		}
+		begin := 0 // of the run that u belongs to
+		counts := false
+		for j := 0; j <= i; j++ {
+			u := uses[j]
+			if u.outcome == nil {
+				ok++
+				begin = j + 1
+				continue
+			}
+			evidence := j == begin || !echo(u, uses[begin].ended)
+			if evidence && begin == start {
+				run++
+			}
+			counts = evidence || u.outcome == fail //nolint:errorlint // the very value
+			if counts {
+				ratioFailed++
+			}
+		}
+		if !counts {
+			continue
+		}
+		if n := ok + ratioFailed; cfg.FailureRatio > 0 && n >= cfg.MinCalls && float64(ratioFailed) >= cfg.FailureRatio*float64(n) {
+			return uses[i].ended
+		}
+		if cfg.ConsecutiveFailures > 0 && run >= cfg.ConsecutiveFailures {
+			return uses[i].ended
+		}
+		if cfg.ConsecutiveFailures == 0 && run >= 5 && uses[i].ended.Sub(first) >= 200*time.Millisecond {
+			others := ratioFailed - run
+			p, chance := float64(others+1)/float64(ok+others+16), 1.0
+			for range run {
+				chance *= p
+			}
+			if chance <= 1e-6 {
+				return uses[i].ended
+			}
+		}
+	}
+	return openedAt
+}
+
+// Under random schedules the breaker opens when the reference judge says so, to the nanosecond.
+func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
+	opened := 0
+	for seed := range uint64(3000) {
+		bubble(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 2))
+			cfg := Config{FailureRatio: -1}
+			if rnd.IntN(2) == 0 {
+				cfg.FailureRatio, cfg.MinCalls = 0.5+rnd.Float64()/2, 10+rnd.IntN(20)
+			}
+			if rnd.IntN(3) == 0 {
+				cfg.ConsecutiveFailures = 1 + rnd.IntN(8)
+			}
+			if rnd.IntN(4) == 0 {
+				cfg.ConsecutiveFailures = -1
+			}
+			r := newRigOn(t, cfg, pool.Config{MaxSize: 1 + rnd.IntN(8)})
+			if err := r.pool.Warm(context.Background(), r.pool.Config().MaxSize); err != nil {
+				t.Fatal(err)
+			}
+			var mu sync.Mutex
+			var uses []past
+			var wg sync.WaitGroup
+			sick := rnd.Float64() // what share of the calls fails while the server is ill
+			for range 1 + rnd.IntN(12) {
+				own := rand.New(rand.NewPCG(rnd.Uint64(), 3))
+				wg.Go(func() {
+					for range 25 {
+						time.Sleep(time.Duration(own.Int64N(int64(40 * time.Millisecond))))
+						if r.State() != StateClosed {
+							return
+						}
+						outcome := error(nil)
+						if ill := time.Now().UnixMilli()/300%2 == 0; ill && own.Float64() < sick {
+							outcome = []error{fail, cutOff}[own.IntN(2)]
+						}
+						u := past{began: time.Now(), outcome: outcome}
+						err := r.pool.Do(context.Background(), get, func(context.Context, *conn) error {
+							u.granted = time.Now()
+							time.Sleep(time.Duration(own.Int64N(int64(60 * time.Millisecond))))
+							return outcome
+						})
+						u.ended = time.Now()
+						if errors.Is(err, ErrOpen) {
+							return
+						}
+						mu.Lock()
+						uses = append(uses, u)
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+			want, got := verdict(r.Config(), uses), r.Snapshot().Trip.At
+			if !got.Equal(want) {
+				t.Errorf("seed %d, %+v: it opened at %v, want %v; %v", seed, cfg, got, want, r.Snapshot().Trip)
+			}
+			if !got.IsZero() {
+				opened++
+			}
+		})
+	}
+	if opened < 500 || opened > 2900 {
+		t.Errorf("%d of 3000 schedules open: they show little", opened)
+	}
+}
