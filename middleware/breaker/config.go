@@ -17,7 +17,7 @@ const (
 	defaultOpenFor        = 200 * time.Millisecond
 	defaultOpenMax        = 1500 * time.Millisecond
 	defaultLookMax        = time.Second
-	defaultJitter         = 0.5
+	defaultJitter         = 0.75
 	defaultProbes         = 1
 	defaultProbeSuccesses = 3
 	defaultProbeTimeout   = 5 * time.Second
@@ -58,7 +58,7 @@ type Config struct {
 	// 0 means 1.5 s, or OpenFor if that is longer.
 	OpenMax time.Duration
 	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
-	// opens, so that many instances do not send their probes all at once. 0 means 0.5; negative: none.
+	// opens, so that many instances do not send their probes all at once. 0 means 0.75; negative: none.
 	Jitter float64
 
 	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check. They
@@ -97,7 +97,7 @@ func (c Config) Validate() error {
 	must(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 (default 20) or more")
 	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 200ms) or at least 1ms")
 	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1.5s) or at least OpenFor, which is %v", d.OpenFor))
-	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.5) or less than 1")
+	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.75) or less than 1")
 	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
 	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (default 3) or more")
 	must(c.ProbeFailures >= 0, "ProbeFailures", c.ProbeFailures, "0 (none) or more")

@@ -1,0 +1,275 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// dead makes the server refuse dials, closes what is open, and opens the breaker.
+func (r *rig) dead() {
+	r.t.Helper()
+	r.pool.Clear()
+	r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+	for range 10 {
+		if r.State() == StateClosed {
+			_ = r.use(nil)
+		}
+	}
+	r.wantState(StateOpen)
+}
+
+// While a server is dead the pool looks about once a second, and no use reaches it; when it is back, uses are served within LookMax.
+func TestPoolLooksForItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2, ProbeSuccesses: 1}, pool.Config{MaxSize: 2})
+		r.dead()
+		time.Sleep(10 * time.Second) // the looks have their pauses by now
+		before, opened := r.pool.Stat().OpenFailures, r.Snapshot().Opened
+		for range 600 {
+			r.refused(StateOpen)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := r.pool.Stat().OpenFailures - before; n < 60 || n > 120 {
+			t.Errorf("in a minute the pool dialled %d times, want once in half a second to a second", n)
+		}
+		if s := r.Snapshot(); s.Opened != opened || s.Rounds != 0 {
+			t.Errorf("users were probes: %+v", s)
+		}
+		r.fake.Inject(pooltest.Open, 0, nil)
+		time.Sleep(time.Second)
+		r.uses(1, nil)
+		r.wantState(StateClosed)
+	})
+}
+
+// Health says that the pool is degraded, why, and when the next check is.
+func TestConditionWhileOpen(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
+		if h := r.pool.Check(context.Background()); h.Status != pool.StatusOK {
+			t.Errorf("closed: %+v", h)
+		}
+		r.dead()
+		time.Sleep(5 * time.Second)
+		dials := r.pool.Stat().OpenFailures
+		h := r.pool.Check(context.Background())
+		if h.Status != pool.StatusDegraded || len(h.Reasons) != 1 || r.pool.Stat().OpenFailures != dials {
+			t.Fatalf("open: %+v", h)
+		}
+		for _, want := range []string{"breaker open by 2 calls in a row failed", "the last with REFUSED, ", "next check in "} {
+			if !strings.Contains(h.Reasons[0], want) {
+				t.Errorf("the reason is %q, want %q in it", h.Reasons[0], want)
+			}
+		}
+		r.fake.Inject(pooltest.Open, 0, nil)
+		time.Sleep(2 * time.Second)
+		if h := r.pool.Check(context.Background()); !strings.HasSuffix(h.Reasons[0], "the next use is the check") {
+			t.Errorf("after a look that passed: %q", h.Reasons)
+		}
+		r.uses(3, nil)
+		if h := r.pool.Check(context.Background()); h.Status != pool.StatusOK {
+			t.Errorf("closed again: %+v", h)
+		}
+		r.dead()
+		if err := r.pool.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if h := r.pool.Check(context.Background()); h.Status != pool.StatusDown || !errors.Is(h.Err, pool.ErrClosed) {
+			t.Errorf("closed pool: %+v", h)
+		}
+	})
+}
+
+// Configure has the pool look at once, and can switch looking off and leave the rest to the probes.
+func TestConfigureWakesTheWatch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2, LookMax: time.Hour, ProbeSuccesses: 1}, pool.Config{MaxSize: 2})
+		r.dead()
+		time.Sleep(3 * time.Hour)
+		r.fake.Inject(pooltest.Open, 0, nil)
+		r.refused(StateOpen)
+		r.apply(func(*Config) {})
+		settle()
+		r.uses(1, nil)
+		r.wantState(StateClosed)
+
+		r.dead()
+		time.Sleep(time.Minute)
+		r.apply(func(c *Config) { c.LookMax = -1 })
+		settle()
+		dials := r.pool.Stat().OpenFailures
+		time.Sleep(5 * time.Hour)
+		if n := r.pool.Stat().OpenFailures; n != dials {
+			t.Errorf("the pool looked %d times although that is switched off", n-dials)
+		}
+		if err := r.use(nil); !errors.Is(err, pool.ErrOpen) {
+			t.Errorf("a use returned %v, want a probe that cannot dial", err)
+		}
+	})
+}
+
+// settle lets everybody go on who can at this moment.
+func settle() { time.Sleep(time.Nanosecond) }
+
+// If everything is lent there is nothing to look with: the probes have to tell.
+func TestEverythingIsLent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2, ProbeSuccesses: 1}, pool.Config{MaxSize: 3})
+		long := []pool.Lease[*conn]{r.lease(), r.lease()}
+		r.uses(2, fail)
+		r.wantState(StateOpen)
+		last, err := r.pool.Acquire(context.Background(), get) // nothing hinders who is past the breaker
+		if err == nil {
+			t.Fatal("the breaker let a use pass")
+		}
+		settle()
+		r.due()
+		r.uses(1, nil)
+		r.wantState(StateClosed)
+		for _, l := range append(long, last) {
+			l.Release(nil)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 1, ProbeSuccesses: 1}, pool.Config{MaxSize: 2})
+		a, b := r.lease(), r.lease()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		_ = r.pool.Do(ctx, get, nothing) // the pool is full
+		r.wantState(StateClosed)
+		a.Release(fail)
+		r.wantState(StateOpen)
+		b.Release(nil)
+		r.due()
+		r.uses(1, nil)
+	})
+}
+
+// numb ignores its contexts while it opens, once it is told to.
+type numb struct {
+	pooltest.Fake
+
+	hang    atomic.Bool
+	release chan struct{}
+	opens   atomic.Int64
+}
+
+func (d *numb) Open(ctx context.Context) (*conn, error) {
+	d.opens.Add(1)
+	if d.hang.Load() {
+		<-d.release
+		return nil, errors.New("released")
+	}
+	return d.Fake.Open(ctx)
+}
+
+// A look that hangs, of a driver that ignores its context, delays neither Close beyond its context nor what comes after; nothing looks after
+// detach, and the breaker looks for its next pool.
+func TestDetachWhileALookHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := &numb{release: make(chan struct{})}
+		b := must(t, Config{ConsecutiveFailures: 1})
+		p, err := pool.New(d, pool.Config{MaxSize: 4}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Do(context.Background(), get, func(context.Context, *conn) error { d.hang.Store(true); return cutOff }); err == nil {
+			t.Fatal("the use has succeeded")
+		}
+		time.Sleep(500 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := p.Close(ctx); err == nil || time.Since(begin) != time.Second {
+			t.Errorf("Close returned %v after %v, want an error after its second", err, time.Since(begin))
+		}
+		n := d.opens.Load()
+		time.Sleep(time.Minute)
+		if got := d.opens.Load(); got != n || n == 0 {
+			t.Errorf("after detach there were %d looks", got-n)
+		}
+		close(d.release)
+
+		var next pooltest.Fake
+		p, err = pool.New(&next, pool.Config{MaxSize: 4}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		if s := p.Stat(); s.Opened != 1 {
+			t.Errorf("the next pool was looked at %d times, want once", s.Opened)
+		}
+		for range 3 {
+			if err := p.Do(context.Background(), get, nothing); err != nil {
+				t.Error(err)
+			}
+		}
+		if b.State() != StateClosed {
+			t.Errorf("the breaker is %v", b.State())
+		}
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Fifty instances whose breakers opened together, over a server that a look finds well, do not probe within 100 ms of one another.
+func TestInstancesDoNotProbeTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const instances = 50
+		var mu sync.Mutex
+		var probes []time.Duration
+		begin := time.Now()
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range instances {
+			r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+					}
+					_ = r.pool.Do(context.Background(), get, func(context.Context, *conn) error {
+						mu.Lock()
+						defer mu.Unlock()
+						probes = append(probes, time.Since(begin))
+						return fail
+					})
+				}
+			}()
+		}
+		time.Sleep(20 * time.Second)
+		close(stop)
+		wg.Wait()
+		slots := map[time.Duration]int{}
+		late := 0
+		for _, at := range probes {
+			if at > 20*time.Millisecond { // those that opened the breakers came together
+				slots[at/(100*time.Millisecond)]++
+			}
+			if at > 10*time.Second {
+				late++
+			}
+		}
+		for slot, n := range slots {
+			if n > 45 && slot < 5 || n > 25 && slot >= 5 {
+				t.Errorf("%d of %d probed within the 100 ms from %v on", n, instances, slot*100*time.Millisecond)
+			}
+		}
+		if each := float64(late) / instances / 10; each < 0.6 || each > 1.4 {
+			t.Errorf("each sends %.2f probes a second", each)
+		}
+	})
+}
