@@ -98,13 +98,15 @@ func (c *Call) Started() time.Time {
 
 // Clock returns the time by the pool's coarse clock: up to 10 ms old, and older only when the process is too busy to run a timer in time.
 // While the pool is in use that costs a fraction of time.Now. It is for a layer that counts uses over times much longer than that.
-func (c *Call) Clock() time.Time {
+func (c *Call) Clock() time.Time { return c.hub.start.Add(c.Tick()) }
+
+// Tick is Clock as the time since the pool was made: for a layer that only needs to know how much later one moment is than another.
+func (c *Call) Tick() time.Duration {
 	c.check()
-	now := time.Duration(c.hub.now.Load())
-	if now == 0 {
-		now = time.Since(c.hub.start)
+	if now := c.hub.now.Load(); now != 0 {
+		return time.Duration(now)
 	}
-	return c.hub.start.Add(now)
+	return c.hub.sinceStart()
 }
 
 // Attempt returns which attempt of the use this is, from 1.

@@ -172,3 +172,6 @@ func (h *hub) sign(e *Event) {
 		e.Layer = "pool"
 	}
 }
+
+// sinceStart reads the real clock: the coarse one is at rest.
+func (h *hub) sinceStart() time.Duration { return time.Since(h.start) }

@@ -21,7 +21,7 @@ const shortStep = 100 * time.Millisecond
 type admission struct {
 	window *window
 	probe  *probe
-	began  time.Duration // by the pool's coarse clock
+	began  time.Duration // Call.Tick
 	run    uint64        // the number of the run, when the use began
 }
 
@@ -30,14 +30,14 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 	b := l.b
 	p := b.phase.Load()
 	if p.state == StateClosed {
-		return ctx, admission{window: p.window, began: b.coarse(c), run: p.window.number.Load()}, nil
+		return ctx, admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil
 	}
 	if p.state == StateOpen {
 		if left := p.until - b.elapsed(); left > 0 {
 			return ctx, admission{}, b.refuse(ctx, c, p.refusal, left)
 		}
 	}
-	a, refusal, event := b.admit()
+	a, refusal, event := b.admit(c)
 	if event != nil {
 		b.announce(ctx, c, a, event)
 	}
@@ -99,17 +99,13 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 
 // succeed counts a success, and notes how long the server needed for it if that was long.
 func (b *Breaker) succeed(c *pool.Call, a *admission) {
-	now := b.coarse(c)
-	if took := now - a.began; took >= 2*tick {
+	if took := c.Tick() - a.began; took >= 2*tick {
 		wait, _, _ := c.Acquired()
 		if took -= wait; took >= 2*tick {
 			b.needs.note(c.Op().Name, took)
 		}
 	}
-	if a.window.step < shortStep {
-		now = b.elapsed()
-	}
-	a.window.success(now, c.Shard())
+	a.window.success(b.nearly(c, a.window), c.Shard())
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
@@ -123,16 +119,17 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	if _, _, granted := c.Acquired(); !granted || c.TwoStep() {
 		return fault // the pool has looked at what the use was waiting for; a lease is its borrower's time
 	}
+	began := b.coarse(c) + a.began - c.Tick()
 	from, to := b.served(c)
 	if from == 0 {
-		from = a.began
+		from = began
 	}
 	successes := int64(0)
 	if w := a.window; w != nil {
 		w.at(to)
 		successes = w.counts(to).Successes
 		if since, ok := w.unanswered(); ok {
-			from = min(from, max(since, a.began))
+			from = min(from, max(since, began))
 		}
 	}
 	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
@@ -155,6 +152,14 @@ func (b *Breaker) served(c *pool.Call) (from, to time.Duration) {
 
 // coarse is the breaker's clock by the pool's coarse one.
 func (b *Breaker) coarse(c *pool.Call) time.Duration { return c.Clock().Sub(b.start) }
+
+// nearly is when a success is counted: it may be as late as the pool's coarse clock, unless the window's steps are too short for that.
+func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
+	if w.step < shortStep {
+		return b.elapsed()
+	}
+	return b.coarse(c)
+}
 
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
 	b.refused.Add(1)
@@ -238,7 +243,7 @@ func (b *Breaker) tripped() bool {
 }
 
 // admit decides about a use that has not found the breaker closed: it ends an open period that is over, and gives out a permit.
-func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
+func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *pool.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	cfg, p, now := b.cfg.Load(), b.phase.Load(), b.elapsed()
@@ -253,10 +258,10 @@ func (b *Breaker) admit() (a admission, refusal *OpenError, event *pool.Event) {
 	p = b.phase.Load()
 	switch p.state {
 	case StateClosed:
-		return admission{window: p.window, began: now, run: p.window.number.Load()}, nil, event
+		return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil, event
 	case StateHalfOpen:
 		if probe := p.round.begin(now, cfg.Probes); probe != nil {
-			return admission{probe: probe, began: now}, nil, event
+			return admission{probe: probe, began: c.Tick()}, nil, event
 		}
 	case StateOpen:
 	}

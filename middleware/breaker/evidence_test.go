@@ -205,7 +205,9 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 		{name: "another operation was slow", op: pool.Op{Name: "SET"}, needed: 400 * time.Millisecond, limit: time.Second, fn: hang, want: true},
 		{name: "meant to block", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Second, fn: hang},
 		{name: "meant to block, its socket timed out", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Minute,
-			fn: func(context.Context, *conn) error { return judged{Fault: pool.FaultServer, Broken: true, Type: "timeout"} }},
+			fn: func(context.Context, *conn) error {
+				return judged{Fault: pool.FaultServer, Broken: true, Type: "timeout"}
+			}},
 		{name: "another pool's time", op: get, limit: time.Second,
 			fn: func(ctx context.Context, _ *conn) error { <-ctx.Done(); return elsewhere }},
 	} {
