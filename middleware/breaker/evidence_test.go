@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,16 +237,15 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 func TestSlowOperationsAmongFastOnes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 64})
-		var frozen sync.Mutex
+		var frozen atomic.Bool
 		use := func(op string, takes, limit time.Duration) {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
 			_ = r.pool.Do(ctx, pool.Op{Name: op}, func(ctx context.Context, _ *conn) error {
-				if !frozen.TryLock() {
+				if frozen.Load() {
 					<-ctx.Done()
 					return ctx.Err()
 				}
-				frozen.Unlock()
 				return pooltest.Slow(takes)(ctx)
 			})
 		}
@@ -262,7 +262,7 @@ func TestSlowOperationsAmongFastOnes(t *testing.T) {
 		}
 		load(5 * time.Minute)
 		r.wantState(StateClosed)
-		frozen.Lock()
+		frozen.Store(true)
 		begin := time.Now()
 		load(10 * time.Second)
 		if took := time.Since(begin); r.State() != StateOpen || took > 2500*time.Millisecond {

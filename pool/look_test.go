@@ -1,0 +1,176 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// look is Look with a second's patience.
+func look(p *pool.Pool[conn]) error {
+	ctx, cancel := context.WithTimeout(background, time.Second)
+	defer cancel()
+	return p.Look(ctx)
+}
+
+func TestLookLeavesAnIdleResource(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 2})
+	for i, want := range []int{1, 2, 2, 2} { // then there is no room, and an idle one is checked
+		if err := look(p); err != nil {
+			t.Fatal(err)
+		}
+		if s := p.Stat(); s.Idle != want || s.Opened != uint64(want) {
+			t.Errorf("after %d looks: %d idle, %d opened, want %d", i+1, s.Idle, s.Opened, want)
+		}
+	}
+	fake.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+	if err := look(p); !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("with checks that fail, Look returned %v", err)
+	}
+}
+
+// Look waits neither for those who came before nor for the pause after tries that failed, and what it has met they are told.
+func TestLookPassesQueueAndBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+		p := newPool(t, fake, pool.Config{MaxSize: 3, OpenBackoff: time.Hour})
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if _, err := p.Acquire(background, op); !errors.Is(err, pool.ErrOpen) {
+					t.Errorf("a waiter was told %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		if s := p.Stat(); s.Waiters != 4 {
+			t.Fatalf("%d wait, want all but the one whose dial failed", s.Waiters)
+		}
+		begin := time.Now()
+		if err := look(p); !errors.Is(err, pooltest.ErrRefused) {
+			t.Errorf("Look returned %v", err)
+		}
+		wg.Wait()
+		fake.Inject(pooltest.Open, 0, nil)
+		if err := look(p); err != nil {
+			t.Error(err)
+		}
+		acquire(t, p).Release(nil)
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it took %v, want no time", took)
+		}
+	})
+}
+
+func TestLookWithNothingToLookWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1})
+		l := acquire(t, p)
+		if err := look(p); !errors.Is(err, pool.ErrExhausted) {
+			t.Errorf("with everything lent, Look returned %v", err)
+		}
+		l.Release(nil)
+		p.Pause(errors.New("away"))
+		if err := look(p); !errors.Is(err, pool.ErrPaused) {
+			t.Errorf("while paused, Look returned %v", err)
+		}
+		p.Resume()
+		p.Clear()
+		synctest.Wait()
+		fake.Inject(pooltest.Open, -1, pooltest.Hang())
+		begin := time.Now()
+		for i := range 3 { // the first leaves its dial, and the only place with it
+			if err := look(p); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Duration(i+1)*time.Second {
+				t.Errorf("look %d, while dials hang: %v after %v", i, err, time.Since(begin))
+			}
+			if s := p.Stat(); s.Opening != 1 {
+				t.Errorf("%d dials are under way, want 1", s.Opening)
+			}
+		}
+		told := make(chan error, 1)
+		wait := func() { told <- p.Look(background) }
+		go wait()
+		synctest.Wait()
+		p.Pause(nil)
+		if err := <-told; !errors.Is(err, pool.ErrPaused) {
+			t.Errorf("Pause told who looks %v", err)
+		}
+		p.Resume()
+		time.Sleep(10 * time.Second)
+		go wait()
+		synctest.Wait()
+		go func() { _ = p.Close(background) }()
+		if err := <-told; !errors.Is(err, pool.ErrClosed) {
+			t.Errorf("Close told who looks %v", err)
+		}
+		_ = p.Close(background)
+		if err := look(p); !errors.Is(err, pool.ErrClosed) {
+			t.Errorf("after Close, Look returned %v", err)
+		}
+	})
+}
+
+// A look that was given up leaves its dial: when that succeeds it serves the next look, and is checked for it.
+func TestLookIsServedByAnEarlierDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(1500*time.Millisecond))
+		p := newPool(t, fake, pool.Config{MaxSize: 4})
+		begin := time.Now()
+		if err := look(p); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the first look: %v", err)
+		}
+		if err := look(p); err != nil || time.Since(begin) != 1500*time.Millisecond {
+			t.Errorf("the second look: %v after %v", err, time.Since(begin))
+		}
+		if s := p.Stat(); s.Idle != 1 || s.Opening != 1 {
+			t.Errorf("%d idle, %d being opened", s.Idle, s.Opening)
+		}
+	})
+}
+
+// reporter is a layer that has something to say about its pool's health.
+type reporter struct{ conditions []pool.Condition }
+
+func (r *reporter) Wrap(next pool.Handler) pool.Handler { return next }
+func (r *reporter) Conditions() []pool.Condition {
+	if r.conditions == nil {
+		panic("boom")
+	}
+	return r.conditions
+}
+
+func TestCheckAsksTheLayers(t *testing.T) {
+	r := &reporter{}
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{}, r)
+	for _, test := range []struct {
+		conditions []pool.Condition
+		want       pool.Status
+		reasons    int
+	}{
+		{nil, pool.StatusOK, 0}, // it panics, and harms nobody
+		{[]pool.Condition{{}}, pool.StatusOK, 0},
+		{[]pool.Condition{{Status: pool.StatusDegraded, Reason: "slow"}, {}}, pool.StatusDegraded, 1},
+		{[]pool.Condition{{Status: pool.StatusDegraded, Reason: "slow"}, {Status: pool.StatusDown, Reason: "gone"}}, pool.StatusDown, 2},
+	} {
+		r.conditions = test.conditions
+		h := p.Check(background)
+		if h.Status != test.want || len(h.Reasons) != test.reasons || h.Err != nil {
+			t.Errorf("%v: %+v", test.conditions, h)
+		}
+	}
+	p.Pause(nil)
+	if h := p.Check(background); h.Status != pool.StatusDown || !errors.Is(h.Err, pool.ErrPaused) {
+		t.Errorf("paused: %+v", h)
+	}
+}
