@@ -5,23 +5,22 @@ import (
 	"slices"
 )
 
-// A layer that refuses uses because the server is gone has to learn that the server is back. A look finds that out without a user.
+// A layer refuses uses because the server is gone, and has to learn that the server is back. A look finds out without a user.
 //
-//   - A look begins a dial at once, whoever waits and however long the back-off still lasts, if a place under MaxSize is free. The place is
-//     the dial's, so that a look never exceeds MaxSize. If all places are taken, an idle resource is checked in place of a dial. If all
-//     places are lent, there is nothing to look with: the look ends with ErrExhausted.
-//   - While somebody looks, a resource that was opened is checked before anybody gets the resource. The first check that passes ends all
-//     looks with success, whoever asked for the check; what was checked is then idle. The first dial or check that fails ends them with
-//     its error.
-//   - The context bounds the look, not the dial: that one has OpenTimeout, and serves whoever comes next. So a look costs the server one
-//     dial and one check; a look that is given up leaves at most one dial behind, and its place with it, until OpenTimeout has passed.
+//   - A look begins a dial at once, past the queue and past the back-off, if a place under MaxSize is free. The dial takes the place, so a
+//     look never exceeds MaxSize. If all places are taken, an idle resource is checked in place of a dial. If all resources are lent, there
+//     is nothing to look with: the look ends with ErrExhausted.
+//   - During a look, a new resource is checked before the pool lends the resource. The first check that passes ends all looks with success,
+//     whatever the check was for; the resource is then idle. The first dial or check that fails ends all looks with its error.
+//   - The context bounds the look, not the dial: the dial has OpenTimeout, and serves the next look or the next borrower. So a look costs the
+//     server a dial and a check. A look that is given up leaves at most a dial behind, with its place, until OpenTimeout has passed.
 
-// Look finds out whether the server can be reached: it opens a resource and has the driver check it, or has an idle one checked if
-// Config.MaxSize allows no more. It passes no layer, waits for no borrower and for no pause after tries that failed, and leaves the resource
-// idle. A driver whose Open and Check do nothing always passes.
+// Look finds out whether the server can be reached: Look opens a resource and has the driver check the resource, or has an idle resource
+// checked if Config.MaxSize allows no more. Look passes no layer, waits for no borrower and for no pause after failed tries, and leaves the
+// resource idle. With a driver whose Open and Check do nothing, Look always passes.
 //
-// It returns nil if a check has passed; else the error that opening or checking has met, [ErrExhausted] if everything is lent, [ErrPaused],
-// [ErrClosed], or the error of ctx, which should bound it. Look may be called concurrently, and fails after Close.
+// Look returns nil if a check has passed. Otherwise it returns the error of the dial or of the check, [ErrExhausted] if everything is lent,
+// [ErrPaused], [ErrClosed], or the error of ctx. ctx should have a deadline. Look may be called concurrently, and fails after Close.
 func (p *Pool[T]) Look(ctx context.Context) error {
 	done := make(chan error, 1)
 	p.lock()
@@ -41,7 +40,7 @@ func (p *Pool[T]) Look(ctx context.Context) error {
 	}
 }
 
-// beginLook notes somebody who waits in Look, and sets to work. It is called under the lock.
+// beginLook notes a caller of Look, and sets to work. It is called under the lock.
 func (p *Pool[T]) beginLook(done chan error) error {
 	switch {
 	case p.closed:
@@ -55,7 +54,7 @@ func (p *Pool[T]) beginLook(done chan error) error {
 	switch {
 	case len(p.all)+p.opening < p.cfg.MaxSize:
 		p.opening++
-		p.retryOpen = 0 // a try of its own: if it fails, it counts
+		p.retryOpen = 0 // the dial counts as a try if it fails
 		base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
 		c := p.begin(callOpen, timeout)
 		p.spawn(func() { p.open(base, gen, timeout, c) })
@@ -65,7 +64,7 @@ func (p *Pool[T]) beginLook(done chan error) error {
 	return nil
 }
 
-// tellLooks ends all looks with what a dial or a check has met: nil if a check has passed. It is called under the lock.
+// tellLooks ends all looks with the outcome of a dial or a check: nil if a check has passed. It is called under the lock.
 func (p *Pool[T]) tellLooks(err error) {
 	for _, done := range p.looks {
 		done <- err

@@ -10,41 +10,41 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// This file says what counts as evidence that a server cannot serve, and how much evidence opens a breaker.
+// This file says when failures are evidence of a server in trouble, and how much evidence opens a breaker.
 //
 // Whose failure. The backend's class decides: FaultServer is a failure, FaultNone a success. A Narrow failure is a success here, as the
-// server has answered and serves other work. A deadline of the caller's that passes is a failure if the server has had the call for much
-// longer than the server lately needed (muchLonger); a cancel is no evidence, nor is time that runs out in an operation that is meant to
+// server has answered and serves other work. A deadline of the caller that passes is a failure if the server has had the call for much
+// longer than the server lately needed (muchLonger). A cancel is no evidence, and neither is a passed deadline of an operation meant to
 // block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
-// the calls that the use waited for had no answer either.
+// the calls before the grant had no answer either.
 //
-// One event is one observation. The failures since the last success are a run. The first one counts. A later one counts if the server's
-// part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an echo:
-// both may have the same cause, as when a proxy cuts all connections. No clock is needed for that: a run has a number, each use notes the
-// number when the use begins, and a use that had to wait is judged by its grant, a failed dial by the beginning of the dial.
+// One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
+// server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
+// echo: both may have the same cause, as when a proxy cuts all connections. No clock is needed to tell: a run has a number, and each use
+// notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by the beginning of the dial.
 //
 // How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
 // failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
-// had met one failure (additive smoothing), so that a few calls prove little; n is at least 5. And the run must have lasted for a fifth
-// of a second, as retry bridges shorter gaps. ConsecutiveFailures, if set, replaces both conditions: that many failures, without echoes.
+// had met 1 failure (additive smoothing), so a few calls prove little; n is at least 5. And the run must have lasted for a fifth of a
+// second, as retry bridges shorter gaps. ConsecutiveFailures, if set, replaces both conditions: so many failures, without echoes.
 
 const (
 	fewest  = 5                      // failures in a row, at least
 	lasting = 200 * time.Millisecond // of a run, at least
-	chance  = 1e-6                   // the probability at which a run is not taken for chance any more
-	priorOf = 16                     // as if so many calls had met one failure
+	chance  = 1e-6                   // a run of this probability is no chance
+	priorOf = 16                     // as if so many calls had met 1 failure
 )
 
-// run is the failures since the last success. A success writes to it only if there is one.
+// run counts the failures since the last success.
 type run struct {
-	length atomic.Int64  // failures that are evidence; 0: there is no run
+	length atomic.Int64  // failures, without echoes; 0: there is no run
 	number atomic.Uint64 // moved by the first failure of each run
 	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
 }
 
-// failure is what the breaker knows of a failure.
+// failure is a failure as the breaker knows it.
 type failure struct {
-	from, to time.Duration // of the server's part; from is 0 if the use did not have to wait for that part
+	from, to time.Duration // of the server's part; from is 0 if the use did not have to wait
 	run      uint64        // run.number when the use began
 	answered bool          // the server has answered this very call
 	class    pool.Class
@@ -66,7 +66,7 @@ func (r *run) add(f *failure) bool {
 
 // end notes a success.
 func (r *run) end() {
-	if r.length.Load() != 0 { // looked at first: writing it each time would make all processors share it
+	if r.length.Load() != 0 { // read first: a write each time would make all processors share the word
 		r.length.Store(0)
 	}
 }
@@ -85,20 +85,20 @@ func (c *Config) convincing(n Counts, since, now time.Duration) (limit int64, ok
 		limit = int64(c.ConsecutiveFailures)
 		return limit, n.Consecutive >= limit
 	}
-	failed := float64(max(n.Failures-n.Consecutive, 0) + 1) // those before the run
+	failed := float64(max(n.Failures-n.Consecutive, 0) + 1) // before the run
 	share := failed / (float64(n.Successes) + failed - 1 + priorOf)
 	limit = max(fewest, int64(math.Ceil(math.Log(chance)/math.Log(share))))
 	return limit, n.Consecutive >= limit && now-since >= lasting
 }
 
-// needs is what the server lately needed for its successes, by operation and to within a factor of two. A success within two steps of the
-// pool's coarse clock costs nothing; only a slow one is noted. What is known halves with each window that saw enough successes, so that
-// it outlasts a quiet time and an outage.
+// needs is the time that the server lately needed for successes, by operation and to within a factor of two. A success within two steps of
+// the pool's coarse clock costs nothing; only slow successes are noted. The counts halve with each window of enough successes. So they
+// outlast a quiet time and an outage.
 type needs struct {
 	window time.Duration
 	ops    sync.Map     // of *slow, by the operation's name
 	n      atomic.Int64 // how many there are
-	known  atomic.Int64 // successes that the counts stand for
+	known  atomic.Int64 // successes behind the counts
 
 	mu    sync.Mutex
 	since time.Duration // when the counts were last halved
@@ -107,18 +107,18 @@ type needs struct {
 const (
 	tick     = 10 * time.Millisecond // a step of the pool's coarse clock
 	slowest  = 16                    // classes of slow successes
-	maxOps   = 256                   // operations that are told apart; the others are one
-	enough   = 20                    // successes from which on something is known
-	rare     = 1000                  // one in so many successes is not minded
-	weight   = 4                     // of one slow success, so that it is remembered for three windows
+	maxOps   = 256                   // operations with counts of their own; the others share a count
+	enough   = 20                    // successes before anything is known
+	rare     = 1000                  // 1 in so many successes is not minded
+	weight   = 4                     // of a slow success: remembered for three windows
 	muchMore = 4
-	unknown  = time.Second // no deadline that passes sooner is evidence while nothing is known
+	unknown  = time.Second // a shorter deadline is no evidence while nothing is known
 )
 
 // slow counts an operation's slow successes: class i took less than 2^(i+2) ticks.
 type slow [slowest]atomic.Int64
 
-// note is called for a success that took at least two ticks.
+// note counts a success of at least two ticks.
 func (n *needs) note(op string, took time.Duration) {
 	v, ok := n.ops.Load(op)
 	if !ok {
@@ -133,7 +133,7 @@ func (n *needs) note(op string, took time.Duration) {
 	s[min(bits.Len64(uint64(took/tick))-2, slowest-1)].Add(weight)
 }
 
-// age halves what is known if it is time. successes are those of the last window.
+// age halves the counts if it is time. The last window had so many successes.
 func (n *needs) age(now time.Duration, successes int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -158,8 +158,8 @@ func (n *needs) age(now time.Duration, successes int64) {
 	})
 }
 
-// muchLonger returns from when on the server has had a call of op for much longer than the server lately needed: four times the bound within
-// which all but one in a thousand of the successes ended. successes are those that have not come to be known yet.
+// muchLonger returns how long the server must have had a call of op to have had the call for much longer than lately needed: four times the
+// bound within which 999 in 1,000 successes ended. successes counts the successes since the counts were last halved.
 func (n *needs) muchLonger(op string, successes int64) time.Duration {
 	known := n.known.Load() + successes
 	if known < enough {
@@ -167,7 +167,7 @@ func (n *needs) muchLonger(op string, successes int64) time.Duration {
 	}
 	v, ok := n.ops.Load(op)
 	if !ok {
-		v, ok = n.ops.Load("") // it may be one of too many
+		v, ok = n.ops.Load("") // too many operations: op shares a count
 	}
 	need, slower := 2*tick, int64(0)
 	if s, _ := v.(*slow); ok {

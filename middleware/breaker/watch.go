@@ -9,18 +9,18 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// While the breaker is open, the pool looks at its server itself ([pool.PoolInfo]'s Look), so that no user has to find out that the server is
-// still dead. A watch is the goroutine that has the pool look.
+// While the breaker is open, the pool itself looks at the server ([pool.PoolInfo].Look), so no user has to find out about a server that is
+// still dead. A watch is the goroutine behind the looks.
 //
-//   - The first look comes at once: if it fails, the pool tells those who still wait for a dial. The pauses after that begin at 100 ms and
-//     double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so that looks that
-//     hang follow one another. Each look is given a second.
-//   - The watch ends with the first look that passes: then the next use after the open period is a probe. It also ends when the pool has nothing
-//     to look with, as everything is lent: then the users' probes have to tell. Configure has it look at once, by the new settings.
-//   - Attach begins a watch if the breaker is open, detach ends it and waits for it.
+//   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
+//     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
+//     hang follow without a pause. Each look is given a second.
+//   - The watch ends with the first look that passes: then the next use after the open period is a probe. The watch also ends if all
+//     resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look at once.
+//   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
-// A dead server has about one dial a second from each instance. What a look cannot see, such as that commands fail while checks pass, the
-// probes find out, at open periods that grow.
+// A dead server has about a dial a second from each instance. The probes find out about trouble that no look can see, such as commands that
+// fail while checks pass, at open periods that grow.
 
 const (
 	firstLook   = 100 * time.Millisecond
@@ -35,7 +35,7 @@ type watch struct {
 	next   time.Time     // when the next look begins; under the breaker's mutex
 }
 
-// stop ends the watch, and waits for that. There may be none.
+// stop ends the watch, and waits for the end. A nil watch has ended.
 func (w *watch) stop() {
 	if w != nil {
 		w.cancel()
@@ -43,8 +43,7 @@ func (w *watch) stop() {
 	}
 }
 
-// look has the pool look at the server from now on, if there is a pool and LookMax allows it. It is called under mu when the breaker opens or
-// is attached.
+// look begins a watch, if there is a pool and LookMax allows looks. It is called under mu when the breaker opens or is attached.
 func (b *Breaker) look() {
 	if b.seen = b.info == nil || b.cfg.Load().LookMax < 0; b.seen || b.watch != nil {
 		return
@@ -56,7 +55,7 @@ func (b *Breaker) look() {
 	go b.watchOver(ctx, w, b.info)
 }
 
-// lookAnew has the settings in force tell who looks, and when. It is called under mu while the breaker is open.
+// lookAnew makes the watch look at once, by the settings in force. It is called under mu while the breaker is open.
 func (b *Breaker) lookAnew() {
 	if b.watch == nil {
 		return // a look has passed already, or the probes have to tell
@@ -92,7 +91,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 	}
 }
 
-// prepare plans the look after the one that begins now. longest is the LookMax in force.
+// prepare plans the next look when a look begins. longest is the LookMax in force.
 func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longest time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,7 +109,7 @@ func (b *Breaker) endWatch(w *watch) {
 	}
 }
 
-// lookedWell says whether a look has passed, or nobody can know.
+// lookedWell says whether a look has passed, or cannot be had.
 func lookedWell(ctx context.Context, info pool.PoolInfo) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -118,7 +117,8 @@ func lookedWell(ctx context.Context, info pool.PoolInfo) bool {
 	return err == nil || errors.Is(err, pool.ErrExhausted)
 }
 
-// Conditions makes the breaker a [pool.HealthReporter]: while it is open, the pool is degraded, by choice.
+// Conditions makes the breaker a [pool.HealthReporter]: while the breaker is open, the pool is degraded, by choice. Conditions may be called
+// concurrently.
 func (b *Breaker) Conditions() []pool.Condition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,7 +129,7 @@ func (b *Breaker) Conditions() []pool.Condition {
 	return []pool.Condition{{Status: pool.StatusDegraded, Reason: "breaker open by " + b.trip.String() + ", " + b.nextCheck(p)}}
 }
 
-// nextCheck says when it is found out whether the server is back. It is called under mu, with the open phase.
+// nextCheck says when the server is next looked at. It is called under mu, with the open phase.
 func (b *Breaker) nextCheck(p *phase) string {
 	due := p.refusal.NextProbe
 	if b.watch != nil {
