@@ -131,13 +131,16 @@ func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.retryOpen = plus(now, p.backoff())
 	p.schedule(plus(p.retryOpen, p.cfg.OpenBackoff)) // to forget it, if nobody wants to open any more
 	patience := min(p.cfg.OpenBackoff, time.Second)
-	switch o := p.outlook(); {
-	case o.timely()+len(p.idle) > 0 || p.leasesServe(min(p.failing, now-patience)):
-	case now-p.failing >= patience || looking:
-		p.refuse(ErrOpen, err, &p.stat.Failed, p.waiters.n, max(c.began, 1))
-	default:
-		p.refuse(ErrOpen, err, &p.stat.Failed, 1, max(c.began, 1))
+	down := looking || now-p.failing >= patience
+	o := p.outlook()
+	if o.checks.timely+len(p.idle) > 0 || !down && o.dials.timely > 0 || p.leasesServe(min(p.failing, now-patience)) {
+		return
 	}
+	n := 1
+	if down {
+		n = p.waiters.n
+	}
+	p.refuse(ErrOpen, err, &p.stat.Failed, n, max(c.began, 1))
 }
 
 // leasesServe says whether those who wait may hope for what is lent: some lease has begun, or ended with its resource intact, after since,

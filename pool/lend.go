@@ -225,6 +225,7 @@ func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err e
 func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
 	if errors.Is(err, ErrAborted) {
 		r.doomAs(CloseBroken)
+		r.failed = true
 		return false
 	}
 	class := Class{Broken: true}
@@ -232,7 +233,7 @@ func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (susp
 	if class.Broken {
 		r.doomAs(CloseBroken)
 	}
-	r.doubt = class.Suspect
+	r.doubt, r.failed = class.Suspect, class.Fault != FaultNone
 	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
 }
 
@@ -258,8 +259,8 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	now := p.clock()
 	r.used, r.proven, r.untouched = now, now, false
 	r.leaked, r.stack, r.watch = false, r.stack[:0], nil
+	p.learn(now-r.since, r.failed)
 	if r.doom == closeNot {
-		p.learn(now - r.since)
 		if p.waiters.n == 0 && !dirty && !r.doubt {
 			r.trust = p.suspicion
 			p.shelve(r)
@@ -366,6 +367,7 @@ func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
 	r.seq++
 	r.uses++
 	r.since = p.now
+	r.failed = false
 	p.inUse++
 	p.stat.Acquires++
 }

@@ -44,6 +44,7 @@ type resource[T any] struct {
 	leaked      bool            // reported already
 	told        account         // what the witness, if there is one, has seen
 	doubt       bool            // it is to be checked before it is lent again
+	failed      bool            // by an error that is no answer: how long it took says nothing
 }
 
 func (r *resource[T]) lent() bool { return r.seq&1 == 1 }

@@ -240,64 +240,65 @@ func (p *Pool[T]) count(counter *uint64, counted bool) {
 // passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
 // over; waiting for that, passOn lets go of the lock under which it is called.
 func (p *Pool[T]) passOn(r *resource[T]) {
-	dirty := false
 	if r.unwatch != nil || r.interrupted != nil {
 		p.mu.Unlock()
-		if p.disarm(r) {
-			if dirty = p.resetter != nil && p.leftDirty(r); !dirty {
-				r.doomAs(CloseBroken)
-			}
-		}
+		p.disarm(r)
 		p.lock()
 	}
 	p.inUse--
 	if p.closed {
 		p.kick() // the maintainer ends with the last lease
 	}
-	switch doom := r.doom; {
-	case doom != closeNot:
+	if doom := r.doom; doom != closeNot {
 		r.doom = closeNot
 		p.retire(r, doom)
-	case dirty && !p.closed:
-		p.spawnReset(r)
-	case p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now):
+	} else if p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now) {
 		p.spawnCheck(r) // something has broken since it was lent
-	default:
+	} else {
 		p.shelve(r)
 	}
 	p.pump()
 }
 
 const (
-	// A use is passed over only if it has less time left than the quickest of recent uses took, forgotten as slowly as this.
-	forgetNeed = 64
-	// One of so many is lent all the same: its use may be a quicker one.
-	trialShare = 8
+	forgetNeed = 64 // a success takes off this share of the difference, if the use was slower
+	raiseNeed  = 8  // a failure the same
+	trialShare = 16 // one of so many resources goes to the first waiter in any case, whose use may be a quick one
 )
 
-// learn notes how long a use had its resource, by the coarse clock: a use that took less than a step costs one comparison. It is called
-// under the lock.
-func (p *Pool[T]) learn(held time.Duration) {
-	if held < p.need {
+// learn notes how long a use had its resource, by the coarse clock. need follows the quickest of the recent successes, down at once and up
+// slowly. A use that failed would have needed more than it had. A success that took less than a step of the clock costs a comparison. It is
+// called under the lock.
+func (p *Pool[T]) learn(held time.Duration, failed bool) {
+	switch {
+	case failed:
+		if held > p.need {
+			p.need += min(held-p.need+clockStep, p.need+clockStep) / raiseNeed
+		}
+	case held < p.need:
 		p.need = held
-	} else if held > p.need {
+	case held > p.need:
 		p.need += (held - p.need) / forgetNeed
 	}
 }
 
-// passOver refuses the first waiters, as long as they have less time left than uses lately took at the least, and others behind them wait for
-// the places that are lent. Both times are known to within a step of the coarse clock. The first waiter of a saturated pool always has about
-// as much time left as is asked for, so two steps too few would fail it and all after it. A pool of short uses knows nothing, and passes nobody over. It is called under the lock, with a resource for the
-// first waiter.
+// passOver refuses the first waiters, if they have too little time left for what even quick uses lately needed, and one behind them has enough.
+// The margin covers two steps of the coarse clock and uses that differ a little: the first waiter of a saturated pool always has about as much
+// time left as is asked for, so too small a margin would fail it and all after it. Nobody is passed over while there are places for all who
+// wait, or if uses take less than a step of the clock. It is called under the lock, with a resource for the first waiter.
 func (p *Pool[T]) passOver(now time.Duration) {
-	if p.need < clockStep {
+	if p.need < clockStep || p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
 		return
 	}
-	n, free := 0, max(p.cfg.MaxSize-p.inUse, 1)
-	for w := p.waiters.head; p.waiters.n-n > free && w.until-now < p.need+2*clockStep; w = w.next {
-		if p.trials++; p.trials%trialShare == 0 {
-			break
-		}
+	enough := plus(now, p.need+p.need/8+2*clockStep)
+	if p.waiters.tail.until < enough {
+		return
+	}
+	if p.trials++; p.trials%trialShare == 0 {
+		return
+	}
+	n := 0
+	for w := p.waiters.head; w.until < enough; w = w.next { // the last one has enough
 		n++
 	}
 	p.refuse(ErrTooLate, nil, &p.stat.Refused, n, 0)
@@ -359,9 +360,6 @@ func endedBy(caller context.Context) EndedBy {
 func ended(ctx context.Context) (err, cause error) {
 	watched := foreign(ctx)
 	if err := watched.Err(); err != nil {
-		if expired(watched) {
-			return context.DeadlineExceeded, withCause(context.DeadlineExceeded, context.Cause(watched))
-		}
 		return err, contextCause(watched)
 	}
 	if isLazy(ctx) {
@@ -381,9 +379,8 @@ func isLazy(ctx context.Context) bool {
 }
 
 // contextCause returns the error of a context that is over, with its cause where that says more.
-func contextCause(ctx context.Context) error { return withCause(ctx.Err(), context.Cause(ctx)) }
-
-func withCause(err, cause error) error {
+func contextCause(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
 	if cause == nil || errors.Is(cause, err) {
 		return cmp.Or(cause, err)
 	}

@@ -1,0 +1,452 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// failing makes the next n dials take d and then fail.
+func failing(fake *pooltest.Fake, n int, d time.Duration) {
+	fake.Inject(pooltest.Open, n, func(ctx context.Context) error {
+		if err := pooltest.Slow(d)(ctx); err != nil {
+			return err
+		}
+		return pooltest.ErrRefused
+	})
+}
+
+// A cold pool: the four dials that are under way at once fail in a blip. That costs one of those who wait, the first to come.
+func TestABlipCostsOneWaiter(t *testing.T) {
+	for _, apart := range []time.Duration{0, time.Millisecond} { // whether the dials fail at the same moment
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			p := newPool(t, fake, pool.Config{MaxSize: 10})
+			left := 4
+			fake.Inject(pooltest.Open, 4, func(ctx context.Context) error {
+				left--
+				_ = pooltest.Slow(20*time.Millisecond + time.Duration(left)*apart)(ctx)
+				return pooltest.ErrRefused
+			})
+			b := &borrowers{}
+			var wg sync.WaitGroup
+			first := make(chan error, 1)
+			wg.Go(func() {
+				l, err := p.Acquire(background, op)
+				first <- err
+				l.Release(nil)
+			})
+			synctest.Wait()
+			for range 199 {
+				wg.Go(func() { b.borrow(p, time.Millisecond) })
+			}
+			wg.Wait()
+			if err := <-first; !errors.Is(err, pool.ErrOpen) {
+				t.Errorf("the first to come: %v, want ErrOpen", err)
+			}
+			b.wantServed(t, time.Second)
+		})
+	}
+}
+
+// A pool of one: one failed dial costs one of ten.
+func TestOneFailedDialCostsOneWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		failing(fake, 1, 20*time.Millisecond)
+		b := together(newPool(t, fake, pool.Config{MaxSize: 1}), 10, time.Millisecond)
+		if len(b.errs) != 1 || !errors.Is(b.errs[0], pool.ErrOpen) || b.worst > time.Second {
+			t.Errorf("after %v: %v, want one ErrOpen", b.worst, b.errs)
+		}
+	})
+}
+
+// All are told once tries have gone on failing for a while, whether a lease is out for long or not, and whether a failure takes long or not.
+func TestAllAreToldOfAServerThatIsDown(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		for _, slow := range []time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond} {
+			t.Run(fmt.Sprintf("lease %t, failing after %v", long, slow), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					fake := &pooltest.Fake{}
+					p := newPool(t, fake, pool.Config{AcquireTimeout: time.Minute})
+					if long {
+						defer acquire(t, p).Release(nil)
+						time.Sleep(time.Minute)
+					}
+					failing(fake, -1, slow)
+					b := together(p, 50, 0)
+					if b.served > 0 || b.worst < slow+250*time.Millisecond || b.worst > 2*slow+1250*time.Millisecond {
+						t.Errorf("%d served, the last was told after %v", b.served, b.worst)
+					}
+					for _, err := range b.errs {
+						if !errors.Is(err, pool.ErrOpen) || !errors.Is(err, pooltest.ErrRefused) {
+							t.Errorf("got %v, want ErrOpen", err)
+						}
+					}
+					if b := together(p, 50, 0); b.worst > slow+500*time.Millisecond { // those who come later wait for one try
+						t.Errorf("later ones are told after %v", b.worst)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The first borrower is told of the first failure, although a lease is out for long.
+func TestALongLeaseIsNoHope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{})
+		defer acquire(t, p).Release(nil)
+		time.Sleep(time.Minute)
+		failing(fake, -1, 0)
+		b := together(p, 1, 0)
+		if len(b.errs) != 1 || !errors.Is(b.errs[0], pool.ErrOpen) || b.worst > 0 {
+			t.Errorf("after %v: %v, want ErrOpen at once", b.worst, b.errs)
+		}
+	})
+}
+
+// A server at its maximum of clients refuses dials, but serves those it has: nobody is told of the failed dials.
+func TestAServerAtItsMaximumServes(t *testing.T) {
+	for _, hold := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond} {
+		t.Run(hold.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := idling(t, fake, 5, pool.Config{MaxSize: 10})
+				failing(fake, -1, 0)
+				b := &borrowers{}
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() {
+						for range 100 {
+							b.borrow(p, hold)
+						}
+					})
+				}
+				wg.Wait()
+				b.wantServed(t, 4*hold+time.Second)
+			})
+		})
+	}
+}
+
+// When the leases that came back have shown that the server is gone, those who wait are told in spite of them.
+func TestBrokenLeasesAreNoHope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 3, AcquireTimeout: time.Minute})
+		long, broken, well := acquire(t, p), acquire(t, p), acquire(t, p)
+		defer long.Release(nil)
+		failing(fake, -1, 0)
+		broken.Release(pooltest.ErrBroken)
+		var wg sync.WaitGroup
+		b := &borrowers{}
+		for range 3 {
+			wg.Go(func() { b.borrow(p, 10*time.Millisecond) })
+		}
+		time.Sleep(time.Millisecond)
+		time.AfterFunc(time.Millisecond, func() { well.Release(nil) }) // after the failures have begun
+		time.AfterFunc(500*time.Millisecond, p.Clear)                  // so that it is not lent again
+		wg.Wait()
+		if b.served == 0 || b.worst > time.Minute {
+			t.Errorf("%d served, told after %v", b.served, b.worst)
+		}
+	})
+}
+
+// waitIn is the class of a wait that the context ends.
+func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) pool.Class {
+	t.Helper()
+	_, err := p.Acquire(ctx, op)
+	var e *pool.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want a *pool.Error", err)
+	}
+	return e.Class()
+}
+
+// Whose time was a wait for a dial? The caller's whose deadline is shorter than a dial needs; the server's if the latest dial failed or a dial
+// takes much longer than dials lately took.
+func TestWhoseTimeAWaitWas(t *testing.T) {
+	wait := func(t *testing.T, p *pool.Pool[conn], n int, deadline time.Duration) (faults []pool.Fault) {
+		t.Helper()
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(background, deadline)
+				defer cancel()
+				class := waitIn(t, p, ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				faults = append(faults, class.Fault)
+			})
+		}
+		wg.Wait()
+		return faults
+	}
+	for _, c := range []struct {
+		name     string
+		prepare  func(fake *pooltest.Fake, p *pool.Pool[conn])
+		dial     pooltest.Fault
+		deadline time.Duration
+		want     pool.Fault
+	}{
+		{name: "cold, in time", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: pool.FaultCaller},
+		{name: "cold, hung", dial: pooltest.Hang(), deadline: time.Second, want: pool.FaultServer},
+		{name: "hung, but given no time", dial: pooltest.Hang(), deadline: 5 * time.Millisecond, want: pool.FaultCaller},
+		{name: "much longer than lately", dial: pooltest.Hang(), deadline: 60 * time.Millisecond, want: pool.FaultServer,
+			prepare: func(fake *pooltest.Fake, p *pool.Pool[conn]) {
+				fake.Inject(pooltest.Open, -1, pooltest.Slow(20*time.Millisecond))
+				_ = p.Warm(background, 1)
+				p.Clear()
+				synctest.Wait()
+			}},
+		{name: "the latest dial failed", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: pool.FaultServer,
+			prepare: func(fake *pooltest.Fake, p *pool.Pool[conn]) {
+				fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+				_, _ = p.Acquire(background, op)
+				time.Sleep(20 * time.Millisecond)
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := newPool(t, fake, pool.Config{})
+				if c.prepare != nil {
+					c.prepare(fake, p)
+				}
+				fake.Inject(pooltest.Open, -1, c.dial)
+				for _, fault := range wait(t, p, 6, c.deadline) {
+					if fault != c.want {
+						t.Errorf("laid at %v, want %v", fault, c.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The pool's own bound that passes while dials are in time, as many wait for few, is nobody's fault but the pool's.
+func TestQueueForDialsIsLocal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(50*time.Millisecond))
+		p := newPool(t, fake, pool.Config{MaxSize: 100, OpenConcurrency: 1, AcquireTimeout: time.Second})
+		b := together(p, 100, time.Hour)
+		if len(b.errs) == 0 {
+			t.Fatal("nobody failed")
+		}
+		for _, err := range b.errs {
+			var e *pool.Error
+			if !errors.As(err, &e) || e.Class().Fault != pool.FaultLocal || e.State.EndedBy != pool.EndedByPool {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
+
+// saturate has so many borrowers at once use a pool of size, each with a deadline and for so long; it returns how many succeeded in time, were
+// too late for the queue, and had their time run out with a resource in hand.
+func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, tooLate, cut int) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(background, deadline)
+			defer cancel()
+			err := p.Do(ctx, op, func(ctx context.Context, _ conn) error { return pooltest.Slow(hold)(ctx) })
+			mu.Lock()
+			defer mu.Unlock()
+			var e *pool.Error
+			switch {
+			case err == nil:
+				done++
+			case errors.Is(err, pool.ErrTooLate):
+				tooLate++
+			case !errors.As(err, &e):
+				cut++
+			}
+		})
+		time.Sleep(3 * time.Millisecond)
+	}
+	wg.Wait()
+	return done, tooLate, cut
+}
+
+// A saturated pool does not lend to those who have less time left than uses lately took: they are told at once, and their resource serves the
+// next.
+func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
+		done, tooLate, cut := saturate(p, 2000, 350*time.Millisecond, 100*time.Millisecond) // thrice the capacity, for 6 s
+		t.Logf("%d done, %d too late, %d cut", done, tooLate, cut)
+		if done < 550 || cut > 60 {
+			t.Errorf("%d done, %d too late, %d cut", done, tooLate, cut)
+		}
+		l, err := p.Acquire(background, op)
+		if err != nil {
+			t.Errorf("who has no deadline is never too late: %v", err)
+		}
+		l.Release(nil)
+	})
+}
+
+// Nobody is passed over in a pool that has room, or that knows of quick uses.
+func TestNobodyIsPassedOverWithoutNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
+		if _, tooLate, _ := saturate(p, 200, 50*time.Millisecond, 25*time.Millisecond); tooLate > 0 {
+			t.Errorf("with room: %d too late", tooLate)
+		}
+		p = idling(t, &pooltest.Fake{}, 2, pool.Config{MaxSize: 2})
+		done, tooLate, _ := saturate(p, 2000, 5*time.Millisecond, 9*time.Millisecond)
+		if done > 0 || tooLate > 0 {
+			t.Errorf("of short uses: %d done, %d too late", done, tooLate)
+		}
+	})
+}
+
+// Quick uses with short deadlines among slow ones are served now and then even if all have been slow for long, and then all are.
+func TestWhoIsTooLateIsNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := idling(t, &pooltest.Fake{}, 2, pool.Config{MaxSize: 2})
+		stop := make(chan struct{})
+		var slow, quick sync.WaitGroup
+		for range 6 { // the pool is always saturated
+			slow.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						together(p, 1, 100*time.Millisecond)
+					}
+				}
+			})
+		}
+		time.Sleep(30 * time.Second) // it knows nothing but slow uses
+		var mu sync.Mutex
+		served := 0
+		for range 300 {
+			quick.Go(func() {
+				ctx, cancel := context.WithTimeout(background, 320*time.Millisecond) // 20 to 70 are left at the head of the queue
+				defer cancel()
+				if p.Do(ctx, op, func(context.Context, conn) error { return nil }) == nil {
+					mu.Lock()
+					served++
+					mu.Unlock()
+				}
+			})
+			time.Sleep(37 * time.Millisecond)
+		}
+		quick.Wait()
+		close(stop)
+		slow.Wait()
+		t.Logf("%d of 300 served", served)
+		if served < 150 {
+			t.Errorf("%d of 300 quick uses were served", served)
+		}
+	})
+}
+
+// A refusal says what is being checked and closed, what the last check met, and whose deadline it was; it counts the others who wait.
+func TestErrorsSayHowThingsStood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 3, AcquireTimeout: 5 * time.Second, CheckTimeout: 10 * time.Second})
+		held := []pool.Lease[conn]{acquire(t, p), acquire(t, p), acquire(t, p)}
+		fake.Inject(pooltest.Check, 1, pooltest.Fail(errors.Join(errWhy, errDark)))
+		held[0].Release(nil)
+		time.Sleep(2 * time.Second)
+		acquire(t, p).Release(nil) // the check fails, and the resource is replaced
+		fake.Inject(pooltest.Close, -1, pooltest.Hang())
+		fake.Inject(pooltest.Reset, -1, pooltest.Hang())
+		held[1].Discard(nil)
+		value(t, held[2]).Soil()
+		held[2].Release(nil)
+		fourth := acquire(t, p)
+		defer fourth.Release(nil)
+		var wg sync.WaitGroup
+		errs := make(chan error, 2)
+		for range 2 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(background, time.Second)
+				defer cancel()
+				_, err := p.Acquire(ctx, op)
+				errs <- err
+			})
+		}
+		wg.Wait()
+		for range 2 {
+			text := (<-errs).Error()
+			for _, part := range []string{
+				"in use 1 of 3", "checking 1", "closing 1", "late 1", "last check: the reason given; dial: no route to host", "ended by the caller's deadline",
+			} {
+				if !strings.Contains(text, part) {
+					t.Errorf("%q does not say %q", text, part)
+				}
+			}
+			if strings.Contains(text, "\n") {
+				t.Errorf("%q has several lines", text)
+			}
+		}
+	})
+}
+
+// Whoever is refused while seven others wait says so, whatever the reason.
+func TestErrorsCountTheOtherWaiters(t *testing.T) {
+	for name, refuse := range map[string]func(p *pool.Pool[conn], cancel func(), l pool.Lease[conn]){
+		"paused":    func(p *pool.Pool[conn], _ func(), _ pool.Lease[conn]) { p.Pause(errWhy) },
+		"closed": func(p *pool.Pool[conn], _ func(), l pool.Lease[conn]) {
+			time.AfterFunc(time.Millisecond, func() { l.Release(nil) })
+			closePool(t, p)
+		},
+		"timed out": func(*pool.Pool[conn], func(), pool.Lease[conn]) { time.Sleep(2 * time.Second) },
+		"cancelled": func(_ *pool.Pool[conn], cancel func(), _ pool.Lease[conn]) { cancel() },
+		"exhausted": func(p *pool.Pool[conn], _ func(), _ pool.Lease[conn]) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, MaxWaiters: 8})
+				l := acquire(t, p)
+				ctx, cancel := context.WithCancel(background)
+				defer cancel()
+				errs := make(chan error, 9)
+				for i := range 8 {
+					c := background
+					if i == 0 {
+						c = ctx
+					}
+					go func() {
+						l, err := p.Acquire(c, op)
+						errs <- err
+						l.Release(nil)
+					}()
+				}
+				synctest.Wait()
+				want := 7
+				if name == "exhausted" {
+					want = 8
+					_, err := p.Acquire(background, op)
+					errs <- err
+				}
+				refuse(p, cancel, l)
+				var e *pool.Error
+				if err := <-errs; !errors.As(err, &e) || e.State.Waiters != want {
+					t.Errorf("got %v, want waiters %d", err, want)
+				}
+				l.Release(nil)
+			})
+		})
+	}
+}
