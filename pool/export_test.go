@@ -39,8 +39,33 @@ func CheckBooks[T any](p *Pool[T]) error {
 		return fmt.Errorf("%d are hot beside %d waiters; paused %v, closed %t, resting %t, leaks %t, checks all %t",
 			len(p.hots), p.waiters.n, p.paused, p.closed, p.resting, p.leaks.Load(), p.checksAll())
 	}
+	if err := checkSupply(p); err != nil {
+		return err
+	}
 	if h := p.hot.Load(); h != nil && (len(p.hots) != 1 || p.hots[0] != h || p.handler != nil) {
 		return errors.New("that of uses without layers is not the only hot one")
+	}
+	return nil
+}
+
+// checkSupply says which of those who wait have been forgotten: what could serve them has not been begun.
+func checkSupply[T any](p *Pool[T]) error {
+	n, o := p.waiters.n, p.outlook()
+	if n == 0 {
+		return nil
+	}
+	if p.closed || p.paused != nil {
+		return fmt.Errorf("%d wait for a pool that is closed or paused", n)
+	}
+	checks := o.checks.supply() + o.checks.lost
+	if checks < n && len(p.idle) > 0 {
+		return fmt.Errorf("%d wait for %d checks, and %d are idle", n, checks, len(p.idle))
+	}
+	if p.failures > 0 || len(p.all)+p.opening >= p.cfg.MaxSize {
+		return nil
+	}
+	if dials := o.dials.supply() + o.dials.lost; dials+checks < n && dials < p.cfg.OpenConcurrency {
+		return fmt.Errorf("%d wait for %d dials and %d checks, and %d of %d places are taken", n, dials, checks, len(p.all)+p.opening, p.cfg.MaxSize)
 	}
 	return nil
 }

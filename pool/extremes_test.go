@@ -12,40 +12,89 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Every number of a Config at its largest stands for "no bound": uses are served, and the pool can be closed. Fields without a bound from above
-// but for their meaning (MinIdle) are left out.
+// Every number of a Config at its largest stands for "no bound", and at its smallest for what its doc says, or is refused: uses are served,
+// what is idle is closed in time, and the pool can be closed.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[pool.Config]()
 	for i := range typ.NumField() {
 		f := typ.Field(i)
-		if !f.Type.ConvertibleTo(reflect.TypeFor[int64]()) || f.Name == "MinIdle" {
+		if f.Name == "Name" {
 			continue
 		}
-		for _, extreme := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MinInt64} {
-			t.Run(fmt.Sprintf("%s %d", f.Name, extreme), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					cfg := pool.Config{MaxIdleTime: 10 * time.Second, KeepAlive: 7 * time.Second}
+		for _, extreme := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, -1, 1} {
+			for _, live := range []bool{false, true} { // whether it is set by Configure
+				t.Run(fmt.Sprintf("%s %d live %t", f.Name, extreme, live), func(t *testing.T) {
+					cfg := pool.Config{MaxIdleTime: 10 * time.Second, KeepAlive: 7 * time.Second, LeakAfter: 5 * time.Second}
+					if f.Name == "MinIdle" {
+						cfg.MaxSize = math.MaxInt
+					}
 					reflect.ValueOf(&cfg).Elem().Field(i).SetInt(extreme)
-					d := &hooks{}
-					p, err := pool.New(d, cfg)
-					if err != nil {
-						return // out of range, and said so
-					}
-					time.Sleep(time.Hour)
-					for range 3 {
-						l, err := p.Acquire(context.Background(), pool.Op{})
-						if err != nil {
-							t.Fatal(err)
-						}
-						l.Release(nil)
-						time.Sleep(time.Hour)
-					}
-					if s := p.Stat(); cfg.MaxIdleTime == 10*time.Second && s.Idle > 0 {
-						t.Errorf("what is idle is not closed: %+v", s)
-					}
-					closePoolOf(t, p)
+					synctest.Test(t, func(t *testing.T) { testExtreme(t, cfg, live) })
 				})
-			})
+			}
 		}
 	}
+}
+
+func testExtreme(t *testing.T, cfg pool.Config, live bool) {
+	d := &hooks{open: func(ctx context.Context) error { time.Sleep(time.Second); return nil }}
+	if cfg.OpenTimeout != 1 && cfg.AcquireTimeout != 1 && cfg.MinIdle == 0 {
+		d.open = nil
+	}
+	first := cfg
+	if live {
+		first = pool.Config{}
+	}
+	p, err := pool.New(d, first)
+	if err == nil && live {
+		if err = p.Configure(cfg); err != nil {
+			closePoolOf(t, p)
+		}
+	}
+	if err != nil {
+		return // out of range, and said so
+	}
+	time.Sleep(time.Minute)
+	for range 3 {
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil && cfg.AcquireTimeout != 1 && cfg.OpenTimeout != 1 {
+			t.Fatal(err)
+		}
+		l.Release(nil)
+		time.Sleep(time.Minute)
+	}
+	if s := p.Stat(); cfg.MaxIdleTime == 10*time.Second && s.Idle > cfg.MinIdle {
+		t.Errorf("what is idle is not closed: %+v", s)
+	}
+	closePoolOf(t, p)
+}
+
+// As many borrowers wait as like to, by the largest bound.
+func TestMostWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := pool.New(&hooks{}, pool.Config{MaxSize: 1, MaxWaiters: math.MaxInt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := p.Acquire(context.Background(), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			go func() {
+				l, err := p.Acquire(context.Background(), pool.Op{})
+				if err != nil {
+					t.Error(err)
+				}
+				l.Release(nil)
+			}()
+		}
+		synctest.Wait()
+		if n := p.Stat().Waiters; n != 100 {
+			t.Errorf("%d wait, want 100", n)
+		}
+		l.Release(nil)
+		synctest.Wait()
+		closePoolOf(t, p)
+	})
 }

@@ -22,7 +22,7 @@ type Leveler interface {
 func (p *Pool[T]) Levels() []Level {
 	var all []Level
 	for _, l := range p.levelers {
-		all = append(all, l.Levels()...)
+		_ = contain(l, "Levels", func() error { all = append(all, l.Levels()...); return nil })
 	}
 	return all
 }

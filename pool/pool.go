@@ -108,10 +108,14 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if c, ok := d.(Classifier); ok {
 		p.hub.classifier = c
 	}
-	p.hub.id = identify(d, cfg.Name)
+	id, err := identify(d, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	p.hub.id = id
 	cfg.Name = p.hub.id.Name
 	p.setConfig(cfg)
-	if err := p.stack(layers); err != nil {
+	if err = contained("a layer's", "Wrap or WantsKind", func() error { return p.stack(layers) }); err != nil {
 		return nil, err
 	}
 	p.plain = p.resetter == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
@@ -133,10 +137,11 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 }
 
 // identify asks the driver what it connects to, and makes sure of a name.
-func identify(d any, name string) Identity {
-	var id Identity
+func identify(d any, name string) (id Identity, err error) {
 	if describer, ok := d.(Describer); ok {
-		id = describer.Identity()
+		if err = protect("Identity", func() error { id = describer.Identity(); return nil }); err != nil {
+			return id, err
+		}
 	}
 	if name != "" {
 		id.Name = name
@@ -156,7 +161,7 @@ func identify(d any, name string) Identity {
 			id.Name += "/" + id.Namespace
 		}
 	}
-	return id
+	return id, nil
 }
 
 // stack composes the handler and finds the layers' optional faces.

@@ -406,7 +406,7 @@ func TestErrorsSayHowThingsStood(t *testing.T) {
 // Whoever is refused while seven others wait says so, whatever the reason.
 func TestErrorsCountTheOtherWaiters(t *testing.T) {
 	for name, refuse := range map[string]func(p *pool.Pool[conn], cancel func(), l pool.Lease[conn]){
-		"paused":    func(p *pool.Pool[conn], _ func(), _ pool.Lease[conn]) { p.Pause(errWhy) },
+		"paused": func(p *pool.Pool[conn], _ func(), _ pool.Lease[conn]) { p.Pause(errWhy) },
 		"closed": func(p *pool.Pool[conn], _ func(), l pool.Lease[conn]) {
 			time.AfterFunc(time.Millisecond, func() { l.Release(nil) })
 			closePool(t, p)
