@@ -240,21 +240,29 @@ func (p *Pool[T]) count(counter *uint64, counted bool) {
 // passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
 // over; waiting for that, passOn lets go of the lock under which it is called.
 func (p *Pool[T]) passOn(r *resource[T]) {
+	dirty := false
 	if r.unwatch != nil || r.interrupted != nil {
 		p.mu.Unlock()
-		p.disarm(r)
+		if p.disarm(r) {
+			if dirty = p.resetter != nil && p.leftDirty(r); !dirty {
+				r.doomAs(CloseBroken)
+			}
+		}
 		p.lock()
 	}
 	p.inUse--
 	if p.closed {
 		p.kick() // the maintainer ends with the last lease
 	}
-	if doom := r.doom; doom != closeNot {
+	switch doom := r.doom; {
+	case doom != closeNot:
 		r.doom = closeNot
 		p.retire(r, doom)
-	} else if p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now) {
+	case dirty && !p.closed:
+		p.spawnReset(r)
+	case p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now):
 		p.spawnCheck(r) // something has broken since it was lent
-	} else {
+	default:
 		p.shelve(r)
 	}
 	p.pump()
@@ -360,6 +368,9 @@ func endedBy(caller context.Context) EndedBy {
 func ended(ctx context.Context) (err, cause error) {
 	watched := foreign(ctx)
 	if err := watched.Err(); err != nil {
+		if expired(watched) {
+			return context.DeadlineExceeded, withCause(context.DeadlineExceeded, context.Cause(watched))
+		}
 		return err, contextCause(watched)
 	}
 	if isLazy(ctx) {
@@ -379,8 +390,9 @@ func isLazy(ctx context.Context) bool {
 }
 
 // contextCause returns the error of a context that is over, with its cause where that says more.
-func contextCause(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
+func contextCause(ctx context.Context) error { return withCause(ctx.Err(), context.Cause(ctx)) }
+
+func withCause(err, cause error) error {
 	if cause == nil || errors.Is(cause, err) {
 		return cmp.Or(cause, err)
 	}
