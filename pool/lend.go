@@ -406,3 +406,23 @@ func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	p.stat.TotalWait += w.wait
 	return w
 }
+
+// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a resource for it is in time. 0 means not at all.
+// It is called under the lock.
+func (p *Pool[T]) prepare() (until time.Duration) {
+	if len(p.idle) > 0 {
+		return p.spawnCheck(p.popIdle()).lateAt
+	}
+	if o := p.outlook(); p.waiters.n == 0 && o.timely() == 0 {
+		p.spawnDials(o, 1)
+	}
+	return 0
+}
+
+func (p *Pool[T]) popIdle() *resource[T] {
+	n := len(p.idle) - 1
+	r := p.idle[n]
+	p.idle[n] = nil
+	p.idle = p.idle[:n]
+	return r
+}

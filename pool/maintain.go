@@ -232,3 +232,11 @@ func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
 	}
 	return leaks
 }
+
+// plus adds two durations that are not negative; what is longer than a Duration can say is never.
+func plus(a, b time.Duration) time.Duration {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return never
+}

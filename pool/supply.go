@@ -2,26 +2,26 @@ package pool
 
 import "time"
 
-// A call of the driver that is under way is a hope, not supply. The pool counts on a call for as long as calls of its kind lately took.
+// A call of the driver that is under way is a hope, not supply. The pool counts on a call for as long as calls of the same kind lately took.
 // Then the pool begins something beside the call.
 //
-//   - A call is late when the call has lasted for twice as long as the slowest recent call of its kind. The bound is at least clockStep and
-//     at most the call's timeout. The first call of a kind is late after a thirty-second of its timeout, at most firstGuess. A call that
-//     begins while others are late gets twice the time for each late one.
+//   - A call is late after twice the time of the slowest recent call of the same kind, but not before clockStep and not after the timeout of
+//     the call. The first call of a kind is late after a thirty-second of the timeout, at most firstGuess. A call that begins beside late
+//     calls gets twice the time for each late call.
 //   - A late call is overtaken when a call that began later has ended well. Only a dial overtakes a dial.
-//   - A call is lost when the call is late and overtaken, or has outlasted its timeout. A lost call is no supply, and OpenConcurrency does
-//     not count a lost dial. A lost call keeps its place among MaxSize: the server may hold a connection for the call.
-//   - The pool is stalled while somebody waits, some calls are late and none is in time. A stalled pool begins one dial, and one check of
-//     another idle resource. Whatever ends well first serves the first waiter.
-//   - A lost check says that other idle resources may be dead, too: each waiter gets a dial, as does each that has waited for CheckTimeout.
-//     Where MaxSize leaves no room for a dial and two checks or more are late, the pool closes the idle resource that was used least lately.
+//   - A call is lost when the call is late and overtaken, or has outlasted the timeout. A lost call is no supply, and OpenConcurrency does
+//     not count a lost dial. A lost call keeps a place among MaxSize: the server may hold a connection for the call.
+//   - The pool is stalled while somebody waits, some calls are late and none is in time. A stalled pool begins a dial, and a check of another
+//     idle resource. Whatever ends well first serves the first waiter.
+//   - After a lost check other idle resources may be dead, too: each waiter gets a dial. So does each waiter that has waited for CheckTimeout.
+//     If MaxSize leaves no room for a dial and two checks or more are late, the pool closes the idle resource with the earliest last use.
 //
-// So a hung call costs the first waiter twice the time that such a call lately took, not the timeout of the call. A server that is merely
-// slow gets one call more each time, at pauses that double. A server that does not answer at all gets OpenConcurrency dials.
+// So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
+// pauses that double. A server without any answer gets OpenConcurrency dials.
 
 const (
-	firstGuess = 100 * time.Millisecond // how long a call may last before it is late when nothing is known of its kind
-	guessShare = 32                     // of its timeout, if that is less
+	firstGuess = 100 * time.Millisecond // how long the first call of a kind may last before the call is late
+	guessShare = 32                     // of the timeout, if less
 )
 
 type callKind uint8
@@ -34,7 +34,7 @@ const (
 	callKinds
 )
 
-// call is a call of the driver that is under way.
+// call is a call of the driver under way.
 type call struct {
 	kind            callKind
 	slot            int // index in Pool.calls
@@ -46,27 +46,27 @@ type call struct {
 func (c *call) late(now time.Duration) bool { return now >= c.lateAt }
 func (c *call) lost(now time.Duration) bool { return c.overtaken && c.late(now) || now >= c.overdue }
 
-// giveUp makes the call a lost one: nobody wants what the call brings.
+// giveUp makes the call a lost call: nobody wants the result.
 func (c *call) giveUp(now time.Duration) { c.lateAt, c.overtaken = min(c.lateAt, now), true }
 
-// pace is how long the slowest of the recent calls of one kind took. Each call that was quicker takes an eighth of the difference off.
-type pace time.Duration
+// pace is the time of the slowest recent call of one kind. Each quicker call takes an eighth of the difference off.
+type pace struct{ slowest time.Duration }
 
 func (l *pace) took(d time.Duration) {
 	const forget = 8
-	*l = pace(max(d, time.Duration(*l)-(time.Duration(*l)-d)/forget))
+	l.slowest = max(d, l.slowest-(l.slowest-d)/forget)
 }
 
 // patience is how long a call with the timeout given may last before the call is late.
-func (l pace) patience(timeout time.Duration) time.Duration {
+func (l *pace) patience(timeout time.Duration) time.Duration {
 	p := min(timeout/guessShare, firstGuess)
-	if l != 0 {
-		p = plus(time.Duration(l), time.Duration(l))
+	if l.slowest != 0 {
+		p = plus(l.slowest, l.slowest)
 	}
 	return min(max(p, clockStep), timeout)
 }
 
-// begin notes that a call begins. It is called under the lock.
+// begin notes the begin of a call. The caller holds the lock.
 func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	now := p.elapsed()
 	patience := p.paces[kind].patience(timeout)
@@ -83,7 +83,7 @@ func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	return c
 }
 
-// end notes that a call is over. It is called under the lock.
+// end notes the end of a call. The caller holds the lock.
 func (p *Pool[T]) end(c *call, well bool) {
 	last := len(p.calls) - 1
 	p.calls[c.slot] = p.calls[last]
@@ -107,22 +107,22 @@ func (p *Pool[T]) end(c *call, well bool) {
 // tally counts calls under way. Each one is timely, late or lost.
 type tally struct{ timely, late, lost int }
 
-// supply is the number of calls that may still bring something.
+// supply is the number of calls with a chance to end well.
 func (t tally) supply() int { return t.timely + t.late }
 
-// outlook is what may be expected of the calls under way.
+// outlook is the state of the calls under way.
 type outlook struct {
 	dials, checks, closes tally         // checks stands for checks and resets
 	hung                  bool          // a dial or a check is late, and has not been overtaken
-	next                  time.Duration // when the outlook changes by itself
+	next                  time.Duration // when the outlook changes without an event
 }
 
-// timely is the number of calls that may bring something soon.
+// timely is the number of calls with a chance to end well soon.
 func (o *outlook) timely() int { return o.dials.timely + o.checks.timely }
 
 func (o *outlook) stalled() bool { return o.timely() == 0 && o.dials.late+o.checks.late > 0 }
 
-// outlook is called under the lock.
+// outlook counts the calls under way. The caller holds the lock.
 func (p *Pool[T]) outlook() (o outlook) {
 	o.next = never
 	if len(p.calls) == 0 {
@@ -131,10 +131,9 @@ func (p *Pool[T]) outlook() (o outlook) {
 	now := p.elapsed()
 	for _, c := range p.calls {
 		t := &o.checks
-		switch c.kind {
-		case callOpen:
+		if c.kind == callOpen {
 			t = &o.dials
-		case callClose:
+		} else if c.kind == callClose {
 			t = &o.closes
 		}
 		switch {
@@ -152,8 +151,8 @@ func (p *Pool[T]) outlook() (o outlook) {
 	return o
 }
 
-// pump gives the waiters what can be had for them: idle resources, after a check where one is due, else new ones. Every path that frees
-// capacity ends here. It is called under the lock.
+// pump serves the waiters: with idle resources, after a check where a check is due, else with new resources. Every path that frees capacity
+// ends here. The caller holds the lock.
 func (p *Pool[T]) pump() {
 	for p.waiters.n > 0 {
 		r := p.ready()
@@ -174,11 +173,11 @@ func (p *Pool[T]) pump() {
 // enough is more resources than can exist.
 const enough = int(never >> 33)
 
-// supply begins the checks and dials that are wanted, and makes room for a dial where that helps. It is called under the lock.
+// supply begins checks and dials for the waiters, for MinIdle and for Warm, and makes room for a dial if need be. The caller holds the lock.
 func (p *Pool[T]) supply() {
 	o, n := p.outlook(), p.waiters.n
 	hope := o.checks.supply()
-	for range min(n-hope, len(p.idle)) { // what is idle is tried first, whatever dials are under way
+	for range min(n-hope, len(p.idle)) { // idle resources are tried first, whatever dials are under way
 		p.spawnCheck(p.popIdle())
 		hope++
 	}
@@ -201,7 +200,7 @@ func (p *Pool[T]) supply() {
 	}
 }
 
-// patient is the number of waiters that have waited for CheckTimeout, as far as there is room for dials. It is called under the lock.
+// patient is the number of waiters that have waited for CheckTimeout, at most the room for dials. The caller holds the lock.
 func (p *Pool[T]) patient() (n int) {
 	room, now := p.cfg.MaxSize-len(p.all)-p.opening, p.elapsed()
 	for w := p.waiters.head; w != nil && n < room; w = w.next {
@@ -214,7 +213,7 @@ func (p *Pool[T]) patient() (n int) {
 	return n
 }
 
-// makeRoom closes the n idle resources that were used least lately. It is called under the lock.
+// makeRoom closes the n idle resources with the earliest last use. The caller holds the lock.
 func (p *Pool[T]) makeRoom(n int) {
 	for _, r := range p.idle[:n] {
 		p.retire(r, CloseCheck)
@@ -222,32 +221,4 @@ func (p *Pool[T]) makeRoom(n int) {
 	kept := copy(p.idle, p.idle[n:])
 	clear(p.idle[kept:])
 	p.idle = p.idle[:kept]
-}
-
-// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a resource for it is in time. 0 means not at all.
-// It is called under the lock.
-func (p *Pool[T]) prepare() (until time.Duration) {
-	if len(p.idle) > 0 {
-		return p.spawnCheck(p.popIdle()).lateAt
-	}
-	if o := p.outlook(); p.waiters.n == 0 && o.timely() == 0 {
-		p.spawnDials(o, 1)
-	}
-	return 0
-}
-
-func (p *Pool[T]) popIdle() *resource[T] {
-	n := len(p.idle) - 1
-	r := p.idle[n]
-	p.idle[n] = nil
-	p.idle = p.idle[:n]
-	return r
-}
-
-// plus adds two durations that are not negative; what is longer than a Duration can say is never.
-func plus(a, b time.Duration) time.Duration {
-	if sum := a + b; sum >= a {
-		return sum
-	}
-	return never
 }

@@ -299,13 +299,13 @@ func TestNoStormOfDials(t *testing.T) {
 
 // A server that has become slower, but serves, does not cost connections.
 func TestSlowServerCausesNoChurn(t *testing.T) {
-	for _, times := range []time.Duration{1, 2, 10, 100, 400} {
-		t.Run(fmt.Sprint(int(times)), func(t *testing.T) {
+	for _, times := range []int{1, 2, 10, 100, 400} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fake := &pooltest.Fake{}
-				slow := func(by time.Duration) {
-					fake.Inject(pooltest.Open, -1, pooltest.Slow(by*2*time.Millisecond))
-					fake.Inject(pooltest.Check, -1, pooltest.Slow(by*2*time.Millisecond))
+				slow := func(by int) {
+					fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Duration(by)*2*time.Millisecond))
+					fake.Inject(pooltest.Check, -1, pooltest.Slow(time.Duration(by)*2*time.Millisecond))
 				}
 				slow(1)
 				p := idling(t, fake, 20, pool.Config{MaxSize: 20})
