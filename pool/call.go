@@ -185,8 +185,8 @@ func (c *Call) Classify(err error) (class Class) {
 	return class
 }
 
-// Asked says whether the latest attempt may have asked its server anything. It is false for an attempt without a resource, such as a use
-// that a layer answered, and when the driver knows that nothing was sent ([Witness]). Then a success says nothing about the server.
+// Asked says whether the latest attempt may have asked its server anything. Asked is false for an attempt without a resource, such as a use
+// answered by a layer, and for an attempt without a command, if the driver is a [Witness]. Such a success says nothing about the server.
 func (c *Call) Asked() bool { c.check(); return c.granted && (!c.told.known || c.told.Asked) }
 
 // Observed says whether some layer observes, so that Emit has somebody to report to. Where uses are refused by the million, an [Event]

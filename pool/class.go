@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as a failure and [FaultNone] as a success; it leaves the
-// others out. An error budget counts [FaultServer] and [FaultLocal]. [FaultElsewhere] counts as nothing, everywhere: "not the server's
-// fault" is not "the server is well".
+// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as a failure and [FaultNone] as a success, and no other fault. An
+// error budget counts [FaultServer] and [FaultLocal]. [FaultElsewhere] counts as nothing, everywhere: "not the server's fault" does not mean "the
+// server is well".
 type Fault uint8
 
 // The parties an error can be laid at.
@@ -20,7 +20,7 @@ const (
 	FaultServer                 // the server, or the way to it
 	FaultCaller                 // the caller gave up: its context was cancelled or its deadline passed
 	FaultLocal                  // this process refused: the pool is full or closed, a layer rejected the use
-	FaultElsewhere              // no evidence about the server: another use's failure, the function's own error, nothing was asked
+	FaultElsewhere              // no evidence: another use's failure, the function's own error, an error before anything was sent
 )
 
 // String returns the fault's name in lower case.
@@ -70,11 +70,13 @@ type Class struct {
 	Repeat Repeat
 	Broken bool // the resource is unfit for another use and is closed
 
-	// Narrow says that the server refuses this kind of work only, and serves other work: it has no memory for a write, no right for this
-	// collection, no quorum for this write concern. It is set beside FaultServer. A circuit breaker does not open for all work by it.
+	// Narrow: the server refuses this kind of work and serves other work. Examples: no memory for a write, no right for a collection, no
+	// quorum for a write concern. Backends set Narrow beside FaultServer. A quick answer with Narrow opens no breaker for all work.
 	Narrow bool
 
-	Suspect bool // nobody knows whether the resource is fit for another use: it is checked before it is lent again
+	// Suspect: nobody knows whether the resource is fit. The pool checks the resource before the next lending; with a negative
+	// Config.CheckAfter the pool closes the resource.
+	Suspect bool
 
 	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
 	Code       string        // the server's own status code ("WRONGTYPE", "11000"), "" when it gave none; low-cardinality
@@ -82,31 +84,31 @@ type Class struct {
 	RetryAfter time.Duration // the least time the server asked to be left alone for; 0 when it did not say
 }
 
-// Classified is an error that knows its own class. The pool's own errors are such errors, and those of layers that reject or bound a use.
-// The outermost one in a chain decides. Class may be called concurrently.
+// Classified is an error with a class of its own: an error of the pool, or of a layer that rejects or bounds a use. The outermost one in a chain
+// decides. Class may be called concurrently.
 //
-// A borrower's function may use another pool, or the same pool once more, and return that use's error. The error has left another use by
-// then: it is a [UseError], and its class is not asked for here. An error that is why the caller's context ended is the caller's.
+// A borrower's function may use another pool, or the same pool once more, and return the error of the inner use. That error is a [UseError]: the
+// enclosing use does not ask for its class. An error that ended the caller's context is the caller's.
 type Classified interface {
 	error
 	Class() Class
 }
 
-// A Classifier is a [Driver] that knows what its backend's errors mean. Without one, [ClassifyCommon] serves; a Classifier that knows only
-// the answers of its server begins with those and leaves the rest to ClassifyCommon.
+// A Classifier is a [Driver] that knows the errors of its backend. Without a Classifier the pool uses [ClassifyCommon]. A Classifier can do the
+// same: classify the answers of its server, and leave all other errors to ClassifyCommon.
 //
-// Classify gets the errors of the driver's methods and of the borrowers' functions, never nil, possibly wrapped, without what has left other
-// uses ([UseError]). It must be a pure function and may be called concurrently. An error that it does not know is no answer of its server's:
-// its class has [FaultElsewhere]. To lay such an error at nobody (the zero Class) would call a server well that was perhaps not asked.
+// Classify gets the errors of the driver's methods and of the borrowers' functions: never nil, possibly wrapped, without the failures of other
+// uses ([UseError]). Classify must be a pure function and may be called concurrently. An unknown error is no answer of the server: its class has
+// [FaultElsewhere]. The zero Class would call a server well without evidence.
 //
-// The pool overrides Fault with [FaultCaller] and Repeat with [RepeatNever] for errors that came about while the caller's context was
-// over, and for cancellations while the attempt's context was cancelled. Others are the driver's to judge: a client may cancel work by
-// itself. The pool also corrects a class by what a [Witness] has seen.
+// The pool corrects the class. While the caller's context is over, Fault is [FaultCaller] and Repeat is [RepeatNever]; likewise for a
+// cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may cancel work by itself. A
+// [Witness] corrects the class, too.
 type Classifier interface {
 	Classify(err error) Class
 }
 
-// ask has the driver classify err. If it panics, the error is one that nobody explains.
+// ask has the driver classify err. After a panic the common classifier serves.
 func (h *hub) ask(err error) (class Class) {
 	defer func() {
 		if recover() != nil {
@@ -189,7 +191,7 @@ func isTimeout(err error) bool {
 	return ok
 }
 
-// defaultClassifier serves drivers that are no Classifier.
+// defaultClassifier is the Classifier of a driver without one.
 type defaultClassifier struct{}
 
 func (defaultClassifier) Classify(err error) Class {
@@ -199,13 +201,13 @@ func (defaultClassifier) Classify(err error) Class {
 	return Class{Fault: FaultElsewhere, Suspect: true}
 }
 
-// ClassifyCommon says what an error means that the client of any backend can meet, whatever its protocol: an error of the network, the end
-// of a stream, a failed TLS handshake, a timeout, a context's error. All of them break the resource. ok is false for any other error, and
-// the class is zero then: only the [Classifier] can know such an error, or the error is the borrower's own. For nil ok is true.
+// ClassifyCommon classifies the errors of any backend's client: an error of the network, the end of a stream, a failed TLS handshake, a timeout, an
+// error of a context. All of them break the resource. For any other error ok is false and the class is zero. For nil ok is true. ClassifyCommon is
+// a pure function and may be called concurrently.
 //
-// ClassifyCommon is a pure function and may be called concurrently. It is the whole Classifier of a driver without one. There an error that
-// it does not know may be an answer that the caller did not like as well as the end of the connection. So the error is laid at nobody
-// ([FaultElsewhere]) and not repeated, and the resource is checked before it is lent again ([Class].Suspect).
+// For a driver without a [Classifier] the pool calls ClassifyCommon. There an unknown error may be an unwelcome answer as well as the end of the
+// connection. So the error is nobody's fault ([FaultElsewhere]) and is not repeated, and the pool checks the resource before the next lending
+// ([Class].Suspect).
 func ClassifyCommon(err error) (class Class, ok bool) {
 	var (
 		op     *net.OpError

@@ -6,13 +6,13 @@ import "context"
 // call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
 // Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
 //
-// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness] and a [Describer]; New looks once. The
-// three methods are enough for a pool that is right about its server:
+// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness] and a [Describer]; New looks once. The three
+// methods are enough for a pool with a right judgement of its server:
 //
-//   - Without a Classifier the pool knows what every backend shares ([ClassifyCommon]). Any other error is laid at nobody and not repeated,
-//     and its resource is checked before the next lending; with a negative Config.CheckAfter the resource is closed.
-//   - Without a Witness the pool tells other uses' failures by their marks ([UseError]). A raw error of another server's client is taken
-//     for the own server's.
+//   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
+//     The pool checks the resource before the next lending; with a negative Config.CheckAfter the pool closes the resource.
+//   - Without a Witness the pool knows failures of other uses by their marks ([UseError]). A raw error of another server's client counts as an
+//     error of the own server.
 type Driver[T any] interface {
 	// Open makes a resource that is ready for use. A resource returned together with an error is ignored: Open has cleaned up.
 	Open(ctx context.Context) (T, error)

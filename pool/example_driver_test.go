@@ -69,8 +69,7 @@ func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
 
 // Classify knows the answers of its server. It leaves the network's errors to the pool, and takes any other for the borrower's own.
 func (lineDriver) Classify(err error) pool.Class {
-	var reply lineError
-	if errors.As(err, &reply) {
+	if _, ok := errors.AsType[lineError](err); ok {
 		return pool.Class{Code: "ERR"}
 	}
 	if class, ok := pool.ClassifyCommon(err); ok {

@@ -40,9 +40,9 @@ func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 // Discard is Release, and the resource is closed whatever the outcome.
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
-// Finish is Release for a borrower that goes on to return err from a function around the lease, such as the function of another use. It
-// returns err as [Pool.Do] would, so that the enclosing use knows that err is not its own affair. When the lease was over already, Finish
-// does nothing and returns err.
+// Finish is Release for a borrower that goes on to return err, such as from the function of another use. Finish returns err as [Pool.Do] would: a
+// failure of this lease's use is a [UseError], so the enclosing use does not count the failure. After the end of the lease Finish does nothing and
+// returns err.
 func (l Lease[T]) Finish(err error) error {
 	if err == nil {
 		l.Release(nil)
@@ -55,7 +55,7 @@ func (l Lease[T]) Finish(err error) error {
 
 func (l Lease[T]) end(err error, doom CloseReason) bool { return l.finish(err, doom, nil) }
 
-// finish ends the lease. Unless left is nil, it gets err, which is not nil, as err leaves the use.
+// finish ends the lease. Unless left is nil, *left becomes err as err leaves the use; err is not nil then.
 func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	r := l.r
 	if r == nil {

@@ -6,22 +6,20 @@ import (
 	"reflect"
 )
 
-// Whose error it is. The error of a use has one of three origins: the use's own resource, another use inside its function, or the function
-// itself. Neither the type of an error nor the name of a pool tells the three apart. So the pool records the origin:
+// The origin of an error. A use may end with an error of its own resource, with an error of another use inside its function, or with an
+// error of the function itself. The type of an error and the name of a pool do not tell the three apart. So the pool records the origin:
 //
-//   - A failure that leaves a use is marked once: Do, Get, Acquire and Lease.Finish return it as a UseError.
-//   - A use that judges an error cuts the marked branches out of the error's tree first. It judges the rest. Where nothing is left, the
-//     error says nothing about this use: FaultElsewhere.
-//   - A refusal by a pool is another use's affair to a use that has a resource: that use has not been refused.
-//   - A driver that sees the commands of its resources testifies what this resource has met in this use; see Witness.
-//   - An error that says nothing about the pool leaves the use as it is: a miss, an answer, the function's own error. So err == redis.Nil
-//     holds, and a success costs nothing.
+//   - Do, Get, Acquire and Lease.Finish mark each failure once, when the failure leaves its use (UseError).
+//   - A use cuts all marked branches out of an error's tree, and judges the rest. Without a rest the class is FaultElsewhere.
+//   - A use with a resource cuts refusals by a pool as well: the use has not been refused.
+//   - A driver testifies about the commands of its resource (Witness). The testimony corrects the class.
+//   - A miss, an answer and the function's own error say nothing about the pool. The pool returns them unmarked, so err == redis.Nil holds.
 
-// UseError is a failure that has left a use. Do, Get, Acquire and [Lease.Finish] return one for an error that is laid at the server, at the
-// caller or at this process, or that broke the resource. Its text is that of Err. errors.Is and errors.As find in it what they find in
-// Err. Any other error is returned as it is: a miss, an answer that the caller did not like, an error of the function's own.
+// UseError is a failure after its use. Do, Get, Acquire and [Lease.Finish] return a UseError for an error with a fault of the server, the
+// caller or this process, and for an error after a broken resource. All other errors are returned unchanged: a miss, an unwelcome answer, the
+// function's own error. The text is the text of Err; errors.Is and errors.As look into Err.
 //
-// A UseError counts as nothing ([FaultElsewhere]) in a use around the one that it left. It is never changed and may be shared.
+// In an enclosing use a UseError counts as nothing ([FaultElsewhere]). A UseError is immutable; several uses may share one.
 type UseError struct {
 	Err error
 
@@ -35,28 +33,28 @@ func (e *UseError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *UseError) Unwrap() error { return e.Err }
 
-// Pool returns the identity of the pool whose use the error left.
+// Pool returns the identity of the pool of the failed use.
 func (e *UseError) Pool() Identity { return e.hub.id }
 
-// Class returns what the error meant in the use that it left. RetryAfter of a refusal is counted from now.
+// Class returns the error's class in the failed use. RetryAfter of a refusal counts from now.
 func (e *UseError) Class() Class {
-	if refusal, ok := e.Err.(Classified); ok && e.class.Fault == FaultLocal { //nolint:errorlint // about this very error
+	if refusal, ok := e.Err.(Classified); ok && e.class.Fault == FaultLocal { //nolint:errorlint // this very error
 		return refusal.Class()
 	}
 	return e.class
 }
 
-// leave marks an error of the class given as having left a use, unless it says nothing about the pool or is marked already.
+// leave returns err with a mark, or err itself if the class says nothing about the pool or err has a mark already.
 func (h *hub) leave(err error, class Class) error {
-	_, marked := err.(*UseError) //nolint:errorlint // about this very error
+	_, marked := err.(*UseError) //nolint:errorlint // this very error
 	if marked || !class.Broken && (class.Fault == FaultNone || class.Fault == FaultElsewhere) {
 		return err
 	}
 	return &UseError{Err: err, class: class, hub: h}
 }
 
-// leaveUse is leave for a use with layers. An open breaker refuses with the same value again and again. The value gets the same mark each
-// time, so that a refusal allocates nothing.
+// leaveUse is leave for a use with layers. An open breaker refuses many uses with one error value. All of them get one mark: a refusal allocates
+// nothing.
 func (c *Call) leaveUse(err error) error {
 	if c.granted {
 		return c.hub.leave(err, c.Classify(err))
@@ -66,15 +64,16 @@ func (c *Call) leaveUse(err error) error {
 	}
 	left := c.hub.leave(err, c.Classify(err))
 	mark, ok := left.(*UseError) //nolint:errorlint // made by leave, or err itself
-	if _, once := err.(*Error); ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer {
+	_, once := err.(*Error)      //nolint:errorlint // made for this use alone
+	if ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer {
 		c.hub.refusal.Store(mark)
 	}
 	return left
 }
 
-// Classify says what err means to this pool. An error that has left a use of this pool means what it meant there. An error that has left a
-// use of another pool means nothing ([FaultElsewhere]). Any other is classified as if a borrower's function had returned it. Classify may
-// be called concurrently, also after Close.
+// Classify returns the class of err for this pool: for a failure of one of the pool's uses the class in the failed use, for a failure of another
+// pool's use [FaultElsewhere], for any other error the class after a borrower's function with this error. For nil the class is zero. Classify
+// may be called concurrently, also after Close.
 func (p *Pool[T]) Classify(err error) Class {
 	if e, ok := find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
 		return e.Class()
@@ -82,8 +81,7 @@ func (p *Pool[T]) Classify(err error) Class {
 	return p.hub.classify(context.Background(), err, true, &account{})
 }
 
-// classify gives the class of err, the outcome of a use whose caller passed in ctx. granted says whether the use has got a resource; told is
-// what a witness has said of it.
+// classify returns the class of err in a use with the caller's context ctx. granted: the use has got a resource. told: the witness's testimony.
 func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
 	if err == nil {
 		return class
@@ -95,7 +93,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 	if !granted {
 		told = &account{}
 	}
-	if word, ok := find(own, anyClassified); ok && !(granted && isCallers(ctx, word)) {
+	if word, ok := find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
 		class = told.amend(word.Class())
 		class.name(err, plain)
 		return class
@@ -107,7 +105,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 		class = h.ask(own)
 	case told.Own != nil:
 		class = h.ask(told.Own)
-	default: // another resource has met it: what it is called is all there is to say
+	default: // an error of another resource: only the names are kept
 		class = h.ask(own)
 		class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
@@ -121,17 +119,17 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 	return class
 }
 
-// isCallers says whether ctx, the caller's context, is over and word is why.
+// isCallers says whether the caller's context is over because of word.
 func isCallers(ctx context.Context, word Classified) bool {
 	over, cause := ended(ctx)
 	return over != nil && errors.Is(cause, word)
 }
 
-// ownPart returns err without the branches that have left other uses: nil when nothing else is in it. An error that knows its class stays
-// as it is, with all that it wraps: it is the word of a layer, and the layer has seen what it wraps.
+// ownPart returns err without the branches of other uses: nil if no other branch exists. An error with a class of its own stays as a whole: a
+// layer has judged everything inside the error.
 func ownPart(err error, granted bool) error {
 	rest, _ := prune(err, func(err error) verdict {
-		switch err.(type) { //nolint:errorlint // about this very error
+		switch err.(type) { //nolint:errorlint // this very error
 		case *UseError:
 			return cut
 		case *Error:
@@ -147,8 +145,8 @@ func ownPart(err error, granted bool) error {
 	return rest
 }
 
-// Without returns what is left of err's tree without the errors for which drop is true: err itself when drop is true for none, nil when
-// nothing else is in it. A wrapper around dropped errors only is dropped with them. Without is for a [Witness].
+// Without returns err without the errors for which drop is true: err itself if drop is never true, nil if nothing else remains. A wrapper around
+// dropped errors only is dropped, too. Without is for a [Witness].
 func Without(err error, drop func(error) bool) error {
 	rest, _ := prune(err, func(err error) verdict {
 		if drop(err) {
@@ -159,16 +157,16 @@ func Without(err error, drop func(error) bool) error {
 	return rest
 }
 
-// verdict says what becomes of an error in a tree.
+// verdict is the judgement on one error of a tree.
 type verdict uint8
 
 const (
-	descend verdict = iota // look at what it wraps
+	descend verdict = iota // look into the error
 	keep
 	cut
 )
 
-// prune returns what is left of err's tree without the errors that judge cuts: err itself and false when judge cuts none.
+// prune returns err without the cut errors: err itself and false if no error is cut.
 func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	if err == nil {
 		return nil, false
@@ -181,7 +179,7 @@ func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	case descend:
 	}
 	switch e := err.(type) { //nolint:errorlint // this is the walk along the tree
-	case *overError: // that a context is over says nothing by itself
+	case *overError: // the end of a context says nothing by itself
 		if rest, changed = prune(e.err, judge); changed && rest != nil {
 			rest = &overError{e.over, rest}
 		}

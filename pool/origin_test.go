@@ -44,29 +44,29 @@ type leaf struct {
 }
 
 // grow returns a tree and its leaves. A word hides what it wraps.
-func (f *forest) grow(depth int) (error, []leaf) {
+func (f *forest) grow(depth int) ([]leaf, error) {
 	if depth == 0 || f.draw(3) == 0 {
 		l := f.leaf()
-		return l.err, []leaf{l}
+		return []leaf{l}, l.err
 	}
 	switch f.draw(4) {
 	case 0:
-		err, leaves := f.grow(depth - 1)
-		return fmt.Errorf("wrapped: %w", err), leaves
+		leaves, err := f.grow(depth - 1)
+		return leaves, fmt.Errorf("wrapped: %w", err)
 	case 1:
-		err, _ := f.grow(depth - 1)
+		_, err := f.grow(depth - 1)
 		w := &word{pool.Class{Fault: pool.FaultServer, Repeat: pool.Repeat(f.draw(3)), Type: "word"}, err}
-		return w, []leaf{{err: w}}
+		return []leaf{{err: w}}, w
 	}
 	var branches, leaves = []error{nil}, []leaf(nil)
 	for range 1 + f.draw(3) {
-		err, more := f.grow(depth - 1)
+		more, err := f.grow(depth - 1)
 		branches, leaves = append(branches, err), append(leaves, more...)
 	}
 	if f.draw(2) == 0 {
-		return all(branches), leaves
+		return leaves, all(branches)
 	}
-	return errors.Join(branches...), leaves
+	return leaves, errors.Join(branches...)
 }
 
 func (f *forest) leaf() leaf {
@@ -122,7 +122,7 @@ func means(err error, leaves []leaf, granted, gone bool) (class pool.Class) {
 // judge has a use end with the tree, by its function or by a layer that gives it no resource, and compares with the model.
 func (f *forest) judge(t *testing.T) {
 	t.Helper()
-	err, grown := f.grow(3)
+	grown, err := f.grow(3)
 	granted, gone := f.draw(4) > 0, f.draw(4) == 0
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()

@@ -5,47 +5,46 @@ import (
 	"sync/atomic"
 )
 
-// What a resource has gone through. The error that a borrower's function returns may come from anywhere: from another server's client, or
-// from a lease that the function released by hand. Such an error may look like an error of the use's own resource. A driver that sees each
-// command of a resource knows better. The pool asks such a driver when the use is over, and judges by what the driver says:
+// The testimony of a driver. A borrower's function may return any error: also a raw error of another server's client, or of a lease after a
+// Release by hand. Such an error can look like an error of the use's own resource. A driver with hooks sees each command of a resource, and
+// tells the two apart. The pool asks the driver at the end of a use:
 //
-//   - The resource has met nothing of the error: the error is another's, and counts as nothing (FaultElsewhere).
-//   - The server has answered well, and the error is the function's own: the server is well (FaultNone).
-//   - Nothing was asked of the server: neither a success nor an error says anything about the server.
-//   - Something was carried out that must not be done twice: no later refusal makes the whole use repeatable (RepeatIfIdempotent).
+//   - The resource has met no part of the error: FaultElsewhere.
+//   - The server has answered well, and the error is the function's own: FaultNone.
+//   - The use has asked the server nothing: neither a success nor an error says anything about the server.
+//   - The use has carried out a write, or may have: RepeatAlways becomes RepeatIfIdempotent.
 
-// A Witness is a [Driver] that sees the commands of its resources, as by its client's hooks.
+// A Witness is a [Driver] with hooks in its client: the driver sees each command of a resource.
 type Witness[T any] interface {
-	// Lent is called when res has been lent, in the borrower's goroutine, before the borrower's function gets res. It begins a new account
-	// of res. The function gets the context that Lent returns: ctx itself, or a context derived from ctx, for a client whose hooks see
-	// nothing but a context.
+	// Lent begins a new account of res. The pool calls Lent in the borrower's goroutine, before the borrower's function gets res. The
+	// function gets the returned context: ctx, or a context derived from ctx for a client with hooks that see only a context.
 	Lent(ctx context.Context, res T) context.Context
-	// Testify closes the account of res. It is called at most once for each Lent, in the goroutine that ends the use, before anything else
-	// is done with res. It is not called for a use that panicked, nor for one that nobody judges. err is the outcome, without what has left
-	// other uses ([UseError]); nil when nothing else is in the outcome, or for a success. ok is false when the driver cannot tell; the
-	// outcome is then judged by itself.
+	// Testify closes the account of res. The pool calls Testify at most once after each Lent, in the goroutine at the end of the use, and
+	// before any other method for res. The pool skips Testify after a panic, and for a success without layers. err is the outcome without
+	// the failures of other uses ([UseError]); nil after a success, or if nothing else remains. ok is false if the driver cannot tell. Then
+	// the pool judges the outcome alone.
 	Testify(res T, err error) (t Testimony, ok bool)
 }
 
-// Testimony is what a [Witness] says about one use.
+// Testimony is a [Witness]'s statement about one use.
 type Testimony struct {
-	Asked    bool // something was sent to the server, or would have been had the server been reachable
-	Answered bool // the server has given an answer that is not laid at the server
-	Done     bool // something was carried out, or may have been, that must not be done twice
+	Asked    bool // something was sent to the server, or failed to be sent for want of a server or a connection
+	Answered bool // the server has sent an answer without a fault of the server
+	Done     bool // a write was carried out, or may have been
 
-	// Own is err without what other resources have met (see [Without]): nil when this resource has met nothing of err in this use. Own is
-	// judged in place of err.
+	// Own is err without the errors of other resources (see [Without]): nil if this resource has met no part of err in this use. The pool
+	// judges Own in place of err.
 	Own error
 }
 
-// account is a Testimony, if there is one.
+// account is a Testimony, or none.
 type account struct {
 	Testimony
 
 	known bool
 }
 
-// amend corrects the class that an error has by itself.
+// amend corrects the class of an error by the testimony.
 func (a *account) amend(class Class) Class {
 	if !a.known {
 		return class
@@ -62,24 +61,27 @@ func (a *account) amend(class Class) Class {
 	return class
 }
 
-// lent makes the context that a borrower's function gets. The Call of a use around this one is not seen in it.
+// lent makes the context for the borrower's function. The context hides the Call of an enclosing use.
 func (p *Pool[T]) lent(ctx context.Context, c *Call, r *resource[T]) context.Context {
 	ctx = p.hub.withCall(ctx, c)
 	if p.witness == nil {
 		return ctx
 	}
-	r.told = account{} // for a layer may fail before Testify
+	r.told = account{} // a layer may fail before Testify
 	return p.beginAccount(ctx, r)
 }
 
-// beginAccount calls Lent. If Lent panics, the function gets ctx.
+// beginAccount calls Lent. After a panic in Lent the function gets ctx.
 func (p *Pool[T]) beginAccount(ctx context.Context, r *resource[T]) (derived context.Context) {
-	derived = ctx
-	defer func() { _ = recover() }()
+	defer func() {
+		if recover() != nil {
+			derived = ctx
+		}
+	}()
 	return p.witness.Lent(ctx, r.v)
 }
 
-// hear asks the witness about a use that has ended with err. c is nil without layers.
+// hear asks the witness about a use with the outcome err. c is nil without layers.
 func (p *Pool[T]) hear(c *Call, r *resource[T], err error) {
 	if p.witness == nil {
 		return
@@ -92,5 +94,5 @@ func (p *Pool[T]) hear(c *Call, r *resource[T], err error) {
 	}
 }
 
-// observing is how many pools have layers that look at commands. While there is none, no context is searched for a Call.
+// observing counts the pools with command observers. While the count is 0, no context is searched for a Call.
 var observing atomic.Int64

@@ -42,27 +42,41 @@
 //
 //	                                                                  fault    repeat
 //	ErrNoDocuments, with no failure joined to it                      none     never (a miss)
-//	duplicate key, bad value, unknown command, not authorized, ...    none     never
-//	an error of the borrower's own, of another service's network too  none     never
+//	duplicate key, bad value, unknown command, ...                    none     never
 //	WriteConflict, CursorNotFound                                     none     if idempotent
+//	an error of the borrower's own, of another service's network too  elsewhere never
 //	no server, no socket, sockets given up, handshake failed          server   always
-//	NotWritablePrimary, NotPrimaryNoSecondaryOk and ...OrSecondary    server   always
+//	NotPrimaryOrSecondary; the codes of overload                      server   always
 //	labels SystemOverloadedError and RetryableError                   server   always, after RetryAfter
 //	labels NoWritesPerformed; TransientTransactionError               by code  always
 //	label NetworkError: reply lost or late                            server   if idempotent
-//	MaxTimeMSExpired, stepped down, shutting down, interrupted        server   if idempotent
-//	written but not confirmed as asked, a bulk done in part           server   if idempotent
-//	AuthenticationFailed, InternalError, certificate not accepted     server   never
+//	shutting down, a shard not reached, ExceededTimeLimit             server   if idempotent
+//	AuthenticationFailed, certificate not accepted                    server   never
+//	NotWritablePrimary, NotPrimaryNoSecondaryOk                       narrow   always
+//	MaxTimeMSExpired, stepped down, interrupted by a change of state  narrow   if idempotent
+//	written but not confirmed as asked                                narrow   if idempotent
+//	Unauthorized, disk full, writes blocked, InternalError            narrow   never
 //	too little time left to send it                                   caller   always
 //	context cancelled; over before anything was sent; a deadline      caller   never
 //	  of the borrower's own
 //	client disconnected by a borrower                                 local    never
 //
-// The pool lays an error at the caller when the caller's own context was over. Only the last makes the resource unfit, since sockets that
-// fail are the driver's to close. In case of doubt a command counts as done: PrimarySteppedDown and its like can interrupt one midway.
+// Narrow is the server's fault, too, but of one kind of work: the server answers at once, and serves the rest ([pool.Class].Narrow). A bulk
+// has the class of the gravest error in it, and is repeated only if idempotent. The pool lays an error at the caller when the caller's own
+// context was over. Only a disconnected client makes the resource unfit, since sockets that fail are the driver's to close.
 //
-// "Repeat: always" speaks of the command that failed. A function that sends several has perhaps changed something by then: keep to one
-// writing command in a use that is to be repeated, or use a transaction.
+// # Whose error it is, and what it says of the whole use
+//
+// The Driver is a [pool.Witness]: it sees each command of a use. A raw error of another MongoDB client in the use is told from the use's
+// own by its code, and counts as nothing. A function that has sent nothing says nothing about the server, whatever it returns.
+//
+// Once a use has changed something, or may have, no later error makes the whole use repeatable unless its Op is idempotent. A write that
+// changed nothing does not count, nor does a write in a transaction that is not committed. In case of doubt a command counts as done: one
+// without an answer; PrimarySteppedDown and its like, which can interrupt a command midway; an aggregate without results, which may have
+// had an $out.
+//
+// All of this needs commands sent with the function's context, or the lease's. While a command of the shared client runs in another
+// context, errors are judged by themselves.
 //
 // # What cannot be seen from outside
 //

@@ -9,7 +9,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
@@ -17,17 +16,17 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// What a use has gone through. The driver's command monitor reports the end of each command with the command's context. So each use has a
-// context of its own, and what the monitor reports is noted there:
+// The evidence of a use. The driver's command monitor reports the end of each command together with the command's context. So each use gets a
+// context of its own, and the monitor's reports are noted there:
 //
-//   - Was anything sent? Was anything answered well? Which codes have come back? Was a command left without an answer?
-//   - Has a write been carried out, or may it have been? A write that changed nothing does not count, nor does a write in a transaction.
+//   - A command was sent; the server has answered well; the server has answered with these codes; a command got no answer.
+//   - A write was carried out, or may have been. A write without effect does not count, nor does a write in a transaction.
 //
-// An error of one of the driver's types is the use's own if a command of the use has met the error's code. A command that got no server or no
-// socket is reported by no command monitor: such an error is the use's own unless the client was never short of a socket meanwhile, or the
-// error names other servers only. Where commands were sent in nobody's context, the witness cannot tell (see pool.Witness).
+// An error of one of the driver's types belongs to the use if a command of the use has met the error's code. No command monitor reports a command
+// without a server or a socket. Such an error belongs to the use if the client was short of a socket meanwhile, or if the error names one of the
+// client's servers. After a command in the context of no use the driver cannot tell: see pool.Witness.
 
-// evidence is what is known of one use. The use's commands find it in their context, under the key of their Driver.
+// evidence is the account of one use. The commands of the use find the evidence in their context; the key is the Driver's commands.
 type evidence struct {
 	context.Context
 
@@ -39,10 +38,10 @@ type evidence struct {
 	asked, answered, done atomic.Bool
 
 	mu  sync.Mutex
-	met []int // the codes that came back, each once; 0 for a command without an answer
+	met []int // the codes of failures, each once; 0 for a command without an answer
 }
 
-// Value returns the evidence to those who ask for that of its Driver.
+// Value returns the evidence for the key of its Driver.
 func (e *evidence) Value(key any) any {
 	if key == any(e.of) {
 		return e
@@ -60,7 +59,7 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 	return e
 }
 
-// Testify says what the use's commands have met.
+// Testify closes the account.
 func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	e := res.evidence
 	res.evidence = nil
@@ -71,8 +70,7 @@ func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	return pool.Testimony{Asked: e.asked.Load() || short, Answered: e.answered.Load(), Done: e.done.Load(), Own: own}, true
 }
 
-// own returns what is left of err without what other clients have met, nil if this use has met nothing of it. short says whether the use was
-// short of a server or a socket.
+// own returns err without the errors of other clients, nil if this use has met no part of err. short: the use was short of a server or a socket.
 func (e *evidence) own(err error) (own error, short bool) {
 	mine := false
 	rest := pool.Without(err, func(err error) bool {
@@ -86,10 +84,10 @@ func (e *evidence) own(err error) (own error, short bool) {
 	return rest, short
 }
 
-// judge says whether the use has met this very error, if it is of a type that is known to be the driver's. unsent says that such an error is
-// about a command that was not sent.
+// judge says whether the use has met this very error. known: the error has a type of the driver. unsent: the error is about a command before the
+// sending.
 func (e *evidence) judge(err error) (met, unsent, known bool) {
-	switch x := err.(type) { //nolint:errorlint // about this very error
+	switch x := err.(type) { //nolint:errorlint // this very error
 	case mongo.CommandError:
 		unsent = inHandshake(x)
 		return e.has(int(x.Code)) || unsent && e.wasShort(), unsent, true
@@ -123,17 +121,17 @@ func (e *evidence) has(code int) bool {
 	return slices.Contains(e.met, code)
 }
 
-// wasShort says whether some command has got no socket since the use began.
+// wasShort says whether a command of the client has got no socket since the beginning of the use.
 func (e *evidence) wasShort() bool { return e.of.totals.noSocket.Load() != e.noSocket }
 
-// knows says whether the error can be about the client's servers: unless it names others only.
+// knows says whether err can be about the client's servers: err names one of them, or none at all.
 func (e *evidence) knows(err topology.ServerSelectionError) bool {
 	return len(err.Desc.Servers) == 0 || slices.ContainsFunc(err.Desc.Servers, func(s description.Server) bool {
 		return e.meter.knows(s.Addr.String())
 	})
 }
 
-// note takes down how a command has ended, if it was a use's.
+// note notes the end of a command in the evidence of the command's use.
 func (c *commands) note(ctx context.Context, name string, err error, reply bson.Raw) {
 	e, ok := ctx.Value(c).(*evidence)
 	switch {
@@ -149,9 +147,9 @@ func (c *commands) note(ctx context.Context, name string, err error, reply bson.
 	}
 }
 
-// neverSent says whether err, as the driver hands it to a command monitor, is of a command whose context was over before it was sent.
+// neverSent says whether err, from the driver to a command monitor, is about a command with a context over before the sending.
 func neverSent(err error) bool {
-	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // about this very error: others have types
+	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // this very error: all others have types
 		errors.Is(err, driver.ErrDeadlineWouldBeExceeded)
 }
 
@@ -196,66 +194,8 @@ func (e *evidence) noteDone(ctx context.Context, name string, reply bson.Raw) {
 	}
 }
 
-// inTransaction says whether what a command has done is undone by an abort: a commit is not.
+// inTransaction says whether an abort would undo the command. An abort undoes no commit.
 func inTransaction(ctx context.Context, name string) bool {
 	s := mongo.SessionFromContext(ctx)
 	return s != nil && s.TransactionRunning() && name != "commitTransaction"
-}
-
-// acknowledged says whether a reply is the server's: for a write that asks for none the driver makes one up, without a number.
-func acknowledged(name string, reply bson.Raw) bool {
-	switch name {
-	case "insert", "update", "delete":
-		return has(reply, "n")
-	}
-	return true
-}
-
-// readOnly are the commands that change nothing. See "Database Commands" in MongoDB's manual.
-var readOnly = map[string]bool{
-	"find": true, "getMore": true, "count": true, "distinct": true, "explain": true, "killCursors": true,
-	"listCollections": true, "listIndexes": true, "listDatabases": true, "listCommands": true,
-	"abortTransaction": true, "endSessions": true, "refreshSessions": true, "startSession": true,
-	"hello": true, "isMaster": true, "ping": true, "buildInfo": true, "hostInfo": true, "connectionStatus": true, "whatsmyuri": true,
-	"dbStats": true, "collStats": true, "dataSize": true, "serverStatus": true, "replSetGetStatus": true, "currentOp": true,
-	"getParameter": true, "getCmdLineOpts": true, "getLog": true, "top": true, "usersInfo": true, "rolesInfo": true,
-}
-
-// changes says whether a command that was answered with reply, nil for no answer, has changed something, or may have.
-func changes(name string, reply bson.Raw) bool {
-	switch {
-	case readOnly[name]:
-		return false
-	case reply == nil:
-		return true
-	}
-	switch name {
-	case "insert", "delete":
-		return !has(reply, "n") || positive(reply, "n")
-	case "update": // n counts what was found
-		return !has(reply, "nModified") || positive(reply, "nModified") || has(reply, "upserted")
-	case "findAndModify":
-		return !has(reply, "lastErrorObject") || positive(reply, "lastErrorObject", "n")
-	case "bulkWrite":
-		return positive(reply, "nInserted") || positive(reply, "nModified") || positive(reply, "nDeleted") || positive(reply, "nUpserted") ||
-			!has(reply, "nInserted")
-	case "aggregate": // $out and $merge, which only the command shows, return nothing
-		first, _ := bsoncore.Document(reply).Lookup("cursor", "firstBatch").ArrayOK()
-		return len(first) <= len(emptyArray) && !positive(reply, "cursor", "id")
-	}
-	return true
-}
-
-// emptyArray is BSON's: a length and an end.
-var emptyArray = []byte{5, 0, 0, 0, 0}
-
-func has(reply bson.Raw, key string) bool {
-	_, err := bsoncore.Document(reply).LookupErr(key)
-	return err == nil
-}
-
-// positive says whether there is a number other than 0 at the path.
-func positive(reply bson.Raw, path ...string) bool {
-	n, _ := bsoncore.Document(reply).Lookup(path...).AsInt64OK()
-	return n != 0
 }

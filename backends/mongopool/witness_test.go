@@ -35,7 +35,14 @@ func rejection(code int) reply {
 	return reply{doc: bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: code}, {Key: "errmsg", Value: fmt.Sprint("scripted ", code)}}}
 }
 
-var nothing = document(bson.E{Key: "cursor", Value: bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: "test.c"}, {Key: "firstBatch", Value: bson.A{}}}})
+var nothing = found()
+
+// found is the reply to a find or an aggregate that has these results.
+func found(documents ...any) reply {
+	return document(bson.E{Key: "cursor", Value: bson.D{
+		{Key: "id", Value: int64(0)}, {Key: "ns", Value: "test.c"}, {Key: "firstBatch", Value: append(bson.A{}, documents...)},
+	}})
+}
 
 func find(ctx context.Context, c *Conn) error {
 	return c.Collection("c").FindOne(ctx, bson.D{}).Err()
@@ -90,9 +97,7 @@ func TestWitnessOfWrites(t *testing.T) {
 			_, err := coll(c).Aggregate(ctx, mongo.Pipeline{})
 			return err
 		}, pool.RepeatIfIdempotent},
-		{"an aggregate with results", "aggregate", document(bson.E{Key: "cursor", Value: bson.D{
-			{Key: "id", Value: int64(0)}, {Key: "ns", Value: "test.c"}, {Key: "firstBatch", Value: bson.A{bson.D{}}},
-		}}), func(ctx context.Context, c *Conn) error {
+		{"an aggregate with results", "aggregate", found(bson.D{}), func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).Aggregate(ctx, mongo.Pipeline{})
 			return err
 		}, pool.RepeatAlways},
