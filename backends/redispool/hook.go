@@ -184,7 +184,7 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	for _, cmd := range cmds {
 		k := c.kindOf(cmd)
 		all |= k
-		effect = effect || k&harmless == 0
+		effect = effect || k&harmless == 0 || k&(ends|kind(queueing)) != 0
 	}
 	c.mark(trace(all & traces))
 	whole, answers := transaction(cmds), len(cmds)

@@ -22,6 +22,7 @@ type slowProxy struct {
 	delay  func() time.Duration
 	pieces bool // cut what is said into pieces
 	conns  atomic.Int64
+	target atomic.Pointer[string]
 }
 
 // everyThird is the delay of the replies: 10 ms, and 60 ms for every third.
@@ -42,6 +43,7 @@ func newSlowProxy(t testing.TB, target string, delay func() time.Duration) *slow
 		t.Fatal(err)
 	}
 	p := &slowProxy{addr: l.Addr().String(), delay: delay}
+	p.to(target)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -51,16 +53,23 @@ func newSlowProxy(t testing.TB, target string, delay func() time.Duration) *slow
 				return
 			}
 			p.conns.Add(1)
-			running.Go(func() { p.serve(ctx, c, target) })
+			running.Go(func() { p.serve(ctx, c) })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); stop(); running.Wait() })
 	return p
 }
 
-func (p *slowProxy) serve(ctx context.Context, client net.Conn, target string) {
+// newSwitch is a proxy without delays whose target may change, like a name that leads to another server after a failover.
+func newSwitch(t testing.TB, target string) *slowProxy {
+	return newSlowProxy(t, target, func() time.Duration { return 0 })
+}
+
+func (p *slowProxy) to(target string) { p.target.Store(&target) }
+
+func (p *slowProxy) serve(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", target)
+	server, err := net.Dial("tcp", *p.target.Load())
 	if err != nil {
 		return
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/earnorm/poolstack/backends/redispool"
+	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
 )
 
@@ -43,8 +47,6 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 		return err
 	}
 	oom := do("set", "k", "v")
-	gone := func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "quit").Err() }
-	_ = gone
 	for _, tc := range []struct {
 		name string
 		fn   lendFunc
@@ -87,55 +89,196 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 	}
 }
 
-// Once something has been carried out, a refusal does not make the whole repeatable; what was only read, queued or aborted is nothing.
+// Once something has been carried out, a refusal does not make the whole repeatable. What was only read, queued or aborted is nothing, nor is
+// a write that changed nothing.
 func TestWitnessOfWhatWasDone(t *testing.T) {
 	s := launch(t)
 	j := &judge{}
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1}, pool.Bracket(j))
-	refused := func(ctx context.Context, c redis.Cmdable) error {
-		return c.Eval(ctx, "return redis.error_reply('TRYAGAIN later')", nil).Err()
+	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		return errors.Join(do("set", "k", "v")(ctx, c), do("sadd", "set", "a")(ctx, c), do("zadd", "z", 1, "a")(ctx, c), do("hset", "h", "f", 1)(ctx, c))
+	})
+	refused := do("set", "k", "v") // without a replica
+	many := func(cmds ...string) lendFunc {
+		return func(ctx context.Context, c *redispool.Conn) error {
+			for _, cmd := range cmds {
+				if err := pipelined((*redispool.Conn).Pipelined, cmd)(ctx, c); err != nil && !errors.Is(err, redis.Nil) {
+					return err
+				}
+			}
+			return nil
+		}
 	}
-	refusedOnEntry := do("replicaof", "x") // an answer
-	_ = refusedOnEntry
-	for name, tc := range map[string]struct {
-		fn   lendFunc
+	tx := func(cmds ...string) lendFunc { return pipelined((*redispool.Conn).TxPipelined, cmds...) }
+	batch := func(cmds ...string) lendFunc { return pipelined((*redispool.Conn).Pipelined, cmds...) }
+	const scriptThatFails = "redis.call('incr','n') return redis.error_reply('my own words')"
+	for _, test := range []struct {
+		name   string
+		before lendFunc
+		want   pool.Repeat
+	}{
+		{"nothing", many(), pool.RepeatAlways},
+		{"reads", many("get k", "GET none", "ping", "type k", "object encoding k", "xread streams s 0"), pool.RepeatAlways},
+		{"a pipeline of reads", batch("get k", "exists k", "ping"), pool.RepeatAlways},
+		{"a transaction of reads", tx("get k", "exists k"), pool.RepeatAlways},
+		{"a read-only script", func(ctx context.Context, c *redispool.Conn) error { return c.EvalRO(ctx, "return 1", nil).Err() }, pool.RepeatAlways},
+		{"a script that is not there", swallow(do("evalsha", "0000", 0)), pool.RepeatAlways},
+		{"writes that changed nothing", many("del none", "setnx k v", "sadd set a", "srem set b", "hsetnx h f 2", "expire none 1", "lpop none",
+			"set k v nx", "publish news hello"), pool.RepeatAlways},
+		{"typed writes that changed nothing", func(ctx context.Context, c *redispool.Conn) error {
+			_ = c.SetNX(ctx, "k", "v", 0).Err()
+			return errors.Join(c.Del(ctx, "none").Err(), c.SAdd(ctx, "set", "a").Err())
+		}, pool.RepeatAlways},
+		{"MULTI's queue", many("multi", "incr n", "discard"), pool.RepeatAlways},
+		{"MULTI's queue, left open", many("multi", "incr n"), pool.RepeatAlways},
+		{"a queue in a pipeline", batch("multi", "incr n", "discard"), pool.RepeatAlways},
+		{"an aborted EXEC", swallow(many("multi", "nonsense", "exec")), pool.RepeatAlways},
+		{"an aborted transaction", swallow(tx("nonsense", "get k")), pool.RepeatAlways},
+		{"a failed WATCH", func(ctx context.Context, c *redispool.Conn) error {
+			_ = c.Watch(ctx, func(r redis.Cmdable) error {
+				s.redis(t).HSet(ctx, "h", "f", 1)
+				_, err := r.TxPipelined(ctx, func(p redis.Pipeliner) error { p.HGet(ctx, "h", "f"); return nil })
+				return err
+			}, "h")
+			return nil
+		}, pool.RepeatAlways},
+		{"a refused write", swallow(do("lpush", "k", "v")), pool.RepeatAlways},
+
+		{"a write", many("incr n"), pool.RepeatIfIdempotent},
+		{"a write in capitals", do("INCR", "n"), pool.RepeatIfIdempotent},
+		{"a write that returns 0 and changed something", many("hset h f 2"), pool.RepeatIfIdempotent},
+		{"a counter at 0", many("incr zero", "decr zero"), pool.RepeatIfIdempotent},
+		{"SET with GET", many("set fresh v get"), pool.RepeatIfIdempotent},
+		{"an unknown command", do("config", "set", "hz", "10"), pool.RepeatIfIdempotent},
+		{"a pipeline", batch("get k", "incr n"), pool.RepeatIfIdempotent},
+		{"a transaction", tx("incr n", "incr n"), pool.RepeatIfIdempotent},
+		{"MULTI and EXEC", many("multi", "incr n", "exec"), pool.RepeatIfIdempotent},
+		{"MULTI and EXEC in a pipeline", batch("multi", "incr n", "exec"), pool.RepeatIfIdempotent},
+		{"a queue, and EXEC in a pipeline", func(ctx context.Context, c *redispool.Conn) error {
+			return errors.Join(many("multi", "incr n")(ctx, c), batch("get k", "exec")(ctx, c))
+		}, pool.RepeatIfIdempotent},
+		{"a script", do("eval", "return 1", 0), pool.RepeatIfIdempotent},
+		{"a script that failed", swallow(do("eval", scriptThatFails, 0)), pool.RepeatIfIdempotent},
+	} {
+		err := p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+			if err := test.before(ctx, c); err != nil {
+				return err
+			}
+			s.redis(t).Do(t.Context(), "config", "set", "min-replicas-to-write", "1")
+			defer s.redis(t).Do(t.Context(), "config", "set", "min-replicas-to-write", "0")
+			err := refused(ctx, c)
+			if err == nil { // it was queued
+				err = do("exec")(ctx, c)
+			}
+			return err
+		})
+		if j.class.Code != "NOREPLICAS" || j.class.Repeat != test.want {
+			t.Errorf("%s: %v is %+v, want %v", test.name, err, j.class, test.want)
+		}
+	}
+}
+
+// A command that nobody has answered may have been carried out, but a read is none the worse for that.
+func TestWitnessOfWhatWasNotAnswered(t *testing.T) {
+	s := launch(t)
+	j := &judge{}
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1}, pool.Bracket(j))
+	for name, test := range map[string]struct {
+		late lendFunc
 		want pool.Repeat
 	}{
-		"a write before": {func(ctx context.Context, c *redispool.Conn) error { c.Incr(ctx, "n"); return refused(ctx, c) }, pool.RepeatIfIdempotent},
-		"a transaction before": {func(ctx context.Context, c *redispool.Conn) error {
-			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "n"); p.Incr(ctx, "n"); return nil })
-			return errors.Join(err, refused(ctx, c))
-		}, pool.RepeatIfIdempotent},
+		"GET":                     {do("get", "k"), pool.RepeatAlways},
+		"INCR":                    {do("incr", "n"), pool.RepeatIfIdempotent},
+		"a pipeline of reads":     {pipelined((*redispool.Conn).Pipelined, "get k", "exists k"), pool.RepeatAlways},
+		"a pipeline with a write": {pipelined((*redispool.Conn).Pipelined, "get k", "incr n"), pool.RepeatIfIdempotent},
+		"a transaction":           {pipelined((*redispool.Conn).TxPipelined, "incr n", "incr n"), pool.RepeatIfIdempotent},
+		"a transaction of reads":  {pipelined((*redispool.Conn).TxPipelined, "get n", "get n"), pool.RepeatAlways},
 	} {
-		_ = p.Do(t.Context(), pool.Op{}, tc.fn)
-		if j.class.Repeat != tc.want {
-			t.Errorf("%s: %+v, want %v", name, j.class, tc.want)
+		_ = p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
+			thaw := pauseServer(t, s)
+			soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			if err := test.late(soon, c); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			thaw()
+			s.redis(t).Do(t.Context(), "config", "set", "min-replicas-to-write", "1")
+			defer s.redis(t).Do(t.Context(), "config", "set", "min-replicas-to-write", "0")
+			return do("set", "k", "v")(ctx, c)
+		})
+		if j.class.Code != "NOREPLICAS" || j.class.Repeat != test.want {
+			t.Errorf("%s: %+v, want %v", name, j.class, test.want)
 		}
 	}
-	s.redis(t).Do(t.Context(), "config", "set", "min-replicas-to-write", "1")
-	for name, fn := range map[string]lendFunc{
-		"nothing before": do("set", "k", "v"),
-		"a read before": func(ctx context.Context, c *redispool.Conn) error {
-			c.Get(ctx, "n")
-			return c.Set(ctx, "k", "v", 0).Err()
-		},
-		"a pipeline": func(ctx context.Context, c *redispool.Conn) error {
-			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "n"); p.Set(ctx, "k", "v", 0); return nil })
+}
+
+// INCR acknowledged, then SET refused, in one function that may be tried three times: the counter says 1.
+func TestIncrementIsNotRepeated(t *testing.T) {
+	s := launch(t, "--min-replicas-to-write", "0")
+	r, err := retry.New(retry.Config{InitialDelay: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{}, r)
+	calls := 0
+	err = p.Do(t.Context(), pool.Op{Name: "order"}, func(ctx context.Context, c *redispool.Conn) error {
+		calls++
+		if err := c.Incr(ctx, "n").Err(); err != nil {
 			return err
-		},
-		"a transaction": func(ctx context.Context, c *redispool.Conn) error {
-			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "n"); p.Set(ctx, "k", "v", 0); return nil })
-			return err
-		},
-		"MULTI by hand": func(ctx context.Context, c *redispool.Conn) error {
-			c.Do(ctx, "multi")
-			c.Get(ctx, "n")
-			return c.Set(ctx, "k", "v", 0).Err()
-		},
-	} {
-		_ = p.Do(t.Context(), pool.Op{}, fn)
-		if j.class.Repeat != pool.RepeatAlways {
-			t.Errorf("%s: %+v, want always", name, j.class)
 		}
+		s.redis(t).ConfigSet(ctx, "min-replicas-to-write", "1")
+		return c.Set(ctx, "k", "v", 0).Err()
+	})
+	if n, _ := s.redis(t).Get(t.Context(), "n").Int(); n != 1 || calls != 1 || err == nil {
+		t.Errorf("n = %d after %d calls, %v", n, calls, err)
+	}
+}
+
+// A pipeline of many writes in the midst of which the primary becomes a replica of another server: success that is reported means that each
+// increment was done once.
+func TestPipelineThroughFailover(t *testing.T) {
+	first := launch(t)
+	second := launch(t, "--replicaof", first.host()+" "+first.port(), "--repl-diskless-sync-delay", "0")
+	eventually(t, func() error {
+		if !strings.Contains(second.redis(t).Info(t.Context(), "replication").Val(), "master_link_status:up") {
+			return errors.New("the replica is not in sync")
+		}
+		return nil
+	})
+	r, err := retry.New(retry.Config{InitialDelay: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := newSwitch(t, first.addr)
+	p := open(t, redispool.Options{Address: address.addr}, pool.Config{MaxSize: 4}, r)
+	const increments = 20_000
+	var failover sync.WaitGroup
+	failover.Go(func() {
+		c := first.redis(t)
+		eventually(t, func() error {
+			if n, _ := c.Get(t.Context(), "n").Int(); n == 0 {
+				return errors.New("it has not begun")
+			}
+			return nil
+		})
+		address.to(second.addr)
+		c.SlaveOf(t.Context(), second.host(), second.port())
+		second.redis(t).SlaveOf(t.Context(), "no", "one")
+	})
+	err = p.Do(t.Context(), pool.Op{Name: "batch"}, func(ctx context.Context, c *redispool.Conn) error {
+		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for range increments {
+				p.Set(ctx, "k", "v", 0)
+				p.Incr(ctx, "n")
+			}
+			return nil
+		})
+		return err
+	})
+	failover.Wait()
+	n, _ := second.redis(t).Get(t.Context(), "n").Int()
+	t.Logf("n = %d, %v", n, err)
+	if err == nil && n != increments || n > increments {
+		t.Errorf("n = %d, %v", n, err)
 	}
 }

@@ -1,0 +1,105 @@
+package redispool
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func TestKinds(t *testing.T) {
+	known := learn([]any{
+		[]any{"get", int64(2), []any{"readonly", "fast"}},
+		[]any{"set", int64(-3), []any{"write", "denyoom"}},
+		[]any{"Mod.Read", int64(2), []any{"readonly"}},
+		[]any{"blpop", int64(-3), []any{"write", "blocking"}},
+		[]any{"xread", int64(-4), []any{"readonly", "blocking"}},
+		[]any{"object", int64(-2), []any{}, 0, 0, 0, nil, nil, nil, []any{
+			[]any{"object|encoding", int64(3), []any{"readonly"}},
+			[]any{"object|move", int64(3), []any{"write"}},
+		}},
+		[]any{"config", int64(-2), []any{}, 0, 0, 0, nil, nil, nil, []any{[]any{"config|set", int64(-4), []any{"admin"}}}},
+	})
+	if known == nil {
+		t.Fatal("nothing was learnt")
+	}
+	for _, test := range []struct {
+		words []any
+		want  kind
+	}{
+		{[]any{"get", "k"}, harmless},
+		{[]any{"GET", "k"}, harmless},
+		{[]any{[]byte("Get"), "k"}, harmless},
+		{[]any{"mod.read", "k"}, harmless},
+		{[]any{"set", "k", "v"}, nilIsNone},
+		{[]any{"mget", "k"}, 0}, // this server does not say that it reads
+		{[]any{"nonsense"}, 0},
+		{[]any{}, 0},
+		{[]any{"a-name-that-is-longer-than-any-command"}, 0},
+		{[]any{1}, kind(spoiled)},
+		{[]any{"xread", "count", 1, "streams", "s", 0}, harmless | mayBlock},
+		{[]any{"xread", "Block", 1, "streams", "s", 0}, harmless | mayBlock | unkept},
+		{[]any{"blpop", "k", 0}, unkept | nilIsNone},
+		{[]any{"object", "encoding", "k"}, harmless},
+		{[]any{"object", "Encoding", "k"}, harmless},
+		{[]any{"object", "move", "k"}, 0},
+		{[]any{"config", "get", "*"}, harmless},
+		{[]any{"config", "set", "a", "b"}, 0},
+		{[]any{"client", "id"}, harmless},
+		{[]any{"client", "kill", "id", 1}, 0},
+		{[]any{"client", "tracking", "on"}, harmless | kind(changed|pushing)},
+		{[]any{"client", "no-evict", "on"}, kind(spoiled)},
+		{[]any{"client", "new-word"}, kind(spoiled)},
+		{[]any{"script", "load", "return 1"}, harmless},
+		{[]any{"script", "debug", "yes"}, kind(spoiled)},
+		{[]any{"exec"}, harmless | executes | ends},
+		{[]any{"select", 1}, harmless | kind(changed)},
+		{[]any{"wait", 1, 0}, harmless | unkept},
+	} {
+		if got := known.of(redis.NewCmd(context.Background(), test.words...)); got != test.want {
+			t.Errorf("%v is %b, want %b", test.words, got, test.want)
+		}
+	}
+	for _, reply := range []any{nil, "OK", []any{}, []any{1}, []any{[]any{"get", 2}}, []any{[]any{2, 2, []any{}}}, []any{[]any{"a", 2, "b"}}} {
+		if learn(reply) != nil {
+			t.Errorf("%v has been learnt from", reply)
+		}
+	}
+}
+
+// The built-in table knows the reads of a real server, by either protocol.
+func TestBuiltinReads(t *testing.T) {
+	url := os.Getenv("REDIS_URL")
+	if url == "" {
+		t.Skip("there is no redis-server in PATH")
+	}
+	for _, protocol := range []int{2, 3} {
+		opts, err := ParseURL(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.Protocol = protocol
+		d, err := NewDriver(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := d.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Close(context.Background(), c) }()
+		told := *d.commands.Load()
+		if len(told) <= len(builtinCommands) {
+			t.Fatalf("the server knows %d commands", len(told))
+		}
+		for name, k := range told {
+			if ours := builtinCommands[name]; k&(harmless|unkept) != ours&(harmless|unkept) {
+				t.Logf("%s is %b, and built in as %b", name, k, ours)
+				if ours&^k&harmless != 0 || k&^ours&unkept != 0 {
+					t.Error("the server knows better")
+				}
+			}
+		}
+	}
+}
