@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -74,10 +75,7 @@ var baseCommands = func() commands {
 
 // builtinCommands is what is known without the server.
 var builtinCommands = func() commands {
-	c := commands{}
-	for name, k := range baseCommands {
-		c[name] = k
-	}
+	c := maps.Clone(baseCommands)
 	c.add(harmless, builtinReads)
 	return c
 }()
@@ -98,11 +96,7 @@ func learn(reply any) commands {
 	if !ok || len(entries) == 0 {
 		return nil
 	}
-	c := commands{}
-	for name, k := range baseCommands {
-		c[name] = k
-	}
-	return c.learn(entries)
+	return maps.Clone(baseCommands).learn(entries)
 }
 
 func (c commands) learn(entries []any) commands {

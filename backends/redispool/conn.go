@@ -96,7 +96,7 @@ func (c *Conn) abort() {
 	c.socket.abort()
 }
 
-func (c *Conn) kindOf(cmd redis.Cmder) kind { return (*c.driver.commands.Load()).of(cmd) }
+func (c *Conn) kindOf(cmd redis.Cmder) kind { return c.driver.commands.Load().of(cmd) }
 
 func (c *Conn) mark(t trace) {
 	if t != 0 {

@@ -128,8 +128,7 @@ const connect = "CONNECT"
 
 // openError says that a handshake has failed, and why, in the words of the reply if there was one.
 func (d *Driver) openError(err, over error, password string) error {
-	var reply redis.Error
-	if !errors.As(err, &reply) {
+	if _, ok := errors.AsType[redis.Error](err); !ok {
 		return &Error{Command: connect, Err: fmt.Errorf("handshake with %s: %w", d.dialer.address, err), Context: over}
 	}
 	return fmt.Errorf("redispool: %s: handshake with %s: %w", connect, d.dialer.address, discreet(err, password))

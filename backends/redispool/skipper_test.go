@@ -125,7 +125,9 @@ func anything(w *bytes.Buffer, depth int) {
 
 // However the stream is cut, the outcome is the same, and there is no panic.
 func FuzzSkipper(f *testing.F) {
-	for _, seed := range []string{"+OK\r\n", "$3\r\nabc\r\n", "*2\r\n:1\r\n%1\r\n+a\r\n_\r\n", ">1\r\n+x\r\n|1\r\n+a\r\n:1\r\n#f\r\n", "*-1\r\n$-1\r\n"} {
+	for _, seed := range []string{
+		"+OK\r\n", "$3\r\nabc\r\n", "*2\r\n:1\r\n%1\r\n+a\r\n_\r\n", ">1\r\n+x\r\n|1\r\n+a\r\n:1\r\n#f\r\n", "*-1\r\n$-1\r\n",
+	} {
 		f.Add([]byte(seed), uint8(1), uint8(2))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, replies, size uint8) {

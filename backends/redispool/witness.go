@@ -119,7 +119,7 @@ func (e *evidence) noteUnanswered(k kind, open bool) {
 func (e *evidence) own(err error) error {
 	met := false
 	rest := pool.Without(err, func(err error) bool {
-		mine := false
+		var mine bool
 		switch x := err.(type) { //nolint:errorlint // about this very error
 		case *Error:
 			mine = x.use == e.use.Load() || x.Err == nil

@@ -84,7 +84,8 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 	if j.asked {
 		t.Error("a function that sent nothing has asked")
 	}
-	if err := p.Do(t.Context(), pool.Op{}, do("get", "none")); err != redis.Nil || !j.asked || !j.class.Miss || j.class.Fault != pool.FaultNone { //nolint:errorlint // a miss stays plain
+	err := p.Do(t.Context(), pool.Op{}, do("get", "none"))
+	if err != redis.Nil || !j.asked || !j.class.Miss || j.class.Fault != pool.FaultNone {
 		t.Errorf("%v: %+v", err, j)
 	}
 }
@@ -262,8 +263,8 @@ func TestPipelineThroughFailover(t *testing.T) {
 			return nil
 		})
 		address.to(second.addr)
-		c.SlaveOf(t.Context(), second.host(), second.port())
-		second.redis(t).SlaveOf(t.Context(), "no", "one")
+		c.ReplicaOf(t.Context(), second.host(), second.port())
+		second.redis(t).ReplicaOf(t.Context(), "no", "one")
 	})
 	err = p.Do(t.Context(), pool.Op{Name: "batch"}, func(ctx context.Context, c *redispool.Conn) error {
 		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
