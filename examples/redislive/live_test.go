@@ -121,7 +121,7 @@ func consume(p *pool.Pool[*redispool.Conn], op pool.Op, wait, deadline time.Dura
 func TestBlockingPop(t *testing.T) {
 	p, stack := newPool(t, redispool.Options{})
 	for _, err := range consume(p, pool.Op{Name: "BLPOP", Limit: -1}, wait, time.Minute) {
-		if err != redis.Nil { //nolint:errorlint // a miss leaves a use as it is
+		if err != redis.Nil { // a miss leaves a use as it is
 			t.Errorf("on an empty queue: %v, want redis.Nil", err)
 		}
 	}
