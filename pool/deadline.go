@@ -128,6 +128,13 @@ type realContext struct {
 // over says whether the timer of a deadline that covers an acquisition has ended the context.
 func (c *realContext) over() bool { return c != nil && c.expired != nil && c.expired.Load() }
 
+func (c *realContext) Err() error {
+	if c.over() {
+		return context.DeadlineExceeded
+	}
+	return c.Context.Err()
+}
+
 func (c *lazyContext) Deadline() (time.Time, bool) {
 	if c.lifted() {
 		return c.parent.Deadline()
@@ -168,9 +175,6 @@ func (c *lazyContext) Err() error { return c.err(true) }
 func (c *lazyContext) err(clock bool) error {
 	own := c.real.Load()
 	if own != nil && !c.lifted() {
-		if own.over() {
-			return context.DeadlineExceeded
-		}
 		return own.Err()
 	}
 	var err error
@@ -238,13 +242,18 @@ func (c *lazyContext) make() *realContext {
 	}
 	ctx, cancel := context.WithCancelCause(c.parent)
 	expired := &atomic.Bool{}
-	timer := time.AfterFunc(time.Until(c.deadline), func() {
-		if c.lifted() {
-			return
+	expire := func() {
+		if !c.lifted() {
+			expired.Store(true)
+			cancel(cmp.Or(c.cause, context.DeadlineExceeded))
 		}
-		expired.Store(true)
-		cancel(cmp.Or(c.cause, context.DeadlineExceeded))
-	})
+	}
+	left := time.Until(c.deadline)
+	if left <= 0 {
+		expire()
+		return &realContext{ctx, func() { cancel(nil) }, expired}
+	}
+	timer := time.AfterFunc(left, expire)
 	return &realContext{ctx, func() { timer.Stop(); cancel(nil) }, expired}
 }
 

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,7 +136,9 @@ func TestLift(t *testing.T) {
 					return next(ctx, c)
 				}
 			}))
-			acquire(t, p).Release(nil) // the pool reads no clock for a lazy deadline
+			if l, err := p.Acquire(background, op); err == nil || lift { // the pool reads no clock for what is idle
+				l.Release(err)
+			}
 		})
 	}
 }
@@ -207,7 +210,10 @@ func useOnce(p *pool.Pool[conn], twoStep bool, fn func(context.Context, conn) er
 }
 
 // serving keeps what the latest Call says of the server's part.
-type serving struct{ from, to time.Time }
+type serving struct {
+	mu       sync.Mutex
+	from, to time.Time
+}
 
 func (s *serving) Begin(ctx context.Context, c *pool.Call) (context.Context, struct{}, error) {
 	if from, to := c.Served(); !from.IsZero() || !to.IsZero() {
@@ -216,6 +222,8 @@ func (s *serving) Begin(ctx context.Context, c *pool.Call) (context.Context, str
 	return ctx, struct{}{}, nil
 }
 func (s *serving) End(_ context.Context, c *pool.Call, _ struct{}, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.from, s.to = c.Served()
 }
 
@@ -229,6 +237,7 @@ func TestServedByAFork(t *testing.T) {
 		begin := time.Now()
 		l := acquire(t, p)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		l.Release(pooltest.ErrBroken)
 		if from, to := s.from.Sub(begin), s.to.Sub(begin); from != time.Second || to != 2*time.Second {
 			t.Errorf("served from %v to %v, want 1s to 2s", from, to)
