@@ -307,8 +307,8 @@ func TestTuning(t *testing.T) {
 		defer end()
 		fail := func(context.Context, conn) error { calls++; return pooltest.ErrRefused }
 		_ = p.Do(context.Background(), pool.Op{}, fail)
-		if calls != 3 {
-			t.Errorf("%d calls, want 3", calls)
+		if calls != 4 {
+			t.Errorf("%d calls, want 4", calls)
 		}
 		err := errors.Join(
 			stack.Retry.Configure(retry.Config{MaxAttempts: 2}),
@@ -367,9 +367,9 @@ func TestOutcomes(t *testing.T) {
 		state  breaker.State
 		last   string
 	}{
-		{"hanging server", hang, nil, 0, 2, breaker.StateOpen, "attempt, deadline, open"},
-		{"refusing server", refuse, nil, 0, 2, breaker.StateOpen, "open, refused"},
-		{"hanging dial", nothing, hangingDial, 0, 2, breaker.StateOpen, "acquire, deadline, open"},
+		{"hanging server", hang, nil, 0, 2, breaker.StateOpen, "attempt, deadline, gave up, open"},
+		{"refusing server", refuse, nil, 0, 2, breaker.StateOpen, "gave up, open, refused"},
+		{"hanging dial", nothing, hangingDial, 0, 2, breaker.StateOpen, "acquire, deadline, gave up, open"},
 		{"our own full pool", nothing, fullPool, 0, 20, breaker.StateClosed, "acquire, deadline"},
 		{"callers in a hurry", hang, nil, time.Millisecond, 20, breaker.StateClosed, "deadline"},
 		{"one use", refuse, nil, 0, 1, breaker.StateClosed, "gave up, refused"},
@@ -463,8 +463,8 @@ func TestTotal(t *testing.T) {
 			t.Errorf("it took %v, want 2.5s", took)
 		}
 		var e *retry.Error
-		if !errors.Is(err, timeout.ErrTotal) || errors.Is(err, timeout.ErrAttempt) || !errors.As(err, &e) || e.Attempts != 3 {
-			t.Errorf("got %v, want ErrTotal after the third attempt", err)
+		if !errors.Is(err, timeout.ErrTotal) || !errors.As(err, &e) || e.Attempts != 3 || errors.Is(e.Err, timeout.ErrAttempt) {
+			t.Errorf("got %v, want ErrTotal in the third attempt", err)
 		}
 	})
 }
@@ -502,7 +502,7 @@ func TestPitfallB6(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := quiet()
 		o.Total.Limit, o.Attempt.Limit = time.Minute, time.Second
-		o.Retry = retry.Config{Jitter: -1, InitialDelay: 100 * time.Millisecond, Multiplier: 1}
+		o.Retry = retry.Config{MaxAttempts: 3, Jitter: -1, InitialDelay: 100 * time.Millisecond, Multiplier: 1}
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, standard(t, o).Layers()...)
 		defer end()
 		var deadlines []time.Duration

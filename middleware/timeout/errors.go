@@ -36,8 +36,9 @@ type Error struct {
 	Limit time.Duration // the limit that passed; what was left, if the use was refused
 	Err   error         // what came back from inside; nil if the use was refused
 
-	about error // ErrTotal, ErrAttempt or ErrNoTime
-	class pool.Class
+	about   error // ErrTotal, ErrAttempt or ErrNoTime
+	class   pool.Class
+	attempt int // of the use; 0 in a context's cause
 }
 
 // Error says which limit passed, what it cut short, and what came back.
@@ -87,11 +88,11 @@ func newRefusal(left time.Duration, in string) *Error {
 // translate returns err as an Error if it came about because the time was up, nil if it did not. outer is the context that the limit was
 // put on.
 func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Error {
-	if !cutShort(err) {
+	if !cutShort(c, err) {
 		return nil
 	}
 	e := *cause
-	e.Pool, e.Err = c.Identity().Name, err
+	e.Pool, e.Err, e.attempt = c.Identity().Name, err, c.Attempt()
 	class := c.Classify(err)
 	_, refused := errors.AsType[*pool.Error](err)
 	switch _, _, granted := c.Acquired(); {
@@ -119,13 +120,14 @@ func isOver(ctx context.Context) bool {
 	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
 }
 
-// cutShort says whether err is what a passed deadline makes of an operation. Not so an error that has been translated already: the limit
-// that passed first is the one to name.
-func cutShort(err error) bool {
-	if translated, ok := errors.AsType[*Error](err); ok && translated.Err != nil {
+// cutShort says whether err is what a passed deadline makes of an operation. Not so when the latest attempt's error has been translated
+// already: the limit that passed first is the one to name. What retry has kept of earlier attempts does not count.
+func cutShort(c *pool.Call, err error) bool {
+	if translated, ok := errors.AsType[*Error](err); ok && translated.attempt == c.Attempt() {
 		return false
 	}
-	if refused, ok := errors.AsType[*pool.Error](err); ok {
+	_, _, granted := c.Acquired()
+	if refused, ok := errors.AsType[*pool.Error](err); ok && !granted {
 		return errors.Is(refused, pool.ErrAcquireTimeout)
 	}
 	var t interface{ Timeout() bool }

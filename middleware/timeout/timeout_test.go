@@ -565,6 +565,35 @@ func TestFirstIsNamed(t *testing.T) {
 	})
 }
 
+// What came of earlier attempts, as retry keeps that in its error, does not keep the total limit from being named.
+func TestEarlierAttempts(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			fake, seen := &pooltest.Fake{}, &recorder{}
+			pause := time.Duration(0)
+			if refused {
+				fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+				pause = time.Second
+			}
+			twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+				return func(ctx context.Context, c *pool.Call) error {
+					first := next(ctx, c)
+					wait(pause)
+					c.SetAttempt(2)
+					return errors.Join(next(ctx, c), first)
+				}
+			})
+			p, end := newPool(t, fake, pool.Config{OpenBackoff: 1}, seen, total(t, limit(1500*time.Millisecond)), twice, attempt(t, limit(time.Second)))
+			defer end()
+			err := p.Do(context.Background(), pool.Op{}, untilOver)
+			events := seen.take()
+			if e := asError(t, err); e.Stage != timeout.StageTotal || events[len(events)-1].Layer != "timeout.total" {
+				t.Errorf("refused %t: got %v, events %+v, want the total limit", refused, err, events)
+			}
+		})
+	}
+}
+
 // A function that returns the context's cause is understood, too.
 func TestReturnedCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
