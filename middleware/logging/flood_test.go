@@ -24,8 +24,9 @@ import (
 func TestNoFlood(t *testing.T) {
 	const (
 		refused = `level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED fault=server duration=0s`
-		open    = `level=WARN msg="state changed" pool=cache operation=GET layer=breaker reason=consecutive_failures cause=REFUSED from=closed to=open next_probe=1m0s`
-		turned  = `level=WARN msg="use failed" pool=cache operation=GET error_type=breaker_open fault=server cause=REFUSED duration=0s`
+		open    = `level=WARN msg="state changed" pool=cache operation=GET layer=breaker reason=consecutive_failures cause=REFUSED ` +
+			`from=closed to=open next_probe=1m0s`
+		turned = `level=WARN msg="use failed" pool=cache operation=GET error_type=breaker_open fault=server cause=REFUSED duration=0s`
 	)
 	every := func(line string) []string { // the first of 10,000, and 9 more
 		list := []string{line}

@@ -158,9 +158,8 @@ var catalogue = [instruments]Instrument{
 	},
 	failures: {
 		Name: "poolstack.failures", Kind: Counter, Unit: "{failure}",
-		Description: "Uses that ended with an error, one a use however many attempts it made, by whose fault that was: what a breaker refuses counts for " +
-			"what opened it; server and local spend the error budget.",
-		Attributes: []string{poolNameKey, faultKey},
+		Description: "Uses that failed, one a use whatever its attempts, by whose fault; a breaker's refusals by what opened it.",
+		Attributes:  []string{poolNameKey, faultKey},
 	},
 	retryAttempts: {
 		Name: "poolstack.retry.attempts", Kind: Counter, Unit: "{attempt}",

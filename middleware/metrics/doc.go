@@ -38,7 +38,7 @@
 //	db.client.connection.use_time (db_client_connection_use_time_seconds)
 //		Histogram, s: The time between borrowing a connection and returning it to the pool.
 //	poolstack.failures (poolstack_failures_total)
-//		Counter, {failure}: Uses that ended with an error, one a use however many attempts it made, by whose fault that was: what a breaker refuses counts for what opened it; server and local spend the error budget.
+//		Counter, {failure}: Uses that failed, one a use whatever its attempts, by whose fault; a breaker's refusals by what opened it.
 //		by poolstack.fault
 //	poolstack.retry.attempts (poolstack_retry_attempts_total)
 //		Counter, {attempt}: Further attempts that came to the pool, one an attempt, by the error type of the attempt before.

@@ -14,9 +14,9 @@ import (
 
 // The one number of Config at its extremes: what Validate accepts tells operations apart, or adds them up.
 func TestConfigAtItsExtremes(t *testing.T) {
-	for max, apart := range map[int]int{1: 1, 2: 2, math.MaxInt / 2: 20, math.MaxInt - 1: 20, math.MaxInt: 20} {
-		t.Run(fmt.Sprint(max), func(t *testing.T) {
-			r := newRigOn(newReader(t), redis, Config{MaxOperations: max}, pool.Config{})
+	for most, apart := range map[int]int{1: 1, 2: 2, math.MaxInt / 2: 20, math.MaxInt - 1: 20, math.MaxInt: 20} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			r := newRigOn(newReader(t), redis, Config{MaxOperations: most}, pool.Config{})
 			for i := range 20 {
 				op := pool.Op{Name: fmt.Sprint("OP", i)}
 				_ = r.pool.Do(context.Background(), op, nothing)
@@ -33,9 +33,9 @@ func TestConfigAtItsExtremes(t *testing.T) {
 			}
 		})
 	}
-	for _, max := range []int{-1, math.MinInt} {
-		if _, err := New(Config{MaxOperations: max}); err == nil || !strings.Contains(err.Error(), fmt.Sprint("MaxOperations is ", max)) {
-			t.Errorf("%d: got %v", max, err)
+	for _, most := range []int{-1, math.MinInt} {
+		if _, err := New(Config{MaxOperations: most}); err == nil || !strings.Contains(err.Error(), fmt.Sprint("MaxOperations is ", most)) {
+			t.Errorf("%d: got %v", most, err)
 		}
 	}
 }

@@ -40,7 +40,7 @@ type gate struct{ scripts *sync.Map }
 
 func (g gate) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
-		if s, ok := g.scripts.Load(c.Op().Key); ok && s.(script).at(c.Attempt()) == errGate { //nolint:forcetypeassert,errorlint // made here
+		if s, ok := g.scripts.Load(c.Op().Key); ok && s.(script).at(c.Attempt()) == errGate {
 			return errGate
 		}
 		return next(ctx, c)
@@ -148,7 +148,7 @@ func (m *model) use(idempotent bool, s script) (reason string) {
 	event := func(kind pool.Kind, n int, reason string) { m.events = append(m.events, fmt.Sprint(kind, n, reason)) }
 	for n := 1; ; n++ {
 		err := s.at(n)
-		if err == errGate { //nolint:errorlint // the very value
+		if err == errGate {
 			if m.attempts = n - 1; n == 1 {
 				return ""
 			}
@@ -164,12 +164,12 @@ func (m *model) use(idempotent bool, s script) (reason string) {
 		}
 		repeat, is := repeatable[err]
 		switch {
-		case err == nil, err == pooltest.ErrReply: //nolint:errorlint // the very value
+		case err == nil, err == pooltest.ErrReply:
 			if m.cfg.Budget > 0 {
 				m.earn(m.per())
 			}
 			return ""
-		case err == errOwn, m.cfg.MaxAttempts == 1: //nolint:errorlint // the very value
+		case err == errOwn, m.cfg.MaxAttempts == 1:
 			return ""
 		case !is, repeat == pool.RepeatIfIdempotent && !idempotent:
 			if n > 1 {
@@ -187,7 +187,7 @@ func (m *model) use(idempotent bool, s script) (reason string) {
 }
 
 func typeOf(err error) string {
-	if err == pooltest.ErrRefused { //nolint:errorlint // the very value
+	if err == pooltest.ErrRefused {
 		return "REFUSED"
 	}
 	return "broken"

@@ -34,14 +34,15 @@ func TestServerDiesWithManyInFlight(t *testing.T) {
 		for range 150 {
 			wg.Go(func() {
 				err := p.Do(context.Background(), idempotent, func(context.Context, conn) error {
-					time.Sleep(time.Second) // all are in flight when it dies
+					time.Sleep(time.Second)    // all are in flight when it dies
 					return pooltest.ErrRefused // an answer: the breaker opens at once
 				})
 				e := asError(t, err)
 				if !errors.Is(err, pooltest.ErrRefused) || e.Class().Fault != pool.FaultServer || !errors.Is(err, breaker.ErrOpen) {
 					t.Errorf("%v (%+v): want the server's failure, and that the breaker is open", err, e.Class())
 				}
-				if e.Attempts == 1 && !strings.HasPrefix(err.Error(), "retry: gave up after 1 attempt: pooltest: the server refused it unexecuted (the next was refused: breaker") {
+				const first = "retry: gave up after 1 attempt: pooltest: the server refused it unexecuted (the next was refused: breaker"
+				if e.Attempts == 1 && !strings.HasPrefix(err.Error(), first) {
 					t.Errorf("got %v", err)
 				}
 				told <- e.Attempts
