@@ -8,18 +8,18 @@ import (
 	"syscall"
 )
 
-// A Refusal is an error by which a layer refuses uses because of what happened to others: a circuit breaker's. Its class is that of the
-// refusal, [FaultLocal]. Because may be called concurrently.
+// A Refusal is an error by which a layer refuses uses because earlier uses failed: the error of an open circuit breaker. Class tells of the
+// refusal ([FaultLocal]), Because of the failure. Both may be called concurrently.
 type Refusal interface {
 	Classified
-	// Because returns the class of the failure that made the layer refuse. Its Fault is FaultNone if there was none, as when somebody has
-	// opened a breaker by hand.
+	// Because returns the class of the failure for which the layer refuses. The Fault is FaultNone if no failure was the reason: somebody
+	// has opened the breaker by hand.
 	Because() Class
 }
 
-// Because returns the root cause of err, an error of a use: the class of the failure for which a layer refused the use, if err is such a
-// [Refusal]. ok is false for any other error, whose own class says what there is to say. A layer that reports whose fault failures are asks
-// this first: else a server's death would show as this process's own refusals. It costs no allocation.
+// Because returns the root cause of a use's error: if err is a [Refusal], the class of the failure for which the layer refuses. ok is false
+// for any other error; the class of such an error is the answer. A layer that reports whose fault a failure is asks Because first. Without
+// Because, the death of a server would be reported as refusals of this process. Because makes no allocation.
 func Because(err error) (class Class, ok bool) {
 	if own, found := find(err, anyClassified); found {
 		if r, is := own.(Refusal); is { //nolint:errorlint // about the error whose class counts
@@ -29,7 +29,7 @@ func Because(err error) (class Class, ok bool) {
 	return class, class.Fault != FaultNone
 }
 
-// breakage names what ended a connection, or kept it from being opened, for error.type: the names are few, whatever the error's text.
+// breakage gives the error.type of an error that ended a connection or prevented a connection from being opened. The names are few.
 func breakage(err error) string {
 	errno, _ := find(err, func(syscall.Errno) bool { return true })
 	switch errno {

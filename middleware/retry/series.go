@@ -15,7 +15,7 @@ import (
 // maxCauses bounds how many different causes of one use are kept.
 const maxCauses = 4
 
-// series is what the attempts of one use from the second on need. A use takes a series only after its first failure.
+// series is the state of one use's attempts from the second on. A use takes a series only after its first failure.
 type series struct {
 	backoff *backoff.ExponentialBackOff
 	longest time.Duration
@@ -28,7 +28,7 @@ type series struct {
 	causes []cause
 }
 
-// cause is what an attempt came to.
+// cause is the error of an attempt.
 type cause struct {
 	err       error
 	errorType string
@@ -40,9 +40,9 @@ func newSeries() *series {
 	return a
 }
 
-// begin starts anew. Backoff adds its randomness after its cap, to both sides; so that a pause never exceeds what it nominally is, and
-// those at the cap do not all end there, backoff is given the middles. Backoff counts whole nanoseconds: an interval of a few would be
-// rounded down again after each step, and never grow.
+// begin starts anew. Backoff applies the cap first, and then adds randomness to both sides. So backoff gets the middle of each pause: no
+// pause exceeds the nominal pause, and pauses at the cap are spread too. Backoff counts whole nanoseconds and rounds down: an interval of
+// a few nanoseconds would never grow. So the first interval is at least a microsecond.
 func (a *series) begin(s *settings) {
 	b := a.backoff
 	b.InitialInterval = max(part(s.InitialDelay, s.middle), time.Microsecond)
@@ -52,7 +52,7 @@ func (a *series) begin(s *settings) {
 	a.longest, a.jitter = s.MaxDelay, max(s.Jitter, 0)
 }
 
-// part returns the share of d, which is at most 1. The longest duration has no float64 of its own: the next one is beyond it.
+// part returns the share of d; the share is at most 1. The float64 next to the longest duration is beyond the longest duration.
 func part(d time.Duration, share float64) time.Duration {
 	if p := float64(d) * share; p < math.MaxInt64 {
 		return time.Duration(p)
@@ -67,11 +67,11 @@ func (a *series) end() {
 	a.causes = a.causes[:0]
 }
 
-// delay returns the next pause. What the server asked for comes on top, and where that is long, a random part of a quarter of it: callers
-// who were told the same time do not come back in the same instant.
+// delay returns the next pause: the time that the server asked for, plus the layer's own pause. If a random part of a quarter of the asked
+// time is longer than the own pause, the part takes the place of the own pause. So callers do not come back in one instant.
 func (a *series) delay(asked time.Duration) time.Duration {
 	d := a.backoff.NextBackOff()
-	if d < 0 || d > a.longest { // its arithmetic can go over
+	if d < 0 || d > a.longest { // the arithmetic of backoff can overflow
 		d = a.longest
 	}
 	if asked <= 0 {
@@ -84,7 +84,8 @@ func (a *series) delay(asked time.Duration) time.Duration {
 	return asked + d
 }
 
-// announce has the attempt reported as begun when it comes to the pool, and not if a layer inside refuses it.
+// announce prepares the report of the next attempt. The report is made when the attempt comes to the pool, and not if a layer inside
+// refuses the attempt.
 func (a *series) announce(c *pool.Call, begun pool.Event) {
 	a.begun = begun
 	a.reached.Store(false)
@@ -98,7 +99,8 @@ func (a *series) report(ctx context.Context, c *pool.Call) {
 	}
 }
 
-// failed keeps what an attempt came to: of each error.type the first, and of those the first and the latest.
+// failed keeps the error of an attempt: the first error of each error.type. If there are more types than maxCauses, failed keeps the
+// first type and the latest types.
 func (a *series) failed(err error, class *pool.Class) {
 	for i := range a.causes {
 		if a.causes[i].errorType == class.Type {
@@ -111,7 +113,7 @@ func (a *series) failed(err error, class *pool.Class) {
 	a.causes = append(a.causes, cause{err, class.Type})
 }
 
-// earlier returns what is kept beside the last attempt's error, oldest first.
+// earlier returns the kept errors of other types than the last attempt's error, oldest first.
 func (a *series) earlier(last *pool.Class) (errs []error) {
 	for _, c := range a.causes {
 		if c.errorType != last.Type {
