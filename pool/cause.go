@@ -21,6 +21,9 @@ type Refusal interface {
 // for any other error; the class of such an error is the answer. A layer that reports whose fault a failure is asks Because first. Without
 // Because, the death of a server would be reported as refusals of this process. Because makes no allocation.
 func Because(err error) (class Class, ok bool) {
+	if left, is := err.(*UseError); is { //nolint:errorlint // what Do and its like return
+		err = left.Err
+	}
 	if own, found := find(err, anyClassified); found {
 		if r, is := own.(Refusal); is { //nolint:errorlint // about the error whose class counts
 			class = r.Because()

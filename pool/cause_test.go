@@ -69,6 +69,13 @@ func TestBecause(t *testing.T) {
 			t.Errorf("%v: got %+v, %v, want %v", tc.err, got, ok, tc.want)
 		}
 	}
+	layer := pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
+		return func(context.Context, *pool.Call) error { return &refusedFor{root} }
+	})
+	left := newPool(t, &pooltest.Fake{}, pool.Config{}, layer).Do(context.Background(), pool.Op{}, nil)
+	if got, ok := pool.Because(left); !ok || got != root {
+		t.Errorf("of %v, which has left a use: %+v, %v", left, got, ok)
+	}
 	err := error(&refusedFor{root})
 	if n := testing.AllocsPerRun(100, func() { _, _ = pool.Because(err) }); n != 0 {
 		t.Errorf("it costs %v allocations", n)

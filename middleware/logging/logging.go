@@ -119,7 +119,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 	attrs := l.w.begin(name, c.Op(), c.Attempt())
 	fault, cause := class.Fault, ""
-	if root, ok := pool.Because(err); ok {
+	if root, ok := pool.Because(err); ok && fault == pool.FaultLocal {
 		fault, cause = root.Fault, root.Type
 	}
 	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", fault.String()))
