@@ -31,6 +31,17 @@ func eachThird(late, d time.Duration) func(int64) time.Duration {
 	}
 }
 
+// aThird delays a third of the replies by late and the others by d, drawn at random. Where a use has three commands, every third reply would
+// fall on the same command of all uses.
+func aThird(late, d time.Duration) func(int64) time.Duration {
+	return func(int64) time.Duration {
+		if rand.IntN(3) == 0 {
+			return late
+		}
+		return d
+	}
+}
+
 // some answers a share of the commands of uses with an error.
 func some(share float64, e serverError) func(string) (serverError, bool) {
 	return func(string) (serverError, bool) { return e, rand.Float64() < share }
@@ -197,11 +208,12 @@ func failing(mongo bool, share float64) scenario {
 }
 
 // lateThird makes every third reply later than the callers' deadlines. Greetings are late as well. A use of several commands
-// has twice the time, and late replies take twice as long.
+// has as many times the time, and late replies take as many times as long.
 func lateThird(name string, commands int, mongo, cancels bool) scenario {
-	wait, mix := 40*time.Millisecond, onlyReads
+	wait := time.Duration(commands) * 40 * time.Millisecond
+	mix, delay, which := onlyReads, eachThird, "every third reply takes"
 	if commands > 1 {
-		wait, mix = 2*wait, onlySeveral
+		mix, delay, which = onlySeveral, aThird, "a third of the replies, drawn at random, take"
 	}
 	late, usual, how := wait*3/2, 10*time.Millisecond, "set a deadline"
 	if cancels {
@@ -215,10 +227,10 @@ func lateThird(name string, commands int, mongo, cancels bool) scenario {
 	}
 	return scenario{
 		name:  name,
-		about: fmt.Sprintf("16 callers %s of %v; every third reply takes %v, the others %v. Reads in a use: %d.", how, wait, late, usual, commands),
+		about: fmt.Sprintf("16 callers %s of %v; %s %v, the others %v. Reads in a use: %d.", how, wait, which, late, usual, commands),
 		load:  load{callers: 16, lasts: 5 * time.Second, cancels: cancels}, deadlines: []time.Duration{wait}, size: 16, mix: mix, heedful: true,
 		before: func(_ context.Context, s *stage) error {
-			s.behave(manners{delay: eachThird(late, usual), far: true})
+			s.behave(manners{delay: delay(late, usual), far: true})
 			return nil
 		},
 		gates: gates,
