@@ -208,12 +208,13 @@ func failing(mongo bool, share float64) scenario {
 }
 
 // lateThird makes every third reply later than the callers' deadlines. Greetings are late as well. A use of several commands
-// has as many times the time, and late replies take as many times as long.
+// has as many times the time, late replies take as many times as long, and there are two connections a caller: a late reply holds a connection
+// for longer than the caller waits, and with one connection a caller the next caller would wait for the last one's reply.
 func lateThird(name string, commands int, mongo, cancels bool) scenario {
 	wait := time.Duration(commands) * 40 * time.Millisecond
-	mix, delay, which := onlyReads, eachThird, "every third reply takes"
+	size, mix, delay, which := 16, onlyReads, eachThird, "every third reply takes"
 	if commands > 1 {
-		mix, delay, which = onlySeveral, aThird, "a third of the replies, drawn at random, take"
+		size, mix, delay, which = 32, onlySeveral, aThird, "a third of the replies, drawn at random, take"
 	}
 	late, usual, how := wait*3/2, 10*time.Millisecond, "set a deadline"
 	if cancels {
@@ -226,9 +227,11 @@ func lateThird(name string, commands int, mongo, cancels bool) scenario {
 		gates = append(gates, gateTwice)
 	}
 	return scenario{
-		name:  name,
-		about: fmt.Sprintf("16 callers %s of %v; %s %v, the others %v. Reads in a use: %d.", how, wait, which, late, usual, commands),
-		load:  load{callers: 16, lasts: 5 * time.Second, cancels: cancels}, deadlines: []time.Duration{wait}, size: 16, mix: mix, heedful: true,
+		name: name,
+		about: fmt.Sprintf("16 callers %s of %v; %s %v, the others %v. Reads in a use: %d, connections: %d.",
+			how, wait, which, late, usual, commands, size),
+		load: load{callers: 16, lasts: 5 * time.Second, cancels: cancels}, deadlines: []time.Duration{wait},
+		size: size, mix: mix, heedful: true,
 		before: func(_ context.Context, s *stage) error {
 			s.behave(manners{delay: delay(late, usual), far: true})
 			return nil
