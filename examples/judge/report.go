@@ -225,8 +225,8 @@ a figure is the median, and a gate looks at the median of its own figure over th
 - Back after: from the server's return to the first 100 ms from which on 99 % of a second's callers are served in time.
 
 Gates, as medians over the runs. While the server can serve: served in time at least 0.99 of the bare client's, needless refusals at most
-0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and one a second, caller-seconds at most a third of
-the bare client's in outages of ten seconds and more, back within 1.5 s. Gates that are not what was first asked for, and why:
+0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and one a
+second, caller-seconds at most a third of the bare client's in outages of ten seconds and more, back within 1.5 s. Gates that are not what was first asked for, and why:
 
 - Useless calls of a silent fault count from the first caller's deadline on. Before, each side sends what its connections allow, and no
   client could do otherwise: with 20 connections and callers of 1 s, 20 calls were more than the gate allows, whatever the stack did.

@@ -33,7 +33,8 @@ func TestReport(t *testing.T) {
 
 // All lines of a table have as many cells.
 func TestTables(t *testing.T) {
-	for _, text := range []string{report(rowsOf(false, gateServed)), summary(rowsOf(false, gateServed)), report(rowsOf(true, gateUseless)), summary(rowsOf(true, gateUseless))} {
+	serves, dies := rowsOf(false, gateServed), rowsOf(true, gateUseless)
+	for _, text := range []string{report(serves), summary(serves), report(dies), summary(dies)} {
 		cells := 0
 		for line := range strings.Lines(text) {
 			n := strings.Count(line, " | ")
