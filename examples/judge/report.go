@@ -7,6 +7,7 @@ import (
 	"math"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -184,8 +185,23 @@ func about() string {
 	if err != nil {
 		version = []byte("no redis-server")
 	}
-	return fmt.Sprintf("- %s, %s/%s, GOMAXPROCS %d\n- %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0),
-		strings.TrimSpace(string(version)))
+	return fmt.Sprintf("- %s, %s/%s, GOMAXPROCS %d\n- %s\n- %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0),
+		strings.TrimSpace(string(version)), strings.Join(modules(), ", "))
+}
+
+// modules are the versions of the clients and of the MongoDB server.
+func modules() (versions []string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	for _, m := range info.Deps {
+		switch m.Path {
+		case "github.com/redis/go-redis/v9", "go.mongodb.org/mongo-driver/v2", "github.com/FerretDB/FerretDB":
+			versions = append(versions, m.Path+" "+m.Version)
+		}
+	}
+	return versions
 }
 
 // The markers of the README.
@@ -226,7 +242,8 @@ a figure is the median, and a gate looks at the median of its own figure over th
 
 Gates, as medians over the runs. While the server can serve: served in time at least 0.99 of the bare client's, needless refusals at most
 0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and one a
-second, caller-seconds at most a third of the bare client's in outages of ten seconds and more, back within 1.5 s. Gates that are not what was first asked for, and why:
+second, caller-seconds at most a third of the bare client's in outages of ten seconds and more, back within 1.5 s. Gates that are not
+what was first asked for, and why:
 
 - Useless calls of a silent fault count from the first caller's deadline on. Before, each side sends what its connections allow, and no
   client could do otherwise: with 20 connections and callers of 1 s, 20 calls were more than the gate allows, whatever the stack did.
