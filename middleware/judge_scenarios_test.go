@@ -17,6 +17,7 @@ type simScenario struct {
 	callers   int // that use it one use after the other, with a pause of 5 ms after a failure
 	rate      int // uses a second
 	burst     int // uses at the beginning of the load, all at once
+	consumers int // beside the load, that wait for an empty queue one BLPOP of 4 s after the other
 	deadlines []time.Duration
 	cancels   bool          // a caller cancels, in place of a deadline
 	takes     time.Duration // the server's time for a command
@@ -49,13 +50,15 @@ func (sc *simScenario) op(n int) *simOp {
 
 // The operations.
 var (
-	simGet     = &simOp{op: pool.Op{Name: "GET", Idempotent: true}}
-	simIncr    = &simOp{op: pool.Op{Name: "INCR"}}
-	simMissing = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimMiss}
-	simMistake = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimSyntax}
-	simLong    = &simOp{op: pool.Op{Name: "AGGREGATE", Idempotent: true}, takes: 2 * time.Second, uncounted: true}
-	simSoiling = &simOp{op: pool.Op{Name: "SELECT", Idempotent: true}, soils: true}
-	simNested  = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, nested: true, uncounted: true}
+	simGet      = &simOp{op: pool.Op{Name: "GET", Idempotent: true}}
+	simIncr     = &simOp{op: pool.Op{Name: "INCR"}}
+	simMissing  = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimMiss}
+	simMistake  = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimSyntax}
+	simLong     = &simOp{op: pool.Op{Name: "AGGREGATE", Idempotent: true}, takes: 2 * time.Second, uncounted: true}
+	simSoiling  = &simOp{op: pool.Op{Name: "SELECT", Idempotent: true}, soils: true}
+	simSet      = &simOp{op: pool.Op{Name: "SET", Idempotent: true}, uncounted: true}
+	simBlocking = &simOp{op: pool.Op{Name: "BLPOP", Limit: -1}, takes: 4 * time.Second, answer: errSimMiss, uncounted: true}
+	simNested   = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, nested: true, uncounted: true}
 )
 
 // in says what deadlines the callers have.
@@ -79,6 +82,10 @@ func TestJudgeCuts(t *testing.T) {
 		{
 			name: "cut once, 20 INCR in flight", size: 20, callers: 20, takes: 20 * ms, deadlines: in(time.Second),
 			ops: []*simOp{simIncr}, lead: 2 * time.Second, script: cut, tail: 8 * time.Second,
+		},
+		{
+			name: "cut once, 8 consumers block", size: 20, rate: 100, consumers: 8, takes: 5 * ms, deadlines: in(time.Second),
+			lead: 2 * time.Second, script: cut, tail: 20 * time.Second, conns: 40,
 		},
 		{
 			name: "rolling: three times cut, refused for 100 ms", size: 20, rate: 200, takes: 20 * ms, deadlines: in(time.Second),
@@ -207,11 +214,17 @@ func TestJudgeAnswers(t *testing.T) {
 	busy := func(share float64) func(*simServer) {
 		return func(s *simServer) { s.change(func() { s.busy = share }) }
 	}
+	refuse := func(answer error) func(*simServer) {
+		return func(s *simServer) { s.change(func() { s.refuses = map[string]error{"SET": answer} }) }
+	}
+	writes := []*simOp{simSet, simGet, simSet, simGet, simSet}
 	list := []simScenario{
 		{name: "misses and mistakes only", ops: []*simOp{simMissing, simMistake}},
 		{name: "3 % of the commands fail", script: busy(.03)},
 		{name: "30 % of the commands fail", script: busy(.3)},
 		{name: "60 % of the commands fail", script: busy(.6)},
+		{name: "60 % writes, answered OOM", ops: writes, script: refuse(errSimFull)},
+		{name: "60 % writes, answered READONLY", ops: writes, script: refuse(errSimReadOnly)},
 		{name: "another pool's outage in half of the uses", ops: []*simOp{simGet, simNested}, nested: true},
 	}
 	for i := range list {

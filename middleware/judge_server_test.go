@@ -24,11 +24,13 @@ const (
 
 // The errors that the server and its connections return.
 var (
-	errSimEOF     = errors.New("EOF")
-	errSimRefused = errors.New("connection refused")
-	errSimBusy    = errors.New("BUSY not now")
-	errSimMiss    = errors.New("no such thing")
-	errSimSyntax  = errors.New("ERR syntax error")
+	errSimEOF      = errors.New("EOF")
+	errSimRefused  = errors.New("connection refused")
+	errSimBusy     = errors.New("BUSY not now")
+	errSimMiss     = errors.New("no such thing")
+	errSimSyntax   = errors.New("ERR syntax error")
+	errSimFull     = errors.New("OOM command not allowed when used memory > 'maxmemory'")
+	errSimReadOnly = errors.New("READONLY You can't write against a read only replica")
 )
 
 // simOp is one kind of operation.
@@ -289,6 +291,10 @@ func (d simDriver) Classify(err error) pool.Class {
 		return pool.Class{Code: "ERR"}
 	case errors.Is(err, errSimBusy):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "BUSY"}
+	case errors.Is(err, errSimFull):
+		return pool.Class{Fault: pool.FaultServer, Narrow: true, Code: "OOM"}
+	case errors.Is(err, errSimReadOnly):
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true, Broken: true, Code: "READONLY"}
 	case errors.Is(err, errSimRefused):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
 	case errors.Is(err, errSimEOF), errors.Is(err, context.DeadlineExceeded):
@@ -350,6 +356,7 @@ func (b *bareClient) do(ctx context.Context, u *simUse) error {
 
 func (b *bareClient) repeats(err error) bool {
 	return errors.Is(err, errSimEOF) || errors.Is(err, errSimRefused) || errors.Is(err, errSimBusy) || errors.Is(err, errBareWait) ||
+		errors.Is(err, errSimReadOnly) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -376,7 +383,7 @@ func (b *bareClient) once(ctx context.Context, u *simUse) error {
 	read, cancel := context.WithTimeout(ctx, bareRead)
 	defer cancel()
 	err := b.s.work(read, c, u)
-	if !errors.Is(err, errSimEOF) && read.Err() == nil {
+	if !errors.Is(err, errSimEOF) && !errors.Is(err, errSimReadOnly) && read.Err() == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.idle = append(b.idle, c)

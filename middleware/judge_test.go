@@ -164,6 +164,15 @@ func (r *simRun) load(callers *sync.WaitGroup) {
 	for range r.burst {
 		callers.Go(func() { r.use() })
 	}
+	for range r.consumers {
+		callers.Go(func() {
+			for !r.stopped.Load() {
+				if !r.one(simBlocking, time.Minute) {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
 	for range r.callers {
 		callers.Go(func() {
 			for !r.stopped.Load() {
@@ -184,10 +193,15 @@ func (r *simRun) load(callers *sync.WaitGroup) {
 	})
 }
 
-// use is one use by one caller.
+// use is the next use.
 func (r *simRun) use() (served bool) {
 	n := int(r.asked.Add(1))
-	u, deadline := &simUse{simOp: r.op(n)}, r.deadline(n)
+	return r.one(r.op(n), r.deadline(n))
+}
+
+// one is one use by one caller.
+func (r *simRun) one(op *simOp, deadline time.Duration) (served bool) {
+	u := &simUse{simOp: op}
 	if u.nested {
 		u.inside = func(ctx context.Context) error { return r.inner.do(ctx, &simUse{simOp: simGet}) }
 	}
@@ -318,14 +332,13 @@ func judge(t *testing.T, scenarios []simScenario) {
 // owed says why a scenario is known to fail a gate; "" when it has to pass.
 func owed(name string) string {
 	for _, o := range []struct{ prefix, why string }{
-		{"110 % of the capacity, D 1s", "the queue does not skip those who have too little time left"},
-		{"300 % of the capacity, D 1s", "the queue does not skip those who have too little time left"},
-		{"2 ms becomes 900 ms, the pool too small", "the queue does not skip those who have too little time left"},
+		{"2 ms becomes 900 ms, the pool too small", "the queue learns slowly how much time uses need"},
+		{"cut once, 8 consumers block", "the attempt's limit does not know Op.Limit"},
 		{"a third of the replies too late", "a deadline costs a connection"},
 		{"a third too late, callers cancel", "a cancel costs a connection"},
-		{"30 % of the commands fail", "the retry's defaults"},
+		{"60 % writes, answered", "the breaker does not know Class.Narrow"},
 		{"60 % of the commands fail", "the breaker's failure ratio counts quick refusals"},
-		{"killed for 10s", "waiters are told that dials fail after 0.9 s"},
+		{"killed for 10s", "waiters are told after half a second that dials fail"},
 		{"black hole", "a look's dial that was lost holds up the next look"},
 		{"too slow", "the breaker does not see deadlines that pass on a fast server turned slow"},
 	} {
