@@ -55,7 +55,7 @@ func TestStandardStack(t *testing.T) {
 			"GET 0s-1.1s client Error timeout_attempt",
 			"  * retry by retry REFUSED 100ms",
 			"  * timeout by timeout.attempt attempt 1s",
-			"  * state_changed by breaker consecutive_failures closed-open 1m0s",
+			"  * state_changed by breaker consecutive_failures closed-open because of timeout_attempt 1m0s",
 			"  * gave_up by retry deadline 0s",
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-1.1s internal Error timeout_attempt 2",
@@ -73,13 +73,13 @@ func TestStandardStack(t *testing.T) {
 		{"the breaker opens, and refuses", [][]use{{fail, fail, fail}, nil}, []string{
 			"GET 0s-300ms client Error REFUSED",
 			"  * retry by retry REFUSED 100ms",
-			"  * state_changed by breaker consecutive_failures closed-open 1m0s",
-			"  * rejected by breaker breaker_open 59.8s",
+			"  * state_changed by breaker consecutive_failures closed-open because of REFUSED 1m0s",
+			"  * rejected by breaker breaker_open because of REFUSED 59.8s",
 			"  * gave_up by retry refused 200ms",
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-100ms internal Error REFUSED 2",
 			"GET 300ms-300ms client Error breaker_open",
-			"  * rejected by breaker breaker_open 59.8s",
+			"  * rejected by breaker breaker_open because of REFUSED 59.8s",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func drawn(spans tracetest.SpanStubs, start time.Time) (lines []string) {
 				seconds, _ := time.ParseDuration(a["poolstack.duration"] + "s")
 				change := strings.Trim(a["poolstack.from"]+"-"+a["poolstack.to"], "-")
 				lines = append(lines, indent+"  * "+words(strings.TrimPrefix(e.Name, "poolstack."), "by", a["poolstack.layer"],
-					a["poolstack.reason"], change, seconds.String()))
+					a["poolstack.reason"], change, because(a["poolstack.cause"]), seconds.String()))
 			}
 			draw(s.SpanContext.SpanID(), indent+"  ")
 		}
@@ -157,6 +157,13 @@ func values(attrs []attribute.KeyValue) map[attribute.Key]string {
 		m[a.Key] = a.Value.String()
 	}
 	return m
+}
+
+func because(cause string) string {
+	if cause == "" {
+		return ""
+	}
+	return "because of " + cause
 }
 
 // words joins those that are not empty.
