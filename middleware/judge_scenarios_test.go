@@ -234,7 +234,7 @@ func TestJudgeAnswers(t *testing.T) {
 	judge(t, list)
 }
 
-// TestJudgeOutages: the server cannot serve for a while, and is back.
+// TestJudgeOutages: the server cannot serve for three deadlines or more, and is back.
 func TestJudgeOutages(t *testing.T) {
 	kinds := []struct {
 		name  string
@@ -255,7 +255,7 @@ func TestJudgeOutages(t *testing.T) {
 	var list []simScenario
 	for _, k := range kinds {
 		for _, d := range []time.Duration{100 * ms, time.Second, 3 * time.Second} {
-			for _, down := range []time.Duration{2 * time.Second, 10 * time.Second, time.Minute} {
+			for _, down := range []time.Duration{max(2*time.Second, 3*d), 10 * time.Second, time.Minute} {
 				list = append(list, simScenario{
 					name: fmt.Sprintf("%s for %v, D %v", k.name, down, d), size: 10, rate: 200, takes: 2 * ms, deadlines: in(d),
 					lead: 12 * time.Second, script: outage(down, func(s *simServer) { k.begin(s, d) }), tail: 5 * time.Second, down: down,
