@@ -53,7 +53,7 @@ func run(m *testing.M) int {
 	return status
 }
 
-// The limits of the stack, short enough that a test can wait for them.
+// The limits of the stack, short enough for a test.
 const (
 	attempt = 400 * time.Millisecond
 	wait    = time.Second // of BLPOP, which knows no shorter one
@@ -116,8 +116,8 @@ func consume(p *pool.Pool[*redispool.Conn], op pool.Op, wait, deadline time.Dura
 	return errs
 }
 
-// Consumers wait on an empty queue for longer than the attempt's limit. Where the operation says that it is meant to block, that is no
-// failure; where it does not, the breaker of the healthy server opens.
+// Consumers wait on an empty queue for longer than the attempt's limit. With a negative Op.Limit the wait is no failure. With the limit of
+// the layer the wait is a failure of the healthy server.
 func TestBlockingPop(t *testing.T) {
 	p, stack := newPool(t, redispool.Options{})
 	for _, err := range consume(p, pool.Op{Name: "BLPOP", Limit: -1}, wait, time.Minute) {
@@ -170,7 +170,7 @@ func TestLongLease(t *testing.T) {
 	}
 }
 
-// What bounds a command in a lease whose caller sets no deadline, when the server freezes: the client's ReadTimeout.
+// The server freezes, and the caller has set no deadline: the client's ReadTimeout bounds a command in a lease.
 func TestFrozenLease(t *testing.T) {
 	p, _ := newPool(t, redispool.Options{ReadTimeout: longer})
 	l, err := p.Acquire(context.Background(), pool.Op{Name: "GET"})
