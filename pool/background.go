@@ -37,7 +37,7 @@ func (p *Pool[T]) settle() {
 	}
 }
 
-// spawnDials opens as many resources of those wanted as are allowed, and returns how many. It is called under the lock.
+// spawnDials begins the wanted dials, as far as the bounds allow, and returns the number. The caller holds the lock.
 func (p *Pool[T]) spawnDials(o outlook, want int) (n int) {
 	limit := p.cfg.OpenConcurrency
 	if p.failures > 0 {
@@ -111,10 +111,10 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	p.hub.announce(event)
 }
 
-// openFailed puts the next try off, unless a later one has succeeded, and tells the first waiter, for whom the try was: a failed try costs
-// one waiter. The others wait for the next try. All are told once tries have failed for as long as OpenBackoff, at most a second. Nobody is
-// told as long as there is hope of something else. A try that fails while somebody looks ([Pool.Look]) is as good as many: who looks has
-// found before that the server is gone. It is called under the lock.
+// openFailed puts the next dial off and tells the first waiter: a failed dial costs one waiter at most. The others wait for the next dial.
+// All waiters are told once dials have failed for as long as OpenBackoff, at most a second, or at once if the pool looks at its server
+// ([Pool.Look]), which has been found dead before. Nobody is told while another resource may serve the waiters, or if a later dial has
+// succeeded. The caller holds the lock.
 func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.stat.OpenFailures++
 	if c.overtaken {
@@ -143,9 +143,9 @@ func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.refuse(ErrOpen, err, &p.stat.Failed, n, max(c.began, 1))
 }
 
-// leasesServe says whether those who wait may hope for what is lent: some lease has begun, or ended with its resource intact, after since,
-// and none has broken its resource after that. A lease that is out for long is no hope, and a server that takes no more connections may serve
-// those it has. It is called under the lock.
+// leasesServe says whether the waiters may hope for a resource from another borrower: some lease has begun, or ended with the resource intact,
+// after since, and no use has broken a resource after that. A long lease is no hope. A server at the maximum of connections is: the server
+// refuses dials, and serves the connections of the pool. The caller holds the lock.
 func (p *Pool[T]) leasesServe(since time.Duration) bool {
 	if p.inUse == 0 {
 		return false

@@ -16,8 +16,8 @@ var (
 	ErrAcquireTimeout  = errors.New("acquire timed out") // Config.AcquireTimeout or the context's deadline has passed
 	ErrAcquireCanceled = errors.New("acquire canceled")  // the context was cancelled
 	ErrOpen            = errors.New("open failed")       // no resource can be opened, and leases give no hope
-	// ErrTooLate ends a wait in a saturated pool: less time is left for the use than the quickest of recent uses took. The resource goes to
-	// the next borrower.
+	// ErrTooLate ends a wait in a saturated pool at once: even a quick recent use took more time than the context of this use has left. The
+	// resource goes to the next borrower. The fault is FaultLocal. Another attempt would not help.
 	ErrTooLate = errors.New("too little time left")
 )
 
@@ -128,8 +128,8 @@ func (e *Error) Unwrap() []error {
 // the error that opening met.
 func (e *Error) Class() Class { return e.class }
 
-// classifyRefusal gives the class of a use that got no resource. openErr is what opening met while the use waited, or nil. fault says whose
-// time the wait was.
+// classifyRefusal gives the class of a use without a resource. openErr is the error of the latest dial, or nil. fault says whose time the wait
+// was.
 func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 	switch reason {
 	case ErrClosed:

@@ -94,7 +94,7 @@ func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 	return due
 }
 
-// enqueue puts w at the end of the queue. A TryAcquire brings its own due. It is called under the lock.
+// enqueue puts w at the end of the queue. A TryAcquire has set w.due. The caller holds the lock.
 func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], nowait bool) {
 	w.watch, w.caller, w.nowait, w.until = foreign(ctx), callerOf(ctx, c), nowait, never
 	due := p.due(ctx, w.since)
@@ -162,15 +162,14 @@ func (p *Pool[T]) expire(now time.Duration) {
 	}
 }
 
-// blame says whose time the wait of w was, which has come to nothing, as far as that can be told without a look at its context. It was the
-// server's if there was a place for one resource more, and the latest try to open one has failed or a call of the driver's is hung. It is
-// called under the lock.
+// blame says whose time the vain wait of w was, without a look at the context of w. The time was the server's if a place was free for another
+// resource, and the latest dial has failed or a call of the driver is hung. The caller holds the lock.
 func (p *Pool[T]) blame(w *waiter[T]) {
 	w.wait, w.fault = p.elapsed()-w.since, FaultLocal
 	if w.state.InUse >= w.state.Max {
 		return
 	}
-	w.fault = FaultCaller // of a deadline of its own; a timely call would have brought a resource
+	w.fault = FaultCaller // of a short deadline: a timely call would have brought a resource
 	if o := p.outlook(); o.hung || p.failures > 0 {
 		w.fault, w.openErr = FaultServer, p.lastOpenErr
 		w.from, w.to = w.since, w.since+w.wait
@@ -274,9 +273,8 @@ const (
 	trialShare = 16 // one of so many resources goes to the first waiter in any case, whose use may be a quick one
 )
 
-// learn notes how long a use had its resource, by the coarse clock. need follows the quickest of the recent successes, down at once and up
-// slowly. A use that failed would have needed more than it had. A success that took less than a step of the clock costs a comparison. It is
-// called under the lock.
+// learn notes how long a use held a resource, by the coarse clock. need follows the quickest recent success, down at once and up slowly. A
+// failed use would have needed more time. A success within a step of the clock costs a comparison. The caller holds the lock.
 func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	switch {
 	case failed:
@@ -290,10 +288,10 @@ func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	}
 }
 
-// passOver refuses the first waiters, if they have too little time left for what even quick uses lately needed, and one behind them has enough.
-// The margin covers two steps of the coarse clock and uses that differ a little: the first waiter of a saturated pool always has about as much
-// time left as is asked for, so too small a margin would fail it and all after it. Nobody is passed over while there are places for all who
-// wait, or if uses take less than a step of the clock. It is called under the lock, with a resource for the first waiter.
+// passOver refuses the first waiters if even a quick recent use needed more time than these waiters have left, and the last waiter has enough.
+// The margin covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with
+// too small a margin every use would be cut. Nobody is passed over while there are places for all waiters, or if uses take less than a step of
+// the clock. The caller holds the lock, and a resource for the first waiter.
 func (p *Pool[T]) passOver(now time.Duration) {
 	if p.need < clockStep || p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
 		return
@@ -355,7 +353,7 @@ func callerOf(ctx context.Context, c *Call) context.Context {
 	return ctx
 }
 
-// endedBy says who has bounded a use whose context is over.
+// endedBy says who has bounded the use, after the end of the innermost context.
 func endedBy(caller context.Context) EndedBy {
 	if over, _ := ended(caller); over != nil {
 		return EndedByCaller
