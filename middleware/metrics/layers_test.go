@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,7 +93,7 @@ func TestBreakerLevels(t *testing.T) {
 		state(r, "closed")
 		r.want("poolstack.breaker.failure_ratio", "0")
 
-		r.want("poolstack.breaker.threshold", "0.5")
+		r.want("poolstack.breaker.threshold", fmt.Sprint(s.breaker.Config().FailureRatio))
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = 0.3 })
 		r.want("poolstack.breaker.threshold", "0.3")
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = -1 })
