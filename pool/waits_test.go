@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,10 +31,9 @@ func TestABlipCostsOneWaiter(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			fake := &pooltest.Fake{}
 			p := newPool(t, fake, pool.Config{MaxSize: 10})
-			left := 4
+			var begun atomic.Int64
 			fake.Inject(pooltest.Open, 4, func(ctx context.Context) error {
-				left--
-				_ = pooltest.Slow(20*time.Millisecond + time.Duration(left)*apart)(ctx)
+				_ = pooltest.Slow(20*time.Millisecond - time.Duration(begun.Add(1))*apart)(ctx)
 				return pooltest.ErrRefused
 			})
 			b := &borrowers{}
