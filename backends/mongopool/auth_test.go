@@ -53,7 +53,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 		Credentials: func(context.Context) (string, string, error) {
 			return "app", fmt.Sprintf("s3cret%d", asked.Add(1)), nil
 		},
-	}, pool.Config{MaxSize: 3})
+	}, pool.Config{MaxSize: 3, OpenConcurrency: 1}) // so that no second dial is made beside one that is late
 	if err := p.Warm(bounded(t), 1); err != nil {
 		t.Fatal(err)
 	}
