@@ -422,7 +422,9 @@ func fullPool(t *testing.T, p *pool.Pool[conn], _ *pooltest.Fake) func() {
 // In two steps the layers cover the acquisition, and the breaker hears the outcome at Release.
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stack, fake := standard(t, quiet()), &pooltest.Fake{}
+		o := quiet()
+		o.Breaker.ConsecutiveFailures = 5 // five at once would not do by default
+		stack, fake := standard(t, o), &pooltest.Fake{}
 		p, end := newPool(t, fake, pool.Config{OpenBackoff: time.Millisecond}, stack.Layers()...)
 		defer end()
 		fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrBroken)) // repeated, and a failure that the breaker counts
