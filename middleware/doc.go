@@ -30,6 +30,13 @@
 // The attempt's limit is inside of the breaker, so that an attempt that takes too long is a failure the breaker sees; and inside of retry,
 // so that an attempt that hangs leaves time for another.
 //
+// # One set of defaults
+//
+// The defaults are for a cache, a store and a queue alike; there are no presets. What would have to differ, the breaker learns from the pool's
+// own traffic: how long each operation needs, how many failures in a row are chance, and whether the server answers at all. A server that
+// answers 30 % or 60 % of the calls with failures keeps a closed breaker, and retry serves what four attempts can serve. For operations
+// that are meant to block, set [pool.Op].Limit to a negative value.
+//
 // # What pool.New says of another order
 //
 // It refuses what cannot work: two layers of one kind, whose effects would multiply (two retries of 3 attempts make 9); the total limit
