@@ -8,31 +8,31 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// kind is what is known about a command: the traces that it leaves in a session, and the flags below. The zero kind is that of a command
-// nobody knows: it may change anything, and leaves no trace.
+// kind is the knowledge about a command: the traces left in a session, and the flags below. An unknown command has the zero kind: the
+// command may change anything, and leaves no trace.
 type kind uint32
 
 const (
 	traces kind = 1<<16 - 1 // the bits of a trace
 
-	harmless   kind = 1 << (iota + 15) // changes nothing that another session sees
-	unkept                             // meant to block, or answered by replies nobody can count: not waited for when it is late
-	mayBlock                           // unkept if it is given the word BLOCK
-	scripts                            // may have done something before it failed
-	container                          // the second word says what it does
-	zeroIsNone                         // has changed nothing if it returns 0
-	nilIsNone                          // has changed nothing if it returns nil
+	harmless   kind = 1 << (iota + 15) // changes nothing in the sight of another session
+	unkept                             // meant to block, or with an unknown number of replies: late replies are not waited for
+	mayBlock                           // unkept if given the word BLOCK
+	scripts                            // may have done something before the failure
+	container                          // the second word is the name of a subcommand
+	zeroIsNone                         // has changed nothing if the reply is 0
+	nilIsNone                          // has changed nothing if the reply is nil
 	executes                           // EXEC
-	ends                               // EXEC, DISCARD, UNWATCH: ends a transaction, or what is watched
+	ends                               // EXEC, DISCARD, UNWATCH: ends a transaction and all watches
 )
 
-// longestCommand is the length of the longest name that is looked up.
+// longestCommand is the length of the longest name in a table.
 const longestCommand = 32
 
 // commands says what each command does.
 type commands map[string]kind
 
-// The reads of Redis 7.0, for servers that do not answer COMMAND. With any other the driver takes the server's word.
+// The reads of Redis 7.0, for servers without COMMAND. The driver takes the word of any other server.
 const builtinReads = `bitcount bitfield_ro bitpos dbsize dump eval_ro evalsha_ro exists expiretime fcall_ro geodist geohash geopos georadius_ro
 	georadiusbymember_ro geosearch get getbit getrange hexists hget hgetall hkeys hlen hmget hrandfield hscan hstrlen hvals keys lcs lindex
 	llen lolwut lpos lrange mget object|encoding object|freq object|idletime object|refcount memory|usage pexpiretime pfcount pttl randomkey
@@ -40,8 +40,8 @@ const builtinReads = `bitcount bitfield_ro bitpos dbsize dump eval_ro evalsha_ro
 	xinfo|consumers xinfo|groups xinfo|stream xlen xpending xrange xread xrevrange zcard zcount zdiff zinter zintercard zlexcount zmscore
 	zrandmember zrange zrangebylex zrangebyscore zrank zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion`
 
-// baseCommands is what COMMAND's flags do not tell. What RESET undoes is written in https://redis.io/docs/latest/commands/reset/ ; CLIENT
-// NO-EVICT is listed there, but survives it on 7.0.
+// baseCommands is knowledge beside COMMAND's flags. The effects of RESET are written in https://redis.io/docs/latest/commands/reset/ ;
+// CLIENT NO-EVICT is listed there, but survives RESET on 7.0.
 var baseCommands = func() commands {
 	c := commands{}
 	c.add(harmless, `ping echo time info role lastsave command dbsize lolwut client|id client|info client|list client|getname client|getredir
@@ -73,7 +73,7 @@ var baseCommands = func() commands {
 	return c
 }()
 
-// builtinCommands is what is known without the server.
+// builtinCommands is the knowledge without the server.
 var builtinCommands = func() commands {
 	c := maps.Clone(baseCommands)
 	c.add(harmless, builtinReads)
@@ -87,7 +87,7 @@ func (c commands) add(flags kind, names string) {
 	}
 }
 
-// learn makes a table of a server's reply to COMMAND. It returns nil if the reply is not like one.
+// learn makes a table of a server's reply to COMMAND. learn returns nil if the reply has another form.
 //
 // Each entry is the name, the arity, the flags, and more; the last, since Redis 7, are the subcommands, in the same form:
 // https://redis.io/docs/latest/commands/command/ .
@@ -135,8 +135,8 @@ func (c commands) learn(entries []any) commands {
 	return c
 }
 
-// of says what cmd is. It does not allocate for a command that has a method, unless it is a container's. A command whose words cannot be
-// read may leave anything behind.
+// of returns the kind of cmd. of does not allocate for a command with a method, but for subcommands. A command with unreadable words may
+// leave anything behind.
 func (c commands) of(cmd redis.Cmder) kind {
 	args := cmd.Args()
 	if len(args) == 0 {
@@ -168,7 +168,7 @@ func (c commands) of(cmd redis.Cmder) kind {
 	return k
 }
 
-// ofContainer says what a command is that has subcommands. A new subcommand of CLIENT costs a connection rather than a surprise.
+// ofContainer returns the kind of a subcommand. A new subcommand of CLIENT costs a connection rather than a surprise.
 func (c commands) ofContainer(name string, k kind, args []any) kind {
 	sub := secondWord(args)
 	if sub == unreadable && (name == "client" || name == "script") {
@@ -190,10 +190,10 @@ func isBlock(arg any) bool {
 	return ok && strings.EqualFold(text, "block")
 }
 
-// unreadable stands for a word that is not given as a text. No subcommand is called so.
+// unreadable stands for a word in another form than text. No subcommand has this name.
 const unreadable = "?"
 
-// secondWord returns the second word in lower case, and "" if there is none.
+// secondWord returns the second word in lower case, "" without a second word.
 func secondWord(args []any) string {
 	if len(args) < 2 {
 		return ""
@@ -205,8 +205,8 @@ func secondWord(args []any) string {
 	return strings.ToLower(text)
 }
 
-// word returns the text that go-redis sends for arg. It is not ok for what go-redis puts into words in another way: what marshals itself
-// need not send what it prints.
+// word returns the text of arg, as go-redis sends the text. ok is false for any other type: a type with its own encoding may send other
+// words than it prints.
 func word(arg any) (text string, ok bool) {
 	switch arg := arg.(type) {
 	case string:
@@ -221,10 +221,10 @@ func word(arg any) (text string, ok bool) {
 	return "", false
 }
 
-// changedNothing says that a command of kind k has changed nothing, by its reply. err is nil or redis.Nil.
+// changedNothing says by the reply that a command of kind k has changed nothing. err is nil or redis.Nil.
 func changedNothing(k kind, cmd redis.Cmder, err error) bool {
 	if k&nilIsNone != 0 && isNil(err) {
-		return !slices.ContainsFunc(cmd.Args()[1:], isGet) // SET with GET returns what was there
+		return !slices.ContainsFunc(cmd.Args()[1:], isGet) // SET with GET returns the old value
 	}
 	if k&(zeroIsNone|nilIsNone) == 0 {
 		return false

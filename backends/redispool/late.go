@@ -13,12 +13,12 @@ import (
 // A command's time can run out, or its use be interrupted, while the server still works on the reply. The caller returns at once, and the
 // connection lives on:
 //
-//   - The connection is kept if all of the command had been written and nothing of the reply had arrived. A command that is meant to
-//     block (BLPOP, WAIT) is not kept, nor is a session to which the server pushes messages (CLIENT TRACKING).
-//   - The connection is dirty as long as replies are late. The pool does not lend it: Reset reads the late replies and throws them away.
-//     The next command of the same use does so first as well.
-//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most one second, and never longer than
-//     the pool's CheckTimeout. A connection whose replies have not come by then is closed, and the next one is given twice as long.
+//   - The connection is kept if all of the command had been written and nothing of the reply had arrived. A connection with a blocking
+//     command (BLPOP, WAIT) is not kept, nor a session with pushed messages (CLIENT TRACKING).
+//   - The connection is dirty as long as replies are late. The pool does not lend a dirty connection: Reset reads the late replies and
+//     throws the replies away. The next command of the same use does the same first.
+//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most a second, and never longer than
+//     the pool's CheckTimeout. Then the connection is closed, and the next connection with late replies is given twice as long.
 
 const (
 	shortestPatience = 250 * time.Millisecond
@@ -37,7 +37,7 @@ func (p *patience) bound() time.Duration {
 	return min(max(lately*patienceFactor, shortestPatience), longestPatience)
 }
 
-// took notes how late the replies of a connection were. What is slow is forgotten by and by.
+// took notes how late the replies of a connection were. The slowest is forgotten by and by.
 func (p *patience) took(d time.Duration) {
 	const forget = 8
 	lately := time.Duration(p.lately.Load())
@@ -47,8 +47,8 @@ func (p *patience) took(d time.Duration) {
 // ranOut notes that the bound was too short.
 func (p *patience) ranOut(bound time.Duration) { p.lately.Store(int64(bound * 2 / patienceFactor)) }
 
-// catchUp reads the late replies. It fails when they do not come in time; what has not come is still late then, unless the connection is
-// dead. Whoever calls it has the turn.
+// catchUp reads the late replies. catchUp fails when the replies do not come in time. The rest of the replies is still late then, unless
+// the connection is dead. The caller has the turn.
 func (c *Conn) catchUp(ctx context.Context) error {
 	began, bound := time.Now(), c.driver.patience.bound()
 	deadline := began.Add(bound)
@@ -90,7 +90,7 @@ func (c *Conn) lost(err error) error {
 	return fmt.Errorf("late replies: %w", err)
 }
 
-// lateError says that replies have not come within the time given. It is a timeout.
+// lateError says that replies have not come within the time given. A lateError is a timeout.
 type lateError struct{ waited time.Duration }
 
 func (e *lateError) Error() string {

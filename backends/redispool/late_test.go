@@ -188,9 +188,6 @@ func TestDeadlinesCostNoConnection(t *testing.T) {
 		if name != "uses of two commands" && r.served*10 < bare.served*13 {
 			t.Errorf("%s: %d served, %d by go-redis", name, r.served, bare.served)
 		}
-		if r.served == 0 {
-			t.Errorf("%s: none was served", name)
-		}
 	}
 }
 

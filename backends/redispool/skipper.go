@@ -8,17 +8,17 @@ import (
 	"strconv"
 )
 
-// skipper finds the end of a number of replies in a stream of bytes, whatever they hold, and keeps nothing of them. It knows both versions
-// of the protocol (https://redis.io/docs/latest/develop/reference/protocol-spec/) but for streamed values, which no server sends.
+// skipper finds the end of a number of replies in a stream of bytes, and keeps nothing of the replies. The skipper knows both versions of
+// the protocol (https://redis.io/docs/latest/develop/reference/protocol-spec/) but for streamed values: no server sends streamed values.
 //
-// The skipper counts: an aggregate makes as many values due as its header says, so nesting costs no memory. What a server pushes, and the
-// attributes before a value, are no replies: their contents become due, and nothing else changes.
+// The skipper counts: an aggregate makes as many values due as its header says, so nesting costs no memory. A push message and the
+// attributes before a value are no replies: their contents become due, and nothing else changes.
 //
 // The zero skipper waits for nothing.
 type skipper struct {
-	due  int64  // values that are still to come
-	bulk int64  // bytes of the present value that are still to come, its end of line included
-	line []byte // the beginning of a header whose end has not come
+	due  int64  // values still to come
+	bulk int64  // bytes of the present value still to come, its end of line included
+	line []byte // the beginning of a header, without its end
 }
 
 const (
@@ -34,7 +34,7 @@ func (s *skipper) expect(replies int) { s.due += int64(replies) }
 // idle says that nothing is due.
 func (s *skipper) idle() bool { return s.due == 0 && s.bulk == 0 && len(s.line) == 0 }
 
-// feed takes the next bytes, and returns those that are not part of the replies. After an error the stream is lost.
+// feed takes the next bytes, and returns the bytes behind the replies. After an error the stream is lost.
 func (s *skipper) feed(b []byte) (rest []byte, err error) {
 	for len(b) > 0 && !s.idle() {
 		if s.bulk > 0 {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// socket is the transport of one connection. go-redis reads and writes it like any net.Conn. The socket does three things that go-redis
-// does not know of:
+// socket is the transport of a connection. go-redis reads and writes the socket like any net.Conn. The socket does three things without
+// the knowledge of go-redis:
 //
-//   - The socket answers the HELLO that go-redis begins with. The driver has a handshake of its own, which takes one round trip.
-//   - When time runs out, or the use is interrupted, before one byte of the replies has arrived, go-redis reads errors that the socket has
-//     made up. So go-redis keeps the connection, and the caller returns at once. The socket knows how many replies are late (late.go).
-//   - A socket that is stopped lets nobody wait: each deadline that go-redis sets is in the past.
+//   - The socket answers the first HELLO of go-redis. The driver has a handshake of its own, in a single round trip.
+//   - Time may run out, or the use be interrupted, before the first byte of a reply has arrived. Then go-redis reads errors made by the
+//     socket. So go-redis keeps the connection, and the caller returns at once. The socket knows how many replies are late (late.go).
+//   - A stopped socket lets nobody wait: each deadline set by go-redis is in the past.
 //
-// It hides that the transport is a syscall.Conn. With protocol 3 go-redis would otherwise peek at it by two system calls around each
-// command, to look for push messages; they are read with the next reply all the same.
+// The socket hides the transport's syscall.Conn. With protocol 3 go-redis would otherwise make two system calls around each command, to
+// look for push messages. Push messages are read with the next reply all the same.
 type socket struct {
 	net.Conn
 	raw net.Conn // the transport below TLS, or the same
@@ -46,14 +46,14 @@ var (
 	longAgo    = time.Unix(1, 0)
 )
 
-// expect says that the commands which go-redis is about to write get so many replies, and how many errors go-redis reads before it takes
-// all of them for answered. 0 replies: the connection is not to be kept when they are late.
+// expect prepares the socket for commands with so many replies. answers is how many errors go-redis reads before go-redis takes all the
+// commands for answered. With 0 replies the connection is not kept when the replies are late.
 func (s *socket) expect(replies, answers int) {
 	s.expected, s.answers, s.why = replies, answers, nil
 	s.sent, s.unsent, s.heard = false, false, false
 }
 
-// Read reads what was made here, else from the transport.
+// Read reads the replies made here, else from the transport.
 func (s *socket) Read(b []byte) (int, error) {
 	if len(s.made) > 0 {
 		n := copy(b, s.made)
@@ -70,7 +70,7 @@ func (s *socket) Read(b []byte) (int, error) {
 		s.heard = true
 		return n, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.sent && !s.heard && s.expected > 0:
-		// The stream is at a boundary: all has been written, as go-redis reads only then, and nothing has arrived.
+		// The stream is at a boundary: go-redis has written all, for go-redis reads only then, and nothing has arrived.
 		s.late.expect(s.expected)
 		s.makeUp(err)
 		return s.Read(b)
@@ -78,7 +78,7 @@ func (s *socket) Read(b []byte) (int, error) {
 	return n, s.ended(err)
 }
 
-// makeUp has go-redis read errors in place of the replies to the commands in progress. err is why.
+// makeUp has go-redis read errors in place of replies. err is the reason.
 func (s *socket) makeUp(err error) {
 	s.why = err
 	if s.stopped.Load() {
@@ -88,7 +88,7 @@ func (s *socket) makeUp(err error) {
 	s.expected = 0
 }
 
-// ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: nobody can go on from there.
+// ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: the stream has no boundary there.
 func (s *socket) ended(err error) error {
 	if s.stopped.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		s.abort()
@@ -97,7 +97,7 @@ func (s *socket) ended(err error) error {
 	return err
 }
 
-// Write gives the peer's reason for hanging up, if it said any. With TLS 1.3 a server refuses a client's certificate when the client has
+// Write gives the peer's reason for hanging up, if the peer gave any. With TLS 1.3 a server refuses a client's certificate when the client has
 // finished the handshake, so the first write can fail before anybody has read the refusal.
 func (s *socket) Write(b []byte) (int, error) {
 	if s.greeting {
@@ -156,25 +156,25 @@ func (s *socket) SetWriteDeadline(t time.Time) error {
 	return err
 }
 
-// stop makes every call in progress return, and those that follow until resume. The transport stays open.
+// stop makes every call return until resume. The transport stays open.
 func (s *socket) stop() {
 	s.stopped.Store(true)
 	_ = s.Conn.SetDeadline(longAgo)
 }
 
-// resume ends what stop has begun. No stop may be in progress.
+// resume undoes stop. No stop may be in progress.
 func (s *socket) resume() {
 	s.stopped.Store(false)
 	_ = s.Conn.SetDeadline(time.Time{})
 }
 
-// abort closes the transport, so that every call in progress returns at once. It does not wait for the peer, as a TLS connection's Close
+// abort closes the transport, so that every call in progress returns at once. abort does not wait for the peer; Close of a TLS connection
 // may.
 func (s *socket) abort() { _ = s.raw.Close() }
 
 var (
 	// errRedial is what go-redis gets should it ever want a second socket for a resource.
 	errRedial = errors.New("redispool: a connection is not dialled twice")
-	// errInterrupted is what a command met whose use was interrupted and whose connection is kept.
+	// errInterrupted is the error of a command after an interrupt, when the connection is kept.
 	errInterrupted = errors.New("interrupted")
 )

@@ -11,33 +11,33 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// evidence is what a connection has gone through since it was lent. A read leaves two flags, by one atomic operation each, once a use.
+// evidence is the account of a connection in the present use. A read sets two flags, each by an atomic operation, once a use.
 //
-// Something is done when a command that changes something has been answered with success, or has not been answered. A read changes
-// nothing, by the flags that the server gives it in its reply to COMMAND. What a transaction has queued is done by EXEC.
+// Something is done when a write has been answered with success, or has not been answered. A read changes nothing; the flags in the server's
+// reply to COMMAND tell reads. A queued command is done by EXEC.
 type evidence struct {
 	use  atomic.Uint64 // which use: of all connections
 	seen atomic.Uint32 // of the flags
 
 	mu  sync.Mutex
-	met []string // the replies that were errors, each once
+	met []string // the error replies, each once
 }
 
 const (
-	asked    uint32 = 1 << iota // something was sent, or could not be
-	answered                    // with something that is not laid at the server
+	asked    uint32 = 1 << iota // something was sent, or was to be sent
+	answered                    // the server has given an answer without a fault of its own
 	done                        // something may have been carried out
-	queued                      // a transaction holds a command that changes something
-	metSome                     // replies that were errors
-	overflow                    // more kinds of replies than are kept
+	queued                      // a transaction holds a write
+	metSome                     // error replies
+	overflow                    // more error replies than mostMet
 )
 
-// mostMet bounds what is kept of a pipeline whose replies all differ.
+// mostMet bounds the error replies kept.
 const mostMet = 16
 
 var connections atomic.Uint64
 
-// numberUses gives the connection's uses numbers that no other connection's have.
+// numberUses gives the connection's uses unique numbers.
 func (e *evidence) numberUses() { e.use.Store(connections.Add(1) << 32) }
 
 func (e *evidence) begin() {
@@ -55,8 +55,8 @@ func (e *evidence) add(flags uint32) {
 	}
 }
 
-// note takes down the reply to a command of kind k; err is nil for a reply that is no error. open says that a transaction is open, so that
-// the reply only says that the command is queued.
+// note takes down the reply to a command of kind k; err is the error reply, or nil. open says that a transaction is open: the command is only
+// queued.
 func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 	if err == nil || isNil(err) {
 		e.add(answered)
@@ -83,7 +83,7 @@ func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 	}
 }
 
-// noteEffect takes down what a command has changed that has succeeded.
+// noteEffect takes down the effect of a command after success.
 func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
 	switch {
 	case e.seen.Load()&done != 0:
@@ -102,7 +102,7 @@ func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
 	}
 }
 
-// noteUnanswered takes down that nobody knows what has become of a command. What a transaction has queued is done by EXEC alone.
+// noteUnanswered takes down a command with an unknown outcome. A queued command is done by EXEC alone.
 func (e *evidence) noteUnanswered(k kind, open bool) {
 	switch {
 	case k&executes != 0 && e.seen.Load()&queued != 0:
@@ -115,7 +115,7 @@ func (e *evidence) noteUnanswered(k kind, open bool) {
 	}
 }
 
-// own returns what is left of err without what other connections have met; nil if this one has met nothing of it in the present use.
+// own returns err without the errors of other connections; nil if this connection has met nothing of err in the present use.
 func (e *evidence) own(err error) error {
 	met := false
 	rest := pool.Without(err, func(err error) bool {
@@ -149,7 +149,7 @@ func (d *Driver) Lent(ctx context.Context, c *Conn) context.Context {
 	return ctx
 }
 
-// Testify says what the connection has gone through.
+// Testify closes the account.
 func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
 	seen := c.evidence.seen.Load()
 	return pool.Testimony{
