@@ -16,7 +16,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The judge runs each scenario in synctest bubbles: with the default stack, with a pool without layers, and with a bare client. The gates compare the stack with the bare client. `go test -v -run TestJudge ./middleware` prints the table.
+// The judge runs each scenario in synctest bubbles: with the default stack, with a pool without layers, and with a bare client. The gates
+// compare the stack with the bare client. `go test -v -run TestJudge ./middleware` prints the table.
 //
 // (A) The server can serve. The stack serves at least as many uses in time as the bare client, less 1 %, and refuses at most 0.5 % of
 // the uses needlessly.
