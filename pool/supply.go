@@ -131,10 +131,12 @@ func (p *Pool[T]) outlook() (o outlook) {
 	now := p.elapsed()
 	for _, c := range p.calls {
 		t := &o.checks
-		if c.kind == callOpen {
+		switch c.kind {
+		case callOpen:
 			t = &o.dials
-		} else if c.kind == callClose {
+		case callClose:
 			t = &o.closes
+		case callCheck, callReset, callKinds:
 		}
 		switch {
 		case c.lost(now):
