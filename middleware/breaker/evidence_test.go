@@ -150,7 +150,7 @@ func TestNoiseOpensNothing(t *testing.T) {
 				}
 				return nil
 			})
-			time.Sleep(5 * time.Minute)
+			time.Sleep(time.Minute)
 			close(stop)
 			wait()
 			if s := r.Snapshot(); s.Opened > 0 {
@@ -260,7 +260,7 @@ func TestSlowOperationsAmongFastOnes(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
-		load(5 * time.Minute)
+		load(2 * time.Minute)
 		r.wantState(StateClosed)
 		frozen.Store(true)
 		begin := time.Now()
@@ -383,7 +383,7 @@ func verdict(cfg Config, uses []past) (openedAt time.Time) {
 // Under random schedules the breaker opens when the reference judge says so, to the nanosecond.
 func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
 	opened := 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(2000) {
 		bubble(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			cfg := Config{FailureRatio: -1}
@@ -442,7 +442,7 @@ func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
 			}
 		})
 	}
-	if opened < 500 || opened > 2900 {
-		t.Errorf("%d of 3000 schedules open: they show little", opened)
+	if opened < 300 || opened > 1900 {
+		t.Errorf("%d of 2000 schedules open: they show little", opened)
 	}
 }
