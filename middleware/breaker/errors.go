@@ -66,8 +66,7 @@ func rootCause(err error, class *pool.Class) string {
 	if class.Code != "" || err == nil {
 		return ""
 	}
-	var refused *pool.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pool.Error](err); ok {
 		if err = refused.Cause; err == nil {
 			err = refused.Reason
 		}

@@ -77,7 +77,7 @@ func (r *run) unanswered() (since time.Duration, ok bool) {
 }
 
 // convincing returns how many failures in a row open the breaker, and whether n has as many. since is when the run began.
-func (c *Config) convincing(n Counts, since, now time.Duration) (limit int64, ok bool) {
+func (c Config) convincing(n Counts, since, now time.Duration) (limit int64, ok bool) {
 	switch {
 	case c.ConsecutiveFailures < 0:
 		return 0, false
@@ -130,7 +130,7 @@ func (n *needs) note(op string, took time.Duration) {
 		}
 	}
 	s, _ := v.(*slow)
-	s[min(bits.Len64(uint64(took/tick))-2, slowest-1)].Add(weight)
+	s[min(bits.Len(uint(took/tick))-2, slowest-1)].Add(weight) //nolint:gosec // took is positive
 }
 
 // age halves the counts if it is time. The last window had so many successes.

@@ -232,9 +232,7 @@ func TestInstancesDoNotProbeTogether(t *testing.T) {
 		var wg sync.WaitGroup
 		for range instances {
 			r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
+			wg.Go(func() {
 				for {
 					select {
 					case <-stop:
@@ -248,16 +246,16 @@ func TestInstancesDoNotProbeTogether(t *testing.T) {
 						return fail
 					})
 				}
-			}()
+			})
 		}
 		time.Sleep(20 * time.Second)
 		close(stop)
 		wg.Wait()
-		slots := map[time.Duration]int{}
+		slots := map[int64]int{}
 		late := 0
 		for _, at := range probes {
 			if at > 20*time.Millisecond { // those that opened the breakers came together
-				slots[at/(100*time.Millisecond)]++
+				slots[at.Milliseconds()/100]++
 			}
 			if at > 10*time.Second {
 				late++
@@ -265,7 +263,7 @@ func TestInstancesDoNotProbeTogether(t *testing.T) {
 		}
 		for slot, n := range slots {
 			if n > 45 && slot < 5 || n > 25 && slot >= 5 {
-				t.Errorf("%d of %d probed within the 100 ms from %v on", n, instances, slot*100*time.Millisecond)
+				t.Errorf("%d of %d probed within the 100 ms from %d00 ms on", n, instances, slot)
 			}
 		}
 		if each := float64(late) / instances / 10; each < 0.6 || each > 1.4 {
