@@ -152,8 +152,9 @@ func (p *proxy) serve(conn net.Conn, n int64) {
 		return
 	}
 	l := &link{client: conn, server: server, end: make(chan struct{})}
-	l.buried.Store(m.bury != nil && m.bury(n))
 	p.mu.Lock()
+	m = p.manners.Load() // again: a link that bury has not met must meet the manners of the time after
+	l.buried.Store(m.bury != nil && m.bury(n))
 	p.links[l] = true
 	p.mu.Unlock()
 	defer func() {

@@ -195,14 +195,15 @@ func deadIdle(n int) scenario {
 
 // failing answers a share of the commands with an error at once.
 func failing(mongo bool, share float64) scenario {
-	e := serverError{text: "LOADING Redis is loading the dataset in memory"}
+	e, rate := serverError{text: "LOADING Redis is loading the dataset in memory"}, 400.0
 	if mongo {
+		rate = 200 // an embedded FerretDB needs more of the processors
 		e = serverError{code: 6, text: "no connection to the shard"} // HostUnreachable, as a mongos says
 	}
 	return scenario{
 		name:  fmt.Sprintf("%.0f %% of commands fail quickly", 100*share),
 		about: fmt.Sprintf("Drawn at random, with %q.", e.text),
-		load:  load{rate: 400, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
+		load:  load{rate: rate, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
 		before: func(_ context.Context, s *stage) error { s.behave(manners{refuse: some(share, e)}); return nil },
 	}
 }
