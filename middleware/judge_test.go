@@ -337,7 +337,6 @@ func judge(t *testing.T, scenarios []simScenario) {
 // owed says why a scenario is known to fail a gate; "" when it has to pass.
 func owed(name string) string {
 	for _, o := range []struct{ prefix, why string }{
-		{"2 ms becomes 900 ms, the pool too small", "the queue learns slowly how much time uses need"},
 		{"a third of the replies too late", "a deadline costs a connection, unless the driver reads the late reply; this one does not"},
 		{"a third too late, callers cancel", "a cancel costs a connection, unless the driver reads the late reply; this one does not"},
 		{"60 % of the commands fail", "four attempts and half a token a success serve 0.55 of the uses, the bare client 0.88"},
