@@ -34,6 +34,7 @@ type simScenario struct {
 	tail      time.Duration // of the load, after the script
 
 	down    time.Duration // how long the server cannot serve; 0: it can all the time
+	unseen  bool          // a check passes while the server cannot serve
 	least   int           // the uses that the stack serves, whatever the bare client does; 0: no gate
 	longest time.Duration // what one caller of the stack may wait; 0: no gate
 	conns   int           // the connections that the stack may dial; 0: no gate
@@ -259,6 +260,7 @@ func TestJudgeOutages(t *testing.T) {
 				list = append(list, simScenario{
 					name: fmt.Sprintf("%s for %v, D %v", k.name, down, d), size: 10, rate: 200, takes: 2 * ms, deadlines: in(d),
 					lead: 12 * time.Second, script: outage(down, func(s *simServer) { k.begin(s, d) }), tail: 5 * time.Second, down: down,
+					unseen: k.name == "too slow",
 				})
 			}
 		}
