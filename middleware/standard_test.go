@@ -379,7 +379,7 @@ func TestOutcomes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o, fake := quiet(), &pooltest.Fake{}
 				o.Attempt.Limit = time.Second
-				o.Breaker.OpenFor = time.Hour
+				o.Breaker.OpenFor, o.Breaker.ConsecutiveFailures = time.Hour, 5
 				stack := standard(t, o)
 				p, end := newPool(t, fake, pool.Config{MaxSize: 1, OpenTimeout: time.Hour}, stack.Layers()...)
 				defer end()
