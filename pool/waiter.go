@@ -270,7 +270,7 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 const (
 	forgetNeed = 64 // a success takes off this share of the difference, if the use was slower
 	raiseNeed  = 8  // a failure the same
-	trialShare = 16 // one of so many resources goes to the first waiter in any case, whose use may be a quick one
+	trialShare = 16 // of so many first waiters with too little time, one is served: the use may be a quick one
 )
 
 // learn notes how long a use held a resource, by the coarse clock. need follows the quickest recent success, down at once and up slowly. A
@@ -297,7 +297,7 @@ func (p *Pool[T]) passOver(now time.Duration) {
 		return
 	}
 	enough := plus(now, p.need+p.need/8+2*clockStep)
-	if p.waiters.tail.until < enough {
+	if p.waiters.head.until >= enough || p.waiters.tail.until < enough {
 		return
 	}
 	if p.trials++; p.trials%trialShare == 0 {
