@@ -197,7 +197,7 @@ func deadIdle(n int) scenario {
 func failing(mongo bool, share float64) scenario {
 	e, rate := serverError{text: "LOADING Redis is loading the dataset in memory"}, 400.0
 	if mongo {
-		rate = 200 // an embedded FerretDB needs more of the processors
+		rate = 200                                                   // an embedded FerretDB needs more of the processors
 		e = serverError{code: 6, text: "no connection to the shard"} // HostUnreachable, as a mongos says
 	}
 	return scenario{
