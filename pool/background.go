@@ -209,10 +209,10 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	if err != nil {
 		p.stat.CheckFailures++
 		p.lastCheckErr = err
-		if late {
+		if late && p.waiters.n > 0 {
 			p.sweep(r.proven)
 		} else {
-			p.suspicion++
+			p.suspicion++ // nobody needs the others now: they are checked before they are lent
 		}
 		p.retire(r, doom)
 	} else {
