@@ -117,6 +117,7 @@ func (p *proxy) count() {
 type link struct {
 	client, server net.Conn
 	buried         atomic.Bool
+	answered       atomic.Bool // a reply has come through
 	end            chan struct{}
 	once           sync.Once
 }
@@ -177,7 +178,8 @@ func (p *proxy) readRequests(l *link, pending chan<- asked) {
 			return
 		}
 		a := asked{n: p.messages.Add(1), works: work[name], at: time.Now()}
-		if !greetings[name] {
+		greets := greetings[name] || name == "ping" && !l.answered.Load() // redispool sends a PING with HELLO, in one write
+		if !greets {
 			p.count()
 		}
 		if l.buried.Load() {
@@ -251,6 +253,7 @@ func (p *proxy) answer(l *link, pending <-chan asked, replies <-chan []byte) {
 		if _, err := l.client.Write(reply); err != nil {
 			return
 		}
+		l.answered.Store(true)
 	}
 }
 
