@@ -326,6 +326,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 		p.window = newWindow(b.cfg.Load(), b.needs)
 	case StateOpen:
 		b.opened++
+		b.needs.outlast(b.trip.Counts.Successes)
 		b.draw = rand.Float64()
 		b.schedule(p)
 		b.look()

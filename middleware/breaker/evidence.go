@@ -158,6 +158,13 @@ func (n *needs) age(now time.Duration, successes int64) {
 	})
 }
 
+// outlast keeps the knowledge of a closed state that ends with so many successes in its window, for the probes and for the next closed state.
+func (n *needs) outlast(successes int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.known.Store(max(n.known.Load(), successes))
+}
+
 // muchLonger returns how long the server must have had a call of op to have had the call for much longer than lately needed: four times the
 // bound within which 999 in 1,000 successes ended. successes counts the successes since the counts were last halved.
 func (n *needs) muchLonger(op string, successes int64) time.Duration {

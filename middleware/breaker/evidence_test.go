@@ -186,6 +186,33 @@ func TestFrozenServerIsFoundByCallersDeadlines(t *testing.T) {
 	}
 }
 
+// A young breaker, whose window has not passed once, knows in its probes too how long operations took: when looks pass and each reply comes
+// after the callers' deadline, probes fail and are few.
+func TestProbesOfAYoungBreakerAreJudgedByDeadlines(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 10})
+		r.uses(3*enough, nil)
+		var asked atomic.Int64
+		var wg sync.WaitGroup
+		for range 400 { // for ten seconds
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+				defer cancel()
+				_ = r.pool.Do(ctx, get, func(ctx context.Context, _ *conn) error {
+					asked.Add(1)
+					<-ctx.Done()
+					return ctx.Err()
+				})
+			})
+			time.Sleep(25 * time.Millisecond)
+		}
+		wg.Wait()
+		if n := asked.Load(); n > 45 {
+			t.Errorf("the server was asked %d times", n)
+		}
+	})
+}
+
 // What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block, and
 // time spent with another pool.
 func TestTimeThatIsNoEvidence(t *testing.T) {
