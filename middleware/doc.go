@@ -30,12 +30,12 @@
 // The attempt's limit is inside of the breaker, so that an attempt that takes too long is a failure the breaker sees; and inside of retry,
 // so that an attempt that hangs leaves time for another.
 //
-// # One set of defaults
+// # Defaults, and one preset
 //
-// The defaults are for a cache, a store and a queue alike; there are no presets. What would have to differ, the breaker learns from the pool's
-// own traffic: how long each operation needs, how many failures in a row are chance, and whether the server answers at all. A server that
-// answers 30 % or 60 % of the calls with failures keeps a closed breaker, and retry serves what four attempts can serve. For operations
-// that are meant to block, set [pool.Op].Limit to a negative value.
+// The zero Options are for a cache and a store alike. What would have to differ, the breaker learns from the pool's own traffic: how long
+// each operation needs, how many failures in a row are chance, and whether the server answers at all. A server that answers 30 % or 60 % of
+// the attempts with failures keeps a closed breaker. [Queue] is for work that has to be done and can wait: the retries have no budget. For
+// operations that are meant to block, set [pool.Op].Limit to a negative value.
 //
 // # What pool.New says of another order
 //

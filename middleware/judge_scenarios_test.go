@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/pool"
 )
 
@@ -12,6 +13,7 @@ const ms = time.Millisecond
 
 // simScenario is one scenario. One of callers and rate is set, burst beside rate.
 type simScenario struct {
+	preset    middleware.Options // of the stack; its telemetry is ignored
 	name      string
 	size      int // of the pool
 	callers   int // that use it one use after the other, with a pause of 5 ms after a failure
@@ -223,7 +225,7 @@ func TestJudgeAnswers(t *testing.T) {
 		{name: "misses and mistakes only", ops: []*simOp{simMissing, simMistake}},
 		{name: "3 % of the commands fail", script: busy(.03)},
 		{name: "30 % of the commands fail", script: busy(.3)},
-		{name: "60 % of the commands fail", script: busy(.6)},
+		{name: "60 % of the commands fail, middleware.Queue", script: busy(.6), preset: middleware.Queue()},
 		{name: "60 % writes, answered OOM", ops: writes, script: refuse(errSimFull)},
 		{name: "60 % writes, answered READONLY", ops: writes, script: refuse(errSimReadOnly)},
 		{name: "another pool's outage in half of the uses", ops: []*simOp{simGet, simNested}, nested: true},

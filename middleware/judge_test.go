@@ -81,7 +81,9 @@ func (sc *simScenario) client(t testing.TB, kind string, s *simServer) simClient
 	}
 	switch kind {
 	case withStack:
-		return newPooled(t, s, cfg, standard(t, quiet()))
+		o := quiet()
+		o.Retry = sc.preset.Retry
+		return newPooled(t, s, cfg, standard(t, o))
 	case withPool:
 		return newPooled(t, s, cfg, nil)
 	}
@@ -344,7 +346,6 @@ func owed(name string) string {
 	for _, o := range []struct{ prefix, why string }{
 		{"a third of the replies too late", "a deadline costs a connection, unless the driver reads the late reply; this one does not"},
 		{"a third too late, callers cancel", "a cancel costs a connection, unless the driver reads the late reply; this one does not"},
-		{"60 % of the commands fail", "four attempts and half a token a success serve 0.55 of the uses, the bare client 0.88"},
 	} {
 		if strings.HasPrefix(name, o.prefix) {
 			return o.why

@@ -59,21 +59,21 @@ type client interface {
 
 // where says where a client's server is, and how the client is to be made.
 type where struct {
-	addr   string // of the proxy
-	inner  string // of the proxy before another server; "" when the scenario has none
-	direct string // of the server itself
-	db     string // the database of MongoDB
-	lane   string // part of the names of what is written
-	size   int    // connections, for all sides alike
+	addr   string             // of the proxy
+	inner  string             // of the proxy before another server; "" when the scenario has none
+	direct string             // of the server itself
+	db     string             // the database of MongoDB
+	lane   string             // part of the names of what is written
+	size   int                // connections, for all sides alike
+	preset middleware.Options // of the stack
 }
 
-// newStack makes the default stack, without telemetry.
-func newStack() (*middleware.Stack, error) {
-	return middleware.Standard(middleware.Options{
-		Tracing: tracing.Config{TracerProvider: tracenoop.NewTracerProvider()},
-		Metrics: metrics.Config{MeterProvider: metricnoop.NewMeterProvider()},
-		Logging: logging.Config{Logger: slog.New(slog.DiscardHandler)},
-	})
+// newStack makes the stack, without telemetry. The zero Options make the default stack.
+func newStack(o middleware.Options) (*middleware.Stack, error) {
+	o.Tracing = tracing.Config{TracerProvider: tracenoop.NewTracerProvider()}
+	o.Metrics = metrics.Config{MeterProvider: metricnoop.NewMeterProvider()}
+	o.Logging = logging.Config{Logger: slog.New(slog.DiscardHandler)}
+	return middleware.Standard(o)
 }
 
 // poolConfig is the default but for the size. The size belongs to the load.

@@ -32,8 +32,8 @@ var (
 
 // Gates for a server that cannot serve for a while.
 var (
-	gateUseless         = uselessGate("useless calls, stack / (bare / 10 + 10 + a look a second)", 1)
-	gateUselessOfDriver = uselessGate("useless calls, stack / (bare / 10 + 10 + three looks a second)", 3)
+	gateUseless         = uselessGate("useless calls, stack / (bare / 10 + 10 + 4 looks in 3 seconds)", looks)
+	gateUselessOfDriver = uselessGate("useless calls, stack / (bare / 10 + 10 + 10 looks in 3 seconds)", looks+2)
 	gateWaited          = gate{
 		what: "caller-seconds waited, stack / bare", limit: 1.0 / 3,
 		figure: func(r run) float64 { return per(r[stacked].waited, r[bare].waited) },
@@ -43,6 +43,10 @@ var (
 		figure: func(r run) float64 { return r[stacked].back },
 	}
 )
+
+// looks is how often a second the pool looks at a server that is gone: the pauses are drawn between half of LookMax, which is a second, and
+// LookMax.
+const looks = 4.0 / 3
 
 // uselessGate allows as many calls a second for finding out that the server is back: the pool's own look, and for MongoDB two of the driver's.
 func uselessGate(what string, looks float64) gate {

@@ -101,7 +101,7 @@ func newStackedMongo(w where) (client, error) {
 }
 
 func newMongoPool(w where, addr, name string) (*pool.Pool[*mongopool.Conn], error) {
-	stack, err := newStack()
+	stack, err := newStack(w.preset)
 	if err != nil {
 		return nil, err
 	}

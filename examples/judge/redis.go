@@ -96,7 +96,7 @@ func newStackedRedis(w where) (client, error) {
 }
 
 func newRedisPool(w where, addr, name string) (*pool.Pool[*redispool.Conn], error) {
-	stack, err := newStack()
+	stack, err := newStack(w.preset)
 	if err != nil {
 		return nil, err
 	}

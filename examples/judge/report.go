@@ -241,15 +241,16 @@ a figure is the median, and a gate looks at the median of its own figure over th
 - Back after: from the server's return to the first 100 ms from which on 99 % of a second's callers are served in time.
 
 Gates, as medians over the runs. While the server can serve: served in time at least 0.99 of the bare client's, needless refusals at most
-0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and one a
-second, caller-seconds at most a third of the bare client's in outages of ten seconds and more, back within 1.5 s. Gates that are not
-what was first asked for, and why:
+0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and four in three seconds;
+caller-seconds at most a third of the bare client's in outages of ten seconds and more; back within 1.5 s. Gates that are not what was
+first asked for, and why:
 
 - Useless calls of a silent fault count from the first caller's deadline on. Before, each side sends what its connections allow, and no
   client could do otherwise: with 20 connections and callers of 1 s, 20 calls were more than the gate allows, whatever the stack did.
 - The pool looks for its server about once a second while the breaker is open: that is how the server is found again. A tenth and ten
-  would allow 0.2 looks a second in an outage of a minute, when the bare client's callers all hang and send nothing. So a call a second is
-  allowed. The MongoDB driver's own monitor makes two more, beneath the stack as beneath the bare driver.
+  would allow 0.2 looks a second in an outage of a minute, when the bare client's callers all hang and send nothing. The pauses are drawn
+  between half a second and a second, so four calls in three seconds are allowed. The MongoDB driver's own monitor makes two a second
+  more, beneath the stack as beneath the bare driver.
 - Refusals above capacity count as needless only as far as capacity was left: who cannot be served in time is refused with reason.
 - Where the server refuses writes, no read is refused at all. Writes count for nothing on either side, for no client can serve them.
 - A third of the replies late: at least twice what go-redis serves that heeds the same deadlines, no refusal, fewer than 50 connections.

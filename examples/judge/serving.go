@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/earnorm/poolstack/examples/servers/control"
+	"github.com/earnorm/poolstack/middleware"
 )
 
 // Parts of manners.
@@ -110,7 +111,7 @@ func serving(mongo bool) []scenario {
 			load: load{rate: 50, lasts: 4 * time.Second}, deadlines: []time.Duration{time.Second}, cold: true, size: 10,
 			before: func(_ context.Context, s *stage) error { s.behave(manners{bury: firstForUses(mongo)}); return nil },
 		},
-		failing(mongo, 0.3), failing(mongo, 0.6),
+		failing(mongo, 0.3), insisting(failing(mongo, 0.6)),
 		{
 			name: "slow, but in time", about: "Each reply takes 400 ms.",
 			load: load{rate: 20, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
@@ -206,6 +207,14 @@ func failing(mongo bool, share float64) scenario {
 		load:  load{rate: rate, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
 		before: func(_ context.Context, s *stage) error { s.behave(manners{refuse: some(share, e)}); return nil },
 	}
+}
+
+// insisting runs the scenario with the preset for work that has to be done: what fails so often needs more retries than a budget allows.
+func insisting(s scenario) scenario {
+	s.name += ", middleware.Queue"
+	s.about += " The stack has the preset middleware.Queue, whose retries are not budgeted."
+	s.preset = middleware.Queue()
+	return s
 }
 
 // lateThird makes every third reply later than the callers' deadlines. Greetings are late as well. A use of several commands

@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/examples/servers/control"
 	"github.com/earnorm/poolstack/examples/servers/local"
+	"github.com/earnorm/poolstack/middleware"
 )
 
 // A scenario is a load, and events at the server or in the network meanwhile. All sides meet the same events at the same time.
@@ -21,15 +22,16 @@ type scenario struct {
 	load  load
 	// deadlines are the callers' deadlines. Each deadline has a lane for each side, all under the same events.
 	deadlines []time.Duration
-	size      int              // connections; 0: sizeDefault
-	mix       func(i int) kind // nil: mostly reads
-	servable  func(kind) bool  // uses that the server can serve; nil: all
-	capacity  float64          // uses a second that the server can serve; 0: more than come
-	cold      bool             // no connection before the load
-	inner     bool             // a second server behind the uses
-	heedful   bool             // beside it also go-redis with ContextTimeoutEnabled
-	repeat    int              // runs; 0: one
-	host      int              // which servers, for scenarios that run at the same time
+	size      int                // connections; 0: sizeDefault
+	mix       func(i int) kind   // nil: mostly reads
+	servable  func(kind) bool    // uses that the server can serve; nil: all
+	capacity  float64            // uses a second that the server can serve; 0: more than come
+	cold      bool               // no connection before the load
+	inner     bool               // a second server behind the uses
+	heedful   bool               // beside it also go-redis with ContextTimeoutEnabled
+	preset    middleware.Options // of the stack; zero: the defaults
+	repeat    int                // runs; 0: one
+	host      int                // which servers, for scenarios that run at the same time
 
 	before func(ctx context.Context, s *stage) error // when connections are there and the load has not begun; nil: nothing
 	play   func(ctx context.Context, s *stage) error // from the beginning of the load; nil: nothing
@@ -202,7 +204,7 @@ func (l *lane) open(s *stage, inner string) (err error) {
 	if l.proxy, err = startProxy(p, s.direct); err != nil {
 		return err
 	}
-	w := where{addr: l.proxy.addr(), direct: s.direct, db: s.db, lane: l.name(), size: s.size}
+	w := where{addr: l.proxy.addr(), direct: s.direct, db: s.db, lane: l.name(), size: s.size, preset: s.preset}
 	if w.size == 0 {
 		w.size = sizeDefault
 	}
