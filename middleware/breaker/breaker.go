@@ -21,6 +21,7 @@ type Breaker struct {
 	bracket pool.Middleware        // over layer
 	cfg     atomic.Pointer[Config] // with defaults filled in; stored under mu, like the next
 	phase   atomic.Pointer[phase]  //
+	scope   atomic.Pointer[scope]  // what is refused while it is not closed
 	refused atomic.Uint64          //
 	needs   *needs                 // what the server lately needed
 	info    pool.PoolInfo          // the pool; under mu
@@ -36,6 +37,7 @@ type Breaker struct {
 	watch    *watch   // who looks; nil when nobody does
 	rounds   int      // rounds of probes that have failed since then
 	probed   string   // what ended the latest of them
+	shy      work     // whose probe failed last
 	draw     float64  // the jitter of this open period, from 0 to 1
 	opened   uint64
 	attached bool

@@ -32,6 +32,9 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 	if p.state == StateClosed {
 		return ctx, admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil
 	}
+	if !b.scope.Load().covers(ctx, c) {
+		return ctx, admission{began: c.Tick()}, nil
+	}
 	if p.state == StateOpen {
 		if left := p.until - b.elapsed(); left > 0 {
 			return ctx, admission{}, b.refuse(ctx, c, p.refusal, left)
@@ -69,15 +72,36 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	}
 	class := b.judge(ctx, c, &a, err)
 	switch {
+	case a.probe != nil && class.Fault == pool.FaultServer:
+		report(ctx, c, b.settle(&a, workOf(c), b.failure(ctx, c, &a, class, err), class))
 	case a.probe != nil:
-		report(ctx, c, b.settle(a.probe, class, err))
+		report(ctx, c, b.settle(&a, workOf(c), nil, class))
 	case class.Fault == pool.FaultNone:
 		b.succeed(c, &a)
 	case class.Fault == pool.FaultServer:
-		f := failure{run: a.run, answered: class.Code != "" && !class.Broken, class: class, err: err}
-		f.from, f.to = b.served(c)
-		report(ctx, c, b.evaluate(a.window, &f))
+		report(ctx, c, b.evaluate(a.window, b.failure(ctx, c, &a, class, err)))
 	}
+}
+
+// failure makes a failure of what a use has met.
+func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) *failure {
+	f := &failure{
+		run: a.run, answered: class.Code != "" && !class.Broken, class: class, err: err, work: workOf(c), held: forever,
+	}
+	_, _, f.granted = c.Acquired()
+	f.from, f.to = b.served(c)
+	if class.Code == "" && passed(ctx) {
+		f.held = f.to - f.from
+		if f.from == 0 {
+			f.held = f.to - b.began(c, a)
+		}
+	}
+	return f
+}
+
+// began is when a use began, on the breaker's clock.
+func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
+	return b.coarse(c) + a.began - c.Tick()
 }
 
 // judge says what the outcome of a use means to the breaker.
@@ -105,7 +129,9 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 			b.needs.note(c.Op().Name, took)
 		}
 	}
-	a.window.success(b.nearly(c, a.window), c.Shard())
+	if a.window != nil {
+		a.window.success(b.nearly(c, a.window), c.Shard())
+	}
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
@@ -119,7 +145,7 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	if _, _, granted := c.Acquired(); !granted || c.TwoStep() {
 		return fault // the pool has looked at what the use was waiting for; a lease is its borrower's time
 	}
-	began := b.coarse(c) + a.began - c.Tick()
+	began := b.began(c, a)
 	from, to := b.served(c)
 	if from == 0 {
 		from = began
@@ -213,6 +239,12 @@ func (b *Breaker) tell(outcome func() (struct{}, error)) {
 func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if w == nil { // the use has passed an open breaker
+		if b.phase.Load().state != StateClosed {
+			b.scope.Store(b.scope.Load().with(f))
+		}
+		return nil
+	}
 	if !w.failure(b.elapsed(), f) || b.phase.Load().window != w {
 		return nil
 	}
@@ -239,6 +271,10 @@ func (b *Breaker) tripped() bool {
 	}
 	t.Cause = rootCause(b.failing.err, &b.failing.class)
 	b.trip = t
+	b.scope.Store(w.scope)
+	if t.Rule == ReasonFailureRatio || cfg.ConsecutiveFailures > 0 {
+		b.scope.Store(whole)
+	}
 	return true
 }
 
@@ -260,6 +296,9 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	case StateClosed:
 		return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil, event
 	case StateHalfOpen:
+		if b.isOthersTurn(c, p, cfg) {
+			break
+		}
 		if probe := p.round.begin(now, cfg.Probes); probe != nil {
 			return admission{probe: probe, began: c.Tick()}, nil, event
 		}
@@ -268,20 +307,29 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	return admission{}, p.refusal, event
 }
 
-// settle ends a probe. It counts nothing when its round is over, or when it was given up as lost.
-func (b *Breaker) settle(p *probe, class pool.Class, err error) *pool.Event {
+// isOthersTurn says whether c has to leave the permits to other operations.
+func (b *Breaker) isOthersTurn(c *pool.Call, p *phase, cfg *Config) bool {
+	s := b.scope.Load()
+	return len(s.ops) > 1 && workOf(c) == b.shy && time.Since(p.since) < cfg.OpenFor
+}
+
+// settle ends a probe of the work w; f is nil unless it failed. It counts nothing when its round is over, or when it was given up as lost.
+func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := p.round
-	if b.phase.Load().round != r || !r.end(p) {
+	r := a.probe.round
+	if b.phase.Load().round != r || !r.end(a.probe) {
 		return nil
 	}
 	r.expire(b.elapsed(), b.cfg.Load().ProbeTimeout)
 	switch class.Fault {
 	case pool.FaultNone:
 		r.successes++
+		b.scope.Store(b.scope.Load().afterProbe(w, nil))
 	case pool.FaultServer:
-		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(err, &class)))
+		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(f.err, &class)))
+		b.scope.Store(b.scope.Load().afterProbe(w, f))
+		b.shy = w
 	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // nothing: another may try
 	}
 	return b.conclude(r)
@@ -322,7 +370,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	}
 	switch p.state {
 	case StateClosed:
-		b.trip, b.rounds, b.probed = Trip{}, 0, ""
+		b.trip, b.rounds, b.probed, b.shy = Trip{}, 0, "", work{}
 		p.window = newWindow(b.cfg.Load(), b.needs)
 	case StateOpen:
 		b.opened++

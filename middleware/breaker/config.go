@@ -12,7 +12,7 @@ import (
 const (
 	defaultWindow         = 10 * time.Second
 	defaultBuckets        = 10
-	defaultFailureRatio   = 0.9
+	defaultFailureRatio   = 1
 	defaultMinCalls       = 20
 	defaultOpenFor        = 200 * time.Millisecond
 	defaultOpenMax        = 1500 * time.Millisecond
@@ -40,14 +40,14 @@ type Config struct {
 	Buckets int
 
 	// FailureRatio opens the breaker when at least this part of the calls in the window have failed: greater than 0, at most 1. It is looked
-	// at when a failure comes in. 0 means 0.9: with the four attempts of the standard stack a server that answers a tenth of the calls
-	// still serves a third of the uses, and a breaker that opens sooner refuses what would have been served. Negative: this rule is off.
+	// at when a failure comes in. 0 means 1: a server that answers some of the calls serves them, and a breaker that opens refuses what
+	// would have been served. Negative: this rule is off.
 	FailureRatio float64
 	// MinCalls is how many calls the window must hold for FailureRatio to apply. 0 means 20.
 	MinCalls int
 	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took, not counting
 	// echoes: failures of calls that were under way when the first one failed. Outcomes count in the order in which they come in. 0 means
-	// that the breaker decides: at least 5, within at least 250 ms, and so many more as it takes for chance not to explain them where
+	// that the breaker decides: at least 5, within at least 200 ms, and so many more as it takes for chance not to explain them where
 	// other calls fail too. Negative: this rule is off.
 	ConsecutiveFailures int
 
@@ -93,7 +93,7 @@ func (c Config) Validate() error {
 	if least := time.Duration(d.Buckets) * minBucket; bucketsOK {
 		must(d.Window >= least, "Window", c.Window, fmt.Sprintf("0 (default %v) or at least %v, for %d buckets", defaultWindow, least, d.Buckets))
 	}
-	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 0.9) or at most 1")
+	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 1) or at most 1")
 	must(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 (default 20) or more")
 	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 200ms) or at least 1ms")
 	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1.5s) or at least OpenFor, which is %v", d.OpenFor))

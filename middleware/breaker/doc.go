@@ -12,8 +12,8 @@
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
 //	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 200 ms or more, or if
 //	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
-//	open       uses are refused with an [OpenError], and the pool looks at the server at least once in LookMax. When a look has passed
-//	           and the open period is over, the next use makes the breaker half-open.
+//	open       uses that the evidence is about are refused with an [OpenError]: of the operations that failed, by callers with no more time.
+//	           The pool looks at the server at least once in LookMax. A look that passes, and a period over, make the breaker half-open.
 //	half-open  Probes uses at a time pass. ProbeSuccesses close the breaker; more than ProbeFailures failures open it for longer.
 //
 // A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
@@ -26,9 +26,12 @@
 // Where calls fail now and then, some fail in a row: so a run has to be improbable. Retry bridges short gaps: so a run has to last. An
 // explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count for it either.
 //
-// A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything, for reads must not be refused
-// because writes are. There is no breaker for each kind of work: such an answer comes at once, so a refusal would save callers no time, and
-// the server next to no work. For the same reason a probe with such an answer has succeeded.
+// A server that fails one operation may serve the others: so a breaker that opened by a run refuses the operations of the run, and another one
+// when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than four times the time
+// of those that failed pass. A resource that could not be had is about all, and so are FailureRatio and ConsecutiveFailures.
+//
+// A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything: such an answer comes at once, so
+// a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded.
 //
 // Recent successes of 20 ms and more tell how long an operation needs. While nothing is known, only a deadline of a second or more is
 // evidence. A frozen server is found within two deadlines of the callers, if the deadlines are at least 80 ms. The breaker is blind to

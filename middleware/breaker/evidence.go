@@ -40,6 +40,7 @@ type run struct {
 	length atomic.Int64  // failures, without echoes; 0: there is no run
 	number atomic.Uint64 // moved by the first failure of each run
 	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
+	scope  *scope        // what the failures of this run are about, echoes too; guarded by the breaker's mutex
 }
 
 // failure is a failure as the breaker knows it.
@@ -49,10 +50,19 @@ type failure struct {
 	answered bool          // the server has answered this very call
 	class    pool.Class
 	err      error
+
+	// What it is about, see scope.
+	work    work
+	granted bool          // the use had a resource
+	held    time.Duration // how long the server had the call, if only the caller's deadline ended it; else forever
 }
 
 // add counts f, unless f is an echo, and says whether f is evidence. It is called under the breaker's mutex.
 func (r *run) add(f *failure) bool {
+	if r.length.Load() == 0 {
+		r.scope = &scope{}
+	}
+	r.scope = r.scope.with(f)
 	switch {
 	case r.length.Load() == 0:
 		r.number.Add(1)

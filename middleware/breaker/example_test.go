@@ -75,5 +75,5 @@ func ExampleBreaker_Configure() {
 	// Output:
 	// closed with a failure ratio of 0.33
 	// open because 14 of 41 calls failed within 10s (limit 30 %), the last with DENIED
-	// breaker: FailureRatio is 30: must be negative (off), 0 (default 0.9) or at most 1
+	// breaker: FailureRatio is 30: must be negative (off), 0 (default 1) or at most 1
 }

@@ -15,7 +15,8 @@ import (
 //   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
 //     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
 //     hang follow without a pause. Each look is given a second.
-//   - The watch ends with the first look that passes: then the next use after the open period is a probe. The watch also ends if all
+//   - The watch ends with the first look that passes: then the next use after the open period is a probe. If looks had failed before, the
+//     look has seen the end of the trouble, and the open period is over. The watch also ends if all
 //     resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look at once.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
@@ -72,7 +73,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 	defer w.cancel()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	pause := firstLook
+	pause, failed := firstLook, false
 	for {
 		select {
 		case <-timer.C:
@@ -83,9 +84,10 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 		}
 		next, longest := b.prepare(w, pause)
 		if longest < 0 || lookedWell(ctx, info) {
-			b.endWatch(w)
+			b.endWatch(w, failed)
 			return
 		}
+		failed = true
 		pause = min(2*pause, longest)
 		timer.Reset(time.Until(next))
 	}
@@ -101,11 +103,18 @@ func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longes
 	return w.next, longest
 }
 
-func (b *Breaker) endWatch(w *watch) {
+// endWatch notes that the next use after the open period may be a probe. If looks had failed before, the looks see the trouble and its end:
+// the open period is over.
+func (b *Breaker) endWatch(w *watch, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.watch == w {
-		b.seen, b.watch = true, nil
+	if b.watch != w {
+		return
+	}
+	b.seen, b.watch = true, nil
+	if p := *b.phase.Load(); failed && p.state == StateOpen {
+		p.until = 0
+		b.phase.Store(&p)
 	}
 }
 

@@ -147,7 +147,7 @@ poolstack.breaker.failure_ratio 0
 poolstack.breaker.state poolstack.state=closed 1
 poolstack.breaker.state poolstack.state=half-open 0
 poolstack.breaker.state poolstack.state=open 0
-poolstack.breaker.threshold 0.9
+poolstack.breaker.threshold 1
 poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_failed poolstack.to=open 0

@@ -1,0 +1,111 @@
+package breaker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+)
+
+// A breaker refuses only what the evidence is about. A server that fails one operation may serve the others. A server that is too slow for
+// callers with 100 ms may serve callers with 2 s.
+//
+//   - The scope of an open breaker holds the operations (Op.Name and Op.Target) that failed in the run. Uses of other operations pass. The
+//     first of them that fails puts its operation into the scope too.
+//   - An operation that failed by deadlines of its callers only is refused to callers with at most four times as long as the longest of the
+//     failed calls had. Callers with more time pass, and a failure of theirs raises the bound.
+//   - A failure to get a resource is evidence about all operations. So are failures of more operations than maxScope. An explicit
+//     ConsecutiveFailures and FailureRatio are about the server as a whole, whatever the probes show.
+//   - A probe that succeeds takes its operation out of the scope. The operation whose probe failed last leaves the next round to the others
+//     for one OpenFor.
+//
+// Uses that pass an open breaker can only widen the scope. A scope does not change once it is published.
+
+const (
+	maxScope = 16                       // operations in a scope
+	forever  = time.Duration(1<<63 - 1) // of scoped.held: callers are refused whatever their deadlines
+)
+
+// work is a kind of work.
+type work struct{ name, target string }
+
+func workOf(c *pool.Call) work {
+	op := c.Op()
+	return work{op.Name, op.Target}
+}
+
+// scoped is an operation in a scope.
+type scoped struct {
+	work
+
+	held time.Duration // how long the longest of the failed calls had, or forever
+}
+
+// scope is what an open breaker refuses.
+type scope struct {
+	all   bool // every use
+	fixed bool // by an explicit setting: probes do not change the scope
+	ops   []scoped
+}
+
+var (
+	whole = &scope{all: true, fixed: true}
+	wide  = &scope{all: true}
+)
+
+// covers says whether a use of c in ctx is refused. If nothing is left in the scope, the rest of the probes decides about all uses.
+func (s *scope) covers(ctx context.Context, c *pool.Call) bool {
+	if s.all || len(s.ops) == 0 {
+		return true
+	}
+	i := s.index(workOf(c))
+	if i < 0 {
+		return false
+	}
+	held := s.ops[i].held
+	if held >= forever/muchMore {
+		return true
+	}
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= muchMore*held
+}
+
+func (s *scope) index(w work) int {
+	return slices.IndexFunc(s.ops, func(o scoped) bool { return o.work == w })
+}
+
+// with returns the scope with one failure more.
+func (s *scope) with(f *failure) *scope {
+	i := s.index(f.work)
+	switch {
+	case s.all:
+		return s
+	case !f.granted || i < 0 && len(s.ops) == maxScope:
+		return wide
+	case i >= 0 && s.ops[i].held >= f.held:
+		return s
+	}
+	ops := slices.Clone(s.ops)
+	if i < 0 {
+		return &scope{ops: append(ops, scoped{f.work, f.held})}
+	}
+	ops[i].held = f.held
+	return &scope{ops: ops}
+}
+
+// afterProbe returns the scope after a probe of w, which failed with f, or succeeded if f is nil. A resource that a probe has got says that
+// the evidence about all operations is out of date.
+func (s *scope) afterProbe(w work, f *failure) *scope {
+	switch i := s.index(w); {
+	case s.fixed:
+		return s
+	case f != nil && f.granted && s.all:
+		return (&scope{}).with(f)
+	case f != nil:
+		return s.with(f)
+	case i >= 0:
+		return &scope{ops: slices.Delete(slices.Clone(s.ops), i, i+1)}
+	}
+	return s
+}

@@ -1,0 +1,152 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// tally counts what became of the uses of one operation.
+type tally struct{ served, refused, failed atomic.Int64 }
+
+func (n *tally) note(err error) {
+	switch {
+	case err == nil:
+		n.served.Add(1)
+	case errors.Is(err, ErrOpen):
+		n.refused.Add(1)
+	default:
+		n.failed.Add(1)
+	}
+}
+
+// load makes uses of op at a rate, each with a deadline, for a while. The server does what serve says.
+func (r *rig) load(wg *sync.WaitGroup, n *tally, op pool.Op, every, deadline, lasts time.Duration, serve func(context.Context) error) {
+	wg.Go(func() {
+		for end := time.Now().Add(lasts); time.Now().Before(end); time.Sleep(every) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), deadline)
+				defer cancel()
+				n.note(r.pool.Do(ctx, op, func(ctx context.Context, _ *conn) error { return serve(ctx) }))
+			})
+		}
+	})
+}
+
+func hang(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+// One operation of two fails: with the server's answer, by losing its connection, and by no answer at all. The other one is served, however
+// rare it is.
+func TestAnOperationThatFailsAlone(t *testing.T) {
+	for name, serve := range map[string]func(context.Context) error{
+		"refused": func(context.Context) error { return fail },
+		"cut":     func(context.Context) error { return pooltest.ErrBroken },
+		"hangs":   hang,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+				r.uses(2*enough, nil)
+				var wg sync.WaitGroup
+				var bad, good tally
+				r.load(&wg, &bad, pool.Op{Name: "XADD"}, 5*time.Millisecond, 300*time.Millisecond, 20*time.Second, serve)
+				r.load(&wg, &good, get, 437*time.Millisecond, 300*time.Millisecond, 20*time.Second, pooltest.Slow(time.Millisecond))
+				wg.Wait()
+				if n := good.refused.Load() + good.failed.Load(); n > 0 {
+					t.Errorf("of the good uses %d were refused, %d failed, %d served", good.refused.Load(), good.failed.Load(), good.served.Load())
+				}
+				if bad.refused.Load() < bad.failed.Load() {
+					t.Errorf("of the bad uses only %d were refused, %d failed", bad.refused.Load(), bad.failed.Load())
+				}
+			})
+		})
+	}
+}
+
+// The server becomes too slow for callers with little time. Callers with more time are served all along.
+func TestPatientCallersPass(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+		r.uses(2*enough, nil)
+		var wg sync.WaitGroup
+		var hasty, patient tally
+		slow := pooltest.Slow(400 * time.Millisecond)
+		r.load(&wg, &hasty, get, 10*time.Millisecond, 100*time.Millisecond, 20*time.Second, slow)
+		time.Sleep(time.Second)
+		r.wantState(StateOpen)
+		r.load(&wg, &patient, get, 150*time.Millisecond, 2*time.Second, 20*time.Second, slow)
+		wg.Wait()
+		if patient.refused.Load()+patient.failed.Load() > 0 {
+			t.Errorf("of the patient uses %d were refused, %d failed", patient.refused.Load(), patient.failed.Load())
+		}
+		// What the patient callers got shows that the server is well, so a hasty probe proves nothing: one at a time is let through.
+		if hasty.failed.Load() > hasty.refused.Load()/5 {
+			t.Errorf("of the hasty uses %d failed, and %d were refused", hasty.failed.Load(), hasty.refused.Load())
+		}
+	})
+}
+
+// A server that was away comes back, but fails one operation, which makes up most of the load. The other one is served again.
+func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+		r.uses(2*enough, nil)
+		var away atomic.Bool
+		away.Store(true)
+		r.fake.Inject(pooltest.Open, -1, func(context.Context) error { return pooltest.ErrRefused })
+		var wg sync.WaitGroup
+		var bad, good tally
+		gone := func(serve func(context.Context) error) func(context.Context) error {
+			return func(ctx context.Context) error {
+				if away.Load() {
+					return pooltest.ErrBroken
+				}
+				return serve(ctx)
+			}
+		}
+		load := func(lasts time.Duration) {
+			r.load(&wg, &bad, pool.Op{Name: "XADD"}, 5*time.Millisecond, 300*time.Millisecond, lasts, gone(func(context.Context) error { return fail }))
+			r.load(&wg, &good, get, 60*time.Millisecond, 300*time.Millisecond, lasts, gone(pooltest.Slow(time.Millisecond)))
+			wg.Wait()
+		}
+		load(5 * time.Second)
+		r.wantState(StateOpen)
+		away.Store(false)
+		r.fake.Inject(pooltest.Open, 0, nil)
+		load(5 * time.Second)
+		good.served.Store(0)
+		good.refused.Store(0)
+		load(10 * time.Second)
+		if good.refused.Load() > 0 || good.served.Load() < 150 {
+			t.Errorf("of the good uses %d were refused, %d served", good.refused.Load(), good.served.Load())
+		}
+	})
+}
+
+// An explicit number of failures in a row is about the server as a whole.
+func TestExplicitNumberCoversAll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, Config{ConsecutiveFailures: 4, OpenFor: time.Minute})
+		r.uses(4, fail)
+		r.wantState(StateOpen)
+		if err := r.pool.Do(context.Background(), pool.Op{Name: "other"}, func(context.Context, *conn) error { return nil }); !errors.Is(err, ErrOpen) {
+			t.Errorf("another operation gets %v, want a refusal", err)
+		}
+	})
+}
+
+func TestScopeIsBounded(t *testing.T) {
+	s := &scope{}
+	for i := range maxScope + 1 {
+		s = s.with(&failure{granted: true, work: work{name: string(rune('a' + i))}})
+		if got, want := s.all, i == maxScope; got != want {
+			t.Errorf("after %d operations it covers all: %v", i+1, got)
+		}
+	}
+}
