@@ -119,9 +119,16 @@ func (c *Call) SetAttempt(n int) {
 	if !c.holds {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 		c.from, c.to = 0, 0
-		c.told = account{}
+		c.forget()
 	}
 	c.reach = nil
+}
+
+// forget lets go of a testimony.
+func (c *Call) forget() {
+	if c.told.known {
+		c.told = account{}
+	}
 }
 
 // OnReach has fn called when the attempt that is about to be made comes to the pool, after all layers inside have let it pass: before it
@@ -282,7 +289,7 @@ func (c *Call) begin(op *Op, caller context.Context) {
 
 // finish ends a Call: it serves another use, unless a conformance suite wants to see who still touches it.
 func (c *Call) finish() {
-	if c.twoStep {
+	if c.twoStep && c.limits != nil {
 		c.endLimits()
 	}
 	if len(c.hub.commands) > 0 { // nobody else keeps a Call in a context
@@ -295,8 +302,11 @@ func (c *Call) finish() {
 	c.ends = c.ends[:0]
 	c.caller, c.started, c.wait = nil, time.Time{}, 0 // the Op stays until the next
 	c.granted, c.holds, c.fresh, c.nowait, c.cancelled = false, false, false, false, false
-	c.from, c.to, c.limits, c.reach = 0, 0, nil, nil
-	c.told = account{}
+	c.from, c.to = 0, 0
+	if c.limits != nil || c.reach != nil {
+		c.limits, c.reach = nil, nil
+	}
+	c.forget()
 	if len(c.values) > 0 {
 		c.dropValues()
 	}

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 )
 
 // Command is one command that a backend's client sends within a use. Nothing in it is a value, a key or a secret.
@@ -53,12 +54,22 @@ func (x *callContext) Value(key any) any {
 	return x.Context.Value(key)
 }
 
+// observing counts the pools with command observers. While the count is 0, no context is searched for a Call.
+var observing atomic.Int64
+
 // withCall puts c into the context that the borrower's function gets, if some layer wants to see commands.
 func (h *hub) withCall(ctx context.Context, c *Call) context.Context {
+	if observing.Load() == 0 {
+		return ctx
+	}
+	return h.observedIn(ctx, c)
+}
+
+func (h *hub) observedIn(ctx context.Context, c *Call) context.Context {
 	switch {
 	case c != nil && len(h.commands) > 0:
 		return &callContext{ctx, c, c.uses.Load()}
-	case observing.Load() > 0 && callFrom(ctx) != nil: // that of a use around this one
+	case callFrom(ctx) != nil: // that of a use around this one
 		return &callContext{Context: ctx}
 	}
 	return ctx

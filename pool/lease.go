@@ -53,16 +53,18 @@ func (l Lease[T]) Finish(err error) error {
 	return left
 }
 
-func (l Lease[T]) end(err error, doom CloseReason) bool { return l.finish(err, doom, nil) }
+func (l Lease[T]) end(err error, doom CloseReason) bool {
+	if err == nil && doom == closeNot && l.r != nil && l.r.p.plain {
+		return l.r.takeBack(l.seq)
+	}
+	return l.finish(err, doom, nil)
+}
 
 // finish ends the lease. Unless left is nil, *left becomes err as err leaves the use; err is not nil then.
 func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	r := l.r
 	if r == nil {
 		return false
-	}
-	if err == nil && doom == closeNot && r.p.plain {
-		return r.takeBack(l.seq)
 	}
 	r.p.lock()
 	ok := r.claim(l.seq)
@@ -74,15 +76,7 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 		r.doom = doom
 	}
 	if r.p.handler == nil {
-		defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
-		if err == nil {
-			return true
-		}
-		err = explain(l.ctx, l.ctx, err)
-		r.p.hear(nil, r, err)
-		if left != nil {
-			*left = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told))
-		}
+		l.finishBare(err, left)
 		return true
 	}
 	u := r.use.Load()
@@ -99,6 +93,20 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 		*left = c.leaveUse(err)
 	}
 	return true
+}
+
+// finishBare is finish without layers, of a lease that has been claimed.
+func (l Lease[T]) finishBare(err error, left *error) {
+	r := l.r
+	defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
+	if err == nil {
+		return
+	}
+	err = explain(l.ctx, l.ctx, err)
+	r.p.hear(nil, r, err)
+	if left != nil {
+		*left = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told))
+	}
 }
 
 // takeBack is claim and give in one, where neither the driver nor an observer has a say in between.

@@ -1,9 +1,6 @@
 package pool
 
-import (
-	"context"
-	"sync/atomic"
-)
+import "context"
 
 // The testimony of a driver. A borrower's function may return any error: also a raw error of another server's client, or of a lease after a
 // Release by hand. Such an error can look like an error of the use's own resource. A driver with hooks sees each command of a resource, and
@@ -67,12 +64,12 @@ func (p *Pool[T]) lent(ctx context.Context, c *Call, r *resource[T]) context.Con
 	if p.witness == nil {
 		return ctx
 	}
-	r.told = account{} // a layer may fail before Testify
 	return p.beginAccount(ctx, r)
 }
 
 // beginAccount calls Lent. After a panic in Lent the function gets ctx.
 func (p *Pool[T]) beginAccount(ctx context.Context, r *resource[T]) (derived context.Context) {
+	r.told = account{} // a layer may fail before Testify
 	defer func() {
 		if recover() != nil {
 			derived = ctx
@@ -83,16 +80,21 @@ func (p *Pool[T]) beginAccount(ctx context.Context, r *resource[T]) (derived con
 
 // hear asks the witness about a use with the outcome err. c is nil without layers.
 func (p *Pool[T]) hear(c *Call, r *resource[T], err error) {
-	if p.witness == nil {
-		return
+	if p.witness != nil {
+		p.testify(c, r, err)
 	}
+}
+
+func (p *Pool[T]) testify(c *Call, r *resource[T], err error) {
 	r.told = account{}
 	err = ownPart(err, true)
-	_ = protect("Testify", func() error { r.told.Testimony, r.told.known = p.witness.Testify(r.v, err); return nil })
+	_ = protect("Testify", func() error {
+		if t, ok := p.witness.Testify(r.v, err); ok {
+			r.told = account{t, true}
+		}
+		return nil
+	})
 	if c != nil {
 		c.told = r.told
 	}
 }
-
-// observing counts the pools with command observers. While the count is 0, no context is searched for a Call.
-var observing atomic.Int64

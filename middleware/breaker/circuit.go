@@ -66,8 +66,10 @@ func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event
 // End counts the outcome.
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
-	if err == nil && a.probe == nil && c.Asked() {
-		b.succeed(c, &a)
+	if err == nil && a.probe == nil {
+		if c.Asked() {
+			b.succeed(c, &a)
+		}
 		return
 	}
 	class := b.judge(ctx, c, &a, err)
@@ -107,7 +109,7 @@ func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
 // judge says what the outcome of a use means to the breaker.
 func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
 	class := c.Classify(err)
-	switch timedOut := class.Code == "" && passed(ctx); {
+	switch timedOut := err != nil && class.Code == "" && passed(ctx); {
 	case class.Narrow, err == nil && c.Asked():
 		class.Fault = pool.FaultNone
 	case err == nil:
@@ -123,15 +125,23 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 
 // succeed counts a success, and notes how long the server needed for it if that was long.
 func (b *Breaker) succeed(c *pool.Call, a *admission) {
-	if took := c.Tick() - a.began; took >= 2*tick {
+	w, now := a.window, c.Tick()
+	if took := now - a.began; took >= 2*tick {
 		wait, _, _ := c.Acquired()
 		if took -= wait; took >= 2*tick {
 			b.needs.note(c.Op().Name, took)
 		}
 	}
-	if a.window != nil {
-		a.window.success(b.nearly(c, a.window), c.Shard())
+	if w == nil {
+		return // the use has passed an open breaker
 	}
+	bucket := w.current.Load()
+	if w.looked.Load() != int64(now) { // else the bucket was found at this very tick
+		if bucket = w.at(b.nearly(c, w)); w.step >= shortStep {
+			w.looked.Store(int64(now))
+		}
+	}
+	w.success(bucket, c.Shard())
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.

@@ -20,6 +20,7 @@ type window struct {
 	step    time.Duration
 	buckets []bucket
 	current atomic.Pointer[bucket] // the latest; set under mu
+	looked  atomic.Int64           // Call.Tick when a success last made sure of current
 	needs   *needs                 // what the server lately needed
 
 	mu sync.Mutex // held by who turns a bucket to a new step, or adds up
@@ -50,12 +51,13 @@ func newWindow(c *Config, lately *needs) *window {
 		w.buckets[i].successes = cells[i*n : (i+1)*n]
 	}
 	w.current.Store(&w.buckets[0])
+	w.looked.Store(-1)
 	return w
 }
 
-// success counts one, in a use whose Call has the shard given.
-func (w *window) success(now time.Duration, shard uint32) {
-	cells := w.at(now).successes
+// success counts one in b, in a use whose Call has the shard given.
+func (w *window) success(b *bucket, shard uint32) {
+	cells := b.successes
 	cells[int(shard)&(len(cells)-1)].n.Add(1)
 	w.end()
 }

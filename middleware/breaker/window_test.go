@@ -29,7 +29,7 @@ func TestWindowAgreesWithAList(t *testing.T) {
 			list = append(list, o)
 			consecutive++
 			if o.ok {
-				w.success(now, rnd.Uint32())
+				w.success(w.at(now), rnd.Uint32())
 				consecutive = 0
 			} else {
 				w.failure(now, &failure{run: w.number.Load()})
@@ -66,7 +66,7 @@ func TestWindowCountsFromManyGoroutines(t *testing.T) {
 					w.failure(at, &failure{answered: true})
 					mu.Unlock()
 				} else {
-					w.success(at, uint32(i))
+					w.success(w.at(at), uint32(i))
 				}
 			}
 		})
