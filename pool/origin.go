@@ -78,7 +78,7 @@ func (p *Pool[T]) Classify(err error) Class {
 	if e, ok := find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
 		return e.Class()
 	}
-	return p.hub.classify(context.Background(), err, true, &account{})
+	return p.hub.classify(context.Background(), err, true, &untold)
 }
 
 // classify returns the class of err in a use with the caller's context ctx. granted: the use has got a resource. told: the witness's testimony.
@@ -91,12 +91,15 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 		own = ownPart(err, granted)
 	}
 	if !granted {
-		told = &account{}
+		told = &untold
 	}
-	if word, ok := find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
-		class = told.amend(word.Class())
-		class.name(err, plain)
-		return class
+	if !plain {
+		if word, ok := find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
+			class = word.Class()
+			told.amend(&class)
+			class.name(err, plain)
+			return class
+		}
 	}
 	switch {
 	case own == nil:
@@ -109,7 +112,7 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 		class = h.ask(own)
 		class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
-	class = told.amend(class)
+	told.amend(&class)
 	over, _ := ended(ctx)
 	elsewhere := class.Fault == FaultElsewhere && errors.Is(over, context.DeadlineExceeded) // the time was not spent here
 	if over != nil && !elsewhere {

@@ -163,13 +163,19 @@ func (p *Pool[T]) pump() {
 		}
 		p.shelve(r)
 	}
-	if p.closed || p.paused != nil {
+	if p.closed || p.paused != nil || p.isFull() {
 		return
 	}
 	p.supply()
 	if p.waiters.n+len(p.warmers) > 0 && len(p.calls) > 0 {
 		p.schedule(p.outlook().next)
 	}
+}
+
+// isFull says that nothing can be begun for a waiter: no resource is idle, no call is under way, and MaxSize leaves no room for a dial. The
+// caller holds the lock.
+func (p *Pool[T]) isFull() bool {
+	return len(p.idle) == 0 && len(p.calls) == 0 && len(p.all)+p.opening >= p.cfg.MaxSize
 }
 
 // enough is more resources than can exist.
@@ -204,7 +210,11 @@ func (p *Pool[T]) supply() {
 
 // patient is the number of waiters that have waited for CheckTimeout, at most the room for dials. The caller holds the lock.
 func (p *Pool[T]) patient() (n int) {
-	room, now := p.cfg.MaxSize-len(p.all)-p.opening, p.elapsed()
+	room := p.cfg.MaxSize - len(p.all) - p.opening
+	if room <= 0 || p.waiters.n == 0 {
+		return 0
+	}
+	now := p.elapsed()
 	for w := p.waiters.head; w != nil && n < room; w = w.next {
 		if at := plus(w.since, p.cfg.CheckTimeout); at > now {
 			p.schedule(at)

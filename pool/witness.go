@@ -41,10 +41,13 @@ type account struct {
 	known bool
 }
 
+// untold is the account of a use without a resource.
+var untold account
+
 // amend corrects the class of an error by the testimony.
-func (a *account) amend(class Class) Class {
+func (a *account) amend(class *Class) {
 	if !a.known {
-		return class
+		return
 	}
 	switch {
 	case class.Fault == FaultElsewhere && a.Answered:
@@ -55,7 +58,6 @@ func (a *account) amend(class Class) Class {
 	if class.Repeat == RepeatAlways && a.Done {
 		class.Repeat = RepeatIfIdempotent
 	}
-	return class
 }
 
 // lent makes the context for the borrower's function. The context hides the Call of an enclosing use.
