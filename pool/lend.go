@@ -100,7 +100,7 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		}
 		c.putOff(w.wait)
 	}
-	p.freeWaiter(w)
+	p.freeServed(w)
 	return r, nil
 }
 
@@ -397,7 +397,9 @@ func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 		exact = p.elapsed()
 	}
 	p.now = max(p.now, exact)
-	p.passOver(p.now)
+	if p.need >= clockStep {
+		p.passOver(p.now)
+	}
 	w := p.waiters.head
 	p.waiters.remove(w)
 	p.lend(r, w.watch)

@@ -81,6 +81,12 @@ func (p *Pool[T]) freeWaiter(w *waiter[T]) {
 	p.freeWaiters.Put(w)
 }
 
+// freeServed is freeWaiter for one that got a resource and keeps it: nothing else of the outcome was set.
+func (p *Pool[T]) freeServed(w *waiter[T]) {
+	w.watch, w.caller, w.r, w.wait = nil, nil, nil, 0
+	p.freeWaiters.Put(w)
+}
+
 // due is when a use that begins to wait in ctx now has waited enough. Whoever looks through a lazy context minds its deadline; any other
 // says so itself when it is over, and with its cause.
 func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
@@ -290,10 +296,10 @@ func (p *Pool[T]) learn(held time.Duration, failed bool) {
 
 // passOver refuses the first waiters if even a quick recent use needed more time than these waiters have left, and the last waiter has enough.
 // The margin covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with
-// too small a margin every use would be cut. Nobody is passed over while there are places for all waiters, or if uses take less than a step of
-// the clock. The caller holds the lock, and a resource for the first waiter.
+// too small a margin every use would be cut. Nobody is passed over while there are places for all waiters. The caller holds the lock, and a
+// resource for the first waiter, and has made sure that uses take a step of the clock or more.
 func (p *Pool[T]) passOver(now time.Duration) {
-	if p.need < clockStep || p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
+	if p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
 		return
 	}
 	enough := plus(now, p.need+p.need/8+2*clockStep)
