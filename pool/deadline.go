@@ -136,6 +136,9 @@ func (c *realContext) Err() error {
 }
 
 func (c *lazyContext) Deadline() (time.Time, bool) {
+	if !c.behind() { // nor lifted
+		return c.deadline, true
+	}
 	if c.lifted() {
 		return c.parent.Deadline()
 	}

@@ -104,18 +104,12 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 	s, now := t.settings.Load(), time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := deadline.Sub(now); left <= 0 || left < s.MinLeft {
-			err := newRefusal(left, c.Identity().Name)
-			c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: t.kind, Reason: err.class.Type, Err: err})
-			return nil, nil, nil, err
+			return nil, nil, nil, t.refuse(ctx, c, left)
 		}
 	}
 	limit, cause := s.Limit, s.cause
-	if own := c.Op().Limit; own != 0 && t.role == pool.RoleAttempt {
-		limit = own
-		if own > 0 {
-			named := *cause
-			named.Limit, cause = own, &named
-		}
+	if t.role == pool.RoleAttempt {
+		limit, cause = ofOperation(c, limit, cause)
 	}
 	switch {
 	case limit < 0:
@@ -126,6 +120,26 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 		inner, d = pool.WithUseLimit(ctx, c, now, limit, cause)
 	}
 	return inner, d, cause, nil
+}
+
+// ofOperation returns the operation's own limit and the cause for that, if the operation has one, else those of the layer.
+func ofOperation(c *pool.Call, limit time.Duration, cause *Error) (time.Duration, *Error) {
+	own := c.Op().Limit
+	if own == 0 {
+		return limit, cause
+	}
+	if own > 0 {
+		named := *cause
+		named.Limit, cause = own, &named
+	}
+	return own, cause
+}
+
+// refuse reports and returns the error of a use that has too little time left.
+func (t *Timeout) refuse(ctx context.Context, c *pool.Call, left time.Duration) error {
+	err := newRefusal(left, c.Identity().Name)
+	c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: t.kind, Reason: err.class.Type, Err: err})
+	return err
 }
 
 // bounds says whether the limit is one of what the server does, counted from the grant: that of an attempt. Of a lease, an attempt's limit
