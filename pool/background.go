@@ -92,7 +92,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		event.Kind, event.Err = EventOpenFailed, err
 		p.openFailed(err, c, looking)
 		if !c.overtaken {
-			p.tellWarmers(err)
+			p.endWarmers(err, c.began)
 		}
 	default:
 		p.stat.Opened++
@@ -104,7 +104,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		} else {
 			p.shelve(r)
 		}
-		p.tellWarmers(nil)
+		p.tellWarmers()
 	}
 	p.pump()
 	p.mu.Unlock()
@@ -281,15 +281,17 @@ func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error, c *call
 
 // warmer is somebody who waits in Warm.
 type warmer struct {
-	size int
-	done chan error // of capacity 1
+	size  int
+	since time.Duration // when Warm was called
+	done  chan error    // of capacity 1
 }
 
 // Warm opens resources until the pool has size of them, lent ones included, and returns when they are there, when opening one has
-// failed, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize.
+// failed that began since the call, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize.
 func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	w := &warmer{size: size, done: make(chan error, 1)}
 	p.lock()
+	w.since = p.elapsed()
 	switch limit := p.cfg.MaxSize; {
 	case size < 0 || size > limit:
 		p.mu.Unlock()
@@ -300,12 +302,12 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	p.warmers = append(p.warmers, w)
 	switch {
 	case p.closed:
-		p.tellWarmers(ErrClosed)
+		p.endWarmers(ErrClosed, w.since)
 	case p.paused != nil:
-		p.tellWarmers(p.paused)
+		p.endWarmers(p.paused, w.since)
 	default:
 		p.retryOpen = 0 // whoever asks for a warm pool wants to know now
-		p.tellWarmers(nil)
+		p.tellWarmers()
 		p.pump()
 	}
 	p.mu.Unlock()
@@ -332,10 +334,21 @@ func (p *Pool[T]) warmUpTo() (size int) {
 	return size
 }
 
-// tellWarmers ends every Warm if err is not nil, else those whose size has been reached. It is called under the lock.
-func (p *Pool[T]) tellWarmers(err error) {
+// tellWarmers ends every Warm whose size has been reached. It is called under the lock.
+func (p *Pool[T]) tellWarmers() {
 	for _, w := range slices.Backward(p.warmers) {
-		if err != nil || len(p.all)-p.closing >= w.size {
+		if len(p.all)-p.closing >= w.size {
+			w.done <- nil
+			p.dropWarmer(w)
+		}
+	}
+}
+
+// endWarmers ends every Warm that was called before the time given. A dial that began before a call of Warm says nothing to that call: the
+// cause may have gone meanwhile. The caller holds the lock.
+func (p *Pool[T]) endWarmers(err error, before time.Duration) {
+	for _, w := range slices.Backward(p.warmers) {
+		if w.since <= before {
 			w.done <- err
 			p.dropWarmer(w)
 		}

@@ -226,6 +226,27 @@ func TestWarm(t *testing.T) {
 	})
 }
 
+// Warm is told of dials that began since the call: an older dial may have met a trouble that has gone.
+func TestWarmMindsNoOlderDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, 1, func(ctx context.Context) error {
+			return errors.Join(pooltest.Slow(time.Second)(ctx), pooltest.ErrDenied)
+		})
+		p := newPool(t, fake, pool.Config{MaxSize: 2, OpenConcurrency: 1})
+		first := make(chan error, 1)
+		go func() { first <- p.Warm(background, 1) }()
+		synctest.Wait()
+		time.Sleep(500 * time.Millisecond)
+		if err := p.Warm(background, 2); err != nil {
+			t.Errorf("got %v of a dial that began before", err)
+		}
+		if err := <-first; !errors.Is(err, pooltest.ErrDenied) {
+			t.Errorf("got %v, want what the dial met", err)
+		}
+	})
+}
+
 // A slow Close keeps its place: the pool never has more than MaxSize open.
 func TestClosingCountsAsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

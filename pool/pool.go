@@ -316,7 +316,7 @@ func (p *Pool[T]) Pause(cause error) {
 		p.paused = &pause{cause}
 	}
 	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n, 0)
-	p.tellWarmers(p.paused)
+	p.endWarmers(p.paused, p.elapsed())
 	p.tellLooks(p.paused)
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventPaused, Err: cause})
@@ -371,7 +371,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.lock()
 	p.closed = true
 	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n, 0)
-	p.tellWarmers(ErrClosed)
+	p.endWarmers(ErrClosed, p.elapsed())
 	p.tellLooks(ErrClosed)
 	p.reap(p.elapsed())
 	p.settle()
