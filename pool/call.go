@@ -185,7 +185,7 @@ func (c *Call) Classify(err error) (class Class) {
 	}
 	switch {
 	case c.cancelled && errors.Is(err, context.Canceled):
-		class.Fault, class.Repeat = FaultCaller, RepeatNever
+		class.overrule()
 	case c.granted && c.op.Limit < 0 && isTimeout(err): // an operation that is meant to block has blocked
 		class.Fault = FaultElsewhere
 	}

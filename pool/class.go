@@ -78,6 +78,11 @@ type Class struct {
 	// Config.CheckAfter the pool closes the resource.
 	Suspect bool
 
+	// Certain: the client knows by itself that no server is there, whatever the time of this use. Example: a use that waited for a server until
+	// its deadline, while all dials failed. Such an error stays the server's when the caller's context is over. Backends set Certain
+	// beside FaultServer.
+	Certain bool
+
 	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
 	Code       string        // the server's own status code ("WRONGTYPE", "11000"), "" when it gave none; low-cardinality
 	Type       string        // error.type for telemetry: Code, or a reason such as "timeout"; low-cardinality; filled in by Call.Classify
@@ -101,9 +106,9 @@ type Classified interface {
 // uses ([UseError]). Classify must be a pure function and may be called concurrently. An unknown error is no answer of the server: its class has
 // [FaultElsewhere]. The zero Class would call a server well without evidence.
 //
-// The pool corrects the class. While the caller's context is over, Fault is [FaultCaller] and Repeat is [RepeatNever]; likewise for a
-// cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may cancel work by itself. A
-// [Witness] corrects the class, too.
+// The pool corrects the class. While the caller's context is over, Repeat is [RepeatNever], and Fault is [FaultCaller] unless the class is
+// Certain; likewise for a cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may
+// cancel work by itself. A [Witness] corrects the class, too.
 type Classifier interface {
 	Classify(err error) Class
 }

@@ -65,7 +65,7 @@ func (c *Call) leaveUse(err error) error {
 	left := c.hub.leave(err, c.Classify(err))
 	mark, ok := left.(*UseError) //nolint:errorlint // made by leave, or err itself
 	_, once := err.(*Error)      //nolint:errorlint // made for this use alone
-	if ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer {
+	if ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer { //nolint:errorlint // the very value
 		c.hub.refusal.Store(mark)
 	}
 	return left
@@ -116,10 +116,18 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 	over, _ := ended(ctx)
 	elsewhere := class.Fault == FaultElsewhere && errors.Is(over, context.DeadlineExceeded) // the time was not spent here
 	if over != nil && !elsewhere {
-		class.Fault, class.Repeat = FaultCaller, RepeatNever
+		class.overrule()
 	}
 	class.name(err, plain)
 	return class
+}
+
+// overrule lays an error at the caller, whose context is over.
+func (c *Class) overrule() {
+	c.Repeat = RepeatNever
+	if !c.Certain {
+		c.Fault = FaultCaller
+	}
 }
 
 // isCallers says whether the caller's context is over because of word.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
@@ -319,5 +321,47 @@ func TestLayerReturnsAnotherUsesError(t *testing.T) {
 		if got := p.Classify(err); got.Fault != pool.FaultElsewhere {
 			t.Errorf("to its own pool it is %+v", got)
 		}
+	}
+}
+
+// knowing is a driver whose client knows by itself that no server is there.
+type knowing struct{ *pooltest.Fake }
+
+func (k knowing) Classify(err error) pool.Class {
+	if errors.Is(err, pooltest.ErrRefused) {
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Certain: true}
+	}
+	return k.Fake.Classify(err)
+}
+
+// What is certain stays the server's when the caller's time is over. It is not repeated then.
+func TestCertainFaultOutlastsTheCaller(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		err   error
+		end   func(cancel func())
+		fault pool.Fault
+	}{
+		{"certain, a deadline", pooltest.ErrRefused, func(func()) {}, pool.FaultServer},
+		{"certain, a cancel", pooltest.ErrRefused, func(cancel func()) { cancel() }, pool.FaultServer},
+		{"not certain, a deadline", pooltest.ErrDenied, func(func()) {}, pool.FaultCaller},
+		{"not certain, a cancel", pooltest.ErrDenied, func(cancel func()) { cancel() }, pool.FaultCaller},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := newPoolOver(t, fake, knowing{fake}, pool.Config{})
+				ctx, cancel := context.WithTimeout(background, time.Second)
+				defer cancel()
+				err := p.Do(ctx, pool.Op{}, func(ctx context.Context, _ conn) error {
+					test.end(cancel)
+					<-ctx.Done()
+					return errors.Join(test.err, ctx.Err())
+				})
+				if class := p.Classify(err); class.Fault != test.fault || class.Repeat != pool.RepeatNever {
+					t.Errorf("the class is %+v, want fault %v, repeat never", class, test.fault)
+				}
+			})
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/earnorm/poolstack/pool"
@@ -70,7 +71,7 @@ func classify(err error) pool.Class {
 		return pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatAlways}
 	}
 	if reason := unsent(err); reason != "" {
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: reason}
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: reason, Certain: noneIsUp(err)}
 	}
 	if f, ok := commandFailure(err); ok {
 		return f.class()
@@ -132,6 +133,14 @@ func unsent(err error) string {
 		return poolCleared
 	}
 	return ""
+}
+
+// noneIsUp says whether the driver knew that no server was up: all that it knows have failed. That an election is on, or that a server has not
+// been asked yet, is no such knowledge.
+func noneIsUp(err error) bool {
+	var noServer topology.ServerSelectionError
+	return errors.As(err, &noServer) && len(noServer.Desc.Servers) > 0 &&
+		!slices.ContainsFunc(noServer.Desc.Servers, func(s description.Server) bool { return s.LastError == nil })
 }
 
 // wasCleared says whether the driver has given up its sockets to a server.

@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/earnorm/poolstack/pool"
@@ -45,6 +46,16 @@ func bulkError(codes ...int) mongo.BulkWriteException {
 }
 
 func unconfirmed(code int) *mongo.WriteConcernError { return &mongo.WriteConcernError{Code: code} }
+
+var errRefused = errors.New("connection refused")
+
+// described is what the driver knows of servers with these errors, nil for none.
+func described(errs ...error) (d description.Topology) {
+	for _, err := range errs {
+		d.Servers = append(d.Servers, description.Server{LastError: err})
+	}
+	return d
+}
 
 func TestClassify(t *testing.T) {
 	const (
@@ -85,6 +96,10 @@ func TestClassify(t *testing.T) {
 
 		// Not sent.
 		{"no server", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded},
+			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+		{"no server, and all have failed", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded, Desc: described(errRefused, errRefused)},
+			pool.Class{Fault: server, Repeat: always, Type: "server_selection", Certain: true}},
+		{"no server, and one has not failed", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded, Desc: described(errRefused, nil)},
 			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
 		{"no server in a transaction",
 			mongo.CommandError{Labels: []string{labelTransient}, Wrapped: topology.ServerSelectionError{Wrapped: context.DeadlineExceeded}},
