@@ -24,6 +24,7 @@ type Breaker struct {
 	scope   atomic.Pointer[scope]  // what is refused while it is not closed
 	refused atomic.Uint64          //
 	needs   *needs                 // what the server lately needed
+	silence silence                // since the last answer
 	info    pool.PoolInfo          // the pool; under mu
 
 	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.

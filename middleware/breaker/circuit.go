@@ -73,6 +73,9 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 		return
 	}
 	class := b.judge(ctx, c, &a, err)
+	if class.Fault == pool.FaultNone || class.Code != "" {
+		b.silence.end()
+	}
 	switch {
 	case a.probe != nil && class.Fault == pool.FaultServer:
 		report(ctx, c, b.settle(&a, workOf(c), b.failure(ctx, c, &a, class, err), class))
@@ -114,7 +117,7 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 		class.Fault = pool.FaultNone
 	case err == nil:
 		class.Fault = pool.FaultElsewhere
-	case class.Fault != pool.FaultServer && class.Fault != pool.FaultCaller:
+	case class.Fault != pool.FaultServer && class.Fault != pool.FaultCaller, class.Certain:
 	case c.Op().Limit < 0 && (timedOut || class.Type == "timeout"):
 		class.Fault = pool.FaultCaller
 	case timedOut:
@@ -132,6 +135,7 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 			b.needs.note(c.Op().Name, took)
 		}
 	}
+	b.silence.end()
 	if w == nil {
 		return // the use has passed an open breaker
 	}
@@ -168,10 +172,19 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 			from = min(from, max(since, began))
 		}
 	}
-	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
+	op := c.Op().Name
+	much := b.needs.muchLonger(op, successes)
+	if to-from >= much || b.silentFor(began, from, to, b.needs.commonly(op, successes)) >= max(much, unknown) {
 		return pool.FaultServer
 	}
 	return pool.FaultCaller
+}
+
+// silentFor adds the time of a call to the silence, and returns how long that has lasted.
+func (b *Breaker) silentFor(began, granted, ended, least time.Duration) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.silence.add(began, granted, ended, least)
 }
 
 // served is Call.Served on the breaker's clock. If the pool does not know the end, it is now.

@@ -7,8 +7,9 @@
 // # The rule
 //
 //	A failure is evidence if the class lays the failure at the server, or if a deadline passed while the server had the call for four
-//	times as long as 999 in 1,000 recent successes of the operation needed. A cancel is no evidence, nor a passed deadline of an Op that
-//	blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and counts as a success.
+//	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing at
+//	all: after a second, and four times that bound, each is evidence that 9 in 10 successes would have kept. A cancel is no evidence, nor
+//	a passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and counts as a success.
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
 //	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 200 ms or more, or if
 //	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
@@ -33,9 +34,10 @@
 // A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything: such an answer comes at once, so
 // a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded.
 //
-// Recent successes of 20 ms and more tell how long an operation needs. While nothing is known, only a deadline of a second or more is
-// evidence. A frozen server is found within two deadlines of the callers, if the deadlines are at least 80 ms. The breaker is blind to
-// deadlines in a lease of two steps, as the borrower may have spent the time.
+// Recent successes of 20 ms and more tell how long an operation needs. While nothing is known, a deadline of a second or more is evidence, and
+// deadlines of 250 ms and more add up. A frozen server is found within two deadlines of the callers; if the deadlines are below four times
+// what is needed, after a second or more without an answer. The breaker is blind to deadlines in a lease of two steps, as the borrower may
+// have spent the time.
 //
 // # Looks
 //

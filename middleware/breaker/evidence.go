@@ -16,7 +16,9 @@ import (
 // server has answered and serves other work. A deadline of the caller that passes is a failure if the server has had the call for much
 // longer than the server lately needed (muchLonger). A cancel is no evidence, and neither is a passed deadline of an operation meant to
 // block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
-// the calls before the grant had no answer either.
+// the calls before the grant had no answer either. Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed
+// end without an answer and no call is answered, their times are summed, each moment once. From a second of silence on, and from what is much
+// longer for the operation, such a deadline is a failure. The wait for a grant in the silence counts, as in a run.
 //
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
 // server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
@@ -86,6 +88,35 @@ func (r *run) unanswered() (since time.Duration, ok bool) {
 	return time.Duration(r.first.Load()), r.length.Load() > 0
 }
 
+// silence is the time that the server has had calls since the last answer: of those that a deadline ended, after as long as commonly needed. The
+// silence outlasts the closed state, so that probes with short deadlines are judged by it as well.
+type silence struct {
+	lasted       atomic.Int64
+	since, until time.Duration // from the first call to the last one; under the breaker's mutex
+}
+
+// add adds the time of a call, from its grant on, or from its beginning if that was in the silence, unless the time is less than the least that
+// counts. It returns how long the silence has lasted. It is called under the breaker's mutex.
+func (s *silence) add(began, granted, ended, least time.Duration) time.Duration {
+	if s.lasted.Load() == 0 {
+		s.since, s.until = granted, granted
+	}
+	from := min(granted, max(s.since, began))
+	if ended-from < least {
+		return 0
+	}
+	more := max(ended-max(from, s.until), 0)
+	s.until = max(s.until, ended)
+	return time.Duration(s.lasted.Add(int64(more)))
+}
+
+// end notes an answer.
+func (s *silence) end() {
+	if s.lasted.Load() != 0 { // read first, as in run.end
+		s.lasted.Store(0)
+	}
+}
+
 // convincing returns how many failures in a row open the breaker, and whether n has as many. since is when the run began.
 func (c Config) convincing(n Counts, since, now time.Duration) (limit int64, ok bool) {
 	switch {
@@ -120,6 +151,7 @@ const (
 	maxOps   = 256                   // operations with counts of their own; the others share a count
 	enough   = 20                    // successes before anything is known
 	rare     = 1000                  // 1 in so many successes is not minded
+	common   = 10                    // 1 in so many may need longer than a deadline that adds to a silence
 	weight   = 4                     // of a slow success: remembered for three windows
 	muchMore = 4
 	unknown  = time.Second // a shorter deadline is no evidence while nothing is known
@@ -175,25 +207,42 @@ func (n *needs) outlast(successes int64) {
 	n.known.Store(max(n.known.Load(), successes))
 }
 
-// muchLonger returns how long the server must have had a call of op to have had the call for much longer than lately needed: four times the
-// bound within which 999 in 1,000 successes ended. successes counts the successes since the counts were last halved.
-func (n *needs) muchLonger(op string, successes int64) time.Duration {
+// bound returns the time within which all successes of op but one in so many ended. successes counts the successes since the counts were last
+// halved. ok is false while too little is known.
+func (n *needs) bound(op string, successes, one int64) (need time.Duration, ok bool) {
 	known := n.known.Load() + successes
 	if known < enough {
-		return unknown
+		return 0, false
 	}
-	v, ok := n.ops.Load(op)
-	if !ok {
-		v, ok = n.ops.Load("") // too many operations: op shares a count
+	v, found := n.ops.Load(op)
+	if !found {
+		v, found = n.ops.Load("") // too many operations: op shares a count
 	}
-	need, slower := 2*tick, int64(0)
-	if s, _ := v.(*slow); ok {
+	need = 2 * tick
+	if s, _ := v.(*slow); found {
+		slower := int64(0)
 		for i := slowest - 1; i >= 0; i-- {
-			if slower += s[i].Load(); slower > weight*known/rare {
-				need = tick << (i + 2)
-				break
+			if slower += s[i].Load(); slower > weight*known/one {
+				return tick << (i + 2), true
 			}
 		}
 	}
-	return muchMore * need
+	return need, true
+}
+
+// muchLonger returns how long the server must have had a call of op to have had the call for much longer than lately needed: four times the
+// bound within which 999 in 1,000 successes ended.
+func (n *needs) muchLonger(op string, successes int64) time.Duration {
+	if need, ok := n.bound(op, successes, rare); ok {
+		return muchMore * need
+	}
+	return unknown
+}
+
+// commonly returns the bound within which nine in ten successes of op ended.
+func (n *needs) commonly(op string, successes int64) time.Duration {
+	if need, ok := n.bound(op, successes, common); ok {
+		return need
+	}
+	return unknown / muchMore
 }

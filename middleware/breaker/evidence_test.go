@@ -213,6 +213,61 @@ func TestProbesOfAYoungBreakerAreJudgedByDeadlines(t *testing.T) {
 	})
 }
 
+// Deadlines too short to be evidence each add up while the server answers nothing: a server that is frozen, or slower than all its callers wait,
+// is found after a second, and the probes find it, too. Deadlines below what the server lately needed do not add up, nor do those among answers.
+func TestShortDeadlinesAddUp(t *testing.T) {
+	const takes, deadline = 60 * time.Millisecond, 100 * time.Millisecond
+	for _, test := range []struct {
+		name     string
+		deadline time.Duration
+		answer   time.Duration // how often a call is answered; 0: never
+		want     bool
+	}{
+		{"no answer", deadline, 0, true},
+		{"rare answers", deadline, 900 * time.Millisecond, false},
+		{"too short for any answer", takes / 2, 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, Config{})
+				var calls atomic.Int64
+				use := func(takes, deadline time.Duration) {
+					ctx, cancel := context.WithTimeout(context.Background(), deadline)
+					defer cancel()
+					_ = r.pool.Do(ctx, get, func(ctx context.Context, _ *conn) error {
+						calls.Add(1)
+						return pooltest.Slow(takes)(ctx)
+					})
+				}
+				for range enough {
+					use(takes, time.Second)
+				}
+				calls.Store(0)
+				begin, answered, opened := time.Now(), time.Now(), time.Duration(0)
+				var wg sync.WaitGroup
+				for time.Since(begin) < 12*time.Second {
+					slow := 2 * deadline
+					if test.answer > 0 && time.Since(answered) >= test.answer {
+						answered, slow = time.Now(), takes
+					}
+					wg.Go(func() { use(slow, test.deadline) })
+					time.Sleep(25 * time.Millisecond)
+					if opened == 0 && r.State() == StateOpen {
+						opened = time.Since(begin)
+					}
+				}
+				wg.Wait()
+				switch sent := int(calls.Load()); {
+				case !test.want && r.Snapshot().Opened > 0:
+					t.Errorf("it opened after %v", opened)
+				case test.want && (opened == 0 || opened > 1500*time.Millisecond || sent > 100):
+					t.Errorf("it opened after %v, and let %d calls pass", opened, sent)
+				}
+			})
+		})
+	}
+}
+
 // What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block, and
 // time spent with another pool.
 func TestTimeThatIsNoEvidence(t *testing.T) {
