@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -21,10 +23,15 @@ type client struct {
 	size  int                // its maxPoolSize: how many resources it can serve; 0 means any number
 	meter *meter
 	refs  int // resources bound to it; guarded by Driver.mu
+
+	useless  atomic.Bool   // it has been disconnected, or its credentials are not accepted any more
+	patience time.Duration // how long a ping goes without an answer before the client is silent
 }
 
-// full says whether another resource would find no socket. It is called under Driver.mu.
-func (c *client) full() bool { return c.size > 0 && c.refs >= c.size }
+// usable says whether another resource may be bound to the client: it would find a socket, and the sockets are not silent. After a network has
+// swallowed all, the sockets may stay silent for ever, and the driver's own are given up after ConnectTimeout only. A new client finds out at
+// once whether the server answers. It is called under Driver.mu.
+func (c *client) usable() bool { return (c.size == 0 || c.refs < c.size) && !c.meter.silent.Load() }
 
 // ping proves that a server is there which satisfies the read preference.
 func (c *client) ping(ctx context.Context) error {
@@ -85,6 +92,7 @@ func (c *client) whileUp(ctx context.Context, isNew bool, f func(context.Context
 	defer cancel(nil)
 	stop := c.meter.watch(isNew, func(err error) { cancel(&downError{err}) })
 	defer stop()
+	defer c.meter.awaitAnswer(c.patience)()
 	err := f(ctx)
 	if reason := c.meter.whyCleared(); reason != nil && unsent(err) == poolCleared {
 		return reason // err says only that there is one
@@ -135,7 +143,11 @@ func (c *client) disconnect(ctx context.Context) error {
 func monitor(co *options.ClientOptions, m *meter, c *commands, observed bool) {
 	co.SetPoolMonitor(bothPools(&event.PoolMonitor{Event: m.poolEvent}, co.PoolMonitor))
 	co.SetServerMonitor(bothServers(m, co.ServerMonitor))
-	own := &event.CommandMonitor{Succeeded: c.succeeded, Failed: c.failed}
+	succeeded := func(ctx context.Context, e *event.CommandSucceededEvent) {
+		m.answered()
+		c.succeeded(ctx, e)
+	}
+	own := &event.CommandMonitor{Succeeded: succeeded, Failed: c.failed}
 	if observed { // for Started the driver makes a copy of every command
 		own.Started = c.started
 	}

@@ -145,7 +145,11 @@ func (d *Driver) Reset(ctx context.Context, res *Conn) error {
 	return nil
 }
 
-func (d *Driver) outdated(res *Conn) bool { return res.client != d.current.Load() }
+// outdated says whether res is to move to another client: its own is useless, or another has taken over and has been answered.
+func (d *Driver) outdated(res *Conn) bool {
+	current := d.current.Load()
+	return res.client.useless.Load() || current != nil && current != res.client && current.meter.answers.Load() > 0
+}
 
 // rebind moves a resource that nobody holds to the present client.
 func (d *Driver) rebind(ctx context.Context, res *Conn) error {
@@ -174,6 +178,7 @@ func (d *Driver) bind(ctx context.Context) (*client, error) {
 // judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.
 func (d *Driver) judge(c *client, err error) error {
 	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || codeOf(err) == authenticationFailed) {
+		c.useless.Store(true)
 		d.current.CompareAndSwap(c, nil)
 	}
 	return err
@@ -209,7 +214,7 @@ func (d *Driver) join() (*client, int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.current.Load()
-	if c == nil || c.full() {
+	if c == nil || !c.usable() {
 		return nil, 0
 	}
 	c.refs++
@@ -234,7 +239,7 @@ func (d *Driver) release(ctx context.Context, c *client) error {
 
 // newClient makes a client. It does no I/O but what the driver does in the background and what Options.Credentials does.
 func (d *Driver) newClient(ctx context.Context) (*client, error) {
-	var m measures
+	m := measures{patience: defaultPatience}
 	var events *courier
 	observed := true
 	if a := d.attached.Load(); a != nil {
@@ -244,7 +249,7 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 			return nil, context.Cause(ctx)
 		}
 		cfg := a.pool.Config()
-		m = measures{cfg.MaxSize, cfg.MinIdle, cfg.OpenConcurrency, cfg.MaxIdleTime}
+		m = measures{cfg.MaxSize, cfg.MinIdle, cfg.OpenConcurrency, cfg.MaxIdleTime, cfg.CheckTimeout / 2}
 		observed = a.commands
 		events = newCourier(a.pool.Emit, &d.totals.dropped)
 	}
@@ -253,7 +258,7 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 		events.stop()
 		return nil, err
 	}
-	c := &client{size: m.maxSize, reads: co.ReadPreference, meter: newMeter(&d.totals, events)}
+	c := &client{size: m.maxSize, reads: co.ReadPreference, meter: newMeter(&d.totals, events), patience: m.patience}
 	monitor(co, c.meter, &d.commands, observed)
 	if c.mc, err = mongo.Connect(co); err != nil {
 		events.stop()
@@ -263,11 +268,14 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	return c, nil
 }
 
-// measures are those of a client's socket pool. 0 means: no bound, none kept, the driver's default, no bound.
+// measures are those of a client's socket pool. 0 means: no bound, none kept, the driver's default, no bound. patience is the client's.
 type measures struct {
 	maxSize, minIdle, concurrency int
-	idleTime                      time.Duration
+	idleTime, patience            time.Duration
 }
+
+// defaultPatience is of a client without a pool's settings.
+const defaultPatience = 500 * time.Millisecond
 
 // Identity says what the pool connects to.
 func (d *Driver) Identity() pool.Identity { return d.settings.identity }

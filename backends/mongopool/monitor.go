@@ -20,7 +20,7 @@ import (
 // one after the other, so they may disagree by what happened in between.
 type Stats struct {
 	// How things stand.
-	Clients     int // shared clients: one, none while no resource is open, two while a larger one takes over
+	Clients     int // shared clients: one, none while no resource is open, two while another takes over: a larger one, or one for a silent one
 	Sockets     int // open for commands; the driver's own for monitoring, one or two a server, are not counted
 	SocketsBusy int // of them in use by a command, or waiting for an answer that nobody wants any more
 	ServersUp   int // servers that are known to be up
@@ -62,6 +62,9 @@ type meter struct {
 	totals *totals
 	events *courier // nil when nobody listens
 	busy   atomic.Int64
+
+	answers atomic.Uint64 // commands that have succeeded
+	silent  atomic.Bool   // a ping has waited for long, and no command has been answered meanwhile or since
 
 	mu       sync.Mutex
 	ready    map[socket]struct{} // the sockets that have been opened and not been closed
@@ -173,6 +176,20 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 		t.cleared.Add(1)
 		m.events.send(pool.Event{Kind: EventSocketsCleared, Reason: e.Address, Err: e.Error})
 	}
+}
+
+// answered notes an answer.
+func (m *meter) answered() {
+	m.answers.Add(1)
+	if m.silent.Load() { // read first, not to write each time
+		m.silent.Store(false)
+	}
+}
+
+// awaitAnswer calls the client silent if nothing has been answered when the patience is over, until stop or an answer.
+func (m *meter) awaitAnswer(patience time.Duration) (stop func() bool) {
+	before := m.answers.Load()
+	return time.AfterFunc(patience, func() { m.silent.Store(m.answers.Load() == before) }).Stop
 }
 
 // The rest is a ServerMonitor. The driver calls it while it holds locks of its own.
