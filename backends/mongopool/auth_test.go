@@ -180,7 +180,7 @@ func TestTLS(t *testing.T) {
 			if c.uri != "" {
 				opts.URI = "mongodb://" + plain.Hosts[0] + "/" + c.uri
 			}
-			d, p := newPool(t, opts, pool.Config{})
+			d, p := newPool(t, opts, pool.Config{AcquireTimeout: patience, OpenConcurrency: 1})
 			err := p.Do(bounded(t), pool.Op{}, ping)
 			if c.want == "" {
 				if err != nil {

@@ -186,7 +186,7 @@ func TestTune(t *testing.T) {
 			Succeeded: func(context.Context, *event.CommandSucceededEvent) { note("succeeded") },
 		})
 		note("tuned")
-	}}, pool.Config{})
+	}}, pool.Config{OpenConcurrency: 1}) // no second dial beside a late one
 	for range 2 {
 		if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
 			t.Fatal(err)
