@@ -176,11 +176,13 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			opts := plain
-			opts.TLS = c.tls
+			opts.ConnectTimeout, opts.ServerSelectionTimeout, opts.TLS = patience, patience, c.tls
 			if c.uri != "" {
 				opts.URI = "mongodb://" + plain.Hosts[0] + "/" + c.uri
 			}
-			d, p := newPool(t, opts, pool.Config{AcquireTimeout: patience, OpenConcurrency: 1})
+			d, p := newPool(t, opts, pool.Config{
+				AcquireTimeout: patience, OpenTimeout: patience, OpenConcurrency: 1, // the system's authorities are read with the first dial
+			})
 			err := p.Do(bounded(t), pool.Op{}, ping)
 			if c.want == "" {
 				if err != nil {

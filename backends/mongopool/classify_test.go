@@ -371,7 +371,7 @@ func TestClassifyHandshake(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
-			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2})
+			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2, OpenConcurrency: 1}) // no second dial beside a late one
 			if err := p.Warm(bounded(t), 1); err != nil {
 				t.Fatal(err)
 			}

@@ -27,6 +27,7 @@ type fakeServer struct {
 
 	mu       sync.Mutex
 	listener net.Listener
+	stopped  chan struct{} // closed by stop
 	conns    map[net.Conn]bool
 	scripts  map[string][]reply // by command: what to do next; the last one stays
 	seen     []command
@@ -102,31 +103,53 @@ func (f *fakeServer) listen(address string) {
 		f.t.Fatal(err)
 	}
 	f.mu.Lock()
-	f.listener, f.address = l, l.Addr().String()
+	f.listener, f.address, f.stopped = l, l.Addr().String(), make(chan struct{})
 	f.mu.Unlock()
 	f.accept(l)
 }
 
 // accept serves what comes in at l, until it is closed.
 func (f *fakeServer) accept(l net.Listener) {
+	f.mu.Lock()
+	stopped := f.stopped
+	f.mu.Unlock()
 	f.wg.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			f.mu.Lock()
-			f.conns[c] = true
-			f.mu.Unlock()
-			f.wg.Go(func() { f.serve(c) })
+			if !f.admit(c, stopped) {
+				_ = c.Close()
+				return
+			}
+			f.wg.Go(func() { f.serve(c, stopped) })
 		}
 	})
 }
 
-// stop ends the server as a crash would, and waits until it is gone. It may be called again.
+// admit notes a connection, unless the server has stopped since the connection was accepted: stop would wait for the connection for ever.
+func (f *fakeServer) admit(c net.Conn, stopped <-chan struct{}) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-stopped:
+		return false
+	default:
+		f.conns[c] = true
+		return true
+	}
+}
+
+// stop ends the server as a crash would, with replies that are still to come, and waits until it is gone. It may be called again.
 func (f *fakeServer) stop() {
 	f.mu.Lock()
 	_ = f.listener.Close()
+	select {
+	case <-f.stopped:
+	default:
+		close(f.stopped)
+	}
 	for c := range f.conns {
 		_ = c.Close()
 	}
@@ -160,7 +183,7 @@ func (f *fakeServer) open() int {
 	return len(f.conns)
 }
 
-func (f *fakeServer) serve(c net.Conn) {
+func (f *fakeServer) serve(c net.Conn, stopped <-chan struct{}) {
 	defer func() {
 		f.mu.Lock()
 		delete(f.conns, c)
@@ -179,7 +202,11 @@ func (f *fakeServer) serve(c net.Conn) {
 		}
 		answer := f.answer(cmd)
 		if answer.after != nil {
-			<-answer.after
+			select {
+			case <-answer.after:
+			case <-stopped:
+				return
+			}
 		}
 		if answer.drop {
 			return

@@ -3,7 +3,9 @@ package mongopool
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -67,4 +69,42 @@ func TestSuiteOnFake(t *testing.T) {
 
 func TestSuiteLive(t *testing.T) {
 	pooltest.RunDriver(t, suite(Options{URI: liveURI(t), Database: "poolstack_suite"}))
+}
+
+// A test that fails while a reply is held back must not wait for the reply.
+func TestFakeStopsWithRepliesToCome(t *testing.T) {
+	f := newFake(t)
+	f.script("find", reply{after: make(chan struct{})})
+	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1})
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, pool.Op{}, find); err == nil {
+		t.Error("a find was served")
+	}
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); f.stop() }()
+	select {
+	case <-stopped:
+	case <-time.After(patience):
+		t.Fatal("the fake has not stopped")
+	}
+}
+
+// A connection that is accepted while the fake stops must not outlive the stop.
+func TestFakeStopsWithDialsToCome(t *testing.T) {
+	for range 200 {
+		f := newFake(t)
+		var dials sync.WaitGroup
+		var d net.Dialer
+		for range 4 {
+			dials.Go(func() {
+				if c, err := d.DialContext(t.Context(), "tcp", f.address); err == nil {
+					_, _ = c.Read(make([]byte, 1)) // until the fake closes it
+					_ = c.Close()
+				}
+			})
+		}
+		f.stop()
+		dials.Wait()
+	}
 }
