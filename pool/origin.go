@@ -63,8 +63,8 @@ func (c *Call) leaveUse(err error) error {
 		return last
 	}
 	left := c.hub.leave(err, c.Classify(err))
-	mark, ok := left.(*UseError) //nolint:errorlint // made by leave, or err itself
-	_, once := err.(*Error)      //nolint:errorlint // made for this use alone
+	mark, ok := left.(*UseError)                                                     //nolint:errorlint // made by leave, or err itself
+	_, once := err.(*Error)                                                          //nolint:errorlint // made for this use alone
 	if ok && !once && left != err && reflect.TypeOf(err).Kind() == reflect.Pointer { //nolint:errorlint // the very value
 		c.hub.refusal.Store(mark)
 	}

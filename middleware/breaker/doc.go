@@ -7,9 +7,10 @@
 // # The rule
 //
 //	A failure is evidence if the class lays the failure at the server, or if a deadline passed while the server had the call for four
-//	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing at
-//	all: after a second, and four times that bound, each is evidence that 9 in 10 successes would have kept. A cancel is no evidence, nor
-//	a passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and counts as a success.
+//	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing:
+//	after a second, and four times that bound, each that 9 in 10 successes would have kept is evidence. A cancel is no evidence, nor a
+//	passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and
+//	counts as a success.
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
 //	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 200 ms or more, or if
 //	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
