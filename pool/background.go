@@ -125,7 +125,7 @@ func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	if p.failures == 0 {
 		p.failing = now
 	}
-	if now >= p.retryOpen {
+	if p.failures == 0 || now >= p.retryOpen {
 		p.failures++ // those that failed together count once
 	}
 	p.retryOpen = plus(now, p.backoff())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -285,4 +286,29 @@ func TestCloseFailuresAreSurvived(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dial that succeeds ends the failures, not the pause after the last of them. What fails within that pause must begin another one.
+func TestOpenBacksOffAfterASuccessBetweenFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		var tries atomic.Int64
+		fake.Inject(pooltest.Open, -1, func(ctx context.Context) error {
+			switch n := tries.Add(1); {
+			case n == 1: // fails while the next is under way
+				time.Sleep(time.Millisecond)
+			case n == 2:
+				time.Sleep(2 * time.Millisecond)
+				return nil
+			case n > 1000: // a storm without a pause would never end
+				<-ctx.Done()
+			}
+			return pooltest.ErrRefused
+		})
+		newPool(t, fake, pool.Config{MinIdle: 2})
+		time.Sleep(10 * time.Second)
+		if n := tries.Load(); n > 40 {
+			t.Errorf("%d tries in 10 s, want pauses between them", n)
+		}
+	})
 }
