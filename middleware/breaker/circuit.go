@@ -319,6 +319,9 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	case StateClosed:
 		return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil, event
 	case StateHalfOpen:
+		if c.Op().Limit < 0 {
+			return admission{began: c.Tick()}, nil, event // an operation that is meant to block proves nothing soon
+		}
 		if b.isOthersTurn(c, p, cfg) {
 			break
 		}

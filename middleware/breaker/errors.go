@@ -17,6 +17,7 @@ const (
 	ReasonFailureRatio = "failure_ratio"        // closed to open: Config.FailureRatio
 	ReasonConsecutive  = "consecutive_failures" // closed to open: Config.ConsecutiveFailures
 	ReasonPeriodOver   = "open_period_over"     // open to half-open
+	ReasonLookPassed   = "look_passed"          // open to half-open, and at once to closed: the pool has reached its server again
 	ReasonProbesPassed = "probes_succeeded"     // half-open to closed
 	ReasonProbeFailed  = "probe_failed"         // half-open to open
 	ReasonProbeTimeout = "probe_timeout"        // half-open to open: nothing was heard of a probe

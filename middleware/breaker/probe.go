@@ -20,9 +20,18 @@ type probe struct {
 	since time.Duration // on the breaker's clock
 }
 
-// begin gives out a permit, nil when limit probes are under way.
+// held is how long a probe holds its permit back from others: a use may last, and must not keep others from finding out.
+const held = 500 * time.Millisecond
+
+// begin gives out a permit, nil when limit probes have been under way for less than held.
 func (r *round) begin(now time.Duration, limit int) *probe {
-	if len(r.underway) >= limit {
+	young := 0
+	for _, p := range r.underway {
+		if now-p.since < held {
+			young++
+		}
+	}
+	if young >= limit {
 		return nil
 	}
 	p := &probe{round: r, since: now}

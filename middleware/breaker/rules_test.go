@@ -243,9 +243,8 @@ func TestRule5LostProbeCountsAsFailed(t *testing.T) {
 		r.opens()
 		r.due()
 		lost := r.lease()
-		time.Sleep(3*time.Second - 1)
 		r.refused(StateHalfOpen)
-		time.Sleep(time.Nanosecond)
+		time.Sleep(3 * time.Second)
 		refusal := r.refusal(StateOpen)
 		if refusal.Rounds != 1 || refusal.LastProbe != ReasonProbeTimeout {
 			t.Errorf("the refusal tells of %d rounds, the last with %q, want 1 and %q", refusal.Rounds, refusal.LastProbe, ReasonProbeTimeout)

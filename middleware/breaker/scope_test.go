@@ -129,6 +129,40 @@ func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
 	})
 }
 
+// The looks that saw the server away see the server's return: nobody waits for probes. A breaker that opened by what no look sees needs
+// them, and a probe that lasts keeps the others out for half a second only. An operation that is meant to block is no probe.
+func TestRecoveryWaitsForNoLongUse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
+		r.dead()
+		time.Sleep(3 * time.Second)
+		r.fake.Inject(pooltest.Open, 0, nil)
+		time.Sleep(time.Second)
+		r.wantState(StateClosed)
+		if moves := r.seen.moves(); len(moves) != 3 || moves[2] != "half-open>closed "+ReasonLookPassed {
+			t.Errorf("the moves are %q", moves)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		cfg := quick()
+		cfg.Probes, cfg.ProbeSuccesses = 1, 2
+		r := newRig(t, cfg)
+		r.opens()
+		r.due()
+		blocked, err := r.pool.Acquire(context.Background(), pool.Op{Name: "BLPOP", Limit: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		long := r.lease()
+		r.refused(StateHalfOpen)
+		time.Sleep(held)
+		r.uses(2, nil)
+		r.wantState(StateClosed)
+		long.Release(nil)
+		blocked.Release(nil)
+	})
+}
+
 // An explicit number of failures in a row is about the server as a whole.
 func TestExplicitNumberCoversAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 //   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
 //     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
 //     hang follow without a pause. Each look is given a second.
-//   - The watch ends with the first look that passes: then the next use after the open period is a probe. If looks had failed before, the
-//     look has seen the end of the trouble, and the open period is over. The watch also ends if all
+//   - The watch ends with the first look that passes. If looks had failed before, the looks see the trouble, and so they see its end: the
+//     breaker closes. Otherwise the next use after the open period is a probe. The watch also ends if all
 //     resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look at once.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
@@ -83,7 +83,15 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			return
 		}
 		next, longest := b.prepare(w, pause)
-		if longest < 0 || lookedWell(ctx, info) {
+		if longest < 0 {
+			b.endWatch(w, false)
+			return
+		}
+		switch err := look(ctx, info); {
+		case errors.Is(err, pool.ErrExhausted):
+			b.endWatch(w, false)
+			return
+		case err == nil:
 			b.endWatch(w, failed)
 			return
 		}
@@ -103,27 +111,34 @@ func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longes
 	return w.next, longest
 }
 
-// endWatch notes that the next use after the open period may be a probe. If looks had failed before, the looks see the trouble and its end:
-// the open period is over.
+// endWatch notes that a look has passed: the next use after the open period may be a probe. If looks had failed before, the looks see the
+// trouble, and so they see its end: the breaker closes.
 func (b *Breaker) endWatch(w *watch, failed bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.watch != w {
-		return
-	}
-	b.seen, b.watch = true, nil
-	if p := *b.phase.Load(); failed && p.state == StateOpen {
-		p.until = 0
-		b.phase.Store(&p)
+	for _, event := range b.believe(w, failed) {
+		b.pools.Emit(*event)
 	}
 }
 
-// lookedWell says whether a look has passed, or cannot be had.
-func lookedWell(ctx context.Context, info pool.PoolInfo) bool {
+func (b *Breaker) believe(w *watch, failed bool) (events []*pool.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watch != w {
+		return nil
+	}
+	b.seen, b.watch = true, nil
+	if !failed || b.phase.Load().state != StateOpen {
+		return nil
+	}
+	b.circuit.State() // moves it to half-open
+	events = append(events, b.follow(ReasonLookPassed))
+	b.tell(succeeded)
+	return append(events, b.follow(ReasonLookPassed))
+}
+
+func look(ctx context.Context, info pool.PoolInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	err := info.Look(ctx)
-	return err == nil || errors.Is(err, pool.ErrExhausted)
+	return info.Look(ctx)
 }
 
 // Conditions makes the breaker a [pool.HealthReporter]: while the breaker is open, the pool is degraded, by choice. Conditions may be called
