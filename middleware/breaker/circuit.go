@@ -174,7 +174,7 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	}
 	op := c.Op().Name
 	much := b.needs.muchLonger(op, successes)
-	if to-from >= much || b.silentFor(began, from, to, b.needs.commonly(op, successes)) >= max(much, unknown) {
+	if to-from >= much || b.silentFor(began, from, to, b.needs.commonly(op, successes)) >= max(much, quiet) {
 		return pool.FaultServer
 	}
 	return pool.FaultCaller

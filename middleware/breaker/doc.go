@@ -8,7 +8,7 @@
 //
 //	A failure is evidence if the class lays the failure at the server, or if a deadline passed while the server had the call for four
 //	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing:
-//	after a second, and four times that bound, each that 9 in 10 successes would have kept is evidence. A cancel is no evidence, nor a
+//	after half a second, and four times that bound, each that 9 in 10 successes would have kept is evidence. A cancel is no evidence, nor a
 //	passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and
 //	counts as a success.
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
@@ -37,7 +37,7 @@
 //
 // Recent successes of 20 ms and more tell how long an operation needs. While nothing is known, a deadline of a second or more is evidence, and
 // deadlines of 250 ms and more add up. A frozen server is found within two deadlines of the callers; if the deadlines are below four times
-// what is needed, after a second or more without an answer. The breaker is blind to deadlines in a lease of two steps, as the borrower may
+// what is needed, after half a second or more without an answer. The breaker is blind to deadlines in a lease of two steps, as the borrower may
 // have spent the time.
 //
 // # Looks

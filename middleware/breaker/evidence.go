@@ -17,8 +17,8 @@ import (
 // longer than the server lately needed (muchLonger). A cancel is no evidence, and neither is a passed deadline of an operation meant to
 // block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
 // the calls before the grant had no answer either. Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed
-// end without an answer and no call is answered, their times are summed, each moment once. From a second of silence on, and from what is much
-// longer for the operation, such a deadline is a failure. The wait for a grant in the silence counts, as in a run.
+// end without an answer and no call is answered, their times are summed, each moment once. From half a second of silence on, and from what is
+// much longer for the operation, such a deadline is a failure. The wait for a grant in the silence counts, as in a run.
 //
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
 // server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
@@ -154,7 +154,8 @@ const (
 	common   = 10                    // 1 in so many may need longer than a deadline that adds to a silence
 	weight   = 4                     // of a slow success: remembered for three windows
 	muchMore = 4
-	unknown  = time.Second // a shorter deadline is no evidence while nothing is known
+	quiet    = time.Second / 2 // a shorter silence is no evidence
+	unknown  = time.Second     // a shorter deadline is no evidence while nothing is known
 )
 
 // slow counts an operation's slow successes: class i took less than 2^(i+2) ticks.
