@@ -172,9 +172,10 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 			from = min(from, max(since, began))
 		}
 	}
-	op := c.Op().Name
-	much := b.needs.muchLonger(op, successes)
-	if to-from >= much || b.silentFor(began, from, to, b.needs.commonly(op, successes)) >= max(much, quiet) {
+	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
+		return pool.FaultServer
+	}
+	if common := b.needs.commonly(c.Op().Name, successes); b.silentFor(began, from, to, common) >= max(muchMore*common, quiet) {
 		return pool.FaultServer
 	}
 	return pool.FaultCaller

@@ -8,7 +8,7 @@
 //
 //	A failure is evidence if the class lays the failure at the server, or if a deadline passed while the server had the call for four
 //	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing:
-//	after half a second, and four times that bound, each that 9 in 10 successes would have kept is evidence. A cancel is no evidence, nor a
+//	after half a second, and four times what 9 in 10 successes needed, each as long as that need is evidence. A cancel is no evidence, nor a
 //	passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and
 //	counts as a success.
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -226,6 +227,7 @@ func TestShortDeadlinesAddUp(t *testing.T) {
 		{"no answer", deadline, 0, true},
 		{"rare answers", deadline, 450 * time.Millisecond, false},
 		{"too short for any answer", takes / 2, 0, false},
+		{"no answer, and one was late once", deadline, 0, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -241,6 +243,9 @@ func TestShortDeadlinesAddUp(t *testing.T) {
 				}
 				for range enough {
 					use(takes, time.Second)
+				}
+				if strings.Contains(test.name, "late") {
+					use(20*takes, time.Minute)
 				}
 				calls.Store(0)
 				begin, answered, opened := time.Now(), time.Now(), time.Duration(0)
