@@ -152,7 +152,7 @@ func TestWarmIsBounded(t *testing.T) {
 func TestSocketsNeverExceedMaxSize(t *testing.T) {
 	const size = 3
 	f := newFake(t)
-	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: size})
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{AcquireTimeout: patience, MaxSize: size})
 	var most atomic.Int64
 	done := make(chan struct{})
 	var watch sync.WaitGroup

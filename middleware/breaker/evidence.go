@@ -16,9 +16,11 @@ import (
 // server has answered and serves other work. A deadline of the caller that passes is a failure if the server has had the call for much
 // longer than the server lately needed (muchLonger). A cancel is no evidence, and neither is a passed deadline of an operation meant to
 // block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
-// the calls before the grant had no answer either. Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed
-// end without an answer and no call is answered, their times are summed, each moment once. From half a second of silence on, and from four
-// times that need, such a deadline is a failure: it is not one call that is late, which one in 1,000 may be, but all. The wait for a grant in the silence counts, as in a run.
+// the calls before the grant had no answer either.
+//
+// Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed end without an answer and no call is answered,
+// their times are summed, each moment once. From half a second of silence on, and from four times that need, such a deadline is a failure: one
+// call in 1,000 may be late, but not all. The wait for a grant in the silence counts, as in a run.
 //
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
 // server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
