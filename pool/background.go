@@ -81,7 +81,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	p.end(c, err == nil)
 	looking := len(p.looks) > 0
 	if err != nil && !c.overtaken {
-		p.tellLooks(err)
+		p.lookOn(err)
 	}
 	switch {
 	case err != nil && (p.closed || gen != p.gen):

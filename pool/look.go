@@ -11,12 +11,14 @@ import (
 //     look never exceeds MaxSize. If all places are taken, an idle resource is checked in place of a dial. If all resources are lent, there
 //     is nothing to look with: the look ends with ErrExhausted.
 //   - During a look, a new resource is checked before the pool lends the resource. The first check that passes ends all looks with success,
-//     whatever the check was for; the resource is then idle. The first dial or check that fails ends all looks with its error.
+//     whatever the check was for; the resource is then idle. The first check that fails ends all looks with its error.
+//   - If the dial fails, an idle resource is checked: a server at the maximum of clients refuses the dial, and serves the idle resource. If
+//     nothing is idle, the dial ends all looks with its error.
 //   - The context bounds the look, not the dial: the dial has OpenTimeout, and serves the next look or the next borrower. So a look costs the
 //     server a dial and a check. A look that is given up leaves at most a dial behind, with its place, until OpenTimeout has passed.
 
 // Look finds out whether the server can be reached: Look opens a resource and has the driver check the resource, or has an idle resource
-// checked if Config.MaxSize allows no more. Look passes no layer, waits for no borrower and for no pause after failed tries, and leaves the
+// checked if Config.MaxSize allows no more or if the server refuses another resource. Look passes no layer, waits for no borrower and for no pause after failed tries, and leaves the
 // resource idle. With a driver whose Open and Check do nothing, Look always passes.
 //
 // Look returns nil if a check has passed. Otherwise it returns the error of the dial or of the check, [ErrExhausted] if everything is lent,
@@ -62,6 +64,15 @@ func (p *Pool[T]) beginLook(done chan error) error {
 		p.spawnCheck(p.popIdle())
 	}
 	return nil
+}
+
+// lookOn goes on after a dial that has failed: with an idle resource, if there is one. It is called under the lock.
+func (p *Pool[T]) lookOn(err error) {
+	if len(p.looks) > 0 && len(p.idle) > 0 && !p.closed {
+		p.spawnCheck(p.popIdle())
+		return
+	}
+	p.tellLooks(err)
 }
 
 // tellLooks ends all looks with the outcome of a dial or a check: nil if a check has passed. It is called under the lock.

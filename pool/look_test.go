@@ -174,3 +174,23 @@ func TestCheckAsksTheLayers(t *testing.T) {
 		t.Errorf("paused: %+v", h)
 	}
 }
+
+// A server at its maximum of clients refuses another connection, and serves those of the pool: then an idle one answers the look.
+func TestLookAtAServerThatIsFull(t *testing.T) {
+	fake := &pooltest.Fake{}
+	p := newPool(t, fake, pool.Config{MaxSize: 3})
+	acquire(t, p).Release(nil)
+	fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+	if err := look(p); err != nil {
+		t.Errorf("with an idle connection that works, Look returned %v", err)
+	}
+	l := acquire(t, p)
+	if err := look(p); !errors.Is(err, pooltest.ErrRefused) {
+		t.Errorf("with nothing idle, Look returned %v", err)
+	}
+	l.Release(nil)
+	fake.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+	if err := look(p); !errors.Is(err, pooltest.ErrBroken) {
+		t.Errorf("with an idle connection that is dead, Look returned %v", err)
+	}
+}
