@@ -17,15 +17,15 @@ type waiter[T any] struct {
 	watch      context.Context
 	caller     context.Context // of the whole use
 
-	// The outcome, set under the lock.
+	// The outcome, set under the lock. A waiter that is served needs the first two only, beside what is above.
 	r        *resource[T]
+	wait     time.Duration
 	expired  bool  // due has passed: the maintainer took it out of the queue
 	reason   error // why there is no resource
 	cause    error
 	openErr  error // what opening has met lately
 	fault    Fault // of ErrAcquireTimeout and ErrOpen: whose time the wait was
 	state    State
-	wait     time.Duration
 	from, to time.Duration // of the server's part in it
 }
 
