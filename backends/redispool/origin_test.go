@@ -39,7 +39,7 @@ func newPair(t *testing.T, layered bool, args ...string) *pair {
 
 func resilience(t *testing.T) (*breaker.Breaker, []pool.Middleware) {
 	t.Helper()
-	r, err := retry.New(retry.Config{InitialDelay: 1})
+	r, err := retry.New(retry.Config{InitialDelay: 1, MaxAttempts: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
