@@ -16,9 +16,6 @@ var (
 	ErrAcquireTimeout  = errors.New("acquire timed out") // Config.AcquireTimeout or the context's deadline has passed
 	ErrAcquireCanceled = errors.New("acquire canceled")  // the context was cancelled
 	ErrOpen            = errors.New("open failed")       // no resource can be opened, and leases give no hope
-	// ErrTooLate ends a wait in a saturated pool at once: even a quick recent use took more time than the context of this use has left. The
-	// resource goes to the next borrower. The fault is FaultLocal. Another attempt would not help.
-	ErrTooLate = errors.New("too little time left")
 )
 
 // What a layer can meet.
@@ -138,8 +135,6 @@ func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_paused"}
 	case ErrExhausted:
 		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_exhausted"}
-	case ErrTooLate: // nor will it have more later
-		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "too_late"}
 	case ErrAcquireCanceled:
 		return Class{Fault: FaultCaller, Repeat: RepeatNever, Type: "canceled"}
 	}

@@ -195,7 +195,7 @@ func failThenHang(err error) func(f *pooltest.Fake) {
 
 // reasons are all the things that an Error can be about; each is about one of them.
 var reasons = []error{
-	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen, pool.ErrTooLate,
+	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen,
 }
 
 func TestRefusals(t *testing.T) {

@@ -389,7 +389,7 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 	p.hand(r, 0).wake()
 }
 
-// hand lends r to the first waiter, who is to be woken. exact is the time if the caller has just read it, else 0. It is called under the
+// hand lends r to the next waiter, who is to be woken. exact is the time if the caller has just read it, else 0. It is called under the
 // lock.
 func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	p.clock() // it may be at rest after a slow dial, and the lease needs it
@@ -397,10 +397,10 @@ func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 		exact = p.elapsed()
 	}
 	p.now = max(p.now, exact)
-	if p.need >= clockStep {
-		p.passOver(p.now)
-	}
 	w := p.waiters.head
+	if p.need >= clockStep {
+		w = p.next(p.now)
+	}
 	p.waiters.remove(w)
 	p.lend(r, w.watch)
 	w.r, w.wait = r, max(p.now-w.since, 0) // it may have come after the time was read

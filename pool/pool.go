@@ -71,8 +71,8 @@ type Pool[T any] struct {
 	nextScan time.Duration
 	watching []watched[T] // the maintainer's own
 
-	need   time.Duration // how long the quickest of the recent uses took, see passOver
-	trials uint8         // counts the waiters that had less time left
+	need   time.Duration // how long the quickest of the recent uses took, see waiter.go
+	trials uint8         // counts the waiters that were passed over
 
 	failures     int           // tries to open that have failed in a row
 	failing      time.Duration // since when

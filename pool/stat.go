@@ -70,7 +70,7 @@ type Stat struct {
 	Waited    uint64        // got it after a wait
 	Cancelled uint64        // ended by the cancellation of their context
 	TimedOut  uint64        // ended by Config.AcquireTimeout or their context's deadline
-	Refused   uint64        // refused at once or while waiting: full, paused, closed, too little time left
+	Refused   uint64        // refused at once or while waiting: full, paused, closed
 	Failed    uint64        // ended because no resource could be opened
 	TotalWait time.Duration // the waits of Waited, added up
 

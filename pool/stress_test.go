@@ -333,7 +333,7 @@ func (s *storm) tell(ctx context.Context, err error) outcome {
 			s.complainf("a cancellation that is none of the caller's: %v, context %v", err, ctx.Err())
 		}
 		return outCancelled
-	case pool.ErrExhausted, pool.ErrTooLate:
+	case pool.ErrExhausted:
 		return outExhausted
 	case pool.ErrPaused:
 		return outPaused

@@ -12,6 +12,7 @@ type waiter[T any] struct {
 	next, prev *waiter[T]
 	ready      chan struct{} // of capacity 1: one send when the outcome is there
 	nowait     bool          // a TryAcquire, for which a check is under way
+	passed     bool          // over, once at least
 	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
 	until      time.Duration // when the context of the use is over
 	watch      context.Context
@@ -273,14 +274,26 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 	p.pump()
 }
 
+// A waiter with little time left goes behind those with enough time. A saturated pool would otherwise lend to waiters that cannot use the
+// resource in time, and serve nobody in the end.
+//
+//   - The need is how long the quickest of the recent uses held a resource. A quicker use lowers the need at once. A slower use raises the need
+//     slowly. A failed use would have needed more time.
+//   - A resource goes to the first waiter who has the need left and a margin. If nobody has, the resource goes to the first waiter.
+//   - Nobody is refused. A waiter that was passed over keeps the place in the queue. What the pool has learned may be wrong: after a stall of the
+//     server the need is too high. Then waiters with enough time are served first, a quick success among them lowers the need, and the first
+//     waiters are the next to be served.
+//   - Of trialShare waiters that are to be passed over, one is served all the same. The use may be a quick use.
+//   - The rule rests while there are places for all waiters, and while a recent use took less than a step of the clock.
+
 const (
-	forgetNeed = 64 // a success takes off this share of the difference, if the use was slower
+	forgetNeed = 64 // a slower success adds this share of the difference to the need
 	raiseNeed  = 8  // a failure the same
-	trialShare = 16 // of so many first waiters with too little time, one is served: the use may be a quick one
+	trialShare = 32
 )
 
-// learn notes how long a use held a resource, by the coarse clock. need follows the quickest recent success, down at once and up slowly. A
-// failed use would have needed more time. A success within a step of the clock costs a comparison. The caller holds the lock.
+// learn notes how long a use held a resource, by the coarse clock. A success within a step of the clock costs a comparison. The caller holds
+// the lock.
 func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	switch {
 	case failed:
@@ -294,26 +307,28 @@ func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	}
 }
 
-// passOver refuses the first waiters if even a quick recent use needed more time than these waiters have left, and the last waiter has enough.
-// The margin covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with
-// too small a margin every use would be cut. Nobody is passed over while there are places for all waiters. The caller holds the lock, and a
-// resource for the first waiter, and has made sure that uses take a step of the clock or more.
-func (p *Pool[T]) passOver(now time.Duration) {
+// next is the waiter who gets the resource that the caller has. There is a waiter, and the need is a step of the clock or more. The margin
+// covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with too small
+// a margin every use would be cut. The caller holds the lock.
+func (p *Pool[T]) next(now time.Duration) *waiter[T] {
+	w := p.waiters.head
 	if p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
-		return
+		return w
 	}
 	enough := plus(now, p.need+p.need/8+2*clockStep)
-	if p.waiters.head.until >= enough || p.waiters.tail.until < enough {
-		return
+	if w.until >= enough || p.waiters.tail.until < enough {
+		return w
 	}
-	if p.trials++; p.trials%trialShare == 0 {
-		return
+	for ; w.until < enough; w = w.next { // the last waiter has enough
+		if w.passed {
+			continue
+		}
+		w.passed = true
+		if p.trials++; p.trials%trialShare == 0 {
+			break
+		}
 	}
-	n := 0
-	for w := p.waiters.head; w.until < enough; w = w.next { // the last one has enough
-		n++
-	}
-	p.refuse(ErrTooLate, nil, &p.stat.Refused, n, 0)
+	return w
 }
 
 // refuse tells the first n waiters the same. from is when the dial began that they are told of, 0 if there is none. It is called under the

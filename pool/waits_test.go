@@ -255,9 +255,9 @@ func TestQueueForDialsIsLocal(t *testing.T) {
 	})
 }
 
-// saturate has so many borrowers at once use a pool of size, each with a deadline and for so long; it returns how many succeeded in time, were
-// too late for the queue, and had their time run out with a resource in hand.
-func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, tooLate, cut int) {
+// saturate has n borrowers use the pool, one each 3 ms, with a deadline and for so long. It returns how many succeeded in time, and how many
+// had their time run out with a resource in hand.
+func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, cut int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range n {
@@ -271,8 +271,6 @@ func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, to
 			switch {
 			case err == nil:
 				done++
-			case errors.Is(err, pool.ErrTooLate):
-				tooLate++
 			case !errors.As(err, &e):
 				cut++
 			}
@@ -280,40 +278,115 @@ func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, to
 		time.Sleep(3 * time.Millisecond)
 	}
 	wg.Wait()
-	return done, tooLate, cut
+	return done, cut
 }
 
-// A saturated pool does not lend to those who have less time left than uses lately took: they are told at once, and their resource serves the
-// next.
+// A saturated pool does not lend to a borrower with less time left than uses lately took, while the resource serves another.
 func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
-		done, tooLate, cut := saturate(p, 2000, 350*time.Millisecond, 100*time.Millisecond) // thrice the capacity, for 6 s
-		t.Logf("%d done, %d too late, %d cut", done, tooLate, cut)
-		if done < 550 || cut > 60 {
-			t.Errorf("%d done, %d too late, %d cut", done, tooLate, cut)
-		}
-		l, err := p.Acquire(background, op)
-		if err != nil {
-			t.Errorf("who has no deadline is never too late: %v", err)
-		}
-		l.Release(nil)
-	})
+	for _, deadline := range []time.Duration{200 * time.Millisecond, 350 * time.Millisecond, 500 * time.Millisecond, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
+			done, cut := saturate(p, 2000, deadline, 100*time.Millisecond) // thrice the capacity, for 6 s
+			t.Logf("deadlines of %v: %d done, %d cut", deadline, done, cut)
+			if done < 550 || cut > 80 {
+				t.Errorf("deadlines of %v: %d done, %d cut", deadline, done, cut)
+			}
+		})
+	}
 }
 
-// Nobody is passed over in a pool that has room, or that knows of quick uses.
-func TestNobodyIsPassedOverWithoutNeed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
-		if _, tooLate, _ := saturate(p, 200, 50*time.Millisecond, 25*time.Millisecond); tooLate > 0 {
-			t.Errorf("with room: %d too late", tooLate)
-		}
-		p = idling(t, &pooltest.Fake{}, 2, pool.Config{MaxSize: 2})
-		done, tooLate, _ := saturate(p, 2000, 5*time.Millisecond, 9*time.Millisecond)
-		if done > 0 || tooLate > 0 {
-			t.Errorf("of short uses: %d done, %d too late", done, tooLate)
-		}
-	})
+// A waiter with too little time left is passed over and not refused: it is served when the next use was a quick one, or if nobody has more time.
+func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		need      time.Duration // what the pool has learned
+		deadlines []time.Duration
+		want      string
+	}{
+		{"need of 100 ms", 100 * time.Millisecond, []time.Duration{50 * time.Millisecond, 40 * time.Millisecond, time.Second, time.Minute}, "2 0 1 3 "},
+		{"nobody has the time", 100 * time.Millisecond, []time.Duration{50 * time.Millisecond, 90 * time.Millisecond, 40 * time.Millisecond}, "0 1 2 "},
+		{"need within a step of the clock", 5 * time.Millisecond, []time.Duration{5 * time.Millisecond, time.Second, time.Minute}, "0 1 2 "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
+				for range 1000 {
+					together(p, 1, c.need)
+				}
+				held := acquire(t, p)
+				time.Sleep(c.need) // or this use would be the quick one
+				var wg sync.WaitGroup
+				order := ""
+				for i, d := range c.deadlines {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(background, d)
+						defer cancel()
+						if err := p.Do(ctx, op, func(context.Context, conn) error { order += fmt.Sprint(i, " "); return nil }); err != nil {
+							t.Errorf("waiter %d: %v", i, err)
+						}
+					})
+					synctest.Wait()
+				}
+				held.Release(nil)
+				wg.Wait()
+				if order != c.want {
+					t.Errorf("served in the order %q, want %q", order, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A server that stalls now and then serves everybody whose time outlasts the stall: what the pool learns in the stall costs nobody the place in
+// the queue. The resource of a use that was cut is reset as soon as the server goes on.
+func TestStallsCostNobodyMore(t *testing.T) {
+	for _, c := range []struct{ stall, every, deadline time.Duration }{
+		{400 * time.Millisecond, time.Second, 200 * time.Millisecond},
+		{300 * time.Millisecond, 600 * time.Millisecond, 250 * time.Millisecond},
+		{300 * time.Millisecond, time.Second, 80 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprintf("%v each %v, D %v", c.stall, c.every, c.deadline), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				answer := func(ctx context.Context) error { // after a millisecond, or when the stall is over
+					at := time.Since(start) % c.every
+					return pooltest.Slow(max(c.stall-at, 0) + time.Millisecond)(ctx)
+				}
+				fake := &pooltest.Fake{}
+				fake.Inject(pooltest.Reset, -1, answer)
+				p := idling(t, fake, 20, pool.Config{MaxSize: 20})
+				start = time.Now()
+				var wg sync.WaitGroup
+				var lost, could atomic.Int64
+				for time.Since(start) < 12*time.Second {
+					at := time.Since(start) % c.every
+					if at+c.deadline > c.stall+2*time.Millisecond {
+						could.Add(1)
+					}
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(background, c.deadline)
+						defer cancel()
+						err := p.Do(ctx, op, func(ctx context.Context, v conn) error {
+							err := answer(ctx)
+							if err != nil {
+								v.Soil()
+								return pooltest.ErrDenied // a failure that leaves the resource intact
+							}
+							return nil
+						})
+						if err != nil && at+c.deadline > c.stall+2*time.Millisecond {
+							lost.Add(1)
+						}
+					})
+					time.Sleep(5 * time.Millisecond)
+				}
+				wg.Wait()
+				if n := lost.Load(); n > could.Load()/100 {
+					t.Errorf("%d of %d lost, for whom the server was in time", n, could.Load())
+				}
+			})
+		})
+	}
 }
 
 // Quick uses with short deadlines among slow ones are served now and then even if all have been slow for long, and then all are.
