@@ -98,9 +98,12 @@ type silence struct {
 }
 
 // add adds the time of a call, from its grant on, or from its beginning if that was in the silence, unless the time is less than the least that
-// counts. It returns how long the silence has lasted. It is called under the breaker's mutex.
+// counts. A silence begins with a call that did not have to wait. It returns how long the silence has lasted. It is called under the breaker's mutex.
 func (s *silence) add(began, granted, ended, least time.Duration) time.Duration {
 	if s.lasted.Load() == 0 {
+		if granted-began >= 2*tick {
+			return 0 // others wait for this pool: that calls get too little time may be the pool's doing
+		}
 		s.since, s.until = granted, granted
 	}
 	from := min(granted, max(s.since, began))
