@@ -14,6 +14,7 @@ const ms = time.Millisecond
 // simScenario is one scenario. One of callers and rate is set, burst beside rate.
 type simScenario struct {
 	preset    middleware.Options // of the stack; its telemetry is ignored
+	drawn     bool               // the failures are drawn at random for each client
 	name      string
 	size      int // of the pool
 	callers   int // that use it one use after the other, with a pause of 5 ms after a failure
@@ -223,9 +224,9 @@ func TestJudgeAnswers(t *testing.T) {
 	writes := []*simOp{simSet, simGet, simSet, simGet, simSet}
 	list := []simScenario{
 		{name: "misses and mistakes only", ops: []*simOp{simMissing, simMistake}},
-		{name: "3 % of the commands fail", script: busy(.03)},
-		{name: "30 % of the commands fail", script: busy(.3)},
-		{name: "60 % of the commands fail, middleware.Queue", script: busy(.6), preset: middleware.Queue()},
+		{name: "3 % of the commands fail", script: busy(.03), drawn: true},
+		{name: "30 % of the commands fail", script: busy(.3), drawn: true},
+		{name: "60 % of the commands fail, middleware.Queue", script: busy(.6), drawn: true, preset: middleware.Queue()},
 		{name: "60 % writes, answered OOM", ops: writes, script: refuse(errSimFull)},
 		{name: "60 % writes, answered READONLY", ops: writes, script: refuse(errSimReadOnly)},
 		{name: "another pool's outage in half of the uses", ops: []*simOp{simGet, simNested}, nested: true},

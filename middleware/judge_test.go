@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -288,7 +289,11 @@ func (sc *simScenario) verdicts(stack, bare simResult) (failed []string) {
 		}
 	}
 	if sc.down == 0 {
-		gate(float64(stack.served) >= .99*float64(bare.served), "served %d, the bare client %d", stack.served, bare.served)
+		chance := 0.0
+		if sc.drawn { // three standard deviations of the difference between two binomial counts
+			chance = 1.5 * math.Sqrt(2*float64(stack.uses))
+		}
+		gate(float64(stack.served)+chance >= .99*float64(bare.served), "served %d, the bare client %d", stack.served, bare.served)
 		gate(float64(stack.needless) <= .005*float64(stack.uses), "%d of %d uses refused needlessly", stack.needless, stack.uses)
 	} else {
 		gate(stack.useless <= max(bare.useless/10, sc.rate*35/100)+10, "%d useless calls, the bare client %d", stack.useless, bare.useless)

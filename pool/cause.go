@@ -25,7 +25,7 @@ func Because(err error) (class Class, ok bool) {
 		err = left.Err
 	}
 	if own, found := find(err, anyClassified); found {
-		if r, is := own.(Refusal); is { //nolint:errorlint // about the error whose class counts
+		if r, is := own.(Refusal); is {
 			class = r.Because()
 		}
 	}
@@ -35,7 +35,7 @@ func Because(err error) (class Class, ok bool) {
 // breakage gives the error.type of an error that ended a connection or prevented a connection from being opened. The names are few.
 func breakage(err error) string {
 	errno, _ := find(err, func(syscall.Errno) bool { return true })
-	switch errno {
+	switch errno { //nolint:exhaustive // the others have no name of their own
 	case syscall.ECONNREFUSED:
 		return "connection_refused"
 	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:

@@ -17,9 +17,9 @@ import (
 //   - The context bounds the look, not the dial: the dial has OpenTimeout, and serves the next look or the next borrower. So a look costs the
 //     server a dial and a check. A look that is given up leaves at most a dial behind, with its place, until OpenTimeout has passed.
 
-// Look finds out whether the server can be reached: Look opens a resource and has the driver check the resource, or has an idle resource
-// checked if Config.MaxSize allows no more or if the server refuses another resource. Look passes no layer, waits for no borrower and for no pause after failed tries, and leaves the
-// resource idle. With a driver whose Open and Check do nothing, Look always passes.
+// Look finds out whether the server can be reached. Look opens a resource and has the driver check the resource. If Config.MaxSize allows no
+// more, or if the server refuses another resource, Look has an idle resource checked. Look passes no layer, waits for no borrower and for no
+// pause after failed tries, and leaves the resource idle. With a driver whose Open and Check do nothing, Look always passes.
 //
 // Look returns nil if a check has passed. Otherwise it returns the error of the dial or of the check, [ErrExhausted] if everything is lent,
 // [ErrPaused], [ErrClosed], or the error of ctx. ctx should have a deadline. Look may be called concurrently, and fails after Close.

@@ -24,6 +24,14 @@ var (
 		what: "served in time, stack / bare", limit: 0.99, least: true,
 		figure: func(r run) float64 { return per(float64(r[stacked].served), float64(r[bare].served)) },
 	}
+	// Where the failures are drawn at random for each side, chance makes a difference. Three standard deviations of the difference between two
+	// binomial counts are at most 1.5 * sqrt(2 * uses) for one run; the median of three runs has three quarters of that.
+	gateServedByChance = gate{
+		what: "served in time, stack and what chance may take / bare", limit: 0.99, least: true,
+		figure: func(r run) float64 {
+			return per(float64(r[stacked].served)+1.5*math.Sqrt(float64(r[stacked].uses)), float64(r[bare].served))
+		},
+	}
 	gateRefused = gate{
 		what: "needless refusals / uses", limit: 0.005,
 		figure: func(r run) float64 { return per(float64(r[stacked].refused), float64(r[stacked].uses)) },

@@ -251,6 +251,7 @@ first asked for, and why:
   would allow 0.2 looks a second in an outage of a minute, when the bare client's callers all hang and send nothing. The pauses are drawn
   between half a second and a second, so four calls in three seconds are allowed. The MongoDB driver's own monitor makes two a second
   more, beneath the stack as beneath the bare driver.
+- Where failures are drawn at random, the two sides draw differently: three standard deviations of the difference are allowed.
 - Refusals above capacity count as needless only as far as capacity was left: who cannot be served in time is refused with reason.
 - Where the server refuses writes, no read is refused at all. Writes count for nothing on either side, for no client can serve them.
 - A third of the replies late: at least twice what go-redis serves that heeds the same deadlines, no refusal, fewer than 50 connections.

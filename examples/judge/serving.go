@@ -87,8 +87,6 @@ func missesAndMistakes(i int) kind { return []kind{miss, mistake, miss, mistake,
 
 func is(want kind) func(kind) bool { return func(k kind) bool { return k == want } }
 
-var gatesServing = []gate{gateServed, gateRefused}
-
 // thrice is how often a short scenario is run, so that a bad moment of the machine decides nothing.
 const thrice = 3
 
@@ -146,7 +144,11 @@ func serving(mongo bool) []scenario {
 	all = append(all, overload(1.1, 12*time.Second), overload(3, 6*time.Second))
 	for i := range all {
 		all[i].mongo = mongo
-		all[i].gates = append(gatesServing, all[i].gates...)
+		served := gateServed
+		if all[i].drawn {
+			served = gateServedByChance
+		}
+		all[i].gates = append([]gate{served, gateRefused}, all[i].gates...)
 	}
 	return all
 }

@@ -36,6 +36,7 @@ type scenario struct {
 	before func(ctx context.Context, s *stage) error // when connections are there and the load has not begun; nil: nothing
 	play   func(ctx context.Context, s *stage) error // from the beginning of the load; nil: nothing
 	gates  []gate
+	drawn  bool // failures are drawn at random for each side
 	dies   bool // the server cannot serve for a while
 }
 

@@ -150,9 +150,11 @@ poolstack.breaker.state poolstack.state=open 0
 poolstack.breaker.threshold 1
 poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open 0
+poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=look_passed poolstack.to=closed 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_failed poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_timeout poolstack.to=open 0
 poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probes_succeeded poolstack.to=closed 0
+poolstack.breaker.transitions poolstack.from=open poolstack.reason=look_passed poolstack.to=half-open 0
 poolstack.breaker.transitions poolstack.from=open poolstack.reason=open_period_over poolstack.to=half-open 0
 poolstack.check.failures poolstack.reason=check 0
 poolstack.check.failures poolstack.reason=reset 0

@@ -30,6 +30,8 @@ var transitions = [][3]string{
 	{"closed", "open", "failure_ratio"},
 	{"closed", "open", "consecutive_failures"},
 	{"open", "half-open", "open_period_over"},
+	{"open", "half-open", "look_passed"},
+	{"half-open", "closed", "look_passed"},
 	{"half-open", "closed", "probes_succeeded"},
 	{"half-open", "open", "probe_failed"},
 	{"half-open", "open", "probe_timeout"},
