@@ -25,16 +25,23 @@ var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 // openReasons are the error types of connections that cannot be opened, as far as no server names its own.
 var openReasons = []string{"open_failed", "connection_refused", "timeout", "dns", "tls"}
 
+// The states of a breaker, as in its events.
+const (
+	closed   = "closed"
+	open     = "open"
+	halfOpen = "half-open"
+)
+
 // transitions are the changes of a breaker's state that are known beforehand, and the rules by which they come about.
 var transitions = [][3]string{
-	{"closed", "open", "failure_ratio"},
-	{"closed", "open", "consecutive_failures"},
-	{"open", "half-open", "open_period_over"},
-	{"open", "half-open", "look_passed"},
-	{"half-open", "closed", "look_passed"},
-	{"half-open", "closed", "probes_succeeded"},
-	{"half-open", "open", "probe_failed"},
-	{"half-open", "open", "probe_timeout"},
+	{closed, open, "failure_ratio"},
+	{closed, open, "consecutive_failures"},
+	{open, halfOpen, "open_period_over"},
+	{open, halfOpen, "look_passed"},
+	{halfOpen, closed, "look_passed"},
+	{halfOpen, closed, "probes_succeeded"},
+	{halfOpen, open, "probe_failed"},
+	{halfOpen, open, "probe_timeout"},
 }
 
 // Observe counts what happened in a pool that the layer is attached to, or was: there may be something left to close.
