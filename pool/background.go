@@ -183,10 +183,11 @@ func (p *Pool[T]) spawnProof(
 	p.checking++
 	timeout, trust := p.cfg.CheckTimeout, p.suspicion
 	c := p.begin(kind, timeout)
+	ctx, cancel := context.WithTimeout(p.base, timeout)
+	c.cancel = cancel
 	p.spawn(func() {
 		err, late := errExited, false
 		defer func() { p.proved(r, what, doom, trust, err, late, c) }()
-		ctx, cancel := context.WithTimeout(p.base, timeout)
 		defer cancel()
 		err = protect(what, func() error {
 			err := prove(ctx, r.v)
@@ -202,11 +203,17 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	p.lock()
 	p.checking--
 	p.end(c, err == nil)
-	p.tellLooks(err)
-	if p.closed {
-		err = nil // Close has cut it short
+	dropped := err != nil && c.kind == callClose
+	if !dropped {
+		p.tellLooks(err)
 	}
-	if err != nil {
+	if p.closed || dropped {
+		err = nil // the pool has cut the call short
+	}
+	switch {
+	case dropped:
+		p.retire(r, doom)
+	case err != nil:
 		p.stat.CheckFailures++
 		p.lastCheckErr = err
 		if late && p.waiters.n > 0 {
@@ -215,7 +222,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 			p.suspicion++ // nobody needs the others now: they are checked before they are lent
 		}
 		p.retire(r, doom)
-	} else {
+	default:
 		p.lastCheckErr = nil
 		r.proven, r.trust, r.untouched = p.elapsed(), trust, true
 		p.shelve(r)

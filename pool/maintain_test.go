@@ -98,13 +98,13 @@ func TestCheckOnBorrow(t *testing.T) {
 		if s := p.Stat(); s.CheckFailures != 1 || s.Closed[pool.CloseCheck] != 1 {
 			t.Errorf("got %+v", s)
 		}
-		// A check that hangs is bounded.
+		// A check that hangs is dropped when it is late, as there is no place for a dial: after a thirty-second of CheckTimeout.
 		fake.Inject(pooltest.Check, -1, pooltest.Hang())
 		time.Sleep(3 * time.Second)
 		start := time.Now()
 		acquire(t, p).Release(nil)
-		if d := time.Since(start); d != time.Second {
-			t.Errorf("a hanging check took %v, want CheckTimeout", d)
+		if d := time.Since(start); d > 50*time.Millisecond {
+			t.Errorf("a hanging check took %v", d)
 		}
 	})
 }
@@ -177,7 +177,7 @@ func TestReset(t *testing.T) {
 		p := newPool(t, fake, pool.Config{MaxSize: 1})
 		l := acquire(t, p)
 		value(t, l).Soil()
-		fake.Inject(pooltest.Reset, 1, pooltest.Slow(500*time.Millisecond))
+		fake.Inject(pooltest.Reset, 1, pooltest.Slow(15*time.Millisecond))
 		start := time.Now()
 		l.Release(nil)
 		if d := time.Since(start); d != 0 {

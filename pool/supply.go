@@ -15,6 +15,10 @@ import "time"
 //     idle resource. Whatever ends well first serves the first waiter.
 //   - After a lost check other idle resources may be dead, too: each waiter gets a dial. So does each waiter that has waited for CheckTimeout.
 //     If MaxSize leaves no room for a dial and two checks or more are late, the pool closes the idle resource with the earliest last use.
+//     If there is no idle resource, the pool drops the late check or reset that began first: the pool cancels the call and closes the resource.
+//     The next call of that kind gets twice the time that the dropped call had, so a server that is slow for all costs few resources.
+//     The pool drops one at a time, and none while dials fail or somebody looks at the server ([Pool.Look]): a dial would not help.
+//   - A reset is late after twice the time of a late dial at most: a new resource is there sooner than the replies that the reset waits for.
 //
 // So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
 // pauses that double. A server without any answer gets OpenConcurrency dials.
@@ -41,10 +45,19 @@ type call struct {
 	began           time.Duration
 	lateAt, overdue time.Duration // overdue: the timeout has passed
 	overtaken       bool          // or given up
+	cancel          func()        // of a check or a reset
 }
 
 func (c *call) late(now time.Duration) bool { return now >= c.lateAt }
 func (c *call) lost(now time.Duration) bool { return c.overtaken && c.late(now) || now >= c.overdue }
+
+// drop cancels a check or a reset. The call is the close of its resource from now on. The caller holds the lock.
+func (p *Pool[T]) drop(c *call) {
+	now := p.elapsed()
+	p.paces[c.kind].took(now - c.began)
+	c.kind, c.began, c.lateAt = callClose, now, plus(now, p.paces[callClose].patience(p.cfg.CheckTimeout))
+	c.cancel()
+}
 
 // giveUp makes the call a lost call: nobody wants the result.
 func (c *call) giveUp(now time.Duration) { c.lateAt, c.overtaken = min(c.lateAt, now), true }
@@ -74,6 +87,10 @@ func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 		if other.kind != callClose && other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
 			patience *= 2
 		}
+	}
+	if kind == callReset {
+		dial := p.paces[callOpen].patience(p.cfg.OpenTimeout)
+		patience = min(patience, plus(dial, dial))
 	}
 	c := &call{
 		kind: kind, slot: len(p.calls), began: now,
@@ -200,11 +217,29 @@ func (p *Pool[T]) supply() {
 	}
 	missing := min(want, p.cfg.OpenConcurrency-o.dials.supply()) - p.spawnDials(o, want) - o.closes.timely
 	switch {
-	case n == 0 || len(p.idle) == 0:
+	case n == 0:
+	case len(p.idle) == 0:
+		if missing > 0 && p.failures == 0 && len(p.looks) == 0 && o.dials.timely+o.closes.timely == 0 { // one at a time
+			p.dropLate()
+		}
 	case missing > 0 && p.failures == 0 && o.checks.late+o.checks.lost > 1:
 		p.makeRoom(min(missing, len(p.idle)))
 	case stalled:
 		p.spawnCheck(p.popIdle())
+	}
+}
+
+// dropLate drops the late check or reset that began first. The caller holds the lock.
+func (p *Pool[T]) dropLate() {
+	var first *call
+	now := p.elapsed()
+	for _, c := range p.calls {
+		if (c.kind == callCheck || c.kind == callReset) && c.late(now) && (first == nil || c.began < first.began) {
+			first = c
+		}
+	}
+	if first != nil {
+		p.drop(first)
 	}
 }
 

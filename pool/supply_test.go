@@ -126,6 +126,56 @@ func TestSilentlyDeadWithRoom(t *testing.T) {
 	}
 }
 
+// The same where MaxSize leaves no room: the late checks give their places to dials.
+func TestSilentlyDeadWithoutRoom(t *testing.T) {
+	for _, size := range []int{1, 5, 50} {
+		for _, n := range []int{1, 4, size} {
+			t.Run(fmt.Sprintf("size %d borrowers %d", size, n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					fake := &pooltest.Fake{}
+					fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Millisecond))
+					p := idling(t, fake, size, pool.Config{MaxSize: size})
+					time.Sleep(time.Minute)
+					fake.Inject(pooltest.Check, -1, pooltest.Hang())
+					together(p, n, 0).wantServed(t, 300*time.Millisecond)
+				})
+			})
+		}
+	}
+}
+
+// Late replies hold all places, and dials are quick: a reset that is late gives its place to a dial. Where nobody waits, no reset is dropped.
+func TestLateResetsGiveTheirPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(2*time.Millisecond))
+		fake.Inject(pooltest.Reset, -1, pooltest.Slow(800*time.Millisecond))
+		p := idling(t, fake, 20, pool.Config{MaxSize: 20})
+		soil := func() {
+			var held []pool.Lease[conn]
+			for range 20 {
+				l := acquire(t, p)
+				value(t, l).Soil()
+				held = append(held, l)
+			}
+			for _, l := range held {
+				l.Release(nil)
+			}
+		}
+		soil()
+		time.Sleep(time.Second)
+		if s := p.Stat(); s.Opened != 20 || s.Idle != 20 {
+			t.Fatalf("nobody waited: %+v", s)
+		}
+		soil()
+		together(p, 5, time.Millisecond).wantServed(t, 100*time.Millisecond)
+		time.Sleep(time.Second)
+		if s := p.Stat(); s.Opened > 26 || s.CheckFailures > 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // One call of the driver hangs, whichever, and there is a free place.
 func TestOneHungCall(t *testing.T) {
 	for name, hang := range map[string]func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]){

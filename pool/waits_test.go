@@ -443,7 +443,9 @@ func TestErrorsSayHowThingsStood(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		acquire(t, p).Release(nil) // the check fails, and the resource is replaced
 		fake.Inject(pooltest.Close, -1, pooltest.Hang())
-		fake.Inject(pooltest.Reset, -1, pooltest.Hang())
+		unhung := make(chan struct{})
+		defer close(unhung)
+		fake.Inject(pooltest.Reset, -1, func(context.Context) error { <-unhung; return nil }) // the pool drops a reset that heeds its context
 		held[1].Discard(nil)
 		value(t, held[2]).Soil()
 		held[2].Release(nil)
@@ -463,7 +465,7 @@ func TestErrorsSayHowThingsStood(t *testing.T) {
 		for range 2 {
 			text := (<-errs).Error()
 			for _, part := range []string{
-				"in use 1 of 3", "checking 1", "closing 1", "late 1", "last check: the reason given; dial: no route to host", "ended by the caller's deadline",
+				"in use 1 of 3", "checking 1", "closing 1", "last check: the reason given; dial: no route to host", "ended by the caller's deadline",
 			} {
 				if !strings.Contains(text, part) {
 					t.Errorf("%q does not say %q", text, part)
