@@ -11,6 +11,8 @@ const (
 	defaultAcquireTimeout  = 2 * time.Second
 	defaultOpenTimeout     = 5 * time.Second
 	defaultOpenConcurrency = 4
+	largestDefaultOpen     = 16
+	defaultOpenShare       = 5 // of MaxSize: a large pool whose connections were all cut is open again after five dials in a row
 	defaultOpenBackoff     = 500 * time.Millisecond
 	defaultCheckAfter      = time.Second
 	defaultCheckTimeout    = time.Second
@@ -37,7 +39,8 @@ type Config struct {
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.
 	OpenTimeout time.Duration
 	// OpenConcurrency bounds how many resources are opened at the same time, not counting calls of Open that are late while later ones have
-	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means 4.
+	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means a fifth of MaxSize,
+	// at least 4 and at most 16.
 	OpenConcurrency int
 	// OpenBackoff bounds the pause before the next try to open after tries have failed; pauses grow towards it from a 32nd of it.
 	// 0 means 500 ms.
@@ -80,7 +83,7 @@ func (c Config) Validate() error {
 		bad("MinIdle", c.MinIdle, fmt.Sprintf("between 0 and MaxSize, which is %d", limit))
 	}
 	if c.OpenConcurrency < 0 {
-		bad("OpenConcurrency", c.OpenConcurrency, "0 (default 4) or more")
+		bad("OpenConcurrency", c.OpenConcurrency, "0 (default: a fifth of MaxSize, from 4 to 16) or more")
 	}
 	atLeastZero("OpenTimeout", c.OpenTimeout, "default 5s")
 	atLeastZero("OpenBackoff", c.OpenBackoff, "default 500ms")
@@ -97,7 +100,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxSize, defaultMaxSize)
 	setDefault(&c.AcquireTimeout, defaultAcquireTimeout)
 	setDefault(&c.OpenTimeout, defaultOpenTimeout)
-	setDefault(&c.OpenConcurrency, defaultOpenConcurrency)
+	setDefault(&c.OpenConcurrency, min(max(defaultOpenConcurrency, c.MaxSize/defaultOpenShare), largestDefaultOpen))
 	setDefault(&c.OpenBackoff, defaultOpenBackoff)
 	setDefault(&c.CheckAfter, defaultCheckAfter)
 	setDefault(&c.CheckTimeout, defaultCheckTimeout)

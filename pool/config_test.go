@@ -27,7 +27,7 @@ func TestValidate(t *testing.T) {
 		{pool.Config{MinIdle: 11}, "pool: MinIdle is 11: must be between 0 and MaxSize, which is 10"},
 		{pool.Config{MaxSize: 4, MinIdle: 5}, "pool: MinIdle is 5: must be between 0 and MaxSize, which is 4"},
 		{pool.Config{OpenTimeout: -time.Second}, "pool: OpenTimeout is -1s: must be 0 (default 5s) or more"},
-		{pool.Config{OpenConcurrency: -2}, "pool: OpenConcurrency is -2: must be 0 (default 4) or more"},
+		{pool.Config{OpenConcurrency: -2}, "pool: OpenConcurrency is -2: must be 0 (default: a fifth of MaxSize, from 4 to 16) or more"},
 		{pool.Config{OpenBackoff: -1}, "pool: OpenBackoff is -1ns: must be 0 (default 500ms) or more"},
 		{pool.Config{MaxLifetime: -time.Hour}, "pool: MaxLifetime is -1h0m0s: must be 0 (no bound) or more"},
 		{pool.Config{MaxIdleTime: -1}, "pool: MaxIdleTime is -1ns: must be 0 (no bound) or more"},
