@@ -141,7 +141,7 @@ func TestLiveClassify(t *testing.T) {
 		{"nil document", func(ctx context.Context, c *Conn) error {
 			_, err := c.Collection("c").InsertOne(ctx, nil)
 			return err
-		}, pool.Class{}},
+		}, pool.Class{Fault: pool.FaultElsewhere}},
 	} {
 		err := p.Do(bounded(t), pool.Op{}, c.do)
 		if got := d.Classify(err); err == nil || got != c.want {
