@@ -169,7 +169,7 @@ func checkSecrets(t *testing.T, jaeger *jaeger, prometheus *prometheus) {
 		}
 		for what, secret := range map[string]string{
 			"the password": password, "a URL": "redis:/", "a URI": "mongodb:/", "a key": "outage:", "a collection": "_stack_",
-			"a value": "written by put", "a statement": "$inc", "an error's text": "refused",
+			"a value": "written by put", "a statement": "$inc", "an error's text": "connection refused",
 		} {
 			if i := strings.Index(string(text), secret); i >= 0 {
 				t.Errorf("%s holds %s: %s", name, what, text[max(0, i-200):min(len(text), i+200)])

@@ -51,7 +51,7 @@ func port(t *testing.T, server string) string {
 // errorTypes are all that error.type may be: reasons of the pool, of the layers and of the backends, and codes of the servers.
 var errorTypes = regexp.MustCompile(`^(acquire_timeout|open_failed|pool_(exhausted|paused|closed|cleared)|` +
 	`timeout(_attempt|_total|_begin)?|canceled|breaker_(open|half_open)|` +
-	`network|connect|broken|server_selection|wait_queue|[A-Z]+|[0-9]+|_OTHER)$`)
+	`network|connect|connection_(refused|reset)|unreachable|dns|tls|eof|broken|server_selection|wait_queue|[A-Z]+|[0-9]+|_OTHER)$`)
 
 // checkTraces checks the shape of every trace of the demo, and that among them are all the shapes that there can be.
 func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
@@ -68,7 +68,7 @@ func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
 	t.Logf("%d of %d traces are wrong; seen: %v", len(wrong), len(traces), seen)
 	for _, shape := range []string{
 		"HGET puts", "HSET puts", "RPUSH adds", "find puts", "insert puts", "update adds", // all of them with success
-		"acquire", "failed acquire", "attempt", "failed attempt", "breaker_open", "breaker_half_open",
+		"acquire", "failed acquire", "attempt", "failed attempt", "breaker_open",
 		"poolstack.retry", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed",
 	} {
 		if seen[shape] == 0 {
@@ -239,6 +239,7 @@ func checkChild(s, parent, root *jaegerSpan, misplaced bool) error {
 // eventFields are what span events may have.
 var eventFields = []string{
 	"event", "poolstack.layer", "poolstack.attempt", "poolstack.reason", "poolstack.from", "poolstack.to", "poolstack.duration",
+	"poolstack.cause",
 }
 
 // checkEvents checks the span events of a use.
@@ -260,10 +261,12 @@ func checkEvents(root *jaegerSpan) error {
 
 // checkRejection checks a use that a layer has refused.
 func checkRejection(root *jaegerSpan, attempts []*jaegerSpan, reason string) error {
+	gaveUp := slices.ContainsFunc(root.events("poolstack.gave_up"), func(e jaegerFields) bool { return e.get("poolstack.reason") == "refused" })
 	switch {
+	case gaveUp && root.failed(): // the use ended with what its latest attempt had met
 	case !root.failed() || root.Tags.get("error.type") != reason:
 		return fmt.Errorf("it was refused by %s, but ended with %q", reason, root.Tags.get("error.type"))
-	case len(attempts) == 0 && len(root.Logs) != 1:
+	case len(attempts) == 0 && len(root.Logs)-len(root.events("poolstack.state_changed")) != 1: // it may have ended the open period
 		return errors.New("something else happened to a use that was refused at once")
 	}
 	return nil
