@@ -47,6 +47,9 @@ func TestTraceOfCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := p.Close(t.Context()); err != nil { // with it, all that the pool does in the background has been told
+		t.Fatal(err)
+	}
 	var got []string
 	for _, span := range exporter.GetSpans() {
 		if strings.Contains(fmt.Sprintf("%+v", span), "s3cret") {
