@@ -15,7 +15,8 @@
 //	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 200 ms or more, or if
 //	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
 //	open       uses that the evidence is about are refused with an [OpenError]: of the operations that failed, by callers with no more time.
-//	           The pool looks at the server at least once in LookMax. A look that passes, and a period over, make the breaker half-open.
+//	           The pool looks at the server at least once in LookMax. A look that passes after one that failed closes the breaker. If the
+//	           first look passes, the next use after the open period makes the breaker half-open.
 //	half-open  Probes uses at a time pass. ProbeSuccesses close the breaker; more than ProbeFailures failures open it for longer.
 //
 // A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
