@@ -91,18 +91,9 @@ func TestJudgeCuts(t *testing.T) {
 			name: "cut once, 8 consumers block", size: 20, rate: 100, consumers: 8, takes: 5 * ms, deadlines: in(time.Second),
 			lead: 2 * time.Second, script: cut, tail: 20 * time.Second, conns: 40,
 		},
-		{
-			name: "rolling: three times cut, refused for 100 ms", size: 20, rate: 200, takes: 20 * ms, deadlines: in(time.Second),
-			lead: 2 * time.Second, tail: 5 * time.Second,
-			script: func(s *simServer) {
-				for range 3 {
-					s.change(func() { s.mode = simKilled; s.cut() })
-					time.Sleep(100 * ms)
-					s.change(func() { s.mode = simUp })
-					time.Sleep(400 * ms)
-				}
-			},
-		},
+		gaps(100*ms, 400*ms),
+		gaps(300*ms, 700*ms),
+		gaps(600*ms, 1400*ms),
 	}...))
 }
 
@@ -277,4 +268,20 @@ func TestJudgeOutages(t *testing.T) {
 		})
 	}
 	judge(t, list)
+}
+
+// gaps are three gaps in which the connections are cut and dials refused, each followed by good time.
+func gaps(gap, good time.Duration) simScenario {
+	return simScenario{
+		name: fmt.Sprintf("three times cut, refused for %v", gap), size: 20, rate: 200, takes: 20 * ms, deadlines: in(time.Second),
+		lead: 2 * time.Second, tail: 5 * time.Second,
+		script: func(s *simServer) {
+			for range 3 {
+				s.change(func() { s.mode = simKilled; s.cut() })
+				time.Sleep(gap)
+				s.change(func() { s.mode = simUp })
+				time.Sleep(good)
+			}
+		},
+	}
 }

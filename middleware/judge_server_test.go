@@ -306,13 +306,18 @@ func (d simDriver) Classify(err error) pool.Class {
 }
 
 // bareClient does what go-redis does with its defaults and ContextTimeoutEnabled: 4 s for the wait, 5 s for a dial, 3 s for a reply, three
-// retries of what the network or a quick refusal ended, pauses of 8 to 512 ms. An idle connection that the server has cut is seen and
-// dropped.
+// retries of what the network or a quick refusal ended, pauses of 8 to 512 ms. A dial is tried five times, 100 ms apart. After as many failed
+// dials as there are slots, uses fail at once, and a dial each second finds out whether the server is back. An idle connection that the
+// server has cut is seen and dropped.
 type bareClient struct {
-	s     *simServer
-	slots chan struct{}
-	mu    sync.Mutex
-	idle  []*simConn
+	s      *simServer
+	slots  chan struct{}
+	mu     sync.Mutex
+	idle   []*simConn
+	failed int   // dials since one has succeeded
+	last   error // the last dial's
+	closed bool
+	prober sync.WaitGroup
 }
 
 const (
@@ -320,6 +325,9 @@ const (
 	bareWait    = 4 * time.Second
 	bareDial    = 5 * time.Second
 	bareRead    = 3 * time.Second
+	bareDials   = 5
+	barePause   = 100 * time.Millisecond
+	bareProbe   = time.Second
 )
 
 var errBareWait = errors.New("connection pool timeout")
@@ -336,7 +344,12 @@ func (b *bareClient) warm(n int) {
 	}
 }
 
-func (b *bareClient) close() {}
+func (b *bareClient) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.prober.Wait()
+}
 
 func (b *bareClient) do(ctx context.Context, u *simUse) error {
 	err := b.once(ctx, u)
@@ -373,10 +386,8 @@ func (b *bareClient) once(ctx context.Context, u *simUse) error {
 	defer func() { <-b.slots }()
 	c := b.takeIdle()
 	if c == nil {
-		dial, cancel := context.WithTimeout(ctx, bareDial)
-		defer cancel()
 		var err error
-		if c, err = b.s.open(dial); err != nil {
+		if c, err = b.dial(ctx); err != nil {
 			return err
 		}
 	}
@@ -389,6 +400,59 @@ func (b *bareClient) once(ctx context.Context, u *simUse) error {
 		b.idle = append(b.idle, c)
 	}
 	return err
+}
+
+func (b *bareClient) dial(ctx context.Context) (*simConn, error) {
+	b.mu.Lock()
+	failed, last := b.failed, b.last
+	b.mu.Unlock()
+	if failed >= cap(b.slots) {
+		return nil, last
+	}
+	var err error
+	for try := range bareDials {
+		if try > 0 {
+			select {
+			case <-time.After(barePause):
+			case <-ctx.Done():
+				return nil, err
+			}
+		}
+		var c *simConn
+		if c, err = b.open(ctx); err == nil {
+			return c, nil
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = err
+	if b.failed++; b.failed == cap(b.slots) {
+		b.prober.Go(b.probe)
+	}
+	return nil, err
+}
+
+func (b *bareClient) open(ctx context.Context) (*simConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, bareDial)
+	defer cancel()
+	return b.s.open(ctx)
+}
+
+// probe dials each second until a dial succeeds.
+func (b *bareClient) probe() {
+	for {
+		_, err := b.open(context.Background())
+		b.mu.Lock()
+		if err == nil {
+			b.failed = 0
+		}
+		over := err == nil || b.closed
+		b.mu.Unlock()
+		if over {
+			return
+		}
+		time.Sleep(bareProbe)
+	}
 }
 
 func (b *bareClient) takeIdle() *simConn {

@@ -51,7 +51,7 @@ type phase struct {
 	state   State
 	since   time.Time
 	window  *window       // when closed
-	until   time.Duration // when open: the end of the open period, on the breaker's clock
+	until   time.Duration // on the breaker's clock. When open: the end of the open period. When half-open: from then on any use is a probe
 	round   *round        // when half-open
 	refusal *OpenError    // unless closed
 }

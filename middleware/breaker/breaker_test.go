@@ -99,8 +99,6 @@ func TestDefaults(t *testing.T) {
 			r.wantState(StateOpen)
 		}
 		r.due()
-		r.uses(2, nil)
-		r.wantState(StateHalfOpen)
 		r.uses(1, nil)
 		r.wantState(StateClosed)
 	})

@@ -19,40 +19,66 @@ const shortStep = 100 * time.Millisecond
 
 // admission is how a use came through: in closed with the window its outcome belongs to, in half-open with a probe's permit.
 type admission struct {
-	window *window
-	probe  *probe
-	began  time.Duration // Call.Tick
-	run    uint64        // the number of the run, when the use began
+	window  *window
+	probe   *probe
+	patient bool          // the probe would have passed without a permit, as its caller has much time
+	began   time.Duration // Call.Tick
+	run     uint64        // the number of the run, when the use began
 }
 
 // Begin admits the use or refuses it.
 func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admission, error) {
-	b := l.b
-	p := b.phase.Load()
+	p := l.b.phase.Load()
 	if p.state == StateClosed {
-		return ctx, admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil
+		return ctx, newAdmission(c, p), nil
 	}
-	if !b.scope.Load().covers(ctx, c) {
-		return ctx, admission{began: c.Tick()}, nil
-	}
-	if p.state == StateOpen {
-		if left := p.until - b.elapsed(); left > 0 {
-			return ctx, admission{}, b.refuse(ctx, c, p.refusal, left)
-		}
-	}
-	a, refusal, event := b.admit(c)
-	if event != nil {
-		b.announce(ctx, c, a, event)
-	}
+	a, refusal := l.b.enter(ctx, c, p)
 	if refusal != nil {
-		return ctx, admission{}, b.refuse(ctx, c, refusal, refusal.retryAfter())
+		return ctx, admission{}, l.b.refuse(ctx, c, refusal)
 	}
 	return ctx, a, nil
+}
+
+// newAdmission admits a use in p, a closed phase.
+func newAdmission(c *pool.Call, p *phase) admission {
+	return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}
+}
+
+// enter is Begin for a use that has found the breaker in p, and p is not closed.
+func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
+	concerned, refused := b.scope.Load().covers(ctx, c)
+	refusal := p.refusal
+	if p.wantsProbe(b.elapsed(), concerned) {
+		var a admission
+		var event *pool.Event
+		a, refusal, event = b.admit(c)
+		b.announce(ctx, c, a, event)
+		if refusal == nil {
+			a.patient = !refused
+			return a, nil
+		}
+	}
+	if refused {
+		return admission{}, refusal
+	}
+	return admission{began: c.Tick()}, nil
+}
+
+// wantsProbe says whether a use may be a probe, if there is a permit. A half-open breaker that has waited in vain for a use that the evidence
+// concerns takes any use.
+func (p *phase) wantsProbe(now time.Duration, concerned bool) bool {
+	if p.state == StateOpen {
+		return concerned && now >= p.until
+	}
+	return concerned || now >= p.until
 }
 
 // announce emits what the admission a has changed. An observer that panics leaves the use without an End, so that a probe's permit is
 // given back here.
 func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event *pool.Event) {
+	if event == nil {
+		return
+	}
 	told := false
 	defer func() {
 		if !told && a.probe != nil {
@@ -80,6 +106,9 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	case a.probe != nil && class.Fault == pool.FaultServer:
 		report(ctx, c, b.settle(&a, workOf(c), b.failure(ctx, c, &a, class, err), class))
 	case a.probe != nil:
+		if a.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
+			class.Fault = pool.FaultElsewhere // the callers with less time would have failed
+		}
 		report(ctx, c, b.settle(&a, workOf(c), nil, class))
 	case class.Fault == pool.FaultNone:
 		b.succeed(c, &a)
@@ -129,9 +158,8 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 // succeed counts a success, and notes how long the server needed for it if that was long.
 func (b *Breaker) succeed(c *pool.Call, a *admission) {
 	w, now := a.window, c.Tick()
-	if took := now - a.began; took >= 2*tick {
-		wait, _, _ := c.Acquired()
-		if took -= wait; took >= 2*tick {
+	if now-a.began >= 2*tick {
+		if took := b.took(c, a); took >= 2*tick {
 			b.needs.note(c.Op().Name, took)
 		}
 	}
@@ -146,6 +174,12 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 		}
 	}
 	w.success(bucket, c.Shard())
+}
+
+// took is how long a use has lasted without the wait for its resource.
+func (b *Breaker) took(c *pool.Call, a *admission) time.Duration {
+	wait, _, _ := c.Acquired()
+	return c.Tick() - a.began - wait
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
@@ -211,10 +245,10 @@ func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
 	return b.coarse(c)
 }
 
-func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError, left time.Duration) error {
+func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError) error {
 	b.refused.Add(1)
 	if c.Observed() {
-		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: kind, Reason: e.errorType(), Err: e, Duration: left})
+		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: kind, Reason: e.errorType(), Err: e, Duration: e.retryAfter()})
 	}
 	return e
 }
@@ -318,7 +352,7 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	p = b.phase.Load()
 	switch p.state {
 	case StateClosed:
-		return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}, nil, event
+		return newAdmission(c, p), nil, event
 	case StateHalfOpen:
 		if c.Op().Limit < 0 {
 			return admission{began: c.Tick()}, nil, event // an operation that is meant to block proves nothing soon
@@ -378,7 +412,7 @@ func (b *Breaker) conclude(r *round) *pool.Event {
 		b.probed = r.errorType
 		b.tell(failed)
 		return b.follow(r.reason)
-	case r.successes >= cfg.ProbeSuccesses:
+	case cfg.ProbeSuccesses > 0 && r.successes >= cfg.ProbeSuccesses, cfg.ProbeSuccesses == 0 && r.successes > 0 && b.scope.Load().served():
 		b.tell(succeeded)
 		return b.follow(ReasonProbesPassed)
 	}
@@ -407,7 +441,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 		b.look()
 		event.Duration, event.Err = p.refusal.retryAfter(), p.refusal
 	case StateHalfOpen:
-		p.round = &round{}
+		p.round, p.until = &round{}, b.elapsed()+b.cfg.Load().Window
 		p.refusal = b.refusal(StateHalfOpen)
 	}
 	b.phase.Store(p)

@@ -10,17 +10,16 @@ import (
 
 // Defaults of [Config].
 const (
-	defaultWindow         = 10 * time.Second
-	defaultBuckets        = 10
-	defaultFailureRatio   = 1
-	defaultMinCalls       = 20
-	defaultOpenFor        = 200 * time.Millisecond
-	defaultOpenMax        = 1500 * time.Millisecond
-	defaultLookMax        = time.Second
-	defaultJitter         = 0.75
-	defaultProbes         = 1
-	defaultProbeSuccesses = 3
-	defaultProbeTimeout   = 5 * time.Second
+	defaultWindow       = 10 * time.Second
+	defaultBuckets      = 10
+	defaultFailureRatio = 1
+	defaultMinCalls     = 20
+	defaultOpenFor      = 200 * time.Millisecond
+	defaultOpenMax      = 1500 * time.Millisecond
+	defaultLookMax      = time.Second
+	defaultJitter       = 0.75
+	defaultProbes       = 1
+	defaultProbeTimeout = 5 * time.Second
 )
 
 // Bounds of [Config].
@@ -47,7 +46,7 @@ type Config struct {
 	MinCalls int
 	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took, not counting
 	// echoes: failures of calls that were under way when the first one failed. Outcomes count in the order in which they come in. 0 means
-	// that the breaker decides: at least 5, within at least 200 ms, and so many more as it takes for chance not to explain them where
+	// that the breaker decides: at least 5, within at least 300 ms, and so many more as it takes for chance not to explain them where
 	// other calls fail too. Negative: this rule is off.
 	ConsecutiveFailures int
 
@@ -68,7 +67,7 @@ type Config struct {
 
 	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
 	Probes int
-	// ProbeSuccesses is how many probes must succeed for the breaker to close. 0 means 3.
+	// ProbeSuccesses is how many probes must succeed for the breaker to close. 0 means one of each operation that is refused.
 	ProbeSuccesses int
 	// ProbeFailures is how many probes may fail before the breaker opens again. With it, success can be a ratio: 8 successes with 2
 	// failures allowed. 0 means none.
@@ -99,7 +98,7 @@ func (c Config) Validate() error {
 	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1.5s) or at least OpenFor, which is %v", d.OpenFor))
 	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.75) or less than 1")
 	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
-	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (default 3) or more")
+	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (one of each operation) or more")
 	must(c.ProbeFailures >= 0, "ProbeFailures", c.ProbeFailures, "0 (none) or more")
 	must(c.ProbeTimeout >= 0, "ProbeTimeout", c.ProbeTimeout, "0 (default 5s) or more")
 	return errors.Join(errs...)
@@ -116,7 +115,6 @@ func (c Config) withDefaults() Config {
 	c.LookMax = cmp.Or(c.LookMax, defaultLookMax)
 	c.Jitter = cmp.Or(c.Jitter, defaultJitter)
 	c.Probes = cmp.Or(c.Probes, defaultProbes)
-	c.ProbeSuccesses = cmp.Or(c.ProbeSuccesses, defaultProbeSuccesses)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, defaultProbeTimeout)
 	return c
 }
@@ -139,7 +137,7 @@ func (c Config) settings() map[string]string {
 		}
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
-	consecutive, looks := "automatic", "off"
+	consecutive, looks, successes := "automatic", "off", "one of each operation"
 	if c.ConsecutiveFailures > 0 {
 		consecutive = strconv.Itoa(c.ConsecutiveFailures)
 	} else if c.ConsecutiveFailures < 0 {
@@ -147,6 +145,9 @@ func (c Config) settings() map[string]string {
 	}
 	if c.LookMax > 0 {
 		looks = c.LookMax.String()
+	}
+	if c.ProbeSuccesses > 0 {
+		successes = strconv.Itoa(c.ProbeSuccesses)
 	}
 	return map[string]string{
 		"window":               c.Window.String(),
@@ -159,7 +160,7 @@ func (c Config) settings() map[string]string {
 		"jitter":               share(c.Jitter),
 		"look_max":             looks,
 		"probes":               strconv.Itoa(c.Probes),
-		"probe_successes":      strconv.Itoa(c.ProbeSuccesses),
+		"probe_successes":      successes,
 		"probe_failures":       strconv.Itoa(c.ProbeFailures),
 		"probe_timeout":        c.ProbeTimeout.String(),
 	}

@@ -31,7 +31,7 @@ func TestValidateNamesFieldValueAndWhatIsAllowed(t *testing.T) {
 		{Config{OpenMax: time.Millisecond}, "breaker: OpenMax is 1ms: must be 0 (default 1.5s) or at least OpenFor, which is 200ms"},
 		{Config{Jitter: 1}, "breaker: Jitter is 1: must be negative (none), 0 (default 0.75) or less than 1"},
 		{Config{Probes: -1}, "breaker: Probes is -1: must be 0 (default 1) or more"},
-		{Config{ProbeSuccesses: -1}, "breaker: ProbeSuccesses is -1: must be 0 (default 3) or more"},
+		{Config{ProbeSuccesses: -1}, "breaker: ProbeSuccesses is -1: must be 0 (one of each operation) or more"},
 		{Config{ProbeFailures: -1}, "breaker: ProbeFailures is -1: must be 0 (none) or more"},
 		{Config{ProbeTimeout: -1}, "breaker: ProbeTimeout is -1ns: must be 0 (default 5s) or more"},
 		{Config{Probes: -1, MinCalls: -1},

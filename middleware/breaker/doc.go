@@ -12,12 +12,13 @@
 //	passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and
 //	counts as a success.
 //	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
-//	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 200 ms or more, or if
+//	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if
 //	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
 //	open       uses that the evidence is about are refused with an [OpenError]: of the operations that failed, by callers with no more time.
 //	           The pool looks at the server at least once in LookMax. A look that passes after one that failed closes the breaker. If the
 //	           first look passes, the next use after the open period makes the breaker half-open.
-//	half-open  Probes uses at a time pass. ProbeSuccesses close the breaker; more than ProbeFailures failures open it for longer.
+//	half-open  Probes uses at a time pass. A success of each refused operation closes the breaker, or ProbeSuccesses if set; more than
+//	           ProbeFailures failures open it for longer.
 //
 // A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
 // Release counts.
@@ -26,7 +27,8 @@
 //
 // A single cause makes many failures: a restarted proxy cuts all connections at once, and a frozen server lets all limits pass together.
 // Counted one by one, such failures would open the breaker of a server that is up. So echoes do not count: a cut of any size is 1 failure.
-// Where calls fail now and then, some fail in a row: so a run has to be improbable. Retry bridges short gaps: so a run has to last. An
+// Where calls fail now and then, some fail in a row: so a run has to be improbable. A server that restarts is back soon, and
+// the pool and retry bridge a gap of 300 ms: so a run has to last. An
 // explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count for it either.
 //
 // A server that fails one operation may serve the others: so a breaker that opened by a run refuses the operations of the run, and another one

@@ -454,7 +454,7 @@ func verdict(cfg Config, uses []past) (openedAt time.Time) {
 		if cfg.ConsecutiveFailures > 0 && run >= cfg.ConsecutiveFailures {
 			return uses[i].ended
 		}
-		if cfg.ConsecutiveFailures == 0 && run >= 5 && uses[i].ended.Sub(first) >= 200*time.Millisecond {
+		if cfg.ConsecutiveFailures == 0 && run >= 5 && uses[i].ended.Sub(first) >= 300*time.Millisecond {
 			others := ratioFailed - run
 			p, chance := float64(others+1)/float64(ok+others+16), 1.0
 			for range run {

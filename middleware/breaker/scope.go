@@ -17,10 +17,13 @@ import (
 //     failed calls had. Callers with more time pass, and a failure of theirs raises the bound.
 //   - A failure to get a resource is evidence about all operations. So are failures of more operations than maxScope. An explicit
 //     ConsecutiveFailures and FailureRatio are about the server as a whole, whatever the probes show.
-//   - A probe that succeeds takes its operation out of the scope. The operation whose probe failed last leaves the next round to the others
-//     for one OpenFor.
+//   - A probe that succeeds takes its operation out of the scope. When nothing is left, the breaker closes. The operation whose probe failed
+//     last leaves the next round to the others for one OpenFor.
+//   - A caller with more time is a probe too if there is a permit, and passes without a permit. Such a success counts if it took no longer than
+//     the failed calls had.
+//   - A half-open breaker that has waited for Config.Window takes any use as a probe: the operations in the scope may not be used any more.
 //
-// Uses that pass an open breaker can only widen the scope. A scope does not change once it is published.
+// Uses that pass an open breaker without a permit can only widen the scope. A scope does not change once it is published.
 
 const (
 	maxScope = 16                       // operations in a scope
@@ -54,22 +57,34 @@ var (
 	wide  = &scope{all: true}
 )
 
-// covers says whether a use of c in ctx is refused. If nothing is left in the scope, the rest of the probes decides about all uses.
-func (s *scope) covers(ctx context.Context, c *pool.Call) bool {
+// covers says whether the evidence concerns a use of c, and whether the use is refused in ctx. If nothing is left in the scope, the rest of
+// the probes decides about all uses.
+func (s *scope) covers(ctx context.Context, c *pool.Call) (concerned, refused bool) {
 	if s.all || len(s.ops) == 0 {
-		return true
+		return true, true
 	}
 	i := s.index(workOf(c))
 	if i < 0 {
-		return false
+		return false, false
 	}
 	held := s.ops[i].held
 	if held >= forever/muchMore {
-		return true
+		return true, true
 	}
 	deadline, ok := ctx.Deadline()
-	return ok && time.Until(deadline) <= muchMore*held
+	return true, ok && time.Until(deadline) <= muchMore*held
 }
+
+// held is how long the longest of the failed calls of w had, or forever.
+func (s *scope) held(w work) time.Duration {
+	if i := s.index(w); i >= 0 && !s.all {
+		return s.ops[i].held
+	}
+	return forever
+}
+
+// served says whether the probes that have succeeded leave nothing to refuse. A resource that a probe has got contradicts evidence about all.
+func (s *scope) served() bool { return s.all || len(s.ops) == 0 }
 
 func (s *scope) index(w work) int {
 	return slices.IndexFunc(s.ops, func(o scoped) bool { return o.work == w })

@@ -94,6 +94,65 @@ func TestPatientCallersPass(t *testing.T) {
 	})
 }
 
+// The calls that opened the breaker had little time. Their callers are gone, and callers with more time remain: what they get closes the
+// breaker, if it took no longer than the failed calls had.
+func TestPatientCallersAreProbes(t *testing.T) {
+	for name, test := range map[string]struct {
+		took time.Duration
+		want State
+	}{
+		"the server is well": {time.Millisecond, StateClosed},
+		"the server is slow": {400 * time.Millisecond, StateHalfOpen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+				r.uses(2*enough, nil)
+				var wg sync.WaitGroup
+				var hasty, patient tally
+				r.load(&wg, &hasty, get, 10*time.Millisecond, 100*time.Millisecond, 2*time.Second, hang)
+				time.Sleep(2 * time.Second)
+				if r.State() == StateClosed {
+					t.Fatal("the breaker is closed")
+				}
+				r.load(&wg, &patient, get, 50*time.Millisecond, 3*time.Second, 5*time.Second, pooltest.Slow(test.took))
+				wg.Wait()
+				r.wantState(test.want)
+				if patient.refused.Load()+patient.failed.Load() > 0 {
+					t.Errorf("of the patient uses %d were refused, %d failed", patient.refused.Load(), patient.failed.Load())
+				}
+			})
+		})
+	}
+}
+
+// The operation that opened the breaker is not used any more. After a window's time the uses of others close the breaker.
+func TestAnOperationThatIsUsedNoMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+		var wg sync.WaitGroup
+		var bad, good tally
+		r.load(&wg, &bad, pool.Op{Name: "XADD"}, 5*time.Millisecond, time.Second, 2*time.Second, func(context.Context) error { return fail })
+		wg.Wait()
+		if r.State() == StateClosed {
+			t.Fatal("the breaker is closed")
+		}
+		time.Sleep(2 * time.Second)
+		if err := r.pool.Do(context.Background(), pool.Op{Name: "XADD", Limit: -1}, nothing); err != nil { // proves nothing
+			t.Fatal(err)
+		}
+		r.wantState(StateHalfOpen)
+		r.load(&wg, &good, get, 100*time.Millisecond, time.Second, 12*time.Second, pooltest.Slow(time.Millisecond))
+		time.Sleep(5 * time.Second)
+		t.Log(r.seen.moves(), r.Snapshot())
+		wg.Wait()
+		r.wantState(StateClosed)
+		if good.refused.Load()+good.failed.Load() > 0 {
+			t.Errorf("of the good uses %d were refused, %d failed", good.refused.Load(), good.failed.Load())
+		}
+	})
+}
+
 // A server that was away comes back, but fails one operation, which makes up most of the load. The other one is served again.
 func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ func (s *stack) layers() []pool.Middleware {
 // The breaker's state is the true one at each collection: also when it was not closed when its pool was made, and when nobody has told.
 func TestBreakerLevels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 2, MinCalls: 100, Jitter: -1}})
+		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 2, MinCalls: 100, Jitter: -1, ProbeSuccesses: 3}})
 		state := func(r *rig, want string) {
 			t.Helper()
 			for _, name := range []string{"closed", "open", "half-open"} {

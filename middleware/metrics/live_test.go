@@ -141,7 +141,5 @@ func (g life) circuit() {
 	g.do(ctx, nil) // refused
 	probe.Release(pooltest.ErrDenied)
 	time.Sleep(10 * time.Second)
-	for range g.stack.breaker.Config().ProbeSuccesses {
-		g.do(ctx, nil)
-	}
+	g.do(ctx, nil)
 }
