@@ -96,6 +96,12 @@ func (c *Call) Started() time.Time {
 	return c.started
 }
 
+// CallerDeadline returns the deadline of the context that the borrower gave, without the limits of layers. ok is false if there is none.
+func (c *Call) CallerDeadline() (deadline time.Time, ok bool) {
+	c.check()
+	return c.caller.Deadline()
+}
+
 // Clock returns the time by the pool's coarse clock: up to 10 ms old, and older only when the process is too busy to run a timer in time.
 // While the pool is in use that costs a fraction of time.Now. It is for a layer that counts uses over times much longer than that.
 func (c *Call) Clock() time.Time { return c.hub.start.Add(c.Tick()) }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The limits that a Limit of 0 stands for.
+// The limits that a Limit of 0 stands for: in total for callers without a deadline, and at least for an attempt.
 const (
 	defaultTotal   = 10 * time.Second
 	defaultAttempt = 3 * time.Second
@@ -15,8 +15,10 @@ const (
 // Config says how long things may take. The zero Config works.
 type Config struct {
 	// Limit is the most that a use may take, all included (NewTotal), or that the server may take for an attempt, counted from when the
-	// attempt has its resource (NewAttempt). Of a lease, Limit bounds the acquisition. 0 means 10 s for NewTotal, 3 s for NewAttempt;
-	// negative: only the context's own deadline counts.
+	// attempt has its resource (NewAttempt). Of a lease, Limit bounds the acquisition. Negative: only the context's own deadline counts.
+	//
+	// 0 leaves the time to the caller. For NewTotal: the deadline of the caller's context, or 10 s if the context has none. For NewAttempt:
+	// 3 s, or half of the time until the caller's deadline if that is more.
 	Limit time.Duration
 
 	// MinLeft is how much time the context must have left when the use or attempt begins; with less it is refused at once with

@@ -44,11 +44,11 @@ func ExampleTimeout_Configure() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("by default:", total.Config().Limit)
+	fmt.Println("by default:", total.Describe().Settings["limit"])
 	fmt.Println(total.Configure(timeout.Config{MinLeft: -time.Second}))
 	fmt.Println(total.Configure(timeout.Config{Limit: time.Second}), total.Config().Limit)
 	// Output:
-	// by default: 10s
+	// by default: the caller's deadline, or 10s
 	// timeout: MinLeft is -1s: must be 0 (any time left will do) or more
 	// <nil> 1s
 }

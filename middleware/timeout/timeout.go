@@ -1,6 +1,7 @@
 package timeout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -16,7 +17,7 @@ type Timeout struct {
 	role     pool.Role
 	stage    Stage
 	about    error
-	standard time.Duration // what a Limit of 0 stands for
+	standard time.Duration // what a Limit of 0 stands for, if the caller's deadline asks for nothing else
 	settings atomic.Pointer[settings]
 	attached pool.Attached
 }
@@ -25,6 +26,7 @@ type Timeout struct {
 type settings struct {
 	Config
 
+	limit time.Duration // Config.Limit, or what 0 stands for
 	cause *Error
 }
 
@@ -48,33 +50,39 @@ func (t *Timeout) configured(cfg Config) (*Timeout, error) {
 	return t, nil
 }
 
-// Config returns the settings in force, with defaults filled in.
+// Config returns the settings in force. A Limit of 0 stays 0, as the caller's deadline decides what the limit is.
 func (t *Timeout) Config() Config { return t.settings.Load().Config }
 
 // Configure puts other settings in force, for what begins from now on: deadlines already set stay. It is reported as a
 // [pool.EventConfigured]. After an error nothing has changed.
 func (t *Timeout) Configure(cfg Config) error {
-	if cfg.Limit == 0 {
-		cfg.Limit = t.standard
-	}
-	if err := cfg.Validate(); err != nil {
+	filled := cfg
+	filled.Limit = cmp.Or(cfg.Limit, t.standard)
+	if err := filled.Validate(); err != nil {
 		return err
 	}
-	t.settings.Store(&settings{cfg, newCause(t.stage, t.about, cfg.Limit)})
+	t.settings.Store(&settings{cfg, filled.Limit, newCause(t.stage, t.about, filled.Limit)})
 	t.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind})
 	return nil
 }
 
 // Describe implements [pool.LayerDescriber].
 func (t *Timeout) Describe() pool.LayerInfo {
-	cfg := t.Config()
+	s := t.settings.Load()
 	limit := "none"
-	if cfg.Limit > 0 {
-		limit = cfg.Limit.String()
+	if s.limit > 0 {
+		limit = s.limit.String()
+	}
+	switch {
+	case s.Limit != 0:
+	case t.role == pool.RoleTotal:
+		limit = "the caller's deadline, or " + limit
+	default:
+		limit = "half of the caller's time, at least " + limit
 	}
 	return pool.LayerInfo{
-		Kind: t.kind, Role: t.role, Limit: max(cfg.Limit, 0),
-		Settings: map[string]string{"limit": limit, "min_left": cfg.MinLeft.String()},
+		Kind: t.kind, Role: t.role, Limit: max(s.limit, 0),
+		Settings: map[string]string{"limit": limit, "min_left": s.MinLeft.String()},
 	}
 }
 
@@ -107,12 +115,13 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 			return nil, nil, nil, t.refuse(ctx, c, left)
 		}
 	}
-	limit, cause := s.Limit, s.cause
-	if t.role == pool.RoleAttempt {
-		limit, cause = ofOperation(c, limit, cause)
+	limit := t.limit(c, s, now)
+	if cause = s.cause; limit != cause.Limit && limit > 0 {
+		named := *cause
+		named.Limit, cause = limit, &named
 	}
 	switch {
-	case limit < 0:
+	case limit <= 0:
 		inner = ctx
 	case t.bounds(c):
 		inner, d = pool.WithLimit(ctx, c, now, limit, cause)
@@ -122,17 +131,23 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Contex
 	return inner, d, cause, nil
 }
 
-// ofOperation returns the operation's own limit and the cause for that, if the operation has one, else those of the layer.
-func ofOperation(c *pool.Call, limit time.Duration, cause *Error) (time.Duration, *Error) {
+// limit returns the limit of a use that begins now; 0 or less: none.
+func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration {
 	own := c.Op().Limit
-	if own == 0 {
-		return limit, cause
+	if t.role == pool.RoleAttempt && own != 0 {
+		return own
 	}
-	if own > 0 {
-		named := *cause
-		named.Limit, cause = own, &named
+	if s.Limit != 0 {
+		return s.limit
 	}
-	return own, cause
+	deadline, ok := c.CallerDeadline()
+	switch {
+	case !ok:
+		return s.limit
+	case t.role == pool.RoleTotal:
+		return 0
+	}
+	return max(s.limit, deadline.Sub(now)/2)
 }
 
 // refuse reports and returns the error of a use that has too little time left.
