@@ -25,7 +25,8 @@ type Config struct {
 	// "pool". It cannot be changed by Configure.
 	Name string
 
-	// MaxSize bounds the resources that exist at any time, those being opened and closed included. 0 means 10.
+	// MaxSize bounds the resources that exist at any time, those being opened and closed included. 0 means 10, or the
+	// size that the driver knows ([Sizer]).
 	MaxSize int
 	// MinIdle is how many idle resources the pool keeps ready, as far as MaxSize allows. 0 means none.
 	MinIdle int

@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -189,4 +190,42 @@ func TestConfigureTellsWarm(t *testing.T) {
 			t.Errorf("Warm up to 2 of 2: %v", err)
 		}
 	})
+}
+
+// sizedDriver wraps a client with a size of its own.
+type sizedDriver struct {
+	*pooltest.Fake
+
+	size int
+}
+
+func (d sizedDriver) DefaultSize() int { return d.size }
+
+// A MaxSize that is left open is the size that the driver knows, in New and in Configure.
+func TestSizeThatTheDriverKnows(t *testing.T) {
+	p, err := pool.New(sizedDriver{&pooltest.Fake{}, 64}, pool.Config{MinIdle: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func(want int) {
+		t.Helper()
+		if got := p.Config().MaxSize; got != want {
+			t.Errorf("MaxSize is %d, want %d", got, want)
+		}
+	}
+	size(64)
+	if err := p.Configure(pool.Config{MaxSize: 3}); err != nil {
+		t.Fatal(err)
+	}
+	size(3)
+	if err := p.Configure(pool.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	size(64)
+	if err := p.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if _, err := pool.New(sizedDriver{&pooltest.Fake{}, -1}, pool.Config{}); err == nil || !strings.Contains(err.Error(), "MaxSize is -1") {
+		t.Errorf("a driver with size -1: %v", err)
+	}
 }

@@ -6,7 +6,7 @@ import "context"
 // call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
 // Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
 //
-// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness] and a [Describer]; New looks once. The three
+// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer] and a [Sizer]; New looks once. The three
 // methods are enough for a pool with a right judgement of its server:
 //
 //   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
@@ -53,6 +53,12 @@ type Inspector[T any] interface {
 // pool's name is made of the other fields.
 type Describer interface {
 	Identity() Identity
+}
+
+// A Sizer is a [Driver] whose users expect another size than 10 where [Config] leaves MaxSize 0: that of the client which the driver wraps.
+type Sizer interface {
+	// DefaultSize returns what MaxSize is then, 1 or more. It is called by New and Configure.
+	DefaultSize() int
 }
 
 // Identity says what a pool connects to, in OpenTelemetry's terms. It never holds a secret.

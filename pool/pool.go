@@ -94,6 +94,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if isNil(d) {
 		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
 	}
+	cfg = sized(d, cfg)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -266,6 +267,7 @@ func (p *Pool[T]) Config() Config {
 // are idle, waits and calls of the driver that have begun keep their bounds. Resources keep the jitter they drew. cfg.Name must be ""
 // or the pool's name. After an error nothing has changed.
 func (p *Pool[T]) Configure(cfg Config) error {
+	cfg = sized(p.driver, cfg)
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -285,6 +287,14 @@ func (p *Pool[T]) Configure(cfg Config) error {
 	p.mu.Unlock()
 	p.Emit(Event{Kind: EventConfigured})
 	return nil
+}
+
+// sized returns cfg with the size that the driver knows, where cfg leaves the size open.
+func sized(driver any, cfg Config) Config {
+	if s, ok := driver.(Sizer); ok && cfg.MaxSize == 0 {
+		cfg.MaxSize = s.DefaultSize()
+	}
+	return cfg
 }
 
 func (p *Pool[T]) setConfig(cfg Config) {

@@ -280,6 +280,9 @@ const defaultPatience = 500 * time.Millisecond
 // Identity says what the pool connects to.
 func (d *Driver) Identity() pool.Identity { return d.settings.identity }
 
+// DefaultSize is 100, the maxPoolSize of a mongo.Client.
+func (d *Driver) DefaultSize() int { return 100 }
+
 // String names the driver's deployment and database, without credentials.
 func (d *Driver) String() string { return "mongopool.Driver(" + d.settings.name + ")" }
 

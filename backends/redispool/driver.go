@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -81,6 +82,9 @@ func NewDriver(opts Options) (*Driver, error) {
 }
 
 const protocol3 = 3
+
+// DefaultSize is ten connections for each processor that Go uses, as of a redis.Client.
+func (d *Driver) DefaultSize() int { return 10 * runtime.GOMAXPROCS(0) }
 
 // Identity says what the driver connects to. The name is left to the pool, which makes "redis localhost:6379/0" of the rest.
 func (d *Driver) Identity() pool.Identity {

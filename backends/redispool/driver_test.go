@@ -103,6 +103,19 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
+// The size of a pool is that of the bare client, unless it is given.
+func TestDefaultSize(t *testing.T) {
+	d, err := redispool.NewDriver(redispool.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := redis.NewClient(&redis.Options{})
+	defer bare.Close()
+	if got, want := d.DefaultSize(), bare.Options().PoolSize; got != want {
+		t.Errorf("the size is %d, that of go-redis %d", got, want)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	for _, test := range []struct {
 		opts redispool.Options
