@@ -22,7 +22,8 @@ const (
 // [Pool.Configure].
 type Config struct {
 	// Name is the pool's name in telemetry and errors. "" takes the name the driver suggests, else "system address:port/namespace", else
-	// "pool". It cannot be changed by Configure.
+	// "pool". While an open pool of this process has the name, New appends a number: "cache~2" is the second pool called "cache".
+	// [Pool.Identity] returns the name in use. It cannot be changed by Configure.
 	Name string
 
 	// MaxSize bounds the resources that exist at any time, those being opened and closed included. 0 means 10, or the

@@ -63,7 +63,7 @@ type Sizer interface {
 
 // Identity says what a pool connects to, in OpenTelemetry's terms. It never holds a secret.
 type Identity struct {
-	Name      string // the pool's name in all telemetry (db.client.connection.pool.name)
+	Name      string // the pool's name in all telemetry (db.client.connection.pool.name); a Pool's own is unique among the open ones
 	System    string // db.system.name: "redis", "mongodb"
 	Address   string // server.address: a host name, an address or a socket's path; "" when there are several
 	Port      int    // server.port; 0 when there is none or there are several

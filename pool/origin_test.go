@@ -209,7 +209,7 @@ func FuzzTreesOfErrors(f *testing.F) {
 	})
 }
 
-// Two pools of drivers that say nothing of themselves have the same name, and are two for all that.
+// Two pools of drivers that say nothing of themselves are two for all that.
 func TestPoolsWithoutIdentity(t *testing.T) {
 	type nameless struct {
 		pool.Driver[conn]
@@ -218,8 +218,8 @@ func TestPoolsWithoutIdentity(t *testing.T) {
 	a, outerFake, innerFake := &asking{}, &pooltest.Fake{}, &pooltest.Fake{}
 	outer := newPoolOver(t, outerFake, nameless{outerFake, outerFake}, pool.Config{}, pool.Bracket(a))
 	inner := newPoolOver(t, innerFake, nameless{innerFake, innerFake}, pool.Config{}, pool.Bracket(&asking{}))
-	if outer.Identity().Name != inner.Identity().Name {
-		t.Fatal("they have names")
+	if outer.Identity().Name != "pool" || inner.Identity().Name != "pool~2" {
+		t.Errorf("they are called %q and %q", outer.Identity().Name, inner.Identity().Name)
 	}
 	err := outer.Do(background, op, func(ctx context.Context, _ conn) error { return leaves(inner, pooltest.ErrBroken) })
 	if a.class.Fault != pool.FaultElsewhere || a.class.Broken || outer.Stat().Opened != 1 {
@@ -233,10 +233,9 @@ func TestPoolsWithoutIdentity(t *testing.T) {
 
 // Connections that are well stay open, whatever breaks in uses within theirs.
 func TestInnerBreakClosesNothing(t *testing.T) {
-	outerFake, innerFake := &pooltest.Fake{}, &pooltest.Fake{}
-	outer := newPool(t, outerFake, pool.Config{Name: "same", MaxSize: 5}, pool.Bracket(&passing[int]{}))
+	outer := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 5}, pool.Bracket(&passing[int]{}))
 	for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
-		inner := newPool(t, innerFake, pool.Config{Name: "same", MaxSize: 5}, layers...)
+		inner := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 5}, layers...)
 		if err := outer.Warm(background, 5); err != nil {
 			t.Fatal(err)
 		}

@@ -113,12 +113,14 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if err != nil {
 		return nil, err
 	}
-	p.hub.id = id
-	cfg.Name = p.hub.id.Name
-	p.setConfig(cfg)
 	if err = contained("a layer's", "Wrap or WantsKind", func() error { return p.stack(layers) }); err != nil {
 		return nil, err
 	}
+	var freeName func()
+	id.Name, freeName = takeName(id.Name)
+	p.hub.id = id
+	cfg.Name = id.Name
+	p.setConfig(cfg)
 	p.plain = p.resetter == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
 	if len(p.hub.commands) > 0 {
 		observing.Add(1)
@@ -127,8 +129,10 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
 	if err := p.attach(layers); err != nil {
+		freeName()
 		return nil, err
 	}
+	p.detach = append(p.detach, freeName) // last, when no layer reports anything under the name any more
 	p.lock()
 	p.spawn(p.maintain)
 	p.pump()

@@ -3,7 +3,6 @@ package metrics
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -14,54 +13,14 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// live are the pools that are observed in this process: callbacks with one pool's name would add up.
-var live struct {
-	mu    sync.Mutex
-	pools map[observedPool]bool
-}
-
-type observedPool struct {
-	provider metric.MeterProvider
-	name     string
-}
-
-// claim makes sure of a pool's name. A provider that cannot be compared with others is trusted.
-func claim(provider metric.MeterProvider, name string) (release func(), err error) {
-	if !reflect.ValueOf(provider).Comparable() {
-		return func() {}, nil
-	}
-	key := observedPool{provider, name}
-	live.mu.Lock()
-	defer live.mu.Unlock()
-	if live.pools[key] {
-		return nil, fmt.Errorf("metrics: a pool named %q exists already: give one of them another name, or their metrics would add up", name)
-	}
-	if live.pools == nil {
-		live.pools = map[observedPool]bool{}
-	}
-	live.pools[key] = true
-	return func() {
-		live.mu.Lock()
-		defer live.mu.Unlock()
-		delete(live.pools, key)
-	}, nil
-}
-
 // Attach begins to observe the pool's levels.
 func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
-	id := p.Identity()
-	release, err := claim(r.provider, id.Name)
-	if err != nil {
-		return nil, err
-	}
 	l, err := r.newLevels(p)
 	if err != nil {
-		release()
 		return nil, err
 	}
 	registration, err := r.meter.RegisterCallback(l.observe, r.observed...)
 	if err != nil {
-		release()
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	return func() {
@@ -69,7 +28,6 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 			otel.Handle(err)
 		}
 		l.countWaits(p.Stat().Waited)
-		release()
 	}, nil
 }
 

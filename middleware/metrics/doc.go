@@ -7,7 +7,8 @@
 // outcomes that are known beforehand. When the pool is closed its levels end; its counters stay as they are, and go on when a pool of
 // that name is made again.
 //
-// Two pools of one name that live at the same time on one MeterProvider would add up: [pool.New] fails for the second.
+// Pools that are open at the same time have different names, as the conventions ask: [pool.New] calls the second pool of the name
+// "cache" "cache~2". So the metrics of two pools over one server never add up, unless a query adds them.
 //
 // # Metrics
 //

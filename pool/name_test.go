@@ -1,0 +1,45 @@
+package pool_test
+
+import (
+	"testing"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+// No two open pools have the same name, whoever gave it to them.
+func TestNames(t *testing.T) {
+	open := func(want string, cfg pool.Config) *pool.Pool[conn] {
+		t.Helper()
+		p := newPool(t, &pooltest.Fake{}, cfg)
+		if got := p.Identity().Name; got != want {
+			t.Errorf("the pool is called %q, not %q", got, want)
+		}
+		return p
+	}
+	named := pool.Config{Name: "orders"}
+	first := open("orders", named)
+	second := open("orders~2", named)
+	open("orders~2~2", pool.Config{Name: "orders~2"})
+	open("orders~3", named)
+	open("fake memory/0", pool.Config{})
+	open("fake memory/0~2", pool.Config{})
+
+	cfg := second.Config()
+	if cfg.Name != "orders~2" {
+		t.Errorf("its Config says %q", cfg.Name)
+	}
+	if err := second.Configure(cfg); err != nil {
+		t.Errorf("Configure with its own Config: %v", err)
+	}
+
+	closePool(t, first)
+	open("orders", named)
+	closePool(t, first) // once more: the name is another pool's now
+	closePool(t, second)
+	if _, err := pool.New(&pooltest.Fake{}, named, refusing{}); err == nil {
+		t.Fatal("New did not fail")
+	}
+	open("orders~2", named)
+	open("orders~4", named)
+}
