@@ -1,0 +1,195 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/pooltest"
+)
+
+var errResting = errors.New("the server rests for a second")
+
+// rest is a layer that refuses what comes within a second after a failure. Tick says how much later one moment is than another.
+type rest struct{ until atomic.Int64 }
+
+func (r *rest) Begin(ctx context.Context, c *pool.Call) (context.Context, struct{}, error) {
+	if int64(c.Tick()) < r.until.Load() {
+		return ctx, struct{}{}, errResting
+	}
+	return ctx, struct{}{}, nil
+}
+
+func (r *rest) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
+	if c.Classify(err).Fault == pool.FaultServer {
+		r.until.Store(int64(c.Tick() + time.Second))
+	}
+}
+
+// A layer that repeats uses learns which attempts came to the pool. A layer inside, which tells the time by Tick, refuses the second.
+func ExampleCall_OnReach() {
+	repeat := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) (err error) {
+			for n := 1; n <= 2; n++ {
+				c.SetAttempt(n)
+				c.OnReach(func(_ context.Context, c *pool.Call) { fmt.Println("attempt", c.Attempt(), "comes to the pool") })
+				if err = next(ctx, c); err == nil {
+					return nil
+				}
+				fmt.Printf("attempt %d: %v\n", n, err)
+			}
+			return err
+		}
+	})
+	p, _ := examplePool(pool.Config{}, repeat, pool.Bracket(&rest{}))
+	defer p.Close(context.Background())
+	_ = p.Do(context.Background(), pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrBroken })
+	// Output:
+	// attempt 1 comes to the pool
+	// attempt 1: pooltest: the connection is broken
+	// attempt 2: the server rests for a second
+}
+
+// A limit on a use bounds what the borrower's function does. In a two-step use the limit bounds the acquisition, and Lift ends the limit.
+func ExampleWithUseLimit() {
+	errSlow := errors.New("the use took more than a minute")
+	bounded := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			ctx, deadline := pool.WithUseLimit(ctx, c, time.Now(), time.Minute, errSlow)
+			defer deadline.Cancel() // without effect after Lift
+			err := next(ctx, c)
+			if err == nil && c.TwoStep() {
+				deadline.Lift()
+			}
+			return err
+		}
+	})
+	p, _ := examplePool(pool.Config{}, bounded)
+	defer p.Close(context.Background())
+	_ = p.Do(context.Background(), pool.Op{Name: "GET"}, func(ctx context.Context, _ *pooltest.Conn) error {
+		_, limited := ctx.Deadline()
+		fmt.Println("one step, limited:", limited)
+		return nil
+	})
+	lease := must(p.Acquire(context.Background(), pool.Op{Name: "SUBSCRIBE"}))
+	_, limited := lease.Context().Deadline()
+	fmt.Println("two steps, limited:", limited, lease.Context().Err())
+	lease.Release(nil)
+	// Output:
+	// one step, limited: true
+	// two steps, limited: false <nil>
+}
+
+// guard is a layer that refuses all uses after a failure of the server, until a look has found the server well.
+type guard struct {
+	info pool.PoolInfo // set once, before the pool is used
+	away atomic.Bool
+}
+
+func (g *guard) Attach(p pool.PoolInfo) (detach func(), err error) {
+	g.info = p
+	return nil, nil
+}
+
+func (g *guard) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	if g.away.Load() {
+		return ctx, struct{}{}, errors.New("the server is away")
+	}
+	return ctx, struct{}{}, nil
+}
+
+func (g *guard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
+	if c.Classify(err).Fault == pool.FaultServer {
+		g.away.Store(true)
+	}
+}
+
+// Conditions has a say in Pool.Check.
+func (g *guard) Conditions() []pool.Condition {
+	if g.away.Load() {
+		return []pool.Condition{{Status: pool.StatusDegraded, Reason: "the server was away when we looked last"}}
+	}
+	return nil
+}
+
+// Look is called now and then. The look costs the server a connection and a check, and no user anything.
+func (g *guard) Look(ctx context.Context) error {
+	err := g.info.Look(ctx)
+	g.away.Store(err != nil)
+	return err
+}
+
+func ExampleHealthReporter() {
+	g := &guard{}
+	p, fake := examplePool(pool.Config{}, pool.Bracket(g))
+	defer p.Close(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a look should have a deadline
+	defer cancel()
+
+	_ = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrBroken })
+	h := p.Check(ctx)
+	fmt.Println(h.Status, h.Reasons)
+	fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
+	fmt.Println("a look:", g.Look(ctx))
+	fmt.Println("a look:", g.Look(ctx))
+	fmt.Println(p.Check(ctx).Status)
+	// Output:
+	// degraded [the server was away when we looked last]
+	// a look: pooltest: the server refused it unexecuted
+	// a look: <nil>
+	// ok
+}
+
+// The errors of a client whose server tells full disks from the rest, and that looks for a server by itself.
+var (
+	errDiskFull = errors.New("the disk is full")
+	errNoServer = errors.New("no server was found before the deadline")
+)
+
+// shop is a driver that knows the errors.
+type shop struct{ *pooltest.Fake }
+
+func (s shop) Classify(err error) pool.Class {
+	switch {
+	case errors.Is(err, errDiskFull): // reads are served
+		return pool.Class{Fault: pool.FaultServer, Narrow: true, Type: "disk_full"}
+	case errors.Is(err, errNoServer): // the client has tried, so the short deadline is not to blame
+		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Certain: true, Type: "no_server"}
+	}
+	return s.Fake.Classify(err)
+}
+
+// verdict is a layer that tells what an outcome means.
+type verdict struct{}
+
+func (verdict) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
+	return ctx, struct{}{}, nil
+}
+
+func (verdict) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
+	class := c.Classify(err)
+	fmt.Printf("%s: fault %v, narrow %v\n", class.Type, class.Fault, class.Narrow)
+}
+
+// A driver says that a failure is of one kind of work only (Narrow), or that the server is at fault though the caller's time is over
+// (Certain). Of other failures after the caller's deadline nobody knows.
+func ExampleClass() {
+	p := must(pool.New(shop{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(verdict{})))
+	defer p.Close(context.Background())
+	_ = p.Do(context.Background(), pool.Op{Name: "insert"}, func(context.Context, *pooltest.Conn) error { return errDiskFull })
+	for _, err := range []error{errNoServer, context.DeadlineExceeded} {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		_ = p.Do(ctx, pool.Op{Name: "find"}, func(ctx context.Context, _ *pooltest.Conn) error {
+			<-ctx.Done()
+			return err
+		})
+		cancel()
+	}
+	// Output:
+	// disk_full: fault server, narrow true
+	// no_server: fault server, narrow false
+	// timeout: fault caller, narrow false
+}
