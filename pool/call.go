@@ -22,6 +22,9 @@ type Op struct {
 	// Negative means no limit: the operation is meant to block, as BLPOP is, and time that runs out in it is no evidence against the
 	// server. The limit of the whole use (RoleTotal) holds in every case. A lease is bounded by a positive Limit only, from its grant on;
 	// see [Pool.Acquire].
+	//
+	// So with the defaults of the standard stack a BLPOP in a one-step use blocks for less than 3 s, or its attempt fails and counts against
+	// the server; with a negative Limit, for less than 10 s. In a lease the BLPOP blocks for as long as the borrower likes.
 	Limit time.Duration
 }
 

@@ -23,7 +23,7 @@ const (
 	EventResumed       Kind = "resumed"        //
 	EventCleared       Kind = "cleared"        //
 	EventConfigured    Kind = "configured"     // the pool or a layer got new settings
-	EventWarning       Kind = "warning"        // something may surprise, in New or in a layer: Reason is a sentence
+	EventWarning       Kind = "warning"        // something may surprise, in New, after new settings or in a layer: Reason is a sentence
 	EventRetry         Kind = "retry"          // another attempt begins: Attempt is the failed one, Duration the pause, Reason, Err
 	EventGaveUp        Kind = "gave_up"        // no attempt more is made though the error allows it: Attempt, Duration of a pause cut short, Reason, Err
 	EventStateChanged  Kind = "state_changed"  // a breaker: From, To, Reason, Duration until the next probe when To is "open"

@@ -25,7 +25,9 @@ func (l Lease[T]) Value() (res T, ok bool) {
 	return l.r.v, true
 }
 
-// Context returns the innermost context of the use, with the layers' spans and deadlines. Commands sent under the lease use it.
+// Context returns the innermost context of the use, with what the layers put into the context, such as spans. The context is over when the
+// context given to Acquire is over, or when a positive [Op].Limit has passed since the grant. The layers' own limits end with Acquire.
+// Commands sent under the lease use the context.
 func (l Lease[T]) Context() context.Context {
 	if l.ctx == nil {
 		return context.Background()

@@ -42,7 +42,7 @@
 //	the connection ended, or time ran out, in mid-command           server   if idempotent  closed
 //	the context was over before the command was sent                caller   never          kept
 //	an argument could not be encoded, a reply not be decoded        none     never          closed
-//	an error of the borrower's own, another service's included      none     never          kept
+//	an error of the borrower's own, another service's included      elsewhere never         kept
 //
 // With a * the class is narrow: the server refuses this kind of work and serves other work. CLUSTERDOWN is narrow when its text speaks of
 // one slot or of writes.
@@ -53,9 +53,9 @@
 // EXECABORT is classified by its cause, where it can be seen: an earlier reply of the same TxPipelined or, when EXEC itself was refused,
 // what the text names after "because of:".
 //
-// The borrower's own is all that is neither a reply nor an [Error]: what he met when he called another service is not counted against this
-// one. Replies are told by their type alone, so that one of another server, read by another client of go-redis in the same function, counts
-// as this server's, and so does an Error of another pool's. Return it as a text, by fmt.Errorf and %v, if it is not to.
+// The borrower's own is all that is neither a reply nor an [Error]. The Driver is a [pool.Witness], so of replies and Errors, too, only those
+// count that the connection has met in the present use: what another client of go-redis, or another pool, met in the same function says nothing
+// about this server. If this server has answered in the use, the use counts as its success (none); else as nothing (elsewhere).
 //
 // While a server runs a slow script it answers BUSY to nearly all commands, and so does each use of the pool. Its connections are sound:
 // they are kept, lent and opened as ever, so that SCRIPT KILL can be sent by one, and Pool.Check calls the pool degraded. Only a connection

@@ -47,8 +47,9 @@ type Options struct {
 
 	// DialTimeout bounds connecting and the TLS handshake. 0 means that only the pool's OpenTimeout does.
 	DialTimeout time.Duration
-	// ReadTimeout bounds the wait for a reply; the context's deadline bounds it as well. A command that blocks by itself, such as BLPOP,
-	// has ten seconds more than its own timeout, or all the time if it has none. 0 means 5 s; negative: only the context.
+	// ReadTimeout bounds the wait for a reply; the context's deadline bounds it as well. 0 means 5 s; negative: only the context. For a
+	// command that blocks by itself, such as BLPOP, ReadTimeout is ten seconds more than the command's own timeout, or no bound if that is
+	// 0. The limits of layers are mostly shorter than that: [pool.Op].Limit is for such commands.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds the sending of a command likewise. 0 means 5 s; negative: only the context.
 	WriteTimeout time.Duration
