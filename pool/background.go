@@ -98,6 +98,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		p.stat.Opened++
 		p.failures, p.lastOpenErr = 0, nil
 		r := p.add(v, gen)
+		p.openedAt = r.opened
 		p.schedule(plus(r.opened, p.scanPeriod()))
 		if len(p.looks) > 0 {
 			p.spawnCheck(r)
@@ -204,6 +205,9 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	p.checking--
 	p.end(c, err == nil)
 	dropped := err != nil && c.kind == callClose
+	if doom == CloseReset && (err == nil || dropped || late) {
+		p.resetEnded(err == nil)
+	}
 	if !dropped {
 		p.tellLooks(err)
 	}

@@ -289,6 +289,8 @@ func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Durat
 	switch {
 	case doom != closeNot:
 		p.retire(r, doom)
+	case dirty && !p.closed && p.inVain():
+		p.retire(r, CloseReset)
 	case dirty && !p.closed:
 		p.spawnReset(r)
 	case p.waiters.n > 0 && (doubt || p.checksAll()) && !p.closed:

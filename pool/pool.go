@@ -54,6 +54,7 @@ type Pool[T any] struct {
 	checking, closing int
 	calls             []*call // of the driver that are under way; see supply.go
 	paces             [callKinds]pace
+	vainResets        int // see supply.go
 	tasks             int // goroutines of the pool
 	closed            bool
 	paused            error // what uses are refused with, or nil
@@ -78,6 +79,7 @@ type Pool[T any] struct {
 	failing      time.Duration // since when
 	retryOpen    time.Duration // not before this is another try made
 	brokeAt      time.Duration // when a use last broke its resource
+	openedAt     time.Duration // when a dial last succeeded
 	lastOpenErr  error
 	lastCheckErr error // nil once a check has passed
 	warmers      []*warmer
@@ -100,7 +102,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	}
 	p := &Pool[T]{
 		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
-		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never,
+		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never, openedAt: -never,
 	}
 	p.resetter, _ = d.(Resetter[T])
 	p.interrupter, _ = d.(Interrupter[T])

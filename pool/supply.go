@@ -19,6 +19,9 @@ import "time"
 //     The next call of that kind gets twice the time that the dropped call had, so a server that is slow for all costs few resources.
 //     The pool drops one at a time, and none while dials fail or somebody looks at the server ([Pool.Look]): a dial would not help.
 //   - A reset is late after twice the time of a late dial at most: a new resource is there sooner than the replies that the reset waits for.
+//   - After hopeless resets in a row without success, the pool closes a dirty resource at once where somebody waits and a dial needs the place.
+//     One in hopeless such resources is reset all the same: the replies may come again.
+//   - A late reset is no evidence about the server. The use that left the replies to come has told of them.
 //
 // So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
 // pauses that double. A server without any answer gets OpenConcurrency dials.
@@ -26,6 +29,7 @@ import "time"
 const (
 	firstGuess = 100 * time.Millisecond // how long the first call of a kind may last before the call is late
 	guessShare = 32                     // of the timeout, if less
+	hopeless   = 8                      // resets in a row
 )
 
 type callKind uint8
@@ -121,6 +125,22 @@ func (p *Pool[T]) end(c *call, well bool) {
 	}
 }
 
+// resetEnded counts the resets in a row without success: those that were dropped, or ran out of time.
+func (p *Pool[T]) resetEnded(well bool) {
+	if p.vainResets++; well {
+		p.vainResets = 0
+	}
+}
+
+// inVain says whether a dirty resource is closed without a try to reset it. The caller holds the lock.
+func (p *Pool[T]) inVain() bool {
+	if p.vainResets < hopeless || p.waiters.n <= len(p.idle) || len(p.all)+p.opening < p.cfg.MaxSize || p.failures > 0 || len(p.looks) > 0 {
+		return false
+	}
+	p.vainResets++
+	return p.vainResets%hopeless > 0
+}
+
 // tally counts calls under way. Each one is timely, late or lost.
 type tally struct{ timely, late, lost int }
 
@@ -165,7 +185,7 @@ func (p *Pool[T]) outlook() (o outlook) {
 			t.timely++
 			o.next = min(o.next, c.lateAt)
 		}
-		o.hung = o.hung || c.kind != callClose && c.late(now) && !c.overtaken
+		o.hung = o.hung || (c.kind == callOpen || c.kind == callCheck) && c.late(now) && !c.overtaken
 	}
 	return o
 }

@@ -589,3 +589,51 @@ func closePoolOf(t *testing.T, p *pool.Pool[int]) {
 		t.Error(err)
 	}
 }
+
+// Almost all uses are of one kind whose replies never come, and more than the pool has places for. The few others are served all the same:
+// what is left of a use without a reply is closed at once when resets were in vain, as a late reset would hold its place for too long.
+func TestResetsInVainHoldNoPlaces(t *testing.T) {
+	for _, size := range []int{1, 4, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			const deadline = 100 * time.Millisecond
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(time.Millisecond))
+			fake.Inject(pooltest.Reset, -1, pooltest.Hang())
+			p := newPool(t, fake, pool.Config{MaxSize: size})
+			var served, failed, blamed atomic.Int64
+			use := func(hangs bool) {
+				ctx, cancel := context.WithTimeout(background, deadline)
+				defer cancel()
+				err := p.Do(ctx, op, func(ctx context.Context, c conn) error {
+					if !hangs {
+						return nil
+					}
+					c.Soil()
+					d, _ := ctx.Deadline()
+					time.Sleep(time.Until(d) - time.Millisecond)
+					return nil
+				})
+				switch class := p.Classify(err); {
+				case class.Fault == pool.FaultServer:
+					blamed.Add(1)
+				case hangs:
+				case err == nil:
+					served.Add(1)
+				default:
+					failed.Add(1)
+				}
+			}
+			var all sync.WaitGroup
+			rate := 20 * size // a second; nine in ten of them would need a place for 100 ms
+			for i := range 10 * rate {
+				all.Go(func() { use(i%20 > 0) })
+				time.Sleep(time.Second / time.Duration(rate))
+			}
+			all.Wait()
+			t.Logf("size %d: %d served, %d failed, %d laid at the server", size, served.Load(), failed.Load(), blamed.Load())
+			if failed.Load() > 0 || blamed.Load() > 0 || p.Stat().TotalWait > time.Duration(size)*10500*time.Millisecond {
+				t.Errorf("size %d: %d served, %d failed, %d laid at the server", size, served.Load(), failed.Load(), blamed.Load())
+			}
+		})
+	}
+}

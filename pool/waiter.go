@@ -170,14 +170,15 @@ func (p *Pool[T]) expire(now time.Duration) {
 }
 
 // blame says whose time the vain wait of w was, without a look at the context of w. The time was the server's if a place was free for another
-// resource, and the latest dial has failed or a call of the driver is hung. The caller holds the lock.
+// resource, and the latest dial has failed, or a dial or a check is hung and no dial has succeeded during the wait. If a dial has succeeded, w
+// has waited for its turn. The caller holds the lock.
 func (p *Pool[T]) blame(w *waiter[T]) {
 	w.wait, w.fault = p.elapsed()-w.since, FaultLocal
 	if w.state.InUse >= w.state.Max {
 		return
 	}
 	w.fault = FaultCaller // of a short deadline: a timely call would have brought a resource
-	if o := p.outlook(); o.hung || p.failures > 0 {
+	if o := p.outlook(); o.hung && p.openedAt <= w.since || p.failures > 0 {
 		w.fault, w.openErr = FaultServer, p.lastOpenErr
 		w.from, w.to = w.since, w.since+w.wait
 	}
