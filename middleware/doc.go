@@ -37,6 +37,24 @@
 // the attempts with failures keeps a closed breaker. [Queue] is for work that has to be done and can wait: the retries have no budget. For
 // operations that are meant to block, set [pool.Op].Limit to a negative value.
 //
+// # Limits that are a choice
+//
+// Three limits of time hold by default, also for callers with later deadlines and for callers without any:
+//
+//	the wait for a resource      2 s   [pool.Config].AcquireTimeout
+//	what the server does         3 s   Options.Attempt.Limit, for each attempt; [pool.Op].Limit for one operation
+//	the whole use               10 s   Options.Total.Limit
+//
+// A bare client may wait for longer: go-redis 6 s for a connection and 5 s for a reply, the MongoDB driver without a bound. So the limits cost
+// uses that a patient caller would have been served: an operation that needs 3.5 s is cut in each attempt until the 10 s are over, and so is
+// a blocking operation after 10 s; a queue of more than 2 s is cut short, be it that the pool is saturated or that the server stalls for so
+// long while all resources are lent. Give slow operations a Limit of their own. Where all callers set deadlines and are patient, raise the
+// limits, or make them negative: then only the callers' deadlines count.
+//
+//	pool.Op{Name: "EVAL", Limit: 8 * time.Second}  // one slow operation
+//	pool.Op{Name: "BLPOP", Limit: -1}              // an operation that is meant to block: the total limit still holds
+//	pool.Config{AcquireTimeout: 6 * time.Second}   // patient callers of a saturated pool
+//
 // # What pool.New says of another order
 //
 // It refuses what cannot work: two layers of one kind, whose effects would multiply (two retries of 3 attempts make 9); the total limit

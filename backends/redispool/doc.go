@@ -71,6 +71,17 @@
 // name if all are the same. If it asks for their text it gets the command and its subcommand with a ? for each argument: "SET ? ?",
 // "CONFIG SET ? ?". Commands of the opening of a connection are not seen.
 //
+// # For those who come from go-redis
+//
+//	PoolSize                10 a processor; here pool.Config.MaxSize, 10
+//	PoolTimeout             6 s; here pool.Config.AcquireTimeout, 2 s
+//	ReadTimeout             5 s; here the same, and 3 s for an attempt in the standard stack (Attempt.Limit; pool.Op.Limit for one operation)
+//	ContextTimeoutEnabled   false; here contexts always count, and a deadline does not cost the connection
+//	MaxRetries              3 for everything, INCR too; here by the retry layer, for what may be repeated
+//	BLPOP                   its own timeout and 10 s; here the same, and at most 10 s in the standard stack (Total.Limit), with Limit -1 in its Op
+//
+// So a command that needs more than 3 s fails in the standard stack unless its Op has a Limit, though go-redis would have waited.
+//
 // # For those who come from EarnORM
 //
 //	uri                         ParseURL; the password may hold anything once it is percent-encoded

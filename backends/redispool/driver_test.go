@@ -96,7 +96,9 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := open(t, opts, pool.Config{})
-	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	eventually(t, func() error { // the server listens on the port a little earlier than on the path
+		return p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+	})
 	want := pool.Identity{Name: "redis " + path + "/1", System: "redis", Address: path, Namespace: "1"}
 	if got := p.Identity(); got != want {
 		t.Errorf("identity %+v, want %+v", got, want)
