@@ -24,6 +24,8 @@ type client struct {
 	meter *meter
 	refs  int // resources bound to it; guarded by Driver.mu
 
+	opening atomic.Int64 // resources that are being opened
+
 	useless  atomic.Bool   // it has been disconnected, or its credentials are not accepted any more
 	patience time.Duration // how long a ping goes without an answer before the client is silent
 }
@@ -39,24 +41,26 @@ func (c *client) ping(ctx context.Context) error {
 	return c.mc.Ping(ctx, nil)
 }
 
-// warm opens sockets until there are n to the servers that satisfy the read preference, and pings at least once. The driver opens a socket
-// for a command that finds none idle, so there are as many pings at once as sockets are idle or missing. They hold no socket for longer
-// than a ping lasts: somebody may need it.
-func (c *client) warm(ctx context.Context, n int) error {
+// warm pings a server, and opens a socket for the resource that is the nth on the client: a socket more than there are, and one more for each
+// resource that is being opened at the same time, but never more than n. So after a cut of all sockets one resource does not open them all.
+//
+// The first ping takes an idle socket if there is one, else the driver opens one. The driver opens a socket only for a command that finds none
+// idle: if one is still missing, there are as many pings at once as sockets are idle, and one more. These pings hold the sockets that borrowers
+// could use, so there are none while borrowers are waiting: busy says so. A borrower's command opens the missing socket if need be.
+func (c *client) warm(ctx context.Context, n int, busy func() bool) error {
 	ctx, e := newErrand(ctx)
-	open, idle := c.meter.sockets() // of which those to other servers are found out by the first ping
-	for {
-		k := 1
-		if open < n {
-			k = n - open + idle
-		}
+	open, _ := c.meter.sockets() // of which those to other servers are found out by the first ping
+	wanted := min(n, open+int(c.opening.Add(1)))
+	defer c.opening.Add(-1)
+	for k := 1; ; {
 		if err := c.pings(ctx, k); err != nil {
 			return err
 		}
-		if open = c.meter.socketsTo(e); open >= n {
+		if c.meter.socketsTo(e) >= wanted || busy() {
 			return nil
 		}
-		_, idle = c.meter.sockets()
+		_, idle := c.meter.sockets()
+		k = 1 + idle
 	}
 }
 

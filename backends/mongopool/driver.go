@@ -168,11 +168,17 @@ func (d *Driver) bind(ctx context.Context) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mongopool: connect: %w", err)
 	}
-	err = c.whileUp(ctx, n == 1, func(ctx context.Context) error { return c.warm(ctx, n) })
+	err = c.whileUp(ctx, n == 1, func(ctx context.Context) error { return c.warm(ctx, n, d.busy) })
 	if err = d.judge(c, err); err != nil {
 		return nil, errors.Join(fmt.Errorf("mongopool: open: %w", err), d.release(ctx, c))
 	}
 	return c, nil
+}
+
+// busy says whether borrowers are waiting for the pool.
+func (d *Driver) busy() bool {
+	a := d.attached.Load()
+	return a != nil && a.pool.Stat().Waiters > 0
 }
 
 // judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.

@@ -497,3 +497,41 @@ func TestUnixSocket(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// After the driver has given up all sockets, a resource that is opened opens one socket, not one for each of the other resources as well.
+func TestOpenAfterCut(t *testing.T) {
+	const size = 8
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: size + 1, CheckAfter: -1})
+	if err := p.Warm(bounded(t), size); err != nil {
+		t.Fatal(err)
+	}
+	for i := range size {
+		lease, err := p.Acquire(bounded(t), pool.Op{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Release(nil)
+		if i > 0 {
+			continue
+		}
+		f.script("count", reply{drop: true})
+		conn, _ := lease.Value()
+		if _, err := conn.Collection("c").EstimatedDocumentCount(lease.Context()); err == nil {
+			t.Fatal("a command whose reply is lost has succeeded")
+		}
+		eventually(t, "the driver has given up all sockets", func() bool { return d.Stats().Sockets == 0 })
+	}
+	pings := len(f.commands("ping"))
+	lease, err := p.Acquire(bounded(t), pool.Op{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(nil)
+	if n := len(f.commands("ping")) - pings; n != 1 {
+		t.Errorf("%d pings to open a resource, want 1", n)
+	}
+	if n := d.Stats().Sockets; n != 1 {
+		t.Errorf("%d sockets after one resource was opened, want 1", n)
+	}
+}
