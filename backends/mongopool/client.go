@@ -26,19 +26,29 @@ type client struct {
 
 	opening atomic.Int64 // resources that are being opened
 
-	useless  atomic.Bool   // it has been disconnected, or its credentials are not accepted any more
-	patience time.Duration // how long a ping goes without an answer before the client is silent
+	useless  atomic.Bool   // it has been disconnected, its credentials are not accepted any more, or it takes the server for slow
+	patience time.Duration // how long a ping goes without an answer before the client is silent; longer when the server is slow
 }
 
 // usable says whether another resource may be bound to the client: it would find a socket, and the sockets are not silent. After a network has
 // swallowed all, the sockets may stay silent for ever, and the driver's own are given up after ConnectTimeout only. A new client finds out at
 // once whether the server answers. It is called under Driver.mu.
-func (c *client) usable() bool { return (c.size == 0 || c.refs < c.size) && !c.meter.silent.Load() }
+func (c *client) usable() bool {
+	return (c.size == 0 || c.refs < c.size) && !c.meter.silent.Load() && !c.useless.Load()
+}
 
-// ping proves that a server is there which satisfies the read preference.
+// ping proves that a server is there which satisfies the read preference. The driver must not know the deadline of ctx: with less time than the
+// server lately needed, the driver sends nothing, and goes on like this for up to ten seconds after a slow server has become quick again.
 func (c *client) ping(ctx context.Context) error {
-	ctx, _ = newErrand(ctx)
-	return c.mc.Ping(ctx, nil)
+	undated, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	undated, _ = newErrand(undated)
+	err := c.mc.Ping(undated, nil)
+	if err != nil && ctx.Err() != nil { // err says only that it was cancelled
+		return fmt.Errorf("mongopool: ping: %w", context.Cause(ctx))
+	}
+	return err
 }
 
 // warm pings a server, and opens a socket for the resource that is the nth on the client: a socket more than there are, and one more for each
@@ -173,6 +183,7 @@ func bothServers(m *meter, user *event.ServerMonitor) *event.ServerMonitor {
 	composed.ServerOpening = both(m.serverAdded, composed.ServerOpening)
 	composed.ServerClosed = both(m.serverGone, composed.ServerClosed)
 	composed.ServerDescriptionChanged = both(m.serverChanged, composed.ServerDescriptionChanged)
+	composed.ServerHeartbeatSucceeded = both(m.heartbeatSucceeded, composed.ServerHeartbeatSucceeded)
 	composed.ServerHeartbeatFailed = both(m.heartbeatFailed, composed.ServerHeartbeatFailed)
 	return &composed
 }

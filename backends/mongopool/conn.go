@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -19,7 +20,8 @@ import (
 type Conn struct {
 	client *client // changed only while nobody holds the Conn
 
-	evidence *evidence // of the present use
+	evidence *evidence     // of the present use
+	heldBack time.Duration // what was left of the latest use when the driver held a command back for want of time; 0 if it did not
 
 	collection atomic.Pointer[mongo.Collection] // the latest one asked for
 

@@ -36,6 +36,7 @@ type Driver struct {
 	making   chan struct{} // of capacity 1: full while a client is being made
 
 	attached atomic.Pointer[attachment] // nil for a Driver whose pool was not made by NewPool
+	measured atomic.Int64               // when measure has last pinged a server, in Unix nanoseconds
 	current  atomic.Pointer[client]     // what resources are bound to from now on; nil when it is yet to be made
 
 	mu   sync.Mutex
@@ -133,12 +134,20 @@ func (d *Driver) Close(ctx context.Context, res *Conn) error {
 	return d.release(ctx, res.client)
 }
 
-// Dirty says whether the borrower has begun a session, or the client that the resource is bound to is to be replaced.
-func (d *Driver) Dirty(res *Conn) bool { return res.inSession() || d.outdated(res) }
+// Dirty says whether the borrower has begun a session, the driver has held a command back, or the client that the resource is bound to is to be
+// replaced.
+func (d *Driver) Dirty(res *Conn) bool { return res.inSession() || res.heldBack > 0 || d.outdated(res) }
 
-// Reset ends the sessions, aborts what transaction is open in them, and binds the resource to the present client.
+// Reset ends the sessions, aborts what transaction is open in them, and binds the resource to the present client. If the driver has held a command
+// back for want of time, Reset finds out whether the server is still that slow.
 func (d *Driver) Reset(ctx context.Context, res *Conn) error {
 	res.endSessions(ctx)
+	if left := res.heldBack; left > 0 {
+		res.heldBack = 0
+		if err := d.measure(ctx, res.client, left); err != nil {
+			return err
+		}
+	}
 	if d.outdated(res) {
 		return d.rebind(ctx, res)
 	}
@@ -175,6 +184,24 @@ func (d *Driver) bind(ctx context.Context) (*client, error) {
 	return c, nil
 }
 
+// measurePause is the time from one measure to the next.
+const measurePause = time.Second
+
+// measure pings the server after the driver has held back a command with so much time left, for the client has met the server while it was slower.
+// If the answer comes in half of that time, the client is replaced: what it knows is outdated, and of no use to callers with little time. The
+// client itself would find out at its next heartbeat, after up to ten seconds.
+func (d *Driver) measure(ctx context.Context, c *client, left time.Duration) error {
+	last, now := d.measured.Load(), time.Now()
+	if now.UnixNano()-last < int64(measurePause) || !d.measured.CompareAndSwap(last, now.UnixNano()) {
+		return nil
+	}
+	err := d.judge(c, c.whileUp(ctx, false, c.ping))
+	if err == nil && time.Since(now) < left/2 {
+		d.giveUp(c)
+	}
+	return err
+}
+
 // busy says whether borrowers are waiting for the pool.
 func (d *Driver) busy() bool {
 	a := d.attached.Load()
@@ -184,10 +211,15 @@ func (d *Driver) busy() bool {
 // judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.
 func (d *Driver) judge(c *client, err error) error {
 	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || codeOf(err) == authenticationFailed) {
-		c.useless.Store(true)
-		d.current.CompareAndSwap(c, nil)
+		d.giveUp(c)
 	}
 	return err
+}
+
+// giveUp has the next client that is asked for take the place of c.
+func (d *Driver) giveUp(c *client) {
+	c.useless.Store(true)
+	d.current.CompareAndSwap(c, nil)
 }
 
 // acquire returns a client with room for one more resource, and how many are bound to it, this one included.

@@ -3,6 +3,7 @@ package mongopool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 
 	"github.com/earnorm/poolstack/pool"
 )
@@ -533,5 +535,67 @@ func TestOpenAfterCut(t *testing.T) {
 	}
 	if n := d.Stats().Sockets; n != 1 {
 		t.Errorf("%d sockets after one resource was opened, want 1", n)
+	}
+}
+
+// A client that has met the server while it was slow lets the driver hold back commands of callers with little time. The pool finds out that the
+// server is quick again, and gives the client up.
+func TestHeldBackCommand(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
+	use := func() (client *mongo.Client, pings int) {
+		t.Helper()
+		held := fmt.Errorf("find: %w", driver.ErrDeadlineWouldBeExceeded) // as from a client that knows the server as slow
+		err := p.Do(bounded(t), pool.Op{}, func(_ context.Context, c *Conn) error { client = c.Client(); return held })
+		if !errors.Is(err, held) {
+			t.Fatalf("the use ended with %v, want %v", err, held)
+		}
+		eventually(t, "the resource is idle again", func() bool { return p.Stat().Idle == 1 })
+		return client, len(f.commands("ping"))
+	}
+	first, pings := use()
+	if pings != 3 {
+		t.Errorf("%d pings, want one for each client that was opened, and one to measure the server", pings)
+	}
+	if second, again := use(); second == first || again != pings {
+		t.Errorf("client %p after %p, %d pings after %d: want another client, and no second measure within a second", second, first, again, pings)
+	}
+	if n := d.Stats().Clients; n != 1 {
+		t.Errorf("%d clients, want 1", n)
+	}
+}
+
+// A server that needs as long as the client knows keeps the client.
+func TestHeldBackWithReason(t *testing.T) {
+	f := newFake(t)
+	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
+	lease, err := p.Acquire(bounded(t), pool.Op{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(nil)
+	conn, _ := lease.Value()
+	before := conn.Client()
+	conn.heldBack = time.Nanosecond
+	if err := d.Reset(bounded(t), conn); err != nil {
+		t.Fatal(err)
+	}
+	if conn.Client() != before || d.Dirty(conn) {
+		t.Error("the client was replaced though the server was slower than the caller's time")
+	}
+}
+
+// The driver sends no command that it takes for too late: so it must not know the deadline of a check.
+func TestPingHasNoDeadline(t *testing.T) {
+	f := newFake(t)
+	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{CheckAfter: time.Nanosecond})
+	for range 2 {
+		if err := p.Do(bounded(t), pool.Op{}, func(context.Context, *Conn) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pings := f.commands("ping")
+	if _, err := pings[len(pings)-1].doc.LookupErr("maxTimeMS"); err == nil || len(pings) < 2 {
+		t.Errorf("%d pings, the last %v, want one without maxTimeMS for a check", len(pings), pings[len(pings)-1].doc)
 	}
 }

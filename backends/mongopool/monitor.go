@@ -55,6 +55,7 @@ const (
 type totals struct {
 	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed atomic.Uint64
 	wait                                                                         atomic.Int64 // in nanoseconds
+	pace                                                                         atomic.Int64 // of the latest greeting or ping, in nanoseconds
 }
 
 // meter watches one client.
@@ -159,6 +160,7 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 		m.cleared = nil
 		m.mu.Unlock()
 		t.opened.Add(1)
+		t.pace.Store(int64(e.Duration))
 		m.events.send(pool.Event{Kind: EventSocketOpened, Duration: e.Duration})
 	case event.ConnectionClosed:
 		m.mu.Lock()
@@ -186,9 +188,12 @@ func (m *meter) answered() {
 	}
 }
 
-// awaitAnswer calls the client silent if nothing has been answered when the patience is over, until stop or an answer.
+// awaitAnswer calls the client silent if nothing has been answered when the patience is over, until stop or an answer. A server that lately
+// took longer for a greeting or a ping gets twice that time: a server that is slow for all clients is as slow for a new one, and a new client
+// costs the server three connections.
 func (m *meter) awaitAnswer(patience time.Duration) (stop func() bool) {
 	before := m.answers.Load()
+	patience = max(patience, 2*time.Duration(m.totals.pace.Load()))
 	return time.AfterFunc(patience, func() { m.silent.Store(m.answers.Load() == before) }).Stop
 }
 
@@ -215,6 +220,12 @@ func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
 	if from != to {
 		m.totals.changes.Add(1)
 		m.events.send(pool.Event{Kind: EventServerChanged, Reason: e.Address.String(), From: from, To: to})
+	}
+}
+
+func (m *meter) heartbeatSucceeded(e *event.ServerHeartbeatSucceededEvent) {
+	if !e.Awaited { // else the server was asked to wait
+		m.totals.pace.Store(int64(e.Duration))
 	}
 }
 
@@ -392,6 +403,9 @@ func (c *commands) failed(ctx context.Context, e *event.CommandFailedEvent) {
 func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err error, reply bson.Raw) {
 	if own, ok := ctx.Value(errandKey{}).(*errand); ok {
 		own.note(e.ConnectionID)
+		if err == nil {
+			c.totals.pace.Store(int64(e.Duration))
+		}
 		return
 	}
 	c.totals.commands.Add(1)

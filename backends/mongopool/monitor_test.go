@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -224,5 +226,46 @@ func TestTuneKeepsOff(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("Tune sets %s: the error is %v", name, err)
 		}
+	}
+}
+
+// A client is silent only after twice the time that the server lately took: a new client would find the same slow server.
+func TestSilenceOfSlowServer(t *testing.T) {
+	const slow = 2 * time.Second
+	for _, c := range []struct {
+		name string
+		tell func(*meter)
+		want time.Duration // until the client is silent
+	}{
+		{"nothing is known", func(*meter) {}, defaultPatience},
+		{"slow socket", func(m *meter) { m.poolEvent(&event.PoolEvent{Type: event.ConnectionReady, Duration: slow}) }, 2 * slow},
+		{"slow greeting", func(m *meter) { m.heartbeatSucceeded(&event.ServerHeartbeatSucceededEvent{Duration: slow}) }, 2 * slow},
+		{"a greeting that was to wait", func(m *meter) {
+			m.heartbeatSucceeded(&event.ServerHeartbeatSucceededEvent{Duration: slow, Awaited: true})
+		}, defaultPatience},
+		{"slow ping", func(m *meter) {
+			ctx, _ := newErrand(context.Background())
+			(&commands{totals: m.totals}).ended(ctx, event.CommandFinishedEvent{CommandName: "ping", Duration: slow}, nil, nil)
+		}, 2 * slow},
+		{"slow, and quick again", func(m *meter) {
+			m.heartbeatSucceeded(&event.ServerHeartbeatSucceededEvent{Duration: slow})
+			m.heartbeatSucceeded(&event.ServerHeartbeatSucceededEvent{Duration: time.Millisecond})
+		}, defaultPatience},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMeter(&totals{}, nil)
+				c.tell(m)
+				defer m.awaitAnswer(defaultPatience)()
+				time.Sleep(c.want - time.Millisecond)
+				if m.silent.Load() {
+					t.Errorf("the client is silent before %v", c.want)
+				}
+				time.Sleep(2 * time.Millisecond)
+				if !m.silent.Load() {
+					t.Errorf("the client is not silent after %v", c.want)
+				}
+			})
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -63,6 +64,11 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	e := res.evidence
 	res.evidence = nil
+	if e != nil && err != nil && errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
+		if deadline, ok := e.Deadline(); ok {
+			res.heldBack = time.Until(deadline)
+		}
+	}
 	if e == nil || d.commands.orphans.Load() != e.orphans {
 		return pool.Testimony{}, false
 	}
