@@ -39,17 +39,17 @@
 //
 // # Limits that are a choice
 //
-// Three limits of time hold by default, also for callers with later deadlines and for callers without any:
+// Three limits of time hold by default. A caller with a deadline says how long the use may take, and is given more:
 //
-//	the wait for a resource      2 s   [pool.Config].AcquireTimeout
-//	what the server does         3 s   Options.Attempt.Limit, for each attempt; [pool.Op].Limit for one operation
-//	the whole use               10 s   Options.Total.Limit
+//	                      without a deadline   with a deadline, if that is more        setting
+//	a wait for a resource 2 s                  two thirds of the time until then       [pool.Config].AcquireTimeout
+//	a server's attempt    3 s                  half of the time until then             Options.Attempt.Limit, [pool.Op].Limit
+//	the whole use         10 s                 the deadline                            Options.Total.Limit
 //
 // A bare client may wait for longer: go-redis 6 s for a connection and 5 s for a reply, the MongoDB driver without a bound. So the limits cost
-// uses that a patient caller would have been served: an operation that needs 3.5 s is cut in each attempt until the 10 s are over, and so is
-// a blocking operation after 10 s; a queue of more than 2 s is cut short, be it that the pool is saturated or that the server stalls for so
-// long while all resources are lent. Give slow operations a Limit of their own. Where all callers set deadlines and are patient, raise the
-// limits, or make them negative: then only the callers' deadlines count.
+// callers without a deadline some uses that a bare client serves: an operation that needs 3.5 s is cut in each attempt, a blocking operation
+// after 10 s, and a wait of more than 2 s, be it that the pool is saturated or that the server stalls while all resources are lent. Give such
+// uses a deadline, slow operations a Limit of their own, or set other limits. A negative one leaves the time to the callers.
 //
 //	pool.Op{Name: "EVAL", Limit: 8 * time.Second}  // one slow operation
 //	pool.Op{Name: "BLPOP", Limit: -1}              // an operation that is meant to block: the total limit still holds

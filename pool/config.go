@@ -35,8 +35,8 @@ type Config struct {
 	// Those who only wait for a resource to be opened or checked are not counted. 0 means no bound; negative: nobody waits.
 	MaxWaiters int
 	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. It is kept to within a millisecond.
-	// 0 means 2 s; negative: only the context. A caller with more time is told all the same, and retry does not repeat such a use: where
-	// callers are patient and the queue of a saturated pool may be longer than 2 s, set a longer time, or a negative one.
+	// 0 means 2 s, and more for a caller with a deadline: two thirds of the time until then, if that is more. So does 2 s. Negative: only
+	// the context. A use that has waited in vain because all resources were lent is not repeated by retry.
 	AcquireTimeout time.Duration
 
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.

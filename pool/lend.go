@@ -80,10 +80,11 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		p.mu.Unlock()
 		return nil, p.fail(ctx, c, w)
 	}
+	longest := p.longestWait(callerOf(ctx, c), w.since)
 	if c != nil && c.limits != nil {
-		c.putOff(p.longestWait())
+		c.putOff(longest)
 	}
-	p.enqueue(ctx, c, w, nowait)
+	p.enqueue(ctx, c, w, longest, nowait)
 	p.pump()
 	p.schedule(w.due)
 	p.mu.Unlock()

@@ -90,11 +90,8 @@ func (p *Pool[T]) freeServed(w *waiter[T]) {
 
 // due is when a use that begins to wait in ctx now has waited enough. Whoever looks through a lazy context minds its deadline; any other
 // says so itself when it is over, and with its cause.
-func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
-	due := never
-	if limit := p.cfg.AcquireTimeout; limit >= 0 {
-		due = plus(now, limit)
-	}
+func (p *Pool[T]) due(ctx context.Context, now, longest time.Duration) time.Duration {
+	due := plus(now, longest)
 	for lazy, ok := ctx.(*lazyContext); ok; lazy, ok = lazy.parent.(*lazyContext) { // the inner one may have been put off
 		due = min(due, lazy.own().Sub(p.hub.start))
 	}
@@ -102,9 +99,9 @@ func (p *Pool[T]) due(ctx context.Context, now time.Duration) time.Duration {
 }
 
 // enqueue puts w at the end of the queue. A TryAcquire has set w.due. The caller holds the lock.
-func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], nowait bool) {
+func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], longest time.Duration, nowait bool) {
 	w.watch, w.caller, w.nowait, w.until = foreign(ctx), callerOf(ctx, c), nowait, never
-	due := p.due(ctx, w.since)
+	due := p.due(ctx, w.since, longest)
 	if nowait {
 		due = min(due, w.due)
 	}
@@ -115,12 +112,17 @@ func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], nowait boo
 	p.waiters.push(w)
 }
 
-// longestWait bounds what a use waits by the pool's own bound.
-func (p *Pool[T]) longestWait() time.Duration {
-	if limit := p.cfg.AcquireTimeout; limit >= 0 {
-		return min(limit, longWait)
+// longestWait bounds the wait of a use by the pool's own bound. By default a caller whose deadline is far off may wait for two thirds of the
+// time until then: what is left is enough for most uses, and the caller has said how long the use may take. The caller holds the lock.
+func (p *Pool[T]) longestWait(caller context.Context, now time.Duration) time.Duration {
+	limit := p.cfg.AcquireTimeout
+	if limit < 0 {
+		return longWait
 	}
-	return longWait
+	if d, ok := caller.Deadline(); ok && limit == defaultAcquireTimeout {
+		limit = max(limit, (d.Sub(p.hub.start)-now)/3*2)
+	}
+	return min(limit, longWait)
 }
 
 const longWait = 1000 * time.Hour

@@ -525,3 +525,48 @@ func TestErrorsCountTheOtherWaiters(t *testing.T) {
 		})
 	}
 }
+
+// All resources are lent for 4 s. By default a caller with much time waits for two thirds of the time; a layer's deadline is not the caller's.
+func TestPatientCallersWaitLonger(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		acquire, layer time.Duration
+		deadline       time.Duration // of the caller
+		want           time.Duration // when the caller is told; 0: served
+	}{
+		{name: "no deadline", want: 2 * time.Second},
+		{name: "no deadline but the layer's", layer: time.Minute, want: 2 * time.Second},
+		{name: "a short deadline", deadline: time.Second, want: time.Second},
+		{name: "a deadline of 2.5 s", deadline: 2500 * time.Millisecond, want: 2 * time.Second},
+		{name: "a deadline of 4.5 s", deadline: 4500 * time.Millisecond, want: 3 * time.Second},
+		{name: "much time", deadline: 10 * time.Second},
+		{name: "much time within a layer's", deadline: 10 * time.Second, layer: time.Minute},
+		{name: "much time, but a shorter layer's", deadline: 10 * time.Second, layer: 3 * time.Second, want: 3 * time.Second},
+		{name: "an explicit bound", acquire: 3 * time.Second, deadline: 10 * time.Second, want: 3 * time.Second},
+		{name: "no bound", acquire: -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var layers []pool.Middleware
+				if c.layer > 0 {
+					layers = append(layers, &limiting{limit: c.layer})
+				}
+				p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: c.acquire}, layers...)
+				l := acquire(t, p)
+				time.AfterFunc(4*time.Second, func() { l.Release(nil) })
+				ctx, cancel := background, func() {}
+				if c.deadline > 0 {
+					ctx, cancel = context.WithTimeout(background, c.deadline)
+				}
+				defer cancel()
+				began := time.Now()
+				err := p.Do(ctx, op, func(context.Context, conn) error { return nil })
+				took := time.Since(began).Round(100 * time.Millisecond)
+				if (c.want == 0) != (err == nil) || c.want > 0 && (took != c.want || !errors.Is(err, pool.ErrAcquireTimeout)) {
+					t.Errorf("%v after %v, want an end after %v", err, took, c.want)
+				}
+				time.Sleep(5 * time.Second)
+			})
+		})
+	}
+}

@@ -74,13 +74,15 @@
 // # For those who come from go-redis
 //
 //	PoolSize                10 a processor; here pool.Config.MaxSize, 10
-//	PoolTimeout             6 s; here pool.Config.AcquireTimeout, 2 s
-//	ReadTimeout             5 s; here the same, and 3 s for an attempt in the standard stack (Attempt.Limit; pool.Op.Limit for one operation)
+//	PoolTimeout             6 s; here pool.Config.AcquireTimeout: 2 s, or two thirds of the caller's time
+//	ReadTimeout             5 s; here the same, and in the standard stack 3 s for an attempt, or half of the caller's time
 //	ContextTimeoutEnabled   false; here contexts always count, and a deadline does not cost the connection
 //	MaxRetries              3 for everything, INCR too; here by the retry layer, for what may be repeated
-//	BLPOP                   its own timeout and 10 s; here the same, and at most 10 s in the standard stack (Total.Limit), with Limit -1 in its Op
+//	BLPOP                   its own timeout and 10 s; here the same, and with Limit -1 in its Op at most the total limit of the standard stack:
+//	                        the caller's deadline, or 10 s
 //
-// So a command that needs more than 3 s fails in the standard stack unless its Op has a Limit, though go-redis would have waited.
+// So in the standard stack a command that needs more than 3 s needs a caller with a deadline, or a Limit in its Op, though go-redis would wait.
+// ReadTimeout bounds each command in every case.
 //
 // # For those who come from EarnORM
 //

@@ -14,8 +14,9 @@
 // The total limit counts from the beginning of the use, waits and pauses included. The attempt's limit is the server's time: the limit
 // counts from the grant, and the wait for a resource is bounded by [pool.Config].AcquireTimeout. So an attempt that had to wait still has
 // the whole limit, and a limit that passes says something about the server. The defaults fit together: 2 s for the wait, 3 s for the
-// attempt, 10 s for the use. A caller who gives a deadline says how long the use may take: then the deadline is the total limit, and an attempt
-// may take half of the caller's time if that is more than 3 s. A limit that is set holds for all callers. [pool.New] warns when limits defeat one another.
+// attempt, 10 s for the use. A caller who gives a deadline says how long the use may take: then the deadline is the total limit, the wait may
+// take two thirds of the caller's time, and an attempt half, if that is more. A limit that is set holds for all callers. [pool.New] warns when
+// limits defeat one another.
 //
 // # One operation
 //
