@@ -77,6 +77,7 @@ type PoolInfo interface {
 	Stat() Stat
 	Check(ctx context.Context) Health
 	Look(ctx context.Context) error
+	Classify(err error) Class
 	Emit(e Event)
 }
 

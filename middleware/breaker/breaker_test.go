@@ -90,7 +90,7 @@ func TestDefaults(t *testing.T) {
 		r.wantState(StateOpen)
 		for i := range 5 {
 			s := r.Snapshot()
-			longest := min(200*time.Millisecond<<i, 1500*time.Millisecond)
+			longest := min(200*time.Millisecond<<i, 800*time.Millisecond)
 			if d := s.NextProbe.Sub(s.Since); d > longest || d < longest/4 {
 				t.Errorf("open period %d is %v, want %v less up to three quarters", i+1, d, longest)
 			}
@@ -527,7 +527,7 @@ func TestDescribe(t *testing.T) {
 		t.Fatalf("the pool knows %+v, want one breaker that judges", found)
 	}
 	for key, want := range map[string]string{
-		"window": "10s", "failure_ratio": "0.25", "consecutive_failures": "off", "open_for": "200ms", "open_max": "1.5s", "jitter": "0.75",
+		"window": "10s", "failure_ratio": "0.25", "consecutive_failures": "off", "open_for": "200ms", "open_max": "800ms", "jitter": "0.75",
 		"look_max": "1s",
 	} {
 		if got := found[0].Settings[key]; got != want {

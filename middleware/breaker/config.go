@@ -15,7 +15,7 @@ const (
 	defaultFailureRatio = 1
 	defaultMinCalls     = 20
 	defaultOpenFor      = 200 * time.Millisecond
-	defaultOpenMax      = 1500 * time.Millisecond
+	defaultOpenMax      = 800 * time.Millisecond
 	defaultLookMax      = time.Second
 	defaultJitter       = 0.75
 	defaultProbes       = 1
@@ -54,7 +54,7 @@ type Config struct {
 	// at its server itself; otherwise at least 1 ms.
 	OpenFor time.Duration
 	// OpenMax bounds the open period, which doubles each time the probes fail. OpenMax equal to OpenFor means that it does not grow.
-	// 0 means 1.5 s, or OpenFor if that is longer.
+	// 0 means 800 ms, or OpenFor if that is longer.
 	OpenMax time.Duration
 	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
 	// opens, so that many instances do not send their probes all at once. 0 means 0.75; negative: none.
@@ -95,7 +95,7 @@ func (c Config) Validate() error {
 	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 1) or at most 1")
 	must(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 (default 20) or more")
 	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 200ms) or at least 1ms")
-	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 1.5s) or at least OpenFor, which is %v", d.OpenFor))
+	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 800ms) or at least OpenFor, which is %v", d.OpenFor))
 	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.75) or less than 1")
 	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
 	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (one of each operation) or more")

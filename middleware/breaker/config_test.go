@@ -28,7 +28,7 @@ func TestValidateNamesFieldValueAndWhatIsAllowed(t *testing.T) {
 		{Config{MinCalls: -3}, "breaker: MinCalls is -3: must be 0 (default 20) or more"},
 		{Config{OpenFor: 1}, "breaker: OpenFor is 1ns: must be 0 (default 200ms) or at least 1ms"},
 		{Config{OpenFor: -time.Second}, "breaker: OpenFor is -1s: must be 0 (default 200ms) or at least 1ms"},
-		{Config{OpenMax: time.Millisecond}, "breaker: OpenMax is 1ms: must be 0 (default 1.5s) or at least OpenFor, which is 200ms"},
+		{Config{OpenMax: time.Millisecond}, "breaker: OpenMax is 1ms: must be 0 (default 800ms) or at least OpenFor, which is 200ms"},
 		{Config{Jitter: 1}, "breaker: Jitter is 1: must be negative (none), 0 (default 0.75) or less than 1"},
 		{Config{Probes: -1}, "breaker: Probes is -1: must be 0 (default 1) or more"},
 		{Config{ProbeSuccesses: -1}, "breaker: ProbeSuccesses is -1: must be 0 (one of each operation) or more"},

@@ -90,6 +90,9 @@ func (s *scope) index(w work) int {
 	return slices.IndexFunc(s.ops, func(o scoped) bool { return o.work == w })
 }
 
+// unreached says whether the evidence is that no resource could be had, or that many operations failed: a look that passes contradicts.
+func (s *scope) unreached() bool { return s.all && !s.fixed }
+
 // with returns the scope with one failure more.
 func (s *scope) with(f *failure) *scope {
 	i := s.index(f.work)

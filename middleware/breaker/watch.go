@@ -15,9 +15,12 @@ import (
 //   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
 //     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
 //     hang follow without a pause. Each look is given a second.
-//   - The watch ends with the first look that passes. If looks had failed before, the looks see the trouble, and so they see its end: the
-//     breaker closes. Otherwise the next use after the open period is a probe. The watch also ends if all
-//     resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look at once.
+//   - A server that answers a look with a refusal (it loads its data, or serves as many clients as it can) is about to serve, and such an
+//     answer costs the server little. Then the pauses do not grow beyond 200 ms.
+//   - The watch ends with the first look that passes. If looks had failed before, or the evidence is that no resource could be had, the looks
+//     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe. The watch also
+//     ends if all resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look
+//     at once.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
 // A dead server has about a dial a second from each instance. The probes find out about trouble that no look can see, such as commands that
@@ -25,6 +28,7 @@ import (
 
 const (
 	firstLook   = 100 * time.Millisecond
+	answeredMax = 2 * firstLook // the longest pause after an answer
 	lookTimeout = time.Second
 	lookJitter  = 0.5
 )
@@ -87,7 +91,8 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			b.endWatch(w, false)
 			return
 		}
-		switch err := look(ctx, info); {
+		err := look(ctx, info)
+		switch {
 		case errors.Is(err, pool.ErrExhausted):
 			b.endWatch(w, false)
 			return
@@ -95,8 +100,10 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			b.endWatch(w, failed)
 			return
 		}
+		if pause = min(2*pause, longest); info.Classify(err).Code != "" {
+			pause = min(pause, answeredMax)
+		}
 		failed = true
-		pause = min(2*pause, longest)
 		timer.Reset(time.Until(next))
 	}
 }
@@ -111,8 +118,8 @@ func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longes
 	return w.next, longest
 }
 
-// endWatch notes that a look has passed: the next use after the open period may be a probe. If looks had failed before, the looks see the
-// trouble, and so they see its end: the breaker closes.
+// endWatch notes that a look has passed: the next use after the open period may be a probe. If the looks see the trouble, they see its end:
+// the breaker closes.
 func (b *Breaker) endWatch(w *watch, failed bool) {
 	for _, event := range b.believe(w, failed) {
 		b.pools.Emit(*event)
@@ -126,7 +133,7 @@ func (b *Breaker) believe(w *watch, failed bool) (events []*pool.Event) {
 		return nil
 	}
 	b.seen, b.watch = true, nil
-	if !failed || b.phase.Load().state != StateOpen {
+	if !failed && !b.scope.Load().unreached() || b.phase.Load().state != StateOpen {
 		return nil
 	}
 	b.circuit.State() // moves it to half-open
