@@ -104,7 +104,8 @@ type Classified interface {
 //
 // Classify gets the errors of the driver's methods and of the borrowers' functions: never nil, possibly wrapped, without the failures of other
 // uses ([UseError]). Classify must be a pure function and may be called concurrently. An unknown error is no answer of the server: its class has
-// [FaultElsewhere]. The zero Class would call a server well without evidence.
+// [FaultElsewhere]. The zero Class would call a server well without evidence. An error of Open that should not be met again, such as a wrong
+// password, needs a class with FaultServer and [RepeatNever]: an unknown one may be repeated, as nothing was sent.
 //
 // The pool corrects the class. While the caller's context is over, Repeat is [RepeatNever], and Fault is [FaultCaller] unless the class is
 // Certain; likewise for a cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may
@@ -212,7 +213,7 @@ func (defaultClassifier) Classify(err error) Class {
 //
 // For a driver without a [Classifier] the pool calls ClassifyCommon. There an unknown error may be an unwelcome answer as well as the end of the
 // connection. So the error is nobody's fault ([FaultElsewhere]) and is not repeated, and the pool checks the resource before the next lending
-// ([Class].Suspect).
+// ([Class].Suspect). If opening a resource met the error, nothing was sent: the error is the server's, and the use may be repeated.
 func ClassifyCommon(err error) (class Class, ok bool) {
 	var (
 		op     *net.OpError

@@ -141,7 +141,7 @@ func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 	class := Class{Repeat: RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
 		class = h.classifyDial(openErr)
-		if class.Repeat != RepeatNever {
+		if class.Repeat != RepeatNever || class.Fault == FaultElsewhere { // nothing was sent, and nobody says that another try is in vain
 			class.Repeat = RepeatAlways
 		}
 		class.Type = openFailure(class)

@@ -163,7 +163,7 @@ var refusals = []refusal{
 	}, {
 		name: "open failed in a way nobody knows", driver: openMeets(pooltest.Fail(errDark)),
 		reason: pool.ErrOpen, causes: []error{errDark},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
 		state: pool.State{Max: 1},
 	}, {
 		name: "open hung", driver: openMeets(pooltest.Hang()), cfg: pool.Config{OpenTimeout: time.Second},
@@ -173,12 +173,12 @@ var refusals = []refusal{
 	}, {
 		name: "open panicked", driver: openMeets(pooltest.Panic("driver")),
 		reason: pool.ErrOpen,
-		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
 		state:  pool.State{Max: 1},
 	}, {
 		name: "open exited", driver: openMeets(pooltest.Exit()),
 		reason: pool.ErrOpen,
-		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Type: "open_failed"},
+		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
 		state:  pool.State{Max: 1},
 	},
 }

@@ -85,6 +85,11 @@ func TestThreeMethods(t *testing.T) {
 	if s := p.Stat(); s.Opened != 2 {
 		t.Errorf("the suspect connection, which fails its check, was lent: %+v", s)
 	}
+	p.Clear()
+	fake.Inject(pooltest.Open, 1, pooltest.Fail(errors.New("FATAL: the database system is starting up")))
+	if err := p.Do(background, op, use); err == nil || a.class.Fault != pool.FaultServer || a.class.Repeat != pool.RepeatAlways {
+		t.Errorf("%v, %+v; want it to be the server's and repeatable, as nothing was sent", err, a.class)
+	}
 	for _, tc := range []struct {
 		err  error
 		want pool.Class
