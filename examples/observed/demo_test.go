@@ -51,12 +51,17 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 	page := filepath.Join(t.TempDir(), "outage.html")
 	demo := run(t, servers, env, path, "-duration", "30s", "-metrics", metrics, "-page", page)
 	notes := &notebook{}
-	for deadline := time.Now().Add(2 * time.Minute); !demo.over(); time.Sleep(500 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the demo does not come to its end:\n%s", demo.lastWords())
-		}
+	looks, late := time.NewTicker(500*time.Millisecond), time.After(2*time.Minute)
+	defer looks.Stop()
+	for !demo.over() {
 		if err := notes.note(prometheus); err != nil {
 			t.Fatal(err)
+		}
+		select {
+		case <-demo.ended:
+		case <-looks.C:
+		case <-late:
+			t.Fatalf("the demo does not come to its end:\n%s", demo.lastWords())
 		}
 	}
 	// Whether its invariants hold is for its own test, which makes allowance for a busy machine: 1 says that one did not.
