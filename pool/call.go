@@ -24,7 +24,8 @@ type Op struct {
 	// see [Pool.Acquire].
 	//
 	// So with the defaults of the standard stack a BLPOP in a one-step use blocks for less than 3 s, or its attempt fails and counts against
-	// the server; with a negative Limit, for less than 10 s. In a lease the BLPOP blocks for as long as the borrower likes.
+	// the server; with a negative Limit, for less than 10 s. A caller with a deadline has half of the time until then, if that is more than
+	// 3 s, and all of the time with a negative Limit. In a lease the BLPOP blocks for as long as the borrower likes.
 	Limit time.Duration
 }
 
