@@ -281,7 +281,8 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 // resource in time, and serve nobody in the end.
 //
 //   - The need is how long the quickest of the recent uses held a resource. A quicker use lowers the need at once. A slower use raises the need
-//     slowly. A failed use would have needed more time.
+//     slowly. A failed use would have needed more time. But a few quick uses among many that hang are to be served, too: waiters with more
+//     time left would only hold the resources for longer.
 //   - A resource goes to the first waiter who has the need left and a margin. If nobody has, the resource goes to the first waiter.
 //   - Nobody is refused. A waiter that was passed over keeps the place in the queue. What the pool has learned may be wrong: after a stall of the
 //     server the need is too high. Then waiters with enough time are served first, a quick success among them lowers the need, and the first
@@ -292,6 +293,8 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 const (
 	forgetNeed = 64 // a slower success adds this share of the difference to the need
 	raiseNeed  = 8  // a failure the same
+	beginNeed  = 4  // the same while the need is less than a step of the clock: the rule begins after 31 failures in a row
+	leastNeed  = 10 * time.Microsecond
 	trialShare = 32
 )
 
@@ -300,7 +303,11 @@ const (
 func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	switch {
 	case failed:
-		if held > p.need {
+		switch {
+		case held <= p.need:
+		case p.need < clockStep:
+			p.need += (p.need + leastNeed) / beginNeed
+		default:
 			p.need += min(held-p.need+clockStep, p.need+clockStep) / raiseNeed
 		}
 	case held < p.need:
