@@ -51,17 +51,19 @@ func (c *client) ping(ctx context.Context) error {
 	return err
 }
 
-// warm pings a server, and opens a socket for the resource that is the nth on the client: a socket more than there are, and one more for each
-// resource that is being opened at the same time, but never more than n. So after a cut of all sockets one resource does not open them all.
+// warm pings a server, and opens a socket for a resource that is being opened: a socket more than there are, and one more for each resource that
+// is being opened at the same time, but never more sockets than resources. So after a cut of all sockets one resource does not open them all.
 //
 // The first ping takes an idle socket if there is one, else the driver opens one. The driver opens a socket only for a command that finds none
 // idle: if one is still missing, there are as many pings at once as sockets are idle, and one more. These pings hold the sockets that borrowers
 // could use, so there are none while borrowers are waiting: busy says so. A borrower's command opens the missing socket if need be.
-func (c *client) warm(ctx context.Context, n int, busy func() bool) error {
+func (c *client) warm(ctx context.Context, resources func() int, busy func() bool) error {
 	ctx, e := newErrand(ctx)
-	open, _ := c.meter.sockets() // of which those to other servers are found out by the first ping
-	wanted := min(n, open+int(c.opening.Add(1)))
+	opening := int(c.opening.Add(1)) // first: a resource leaves this count when its socket is among those below
 	defer c.opening.Add(-1)
+	most := resources()
+	open, _ := c.meter.sockets() // of which those to other servers are found out by the first ping
+	wanted := min(most, open+opening)
 	for k := 1; ; {
 		if err := c.pings(ctx, k); err != nil {
 			return err

@@ -24,9 +24,14 @@
 // The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and one with a
 // MinIdle of 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason,
 // instead of after the driver's 30 s. When a ping has waited for half of CheckTimeout (or for twice the time of the latest greeting or ping, if
-// that is longer) and the client has had no answer meanwhile, the client is silent: the next resource that is opened gets a new client, and once the new client has had an answer, the other resources move to it as they
-// come back or are checked. For the time of the move there may be twice as many sockets. So the pool serves again at once after a network that
-// has swallowed everything, where the driver would go on with sockets that are silent for ever.
+// that is longer) and the client has had no answer meanwhile, the client is silent: the next resource that is opened gets a new client, and
+// once the new client has had an answer, the other resources move to it as they come back or are checked. For the time of the move there may be
+// twice as many sockets. So the pool serves again at once after a network that has swallowed everything, where the driver would go on with
+// sockets that are silent for ever.
+//
+// The driver sends no command whose context has less time left than the quickest greeting that the client remembers. A client that was made while
+// the server was slow would hold such commands back for up to ten seconds after the server has become quick again. So after a held back command the
+// pool pings the server, at most once a second. If the answer comes in half of the time that the caller had, a new client takes over.
 //
 // A session is begun by [Conn.StartSession], for causally consistent reads or transactions, and ends with the lease. [Conn.WithTransaction]
 // does both. They need a server that knows them: transactions a replica set or a sharded cluster.

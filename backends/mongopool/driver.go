@@ -177,11 +177,20 @@ func (d *Driver) bind(ctx context.Context) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mongopool: connect: %w", err)
 	}
-	err = c.whileUp(ctx, n == 1, func(ctx context.Context) error { return c.warm(ctx, n, d.busy) })
+	err = c.whileUp(ctx, n == 1, func(ctx context.Context) error {
+		return c.warm(ctx, func() int { return d.bound(c) }, d.busy)
+	})
 	if err = d.judge(c, err); err != nil {
 		return nil, errors.Join(fmt.Errorf("mongopool: open: %w", err), d.release(ctx, c))
 	}
 	return c, nil
+}
+
+// bound returns how many resources are bound to c.
+func (d *Driver) bound(c *client) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return c.refs
 }
 
 // measurePause is the time from one measure to the next.

@@ -223,6 +223,7 @@ func TestConfigureLarger(t *testing.T) {
 		t.Errorf("the new client has room for %d, want 6", size)
 	}
 	lease.Release(nil)
+	eventually(t, "all resources are idle", func() bool { return p.Stat().Idle == 6 }) // a borrower would not wait for a socket more
 	// The resource that was idle moves when it has been used, all of them being so at once.
 	var leases []pool.Lease[*Conn]
 	for range 6 {
