@@ -56,7 +56,8 @@ func (c *client) ping(ctx context.Context) error {
 //
 // The first ping takes an idle socket if there is one, else the driver opens one. The driver opens a socket only for a command that finds none
 // idle: if one is still missing, there are as many pings at once as sockets are idle, and one more. These pings hold the sockets that borrowers
-// could use, so there are none while borrowers are waiting: busy says so. A borrower's command opens the missing socket if need be.
+// could use, so there are none while borrowers are waiting: busy says so. A borrower's command opens the missing socket if need be. A ping that
+// waits for a new socket is served by an idle one that comes back before: so between the rounds of pings there are pauses, which double.
 func (c *client) warm(ctx context.Context, resources func() int, busy func() bool) error {
 	ctx, e := newErrand(ctx)
 	opening := int(c.opening.Add(1)) // first: a resource leaves this count when its socket is among those below
@@ -64,11 +65,19 @@ func (c *client) warm(ctx context.Context, resources func() int, busy func() boo
 	most := resources()
 	open, _ := c.meter.sockets() // of which those to other servers are found out by the first ping
 	wanted := min(most, open+opening)
-	for k := 1; ; {
+	for k, pause := 1, time.Duration(0); ; pause = max(2*pause, time.Millisecond) {
 		if err := c.pings(ctx, k); err != nil {
 			return err
 		}
 		if c.meter.socketsTo(e) >= wanted || busy() {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if c.meter.socketsTo(e) >= wanted {
 			return nil
 		}
 		_, idle := c.meter.sockets()

@@ -150,6 +150,24 @@ func TestWarmIsBounded(t *testing.T) {
 	}
 }
 
+// While new sockets hang, opening a resource does not ping on and on by the sockets that there are.
+func TestOpenBesideHungDial(t *testing.T) {
+	f := newFake(t)
+	never := make(chan struct{})
+	defer close(never)
+	greeting := reply{doc: f.hello}
+	f.script("hello", greeting, greeting, reply{after: never, drop: true}) // the client's monitor, and one socket
+	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 4, OpenConcurrency: 1})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := p.Warm(ctx, 2); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Warm: %v, want context.DeadlineExceeded", err)
+	}
+	if n := len(f.commands("ping")); n > 100 {
+		t.Errorf("%d pings within 300 ms while a dial hangs, want a few", n)
+	}
+}
+
 // Leases that run several commands at once wait for one another in the driver: the server sees no more sockets than MaxSize.
 func TestSocketsNeverExceedMaxSize(t *testing.T) {
 	const size = 3
