@@ -9,10 +9,10 @@
 //
 // # One client, and a lease is the right to use it
 //
-// The driver discovers the servers of a deployment, watches them, and keeps sockets to each. A client for every resource would do all that
-// as often: 20 of them against one server mean 40 sockets and 80 goroutines, where one client has 22 and 4. So all resources of a pool
-// share one mongo.Client, and a [Conn] is the right to use it: MaxSize (100 if left 0, as a mongo.Client has) bounds how many uses there are at once, borrowers wait for their
-// turn in the pool, in order of arrival, and layers see every use.
+// The driver discovers the servers of a deployment, watches them, and keeps sockets to each. A client for every resource would do all that as
+// often: 20 of them against one server mean 40 sockets and 80 goroutines, where one client has 22 and 4. So all resources of a pool share one
+// mongo.Client, and a [Conn] is the right to use it: MaxSize (100 if left 0, as a mongo.Client has) bounds how many uses there are at once,
+// borrowers wait for their turn in the pool, in order of arrival, and layers see every use.
 //
 // The client has at most MaxSize sockets to a server. A lease that runs one command at a time finds one for it, unless the answer to an
 // earlier command that was given up is still on its way (the driver waits 400 ms for it); one that runs several at once may make others
