@@ -26,8 +26,9 @@ import (
 // (B) The server cannot serve. The stack's useless calls are at most a tenth of the bare client's, or the uses of 0.4 s if these are more,
 // plus 10 and the looks: four in three seconds. (A deadline has to pass, of 0.1 s at least, and a run of failures has to last for 0.3 s before
 // the breaker believes the run. In an outage of 2 s that is more than a tenth.) In outages of 10 s and more the callers of the stack wait at
-// most a third of the time that the callers of the bare client wait. All uses are served again (99 % in each slot of 100 ms) within 1.5 s of the server's return. Where a
-// check does not see the trouble, only the uses of callers can find out that it is over, after an open period of at most 2.5 s: 2.8 s then.
+// most a third of the time that the callers of the bare client wait. All uses are served again (99 % in each slot of 100 ms) within 1.5 s of
+// the server's return. Where a check does not see the trouble, only the uses of callers can find out that it is over, after an open period of
+// at most 2.5 s: 2.8 s then.
 //
 // A use counts as served when it ends well within its caller's time, and the server has carried it out once (an idempotent operation:
 // once or more). A needless refusal is a refusal by the breaker while the server would have served in time. A useless call is a command or
@@ -296,7 +297,8 @@ func (sc *simScenario) verdicts(stack, bare simResult) (failed []string) {
 		gate(float64(stack.served)+chance >= .99*float64(bare.served), "served %d, the bare client %d", stack.served, bare.served)
 		gate(float64(stack.needless) <= .005*float64(stack.uses), "%d of %d uses refused needlessly", stack.needless, stack.uses)
 	} else {
-		gate(stack.useless <= max(bare.useless/10, sc.rate*40/100)+10+int(sc.down*4/(3*time.Second)), "%d useless calls, the bare client %d", stack.useless, bare.useless)
+		looks := int(sc.down * 4 / (3 * time.Second))
+		gate(stack.useless <= max(bare.useless/10, sc.rate*40/100)+10+looks, "%d useless calls, the bare client %d", stack.useless, bare.useless)
 		gate(sc.down < 10*time.Second || stack.waited <= bare.waited/3, "callers waited %v, those of the bare client %v", stack.waited, bare.waited)
 		back := 1500 * time.Millisecond
 		if sc.unseen {

@@ -28,7 +28,8 @@ import (
 // How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
 // failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
 // had met 1 failure (additive smoothing), so a few calls prove little; n is at least 5. And the run must have lasted for 300 ms:
-// a server that restarts is often back before then, and serves the uses that have waited. ConsecutiveFailures, if set, replaces both conditions: so many failures, without echoes.
+// a server that restarts is often back before then, and serves the uses that have waited. ConsecutiveFailures, if set, replaces both
+// conditions: so many failures, without echoes.
 
 const (
 	fewest  = 5                      // failures in a row, at least

@@ -20,6 +20,7 @@ type Retry struct {
 	changing sync.Mutex // settings, the budget's limit, pooled
 	pooled   int64      // what the pools' sizes make of a BudgetBurst of 0
 	budget   budget
+	vain     vain
 	series   sync.Pool // of *series
 	attached pool.Attached
 }
@@ -131,6 +132,7 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 
 // succeeded pays for later retries, if the attempt had a resource and asked the server something.
 func (r *Retry) succeeded(c *pool.Call) {
+	r.vain.succeeded(c)
 	if s := r.settings.Load(); s.budgeted() && c.Asked() {
 		if _, _, granted := c.Acquired(); granted {
 			r.budget.earn(s.perSuccess)
@@ -145,7 +147,7 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 	defer func() { a.end(); r.series.Put(a) }()
 	for n := 1; ; n++ {
 		a.failed(err, &class)
-		paused, reason := r.pause(ctx, s, n, a.delay(class.RetryAfter))
+		paused, reason := r.pause(ctx, c, s, n, a.delay(class.RetryAfter))
 		if reason != "" {
 			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: reason, Err: err, class: class})
 		}
@@ -184,7 +186,7 @@ func refused(class *pool.Class) bool {
 
 // pause makes the pause after the nth attempt, and pays for the next attempt. took is how long the pause lasted, reason why there must be
 // no other attempt, "" if there may.
-func (r *Retry) pause(ctx context.Context, s *settings, n int, delay time.Duration) (took time.Duration, reason string) {
+func (r *Retry) pause(ctx context.Context, c *pool.Call, s *settings, n int, delay time.Duration) (took time.Duration, reason string) {
 	switch {
 	case n >= s.MaxAttempts:
 		return 0, ReasonAttempts
@@ -192,7 +194,7 @@ func (r *Retry) pause(ctx context.Context, s *settings, n int, delay time.Durati
 		return 0, over(ctx)
 	case !fits(ctx, delay):
 		return 0, ReasonDeadline
-	case s.budgeted() && !r.spend(s):
+	case s.budgeted() && (n == 1 && !r.vain.allows(c) || !r.spend(s)):
 		return 0, ReasonBudget
 	}
 	if took = wait(ctx, delay); ctx.Err() == nil {
@@ -245,6 +247,9 @@ func over(ctx context.Context) (reason string) {
 
 // giveUp reports that there is no attempt more, and completes e, the error of the use. paused is how long the last pause lasted.
 func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time.Duration, e *Error) error {
+	if e.Attempts > 1 && e.Reason != ReasonRefused && e.Reason != ReasonCanceled {
+		r.vain.failed(c)
+	}
 	c.Emit(ctx, pool.Event{Kind: pool.EventGaveUp, Layer: kind, Attempt: e.Attempts, Reason: e.Reason, Duration: paused, Err: e.Err})
 	e.Pool, e.Earlier = c.Identity().Name, a.earlier(&e.class)
 	e.context = contextError(ctx)
