@@ -193,3 +193,57 @@ func ExampleClass() {
 	// no_server: fault server, narrow false
 	// timeout: fault caller, narrow false
 }
+
+// fairShare gives an attempt at most half of the time that the borrower gave, whatever other layers allow.
+type fairShare struct{}
+
+func (fairShare) Wrap(next pool.Handler) pool.Handler {
+	return func(ctx context.Context, c *pool.Call) error {
+		deadline, ok := c.CallerDeadline()
+		if !ok {
+			return next(ctx, c)
+		}
+		left := time.Until(deadline).Round(time.Second)
+		fmt.Println("the borrower gave", left)
+		ctx, limit := pool.WithLimit(ctx, c, time.Now(), left/2, nil)
+		defer limit.Cancel()
+		return next(ctx, c)
+	}
+}
+
+// A layer that shares out the borrower's time asks for the borrower's own deadline, not for that of a layer around it.
+func ExampleCall_CallerDeadline() {
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{}, fairShare{})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err = p.Do(ctx, pool.Op{Name: "GET"}, func(ctx context.Context, _ *pooltest.Conn) error {
+		deadline, _ := ctx.Deadline()
+		fmt.Println("the use has", time.Until(deadline).Round(time.Second))
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// the borrower gave 20s
+	// the use has 10s
+	// <nil>
+}
+
+// wideDriver wraps a client that commonly has 64 connections.
+type wideDriver struct{ *pooltest.Fake }
+
+func (wideDriver) DefaultSize() int { return 64 }
+
+// A driver can say how large a pool is if its Config does not.
+func ExampleSizer() {
+	p, err := pool.New(wideDriver{&pooltest.Fake{}}, pool.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close(context.Background())
+	fmt.Println(p.Config().MaxSize)
+	// Output: 64
+}
