@@ -10,7 +10,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The simulated server of the judge (see judge_test.go), its driver and its bare client.
+// The simulated server of the judge (see judge_test.go) and of TestRandom, its driver and its bare client.
 
 // simMode is how the server behaves as a whole.
 type simMode int
@@ -31,6 +31,7 @@ var (
 	errSimSyntax   = errors.New("ERR syntax error")
 	errSimFull     = errors.New("OOM command not allowed when used memory > 'maxmemory'")
 	errSimReadOnly = errors.New("READONLY You can't write against a read only replica")
+	errSimClients  = errors.New("ERR max number of clients reached")
 )
 
 // simOp is one kind of operation.
@@ -65,6 +66,8 @@ type simServer struct {
 	failing  int                       // dials that are refused next
 	hanging  int                       // dials that get no answer next
 	hung     int                       // resets that get no answer next
+	room     int                       // connections that the driver may have; 0: any number
+	held     int                       // connections that the driver has
 	cutUpTo  int                       // connections up to this number are cut
 	deadUpTo int                       // connections up to this number get no answer
 	conns    int                       // connections taken so far
@@ -150,16 +153,16 @@ func (s *simServer) open(ctx context.Context) (*simConn, error) {
 func (s *simServer) call(ctx context.Context, c *simConn, u *simUse) error {
 	could := s.canServe()
 	s.mu.Lock()
-	takes := s.takes
+	carries, takes := u, s.takes
 	var reply error
 	if u != nil {
 		s.commands++
 		reply = u.answer
 		switch refusal := s.refuses[u.op.Name]; {
 		case refusal != nil:
-			takes, reply = time.Millisecond, refusal
+			carries, takes, reply = nil, time.Millisecond, refusal
 		case s.rng.Float64() < s.busy:
-			reply = errSimBusy
+			carries, reply = nil, errSimBusy
 		case u.takes > 0:
 			takes = u.takes
 		case s.latency != nil:
@@ -167,7 +170,7 @@ func (s *simServer) call(ctx context.Context, c *simConn, u *simUse) error {
 		}
 	}
 	s.mu.Unlock()
-	err := s.answer(ctx, c, message{u, takes, resendData})
+	err := s.answer(ctx, c, message{carries, takes, resendData})
 	if err != nil && !could {
 		s.spent()
 	}
@@ -234,6 +237,7 @@ func (s *simServer) answer(ctx context.Context, c *simConn, m message) error {
 				ready = time.Time{}
 			}
 		case <-ctx.Done():
+			s.carriedOut(m.use) // in the end, perhaps
 			return ctx.Err()
 		}
 	}
@@ -265,9 +269,28 @@ func (s *simServer) carriedOut(u *simUse) {
 // simDriver is the driver of a backend for the server.
 type simDriver struct{ s *simServer }
 
-func (d simDriver) Open(ctx context.Context) (*simConn, error)  { return d.s.open(ctx) }
+func (d simDriver) Open(ctx context.Context) (*simConn, error) {
+	c, err := d.s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if d.s.room > 0 && d.s.held >= d.s.room {
+		return nil, errSimClients
+	}
+	d.s.held++
+	return c, nil
+}
+
+func (d simDriver) Close(context.Context, *simConn) error {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.s.held--
+	return nil
+}
+
 func (d simDriver) Check(ctx context.Context, c *simConn) error { return d.s.call(ctx, c, nil) }
-func (d simDriver) Close(context.Context, *simConn) error       { return nil }
 func (d simDriver) Dirty(c *simConn) bool                       { return c.soiled }
 
 func (d simDriver) Reset(ctx context.Context, c *simConn) error {
@@ -295,7 +318,7 @@ func (d simDriver) Classify(err error) pool.Class {
 		return pool.Class{Fault: pool.FaultServer, Narrow: true, Code: "OOM"}
 	case errors.Is(err, errSimReadOnly):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true, Broken: true, Code: "READONLY"}
-	case errors.Is(err, errSimRefused):
+	case errors.Is(err, errSimRefused), errors.Is(err, errSimClients):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
 	case errors.Is(err, errSimEOF), errors.Is(err, context.DeadlineExceeded):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}

@@ -1,17 +1,12 @@
 package middleware_test
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/earnorm/poolstack/pool"
 )
 
-// The plans of TestRandom, and the server that they happen to.
+// The plans of TestRandom.
 
 type rMode uint8
 
@@ -26,14 +21,7 @@ const (
 	rQuiet
 )
 
-var (
-	errRCut     = errors.New("connection cut")
-	errRRefused = errors.New("connection refused")
-	errRFull    = errors.New("max number of clients reached")
-	errRBusy    = errors.New("BUSY")
-	errROwn     = errors.New("the function's own")
-	errRMiss    = errors.New("miss")
-)
+var errROwn = errors.New("the function's own")
 
 type rPhase struct {
 	from, to    time.Duration
@@ -59,7 +47,6 @@ type rUse struct {
 	at, deadline, cancel time.Duration
 	kind                 int
 	idempotent           bool
-	takes                float64
 }
 
 type rPlan struct {
@@ -111,7 +98,7 @@ func rndPlan(seed uint64) *rPlan {
 	last := rPhase{from: at, to: at + 5*time.Second, mode: rUp, slow: 1}
 	p.phases = append(p.phases, last)
 	for t := time.Duration(0); t < last.to; t += time.Duration(r.ExpFloat64() * float64(time.Second) / float64(p.rate)) {
-		u := rUse{at: t, deadline: p.deadlines[r.IntN(len(p.deadlines))], idempotent: r.IntN(3) > 0, takes: 0.7 + 0.6*r.Float64()}
+		u := rUse{at: t, deadline: p.deadlines[r.IntN(len(p.deadlines))], idempotent: r.IntN(3) > 0}
 		u.kind = []int{rDo, rDo, rDo, rGet, rGet, rLease, rNested, rMissed, rOwn, rDeadInner, rCancel}[r.IntN(11)]
 		if p.at(t).mode == rQuiet {
 			u.kind = []int{rOwn, rDeadInner, rCancel}[r.IntN(3)]
@@ -150,178 +137,35 @@ func (p *rPlan) bounds() (shortest, longest time.Duration) {
 	return shortest, longest
 }
 
-type rConn struct {
-	dead chan struct{}
-	once sync.Once
-	lost atomic.Bool
+// server makes a server that is up.
+func (p *rPlan) server() *simServer {
+	s := newSimServer(p.work, time.Hour)
+	s.dial = p.dial
+	return s
 }
 
-func (c *rConn) kill() { c.once.Do(func() { close(c.dead) }) }
-
-func (c *rConn) wait(ctx context.Context, d time.Duration) error {
-	if d < 0 {
-		d = 24 * time.Hour
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.dead:
-		return errRCut
-	case <-t.C:
-		return nil
-	}
-}
-
-type rServer struct {
-	plan  *rPlan
-	start time.Time
-
-	mu    sync.Mutex
-	conns map[*rConn]bool
-	tries map[int]int
-	done  map[int]int
-}
-
-func (s *rServer) now() time.Duration { return time.Since(s.start) }
-func (s *rServer) phase() rPhase      { return s.plan.at(s.now()) }
-
-func (s *rServer) timeline() {
-	for _, ph := range s.plan.phases {
-		time.Sleep(ph.from - s.now())
-		s.mu.Lock()
-		for c := range s.conns {
+// follow has the phases of the plan happen to s.
+func (p *rPlan) follow(s *simServer) {
+	start := time.Now()
+	for _, ph := range p.phases {
+		time.Sleep(ph.from - time.Since(start))
+		s.change(func() {
+			s.mode, s.busy, s.room = simUp, ph.share, ph.room
+			s.takes, s.dial = p.work*time.Duration(ph.slow), p.dial*time.Duration(min(ph.slow, 10))
+			switch ph.mode {
+			case rFrozen:
+				s.mode = simFrozen
+			case rHole:
+				s.mode = simBlackHole
+			case rRefusing:
+				s.mode = simKilled
+			}
 			if ph.cut || ph.mode == rRefusing {
-				c.kill()
+				s.cut()
 			}
 			if ph.silent {
-				c.lost.Store(true)
+				s.deadUpTo = s.conns
 			}
-		}
-		s.mu.Unlock()
+		})
 	}
-}
-
-func (s *rServer) Open(ctx context.Context) (*rConn, error) {
-	c := &rConn{dead: make(chan struct{})}
-	for {
-		ph := s.phase()
-		switch ph.mode {
-		case rRefusing:
-			return nil, errRRefused
-		case rHole:
-			return nil, c.wait(ctx, -1)
-		case rFrozen:
-			if err := c.wait(ctx, ph.to-s.now()); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if s.plan.dial > 0 {
-			if err := c.wait(ctx, s.plan.dial*time.Duration(min(ph.slow, 10))); err != nil {
-				return nil, err
-			}
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if ph.mode == rFull && len(s.conns) >= ph.room {
-			return nil, errRFull
-		}
-		s.conns[c] = true
-		return c, nil
-	}
-}
-
-func (s *rServer) Close(_ context.Context, c *rConn) error {
-	c.kill()
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
-	return nil
-}
-
-func (s *rServer) Check(ctx context.Context, c *rConn) error { return s.call(ctx, c, -1, 0.1) }
-
-func (s *rServer) call(ctx context.Context, c *rConn, use int, takes float64) error {
-	var ph rPhase
-	for {
-		ph = s.phase()
-		if ph.mode == rHole {
-			c.lost.Store(true)
-		}
-		if c.lost.Load() {
-			return c.wait(ctx, -1)
-		}
-		if ph.mode != rFrozen {
-			break
-		}
-		s.carry(use)
-		if err := c.wait(ctx, ph.to-s.now()); err != nil {
-			return err
-		}
-		use = -use - 2
-	}
-	if use < -1 {
-		use = -use - 2
-		s.uncarry(use)
-	}
-	if ph.mode == rErrors && use >= 0 && s.roll(use) < ph.share {
-		if err := c.wait(ctx, s.plan.work/4); err != nil {
-			return err
-		}
-		return errRBusy
-	}
-	s.carry(use)
-	if err := c.wait(ctx, time.Duration(takes*float64(s.plan.work)*float64(ph.slow))); err != nil {
-		return err
-	}
-	switch ph = s.phase(); {
-	case ph.mode == rHole, c.lost.Load():
-		c.lost.Store(true)
-		return c.wait(ctx, -1)
-	case ph.mode == rFrozen:
-		return c.wait(ctx, ph.to-s.now())
-	}
-	return nil
-}
-
-func (s *rServer) roll(use int) float64 {
-	s.mu.Lock()
-	n := s.tries[use]
-	s.tries[use]++
-	s.mu.Unlock()
-	return rand.New(rand.NewPCG(s.plan.seed*1_000_003+uint64(use), uint64(n))).Float64()
-}
-
-func (s *rServer) carry(use int) {
-	s.mu.Lock()
-	s.done[use]++
-	s.mu.Unlock()
-}
-
-func (s *rServer) uncarry(use int) {
-	s.mu.Lock()
-	s.done[use]--
-	s.mu.Unlock()
-}
-
-func (s *rServer) Classify(err error) pool.Class {
-	switch {
-	case errors.Is(err, errRCut):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "cut"}
-	case errors.Is(err, errRRefused), errors.Is(err, errRFull):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Type: "refused"}
-	case errors.Is(err, errRBusy):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "BUSY"}
-	case errors.Is(err, errRMiss):
-		return pool.Class{Miss: true}
-	case errors.Is(err, errROwn):
-		return pool.Class{Fault: pool.FaultElsewhere}
-	}
-	c, ok := pool.ClassifyCommon(err)
-	if !ok {
-		return pool.Class{Fault: pool.FaultElsewhere, Suspect: true}
-	}
-	return c
 }

@@ -57,9 +57,10 @@ func (k rCounter) Wrap(next pool.Handler) pool.Handler {
 // rRun is one plan under way, and what it is checked by: no use outlasts its bound, nobody waits while a place is free, the books add up.
 type rRun struct {
 	plan           *rPlan
-	s, inner, dead *rServer
-	p, ip          *pool.Pool[*rConn]
-	down           *pool.Pool[*rConn]
+	start          time.Time
+	s, inner, dead *simServer
+	p, ip, down    *pool.Pool[*simConn]
+	uses           []*simUse
 	stack          *middleware.Stack
 	w              *rWatch
 	t              *testing.T
@@ -69,60 +70,57 @@ func (r *rRun) failf(format string, args ...any) {
 	r.t.Errorf("seed %d: %s", r.plan.seed, fmt.Sprintf(format, args...))
 }
 
-func (r *rRun) server(phases []rPhase) *rServer {
-	plan := *r.plan
-	plan.phases = phases
-	return &rServer{plan: &plan, start: time.Now(), conns: map[*rConn]bool{}, tries: map[int]int{}, done: map[int]int{}}
-}
+func (r *rRun) now() time.Duration { return time.Since(r.start) }
 
 func rndRun(t *testing.T, plan *rPlan) {
 	r := &rRun{t: t, plan: plan}
 	synctest.Test(t, func(t *testing.T) {
-		r.s = r.server(plan.phases)
-		r.inner = r.server(nil)
+		r.start = time.Now()
+		r.s, r.inner, r.dead = plan.server(), plan.server(), plan.server()
+		r.dead.busy = 1
 		r.w = &rWatch{kinds: map[pool.Kind]int{}, start: time.Now()}
 		r.stack = standard(t, quiet())
 		layers := append(append([]pool.Middleware{r.w}, r.stack.Layers()...), rCounter{r.w})
-		r.dead = r.server([]rPhase{{to: time.Hour, mode: rErrors, slow: 1, share: 2}})
 		r.p = rndPool(t, r.s, pool.Config{Name: "outer", MaxSize: plan.size, MinIdle: plan.minIdle}, layers)
 		r.ip = rndPool(t, r.inner, pool.Config{Name: "inner", MaxSize: 50}, nil)
 		r.down = rndPool(t, r.dead, pool.Config{Name: "down", MaxSize: 50}, nil)
-		go r.s.timeline()
+		go plan.follow(r.s)
 		stop := make(chan struct{})
 		var monitors, callers sync.WaitGroup
 		monitors.Go(func() { r.monitor(stop) })
 		for i, u := range plan.uses {
-			if d := u.at - r.s.now(); d > 0 {
-				time.Sleep(d)
-			}
-			callers.Go(func() { r.use(i, u) })
+			time.Sleep(u.at - r.now())
+			op := pool.Op{Name: []string{"GET", "SET", "MGET"}[i%3], Idempotent: u.idempotent}
+			r.uses = append(r.uses, &simUse{simOp: &simOp{op: op}})
+			use := r.uses[i]
+			callers.Go(func() { r.use(i, u, use) })
 		}
 		callers.Wait()
 		close(stop)
 		monitors.Wait()
-		for _, p := range []*pool.Pool[*rConn]{r.p, r.ip, r.down} {
+		for _, p := range []*pool.Pool[*simConn]{r.p, r.ip, r.down} {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			if err := p.Close(ctx); err != nil {
 				r.failf("Close: %v", err)
 			}
 			cancel()
 		}
-		if n := len(r.s.conns); n > 0 {
+		if n := r.s.held; n != 0 {
 			r.failf("%d connections after Close", n)
 		}
 		r.books()
 	})
 }
 
-func rndPool(t *testing.T, s *rServer, cfg pool.Config, layers []pool.Middleware) *pool.Pool[*rConn] {
-	p, err := pool.New(s, cfg, layers...)
+func rndPool(t *testing.T, s *simServer, cfg pool.Config, layers []pool.Middleware) *pool.Pool[*simConn] {
+	p, err := pool.New(simDriver{s}, cfg, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func (r *rRun) use(i int, u rUse) {
+func (r *rRun) use(i int, u rUse, use *simUse) {
 	ctx, cancel := context.WithCancel(context.Background())
 	if u.deadline > 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), u.deadline)
@@ -132,16 +130,16 @@ func (r *rRun) use(i int, u rUse) {
 		defer time.AfterFunc(u.cancel, cancel).Stop()
 	}
 	began := time.Now()
-	op := pool.Op{Name: []string{"GET", "SET", "MGET"}[i%3], Idempotent: u.idempotent}
-	call := func(ctx context.Context, c *rConn) error { return r.s.call(ctx, c, i, u.takes) }
+	op := use.op
+	call := func(ctx context.Context, c *simConn) error { return r.s.call(ctx, c, use) }
 	var err error
 	switch u.kind {
 	case rDo:
 		err = r.p.Do(ctx, op, call)
 	case rGet:
-		_, err = pool.Get(ctx, r.p, op, func(ctx context.Context, c *rConn) (int, error) { return 1, call(ctx, c) })
+		_, err = pool.Get(ctx, r.p, op, func(ctx context.Context, c *simConn) (int, error) { return 1, call(ctx, c) })
 	case rLease:
-		var l pool.Lease[*rConn]
+		var l pool.Lease[*simConn]
 		if l, err = r.p.Acquire(ctx, op); err == nil {
 			c, _ := l.Value()
 			err = l.Finish(call(l.Context(), c))
@@ -151,14 +149,14 @@ func (r *rRun) use(i int, u rUse) {
 		if u.kind == rDeadInner {
 			inner, server = r.down, r.dead
 		}
-		err = r.p.Do(ctx, op, func(ctx context.Context, c *rConn) error {
-			if err := inner.Do(ctx, op, func(ctx context.Context, c *rConn) error { return server.call(ctx, c, i, 1) }); err != nil {
+		err = r.p.Do(ctx, op, func(ctx context.Context, c *simConn) error {
+			if err := inner.Do(ctx, op, func(ctx context.Context, c *simConn) error { return server.call(ctx, c, &simUse{simOp: simGet}) }); err != nil {
 				return fmt.Errorf("inner: %w", err)
 			}
 			return call(ctx, c)
 		})
 	case rMissed, rOwn:
-		err = r.p.Do(ctx, op, func(ctx context.Context, c *rConn) error {
+		err = r.p.Do(ctx, op, func(ctx context.Context, c *simConn) error {
 			if u.kind == rOwn && i%2 == 0 {
 				return errROwn
 			}
@@ -168,15 +166,12 @@ func (r *rRun) use(i int, u rUse) {
 			if u.kind == rOwn {
 				return errROwn
 			}
-			return errRMiss
+			return errSimMiss
 		})
 	case rCancel:
-		err = r.p.Do(ctx, op, func(ctx context.Context, c *rConn) error {
-			for {
-				if err := c.wait(ctx, time.Second); err != nil {
-					return err
-				}
-			}
+		err = r.p.Do(ctx, op, func(ctx context.Context, _ *simConn) error {
+			<-ctx.Done()
+			return ctx.Err()
 		})
 	}
 	took := time.Since(began)
@@ -207,14 +202,14 @@ func (r *rRun) monitor(stop chan struct{}) {
 		if st.Acquires < last.Acquires || st.Waited < last.Waited || st.Cancelled < last.Cancelled || st.TimedOut < last.TimedOut ||
 			st.Refused < last.Refused || st.Failed < last.Failed || st.TotalWait < last.TotalWait || st.Opened < last.Opened ||
 			st.OpenFailures < last.OpenFailures || st.CheckFailures < last.CheckFailures || st.Closed.Total() < last.Closed.Total() {
-			r.failf("at %v a counter went back: %+v after %+v", r.s.now(), st, last)
+			r.failf("at %v a counter went back: %+v after %+v", r.now(), st, last)
 		}
 		last = st
 		total := st.Idle + st.InUse + st.Opening + st.Checking + st.Closing
 		if total > st.Max {
-			r.failf("at %v %d resources of %d", r.s.now(), total, st.Max)
+			r.failf("at %v %d resources of %d", r.now(), total, st.Max)
 		}
-		ph := r.s.phase()
+		ph := r.plan.at(r.now())
 		if ph.mode == rUp || ph.mode == rErrors {
 			if up.IsZero() {
 				up = time.Now()
@@ -227,15 +222,15 @@ func (r *rRun) monitor(stop chan struct{}) {
 		} else if stuck.IsZero() {
 			stuck = time.Now()
 		} else if d := time.Since(stuck); d > 1100*ms+r.plan.dial {
-			r.failf("at %v %d wait for %v: %+v", r.s.now(), st.Waiters, d, st)
+			r.failf("at %v %d wait for %v: %+v", r.now(), st.Waiters, d, st)
 			stuck = time.Time{}
 		}
 		if b := r.stack.Retry.Budget(); b < 0 || b > 100.0001 {
-			r.failf("at %v budget %v", r.s.now(), b)
+			r.failf("at %v budget %v", r.now(), b)
 		}
 		n := r.stack.Breaker.Snapshot().Counts
 		if n.Successes < 0 || n.Failures < 0 || n.Consecutive < 0 || n.Successes > int64(st.Acquires) {
-			r.failf("at %v counts %+v", r.s.now(), n)
+			r.failf("at %v counts %+v", r.now(), n)
 		}
 	}
 }
@@ -281,7 +276,7 @@ func (r *rRun) books() {
 		r.failf("snapshot says opened %d refused %d, events %d %d", snap.Opened, snap.Refused, opened, k[pool.EventRejected])
 	}
 	for i, u := range r.plan.uses {
-		if n := r.s.done[i]; n > 1 && !u.idempotent {
+		if n := r.uses[i].carried; n > 1 && !u.idempotent {
 			r.failf("use %d kind %d at %v, not idempotent, was carried out %d times", i, u.kind, u.at, n)
 		}
 	}
