@@ -11,8 +11,11 @@ import "context"
 //
 //   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
 //     The pool checks the resource before the next lending; with a negative Config.CheckAfter the pool closes the resource.
+//     An error of Open that the pool does not know is the server's, and the use may be repeated, as nothing was sent.
 //   - Without a Witness the pool knows failures of other uses by their marks ([UseError]). A raw error of another server's client counts as an
 //     error of the own server.
+//   - Without a Resetter the next borrower gets what the last one left behind, such as an open transaction. A client whose connections carry
+//     state needs one: Dirty says so, and Reset may fail so that the resource is closed.
 type Driver[T any] interface {
 	// Open makes a resource that is ready for use. A resource returned together with an error is ignored: Open has cleaned up.
 	Open(ctx context.Context) (T, error)
