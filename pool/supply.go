@@ -20,7 +20,7 @@ import "time"
 //     The pool drops one at a time, and none while dials fail or somebody looks at the server ([Pool.Look]): a dial would not help.
 //   - A reset is late after twice the time of a late dial at most: a new resource is there sooner than the replies that the reset waits for.
 //   - After hopeless resets in a row without success, the pool closes a dirty resource at once where somebody waits and a dial needs the place.
-//     One in hopeless such resources is reset all the same: the replies may come again.
+//     One in trialShare such resources is reset all the same: the replies may come again.
 //   - A late reset is no evidence about the server. The use that left the replies to come has told of them.
 //
 // So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
@@ -138,7 +138,7 @@ func (p *Pool[T]) inVain() bool {
 		return false
 	}
 	p.vainResets++
-	return p.vainResets%hopeless > 0
+	return p.vainResets%trialShare > 0
 }
 
 // tally counts calls under way. Each one is timely, late or lost.

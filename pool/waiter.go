@@ -293,9 +293,9 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 const (
 	forgetNeed = 64 // a slower success adds this share of the difference to the need
 	raiseNeed  = 8  // a failure the same
-	beginNeed  = 4  // the same while the need is less than a step of the clock: the rule begins after 31 failures in a row
+	beginNeed  = 16 // the same while the need is less than a step of the clock: the rule begins after about a hundred failures in a row
 	leastNeed  = 10 * time.Microsecond
-	trialShare = 32
+	trialShare = 32 // of the waiters that are to be passed over, and of the resources that are to be closed without a reset
 )
 
 // learn notes how long a use held a resource, by the coarse clock. A success within a step of the clock costs a comparison. The caller holds
