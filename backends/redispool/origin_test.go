@@ -139,7 +139,7 @@ func TestInnerFailure(t *testing.T) {
 				if s := p.breaker.Snapshot(); s.State != breaker.StateClosed || s.Counts.Failures > 0 {
 					t.Errorf("the outer breaker is %v with %+v", s.State, s.Counts)
 				}
-				if s := p.outer.Stat(); s.Opened != 1 {
+				if s := p.outer.Stat(); s.Closed.Total() != 0 { // a late dial on a busy machine may have opened a second one
 					t.Errorf("the outer pool's connections: %+v", s)
 				}
 			})
