@@ -84,6 +84,10 @@
 // So in the standard stack a command that needs more than 3 s needs a caller with a deadline, or a Limit in its Op, though go-redis would wait.
 // ReadTimeout bounds each command in every case.
 //
+// A BLPOP that is cut may lose a message: the server has sent the message in the moment in which the client gave up. That holds for every
+// client that heeds deadlines. Give BLPOP a timeout of its own that ends well before the caller's deadline, or before the total limit of 10 s
+// if the caller has none: then the server ends the wait, and nothing is lost.
+//
 // # For those who come from EarnORM
 //
 //	uri                         ParseURL; the password may hold anything once it is percent-encoded
