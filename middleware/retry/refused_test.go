@@ -263,6 +263,30 @@ func (w *witness) Testify(_ conn, err error) (pool.Testimony, bool) {
 	return pool.Testimony{Asked: w.asked, Answered: w.asked && err == nil, Own: err}, true
 }
 
+// An attempt that had a resource and sent nothing, as when a client has closed its sockets, costs no token.
+func TestUnsentAttemptsAreFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{Fake: &pooltest.Fake{}}
+		layer := newRetry(t, retry.Config{})
+		p, end := newPool(t, w, pool.Config{}, layer)
+		defer end()
+		for asked, want := range map[bool]float64{false: 100, true: 97} {
+			w.asked = asked
+			_ = p.Do(context.Background(), idempotent, failing(pooltest.ErrRefused))
+			if got := layer.Budget(); got != want {
+				t.Errorf("asked %v: the budget is %v, want %v", asked, got, want)
+			}
+			for range 10 {
+				_ = p.Do(context.Background(), idempotent, failing(nil))
+			}
+			w.asked = true
+			for range 10 {
+				_ = p.Do(context.Background(), idempotent, failing(nil))
+			}
+		}
+	})
+}
+
 // Every field at its extremes: what Validate accepts works, and no use panics, hangs or makes more attempts than it may.
 func TestExtremes(t *testing.T) {
 	ints := []int{math.MinInt, -1, 0, 1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MaxInt}

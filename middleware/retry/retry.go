@@ -163,6 +163,9 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: ReasonRefused, Err: err, Refusal: latest, class: class})
 		}
 		a.report(ctx, c) // a layer inside may have answered in the pool's place
+		if _, _, granted := c.Acquired(); granted && !c.Asked() {
+			r.giveBack(s) // nothing was sent, so the attempt has not added to the server's load
+		}
 		err, class = latest, later
 		switch {
 		case class.Fault == pool.FaultNone: // success, or an answer, if not a welcome one
