@@ -124,7 +124,7 @@ func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class
 	}
 	_, _, f.granted = c.Acquired()
 	f.from, f.to = b.served(c)
-	if class.Code == "" && passed(ctx) {
+	if timedOut(ctx, &class) {
 		f.held = f.to - f.from
 		if f.from == 0 {
 			f.held = f.to - b.began(c, a)
@@ -141,15 +141,16 @@ func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
 // judge says what the outcome of a use means to the breaker.
 func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
 	class := c.Classify(err)
-	switch timedOut := err != nil && class.Code == "" && passed(ctx); {
+	switch {
 	case class.Narrow, err == nil && c.Asked():
 		class.Fault = pool.FaultNone
 	case err == nil:
 		class.Fault = pool.FaultElsewhere
 	case class.Fault != pool.FaultServer && class.Fault != pool.FaultCaller, class.Certain:
-	case c.Op().Limit < 0 && (timedOut || class.Type == "timeout"):
+	case !timedOut(ctx, &class):
+	case c.Op().Limit < 0:
 		class.Fault = pool.FaultCaller
-	case timedOut:
+	default:
 		class.Fault = b.blame(c, a, class.Fault)
 	}
 	return class
@@ -180,6 +181,12 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 func (b *Breaker) took(c *pool.Call, a *admission) time.Duration {
 	wait, _, _ := c.Acquired()
 	return c.Tick() - a.began - wait
+}
+
+// timedOut says whether a deadline that the breaker does not know has ended a use: one that was set further out, or by the borrower's function.
+// The limit of a layer inside has a type of its own.
+func timedOut(ctx context.Context, class *pool.Class) bool {
+	return class.Code == "" && (passed(ctx) || class.Type == "timeout")
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.

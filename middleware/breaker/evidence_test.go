@@ -534,3 +534,30 @@ func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
 		t.Errorf("%d of 2000 schedules open: they show little", opened)
 	}
 }
+
+// A deadline that the borrower's function derives is judged as the caller's is: it says something if the server has had the call for long.
+func TestDeadlineWithinTheFunction(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known int // quick calls before
+		want  State
+	}{
+		{"nothing is known", 0, StateClosed},
+		{"the server needed much less", 2 * enough, StateOpen},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, Config{LookMax: -1, OpenFor: time.Minute})
+				r.uses(test.known, nil)
+				for range 20 {
+					_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *conn) error {
+						ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+						defer cancel()
+						return pooltest.Slow(time.Second)(ctx)
+					})
+				}
+				r.wantState(test.want)
+			})
+		})
+	}
+}

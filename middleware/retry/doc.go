@@ -10,9 +10,9 @@
 // Attempts are bounded in number, by the context's deadline, and by a budget that all uses of the layer share: each retry costs one
 // token, each success earns a fraction of one. While a server is down the budget runs out, and retries stop adding to its load. An attempt
 // counts when it comes to the pool: one that a layer inside refuses, such as an open breaker, costs no token and is not reported as a
-// retry. An attempt that had a resource and sent nothing, as the driver knows, costs no token either. Neither a failure that is not the server's nor a use that sent nothing earns anything. An operation (Op.Name and Op.Target) whose
-// retries have been in vain for a second, in eight uses or more, gets only one use in 32 repeated until a use of the operation succeeds: so
-// the budget is left to the other operations.
+// retry. An attempt that had a resource and sent nothing, as the driver knows, costs no token either. Neither a failure that is not the
+// server's nor a use that sent nothing earns anything. An operation (Op.Name and Op.Target) whose retries have been in vain for a second, in
+// eight uses or more, gets only one use in 32 repeated until a use of the operation succeeds: so the budget is left to the other operations.
 //
 // Pauses grow exponentially and are random, so that callers who failed together do not come back together; that holds on top of the time
 // that a server asks for. A pause that would not end before the context's deadline is not begun: the use fails at once. A retry is reported
