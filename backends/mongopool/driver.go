@@ -194,7 +194,7 @@ func (d *Driver) bound(c *client) int {
 }
 
 // measurePause is the time from one measure to the next.
-const measurePause = time.Second
+const measurePause = time.Second / 2
 
 // measure pings the server after the driver has held back a command with so much time left, for the client has met the server while it was slower.
 // If the answer comes in half of that time, the client is replaced: what it knows is outdated, and of no use to callers with little time. The

@@ -40,8 +40,8 @@ var (
 
 // Gates for a server that cannot serve for a while.
 var (
-	gateUseless         = uselessGate("useless calls, stack / (bare / 10 + 10 + 4 looks in 3 seconds)", looks)
-	gateUselessOfDriver = uselessGate("useless calls, stack / (bare / 10 + 10 + 10 looks in 3 seconds)", looks+2)
+	gateUseless         = uselessGate("useless calls, stack / (bare / 10, at least 0.4 s of uses, + 10 + 4 looks in 3 seconds)", looks)
+	gateUselessOfDriver = uselessGate("useless calls, stack / (bare / 10, at least 0.4 s of uses, + 10 + 10 looks in 3 seconds)", looks+2)
 	gateWaited          = gate{
 		what: "caller-seconds waited, stack / bare", limit: 1.0 / 3,
 		figure: func(r run) float64 { return per(r[stacked].waited, r[bare].waited) },
@@ -56,10 +56,14 @@ var (
 // LookMax.
 const looks = 4.0 / 3
 
+// sooner is the time in which nobody can know: a deadline has to pass, and a run of failures has to last for 0.3 s. No load brings more than 40
+// uses a second in an outage.
+const sooner = 0.4 * 40
+
 // uselessGate allows as many calls a second for finding out that the server is back: the pool's own look, and for MongoDB two of the driver's.
 func uselessGate(what string, looks float64) gate {
 	return gate{what: what, limit: 1, figure: func(r run) float64 {
-		return float64(r[stacked].useless) / (float64(r[bare].useless)/10 + 10 + looks*r[stacked].dead)
+		return float64(r[stacked].useless) / (max(float64(r[bare].useless)/10, sooner) + 10 + looks*r[stacked].dead)
 	}}
 }
 

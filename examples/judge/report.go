@@ -241,12 +241,14 @@ a figure is the median, and a gate looks at the median of its own figure over th
 - Back after: from the server's return to the first 100 ms from which on 99 % of a second's callers are served in time.
 
 Gates, as medians over the runs. While the server can serve: served in time at least 0.99 of the bare client's, needless refusals at most
-0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's, ten, and four in three seconds;
+0.005 of the uses. While the server cannot: useless calls at most a tenth of the bare client's or the uses of 0.4 s, ten, and four in three seconds;
 caller-seconds at most a third of the bare client's in outages of ten seconds and more; back within 1.5 s. Gates that are not what was
 first asked for, and why:
 
 - Useless calls of a silent fault count from the first caller's deadline on. Before, each side sends what its connections allow, and no
   client could do otherwise: with 20 connections and callers of 1 s, 20 calls were more than the gate allows, whatever the stack did.
+- A deadline has to pass, of 0.1 s at least, and a run of failures has to last for 0.3 s before the breaker believes the run: a shorter gap is
+  bridged. So the uses of 0.4 s are allowed where a tenth of the bare client's calls is less, as in an outage of 2 s.
 - The pool looks for its server about once a second while the breaker is open: that is how the server is found again. A tenth and ten
   would allow 0.2 looks a second in an outage of a minute, when the bare client's callers all hang and send nothing. The pauses are drawn
   between half a second and a second, so four calls in three seconds are allowed. The MongoDB driver's own monitor makes two a second

@@ -206,7 +206,7 @@ func failing(mongo bool, share float64) scenario {
 	return scenario{
 		name:  fmt.Sprintf("%.0f %% of commands fail quickly", 100*share),
 		about: fmt.Sprintf("Drawn at random, with %q.", e.text),
-		load:  load{rate: rate, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second},
+		load:  load{rate: rate, lasts: 5 * time.Second}, deadlines: []time.Duration{time.Second}, drawn: true,
 		before: func(_ context.Context, s *stage) error { s.behave(manners{refuse: some(share, e)}); return nil },
 	}
 }
@@ -243,7 +243,7 @@ func lateThird(name string, commands int, mongo, cancels bool) scenario {
 		about: fmt.Sprintf("16 callers %s of %v; %s %v, the others %v. Reads in a use: %d, connections: %d.",
 			how, wait, which, late, usual, commands, size),
 		load: load{callers: 16, lasts: 5 * time.Second, cancels: cancels}, deadlines: []time.Duration{wait},
-		size: size, mix: mix, heedful: true,
+		size: size, mix: mix, heedful: true, drawn: commands > 1,
 		before: func(_ context.Context, s *stage) error {
 			s.behave(manners{delay: delay(late, usual), far: true})
 			return nil
