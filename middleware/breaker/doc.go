@@ -6,19 +6,16 @@
 //
 // # The rule
 //
-//	A failure is evidence if the class lays the failure at the server, or if a deadline passed while the server had the call for four
-//	times as long as 999 in 1,000 recent successes of the operation needed. Shorter deadlines add up while the server answers nothing:
-//	after half a second, and four times what 9 in 10 successes needed, each as long as that need is evidence. A cancel is no evidence, nor a
-//	passed deadline of an Op that blocks. Errors without a word about the server count as nothing. A Narrow failure is an answer, and
-//	counts as a success.
-//	In a run of failures the first counts, and each whose call began after the first had ended; the others are echoes of the event.
-//	closed     uses pass. The breaker opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if
-//	           FailureRatio of at least MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
-//	open       uses that the evidence is about are refused with an [OpenError]: of the operations that failed, by callers with no more time.
-//	           The pool looks at the server at least once in LookMax. A look that passes after one that failed closes the breaker. If the
-//	           first look passes, the next use after the open period makes the breaker half-open.
-//	half-open  Probes uses at a time pass. A success of each refused operation closes the breaker, or ProbeSuccesses if set; more than
-//	           ProbeFailures failures open it for longer.
+//	evidence   a failure that the class lays at the server; a deadline that passed while the server had the call for four times as long as
+//	           999 in 1,000 recent successes needed, or while the server answered nothing for half a second (shorter deadlines add up).
+//	           No evidence: cancels, deadlines of an Op that blocks, Narrow failures, errors without a word about the server.
+//	run        the failures since the last success. The first one counts, and each whose call began after the first had ended.
+//	closed     opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if FailureRatio of at least
+//	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
+//	open       refuses the operations of the run, to callers with no more time, with an [OpenError]. The pool looks at the server. A look
+//	           that passes closes if a look had failed or no resource could be had; else the next use after the period is a probe.
+//	half-open  Probes uses at a time pass. A success of each refused operation closes, or ProbeSuccesses if set. More than ProbeFailures
+//	           failures open for longer.
 //
 // A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
 // Release counts.
@@ -27,9 +24,9 @@
 //
 // A single cause makes many failures: a restarted proxy cuts all connections at once, and a frozen server lets all limits pass together.
 // Counted one by one, such failures would open the breaker of a server that is up. So echoes do not count: a cut of any size is 1 failure.
-// Where calls fail now and then, some fail in a row: so a run has to be improbable. A server that restarts is back soon, and
-// the pool and retry bridge a gap of 300 ms: so a run has to last. An
-// explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count for it either.
+// Where calls fail now and then, some fail in a row: so a run has to be improbable. A server that restarts is back soon, and the pool and retry
+// bridge a gap of 300 ms: so a run has to last. An explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count
+// for it either.
 //
 // A server that fails one operation may serve the others: so a breaker that opened by a run refuses the operations of the run, and another one
 // when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than four times the time
@@ -38,18 +35,20 @@
 // A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything: such an answer comes at once, so
 // a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded.
 //
-// Recent successes of 20 ms and more tell how long an operation needs. While nothing is known, a deadline of a second or more is evidence, and
-// deadlines of 250 ms and more add up. A frozen server is found within two deadlines of the callers; if the deadlines are below four times
-// what is needed, after half a second or more without an answer. The breaker is blind to deadlines in a lease of two steps, as the borrower may
-// have spent the time.
+// Recent successes of 20 ms and more tell how long an operation needs. Shorter deadlines add up while the server answers nothing: after half a
+// second, and four times what 9 in 10 successes needed, each deadline as long as that need is evidence. While nothing is known, a deadline of a
+// second or more is evidence, and deadlines of 250 ms and more add up. A frozen server is found within two deadlines of the callers; if the
+// deadlines are below four times what is needed, after half a second or more without an answer. The breaker is blind to deadlines in a lease of
+// two steps, as the borrower may have spent the time.
 //
 // # Looks
 //
-// While the breaker is open the pool dials the server and has the driver check the resource ([pool.PoolInfo].Look): at once, then after
-// pauses that grow from 100 ms to LookMax, each up to half as short at random. A dead server has about a dial a second from each instance,
-// and no user has to find out about the server. A driver whose Open and Check do nothing always passes, so the probes alone find out. The
-// probes also find out what no look can see, such as commands that fail while checks pass, at open periods that grow to OpenMax and are cut
-// short at random, so many instances do not probe together. The goroutine behind the looks ends when the pool is closed.
+// While the breaker is open the pool dials the server and has the driver check the resource ([pool.PoolInfo].Look): at once, then after pauses
+// that grow from 100 ms to LookMax, each up to half as short at random, or to 200 ms if the server answers with a refusal. A dead server has
+// about a dial a second from each instance, and no user has to find out about the server. A driver whose Open and Check do nothing always
+// passes, so the probes alone find out. The probes also find out what no look can see, such as commands that fail while checks pass, at open
+// periods that grow to OpenMax and are cut short at random, so many instances do not probe together. The goroutine behind the looks ends when
+// the pool is closed.
 //
 // # Placement
 //
