@@ -52,7 +52,7 @@ type Pool[T any] struct {
 	opening int
 	// Resources that are being checked, reset or closed.
 	checking, closing int
-	calls             []*call // of the driver that are under way; see supply.go
+	calls             []*call // of the driver that are under way; see progress.go
 	paces             [callKinds]pace
 	vainResets        int // see supply.go
 	tasks             int // goroutines of the pool

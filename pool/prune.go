@@ -1,0 +1,66 @@
+package pool
+
+import "errors"
+
+// Without returns err without the errors for which drop is true: err itself if drop is never true, nil if nothing else remains. A wrapper around
+// dropped errors only is dropped, too. Without is for a [Witness].
+func Without(err error, drop func(error) bool) error {
+	rest, _ := prune(err, func(err error) verdict {
+		if drop(err) {
+			return cut
+		}
+		return descend
+	})
+	return rest
+}
+
+// verdict is the judgement on one error of a tree.
+type verdict uint8
+
+const (
+	descend verdict = iota // look into the error
+	keep
+	cut
+)
+
+// prune returns err without the cut errors: err itself and false if no error is cut.
+func prune(err error, judge func(error) verdict) (rest error, changed bool) {
+	if err == nil {
+		return nil, false
+	}
+	switch judge(err) {
+	case cut:
+		return nil, true
+	case keep:
+		return err, false
+	case descend:
+	}
+	switch e := err.(type) { //nolint:errorlint // this is the walk along the tree
+	case *overError: // the end of a context says nothing by itself
+		if rest, changed = prune(e.err, judge); changed && rest != nil {
+			rest = &overError{e.over, rest}
+		}
+	case interface{ Unwrap() error }:
+		rest, changed = prune(e.Unwrap(), judge)
+	case interface{ Unwrap() []error }:
+		rest, changed = pruneAll(e.Unwrap(), judge)
+	}
+	if changed {
+		return rest, true
+	}
+	return err, false
+}
+
+func pruneAll(branches []error, judge func(error) verdict) (rest error, changed bool) {
+	var kept []error
+	for i, branch := range branches {
+		part, other := prune(branch, judge)
+		if other && !changed {
+			kept, changed = append(kept, branches[:i]...), true
+		}
+		if changed {
+			kept = append(kept, part)
+		}
+	}
+	return errors.Join(kept...), changed
+}
