@@ -10,5 +10,5 @@ import (
 func ExampleQueue() {
 	stack, err := middleware.Standard(middleware.Queue())
 	fmt.Println(stack.Retry.Config().MaxAttempts, stack.Retry.Config().Budget, err)
-	// Output: 8 -1 <nil>
+	// Output: 12 -1 <nil>
 }
