@@ -10,7 +10,8 @@ import (
 	"github.com/earnorm/poolstack/pool/internal/poison"
 )
 
-// Op says what a use is about, for the layers. The zero Op is a nameless operation that is not repeated once it has been sent.
+// Op says what a use is about, for the layers. The zero Op is a nameless operation that is not repeated once it may have
+// changed something: if the driver is no [Witness], once it has been sent.
 type Op struct {
 	Name       string // the operation: "GET", "find"; low-cardinality
 	Target     string // what it works on: a collection, a family of keys; low-cardinality

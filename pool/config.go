@@ -42,8 +42,9 @@ type Config struct {
 	// OpenTimeout bounds the opening of one resource. 0 means 5 s.
 	OpenTimeout time.Duration
 	// OpenConcurrency bounds how many resources are opened at the same time, not counting calls of Open that are late while later ones have
-	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means a fifth of MaxSize,
-	// at least 4 and at most 16.
+	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means a fifth of MaxSize, at least 4 and at most 16, while
+	// the pool recovers: a call of Open has failed or is late, or a resource has broken in the last OpenTimeout. Else a growing pool opens
+	// as many at the same time as borrowers wait for, up to MaxSize. So does the number that 0 stands for.
 	OpenConcurrency int
 	// OpenBackoff bounds the pause before the next try to open after tries have failed; pauses grow towards it from a 32nd of it.
 	// 0 means 500 ms.
@@ -56,7 +57,8 @@ type Config struct {
 	MaxIdleTime time.Duration
 
 	// CheckAfter is how long a resource may lie idle and still be lent without a check. 0 means 1 s; values below the 10 ms
-	// step of the pool's clock mean that every resource is checked; negative: none is.
+	// step of the pool's clock mean that every resource is checked; negative: none is. A borrower whose deadline leaves less than four
+	// times what checks lately took gets the resource without a check: the check would cost the time that the use needs.
 	CheckAfter time.Duration
 	// CheckTimeout bounds each check, reset and close of a resource. 0 means 1 s.
 	CheckTimeout time.Duration
@@ -98,12 +100,17 @@ func (c Config) Validate() error {
 	return join(errs...)
 }
 
+// defaultOpens is the default of OpenConcurrency.
+func defaultOpens(size int) int {
+	return min(max(defaultOpenConcurrency, size/defaultOpenShare), largestDefaultOpen)
+}
+
 // withDefaults returns c with every 0 that stands for a default replaced by it.
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxSize, defaultMaxSize)
 	setDefault(&c.AcquireTimeout, defaultAcquireTimeout)
 	setDefault(&c.OpenTimeout, defaultOpenTimeout)
-	setDefault(&c.OpenConcurrency, min(max(defaultOpenConcurrency, c.MaxSize/defaultOpenShare), largestDefaultOpen))
+	setDefault(&c.OpenConcurrency, defaultOpens(c.MaxSize))
 	setDefault(&c.OpenBackoff, defaultOpenBackoff)
 	setDefault(&c.CheckAfter, defaultCheckAfter)
 	setDefault(&c.CheckTimeout, defaultCheckTimeout)

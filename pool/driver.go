@@ -6,7 +6,7 @@ import "context"
 // call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
 // Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
 //
-// A Driver may also be a [Resetter], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer] and a [Sizer]; New looks
+// A Driver may also be a [Resetter], a [Validator], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer] and a [Sizer]; New looks
 // once. The three methods are enough for a pool with a right judgement of its server:
 //
 //   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
@@ -33,6 +33,15 @@ type Resetter[T any] interface {
 	Dirty(res T) bool
 	// Reset brings a dirty resource back to the state that Open leaves, in a goroutine of the pool. After an error the resource is closed.
 	Reset(ctx context.Context, res T) error
+}
+
+// A Validator is a [Driver] that can tell at once, without a round trip, that a resource is no longer usable: the peer has closed the
+// connection, or has sent something that nobody asked for.
+type Validator[T any] interface {
+	// Valid is asked about each idle resource that is about to be lent, in the borrower's goroutine. Valid must not wait. The pool closes
+	// a resource that is not valid, and takes another one. The pool does not ask about a resource that comes from a check, or at once
+	// from another borrower: such a resource has just answered.
+	Valid(res T) bool
 }
 
 // An Interrupter is a [Driver] that can make a call in progress on res return at once, for clients that do not notice a cancelled

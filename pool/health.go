@@ -54,7 +54,7 @@ type HealthReporter interface {
 
 // Check says how the pool does. If a layer reports a condition ([HealthReporter]), that is the answer, and the server is not asked: an open
 // breaker, which refuses every use, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
-// acquires a resource past the layers and has the driver check the resource. Check returns when ctx is over at the latest;
+// acquires a resource past the layers and has the driver check the resource, and another one if the first was idle and fails. Check returns when ctx is over at the latest;
 // Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more goes on, so that giving it up
 // costs no connection. Check may be called concurrently.
 //
@@ -67,6 +67,16 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	if p.conditions(&h) {
 		return h
 	}
+	h, idle := p.examineOne(ctx)
+	if h.Status == StatusDown && idle && ctx.Err() == nil {
+		h, _ = p.examineOne(ctx) // an idle resource can die alone: another one tells more about the server
+	}
+	return h
+}
+
+// examineOne acquires a resource and examines it. idle says that the resource was there before.
+func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
+	began := p.elapsed()
 	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
@@ -78,15 +88,16 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 		} else {
 			h.worsen(StatusDegraded, "no resource was free to check: "+err.Error())
 		}
-		return h
+		return h, false
 	}
+	idle = r.opened < began
 	select {
 	case h = <-p.examine(c, r):
 	case <-ctx.Done():
 		h.Err = contextCause(ctx)
 		h.worsen(StatusDegraded, "the check was not waited for: "+h.Err.Error())
 	}
-	return h
+	return h, idle
 }
 
 // conditions adds what the layers report to h, and says whether there is anything. A pool that is closed or paused has nobody to ask.

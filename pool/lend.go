@@ -25,34 +25,82 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r
 			return r, hot, nil
 		}
 	}
-	p.mu.Lock()
-	if s != nil && len(p.hots) > 0 {
-		p.coolFree()
+	for {
+		p.mu.Lock()
+		if s != nil && len(p.hots) > 0 {
+			p.coolFree()
+		}
+		r = p.first(callerOf(ctx, c))
+		if r == nil && len(p.hots) > 0 {
+			p.coolAll()
+			r = p.first(callerOf(ctx, c))
+		}
+		if r == nil {
+			r, err = p.takeSlow(ctx, c, nowait)
+			return r, 0, err
+		}
+		p.lend(r, foreign(ctx))
+		fresh := r.uses == 1
+		if p.validator != nil {
+			p.tentative.Add(1)
+		}
+		p.mu.Unlock()
+		if p.validator != nil && !p.passes(ctx, r) {
+			continue
+		}
+		if c != nil {
+			c.fresh, c.granted = fresh, true
+		}
+		return r, 0, nil
 	}
-	r = p.first()
-	if r == nil && len(p.hots) > 0 {
-		p.coolAll()
-		r = p.first()
-	}
-	if r == nil {
-		r, err = p.takeSlow(ctx, c, nowait)
-		return r, 0, err
-	}
-	p.lend(r, foreign(ctx))
-	fresh := r.uses == 1
-	p.mu.Unlock()
-	if c != nil {
-		c.fresh, c.granted = fresh, true
-	}
-	return r, 0, nil
 }
 
-// first returns the idle resource that a use gets which has just come, or nil. It is called under the lock.
-func (p *Pool[T]) first() *resource[T] {
+// passes says whether the driver finds r valid, which has been lent on trial. An invalid resource is taken back and closed. The lock is not
+// held: the driver may ask the kernel.
+func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
+	defer func() {
+		if valid {
+			p.tentative.Add(-1)
+			return
+		}
+		p.mu.Lock()
+		p.stat.Acquires--
+		p.tentative.Add(-1)
+		p.mu.Unlock()
+		r.doomAs(CloseCheck)
+		r.failed = true
+		p.give(ctx, nil, nil, r, nil)
+	}()
+	_ = protect("Valid", func() error { valid = p.validator.Valid(r.v); return nil })
+	return valid
+}
+
+// first returns the idle resource that a use of the caller gets which has just come, or nil. It is called under the lock.
+func (p *Pool[T]) first(caller context.Context) *resource[T] {
 	if p.waiters.n > 0 || p.closed || p.paused != nil {
 		return nil
 	}
-	return p.ready()
+	r := p.ready()
+	if r == nil && len(p.idle) > 0 && p.idle[len(p.idle)-1].trust == p.suspicion && p.isHasty(caller) {
+		return p.popIdle()
+	}
+	return r
+}
+
+// isHasty says whether a check, which costs a round trip, would take so much of the caller's time that the use might fail for the check: a
+// quarter or more. Nobody doubts the resource, which has only been idle for a while. While nothing is known of checks, the time of a dial
+// stands for them. The lock is held.
+func (p *Pool[T]) isHasty(caller context.Context) bool {
+	const share = 4
+	deadline, ok := caller.Deadline()
+	if !ok || p.checksAll() {
+		return false
+	}
+	check := p.paces[callCheck].slowest
+	if check == 0 {
+		check = p.paces[callOpen].slowest
+	}
+	return (deadline.Sub(p.hub.start)-p.elapsed())/share < check
 }
 
 // takeSlow is entered with the lock held, and releases it.

@@ -447,7 +447,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("with nothing free: %+v", h)
 		}
 		l.Release(nil)
-		fake.Inject(pooltest.Check, 1, func(ctx ctx) error { time.Sleep(20 * time.Millisecond); return pooltest.ErrBroken })
+		fake.Inject(pooltest.Check, 2, func(ctx ctx) error { time.Sleep(20 * time.Millisecond); return pooltest.ErrBroken })
 		if h := p.Check(background); h.Status != pool.StatusDown || h.Latency != 20*time.Millisecond || !errors.Is(h.Err, pooltest.ErrBroken) {
 			t.Errorf("with a failing check: %+v", h)
 		}

@@ -15,7 +15,8 @@ import (
 // concurrently.
 type Pool[T any] struct {
 	driver      Driver[T]
-	resetter    Resetter[T]    // nil if the driver is none, like the next two
+	resetter    Resetter[T]    // nil if the driver is none, like the next four
+	validator   Validator[T]   //
 	interrupter Interrupter[T] //
 	inspector   Inspector[T]   //
 	witness     Witness[T]     //
@@ -41,15 +42,16 @@ type Pool[T any] struct {
 	leaseUses   sync.Pool             // of *leaseUse[T]
 	freeWaiters sync.Pool             // of *waiter[T]; the pool's own, as their channels may belong to a synctest bubble
 
-	mu      sync.Mutex
-	cfg     Config         // with its defaults filled in
-	idle    []*resource[T] // a stack: the top was used last
-	hots    []*resource[T] // see hot.go
-	all     []*resource[T] // idle, lent, being checked and being closed
-	waiters queue[T]
-	stat    Stat // counters only
-	inUse   int
-	opening int
+	mu        sync.Mutex
+	cfg       Config         // with its defaults filled in
+	idle      []*resource[T] // a stack: the top was used last
+	hots      []*resource[T] // see hot.go
+	all       []*resource[T] // idle, lent, being checked and being closed
+	waiters   queue[T]
+	stat      Stat         // counters only
+	tentative atomic.Int64 // of stat.Acquires: lent, but the validator has not answered yet
+	inUse     int
+	opening   int
 	// Resources that are being checked, reset or closed.
 	checking, closing int
 	calls             []*call // of the driver that are under way; see progress.go
@@ -105,6 +107,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never, openedAt: -never,
 	}
 	p.resetter, _ = d.(Resetter[T])
+	p.validator, _ = d.(Validator[T])
 	p.interrupter, _ = d.(Interrupter[T])
 	p.inspector, _ = d.(Inspector[T])
 	p.witness, _ = d.(Witness[T])
@@ -123,7 +126,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.hub.id = id
 	cfg.Name = id.Name
 	p.setConfig(cfg)
-	p.plain = p.resetter == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
+	p.plain = p.resetter == nil && p.validator == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
 	if len(p.hub.commands) > 0 {
 		observing.Add(1)
 		p.detach = append(p.detach, func() { observing.Add(-1) })

@@ -12,7 +12,7 @@ const (
 	CloseIdle                 // idle for longer than Config.MaxIdleTime
 	CloseBroken               // the outcome of a use made it suspect
 	CloseDiscard              // Lease.Discard
-	CloseCheck                // it failed its check
+	CloseCheck                // it failed its check, or its driver found it invalid
 	CloseReset                // it could not be reset
 	CloseCleared              // Pool.Clear
 	CloseShrunk               // Configure made the pool smaller
@@ -86,6 +86,7 @@ func (p *Pool[T]) Stat() Stat {
 	p.lock()
 	defer p.mu.Unlock()
 	s := p.stat
+	s.Acquires -= uint64(p.tentative.Load()) //nolint:gosec // each trial is among them
 	s.Max, s.MinIdle = p.cfg.MaxSize, p.cfg.MinIdle
 	s.Idle, s.InUse, s.Opening, s.Checking, s.Closing = len(p.idle), p.inUse, p.opening, p.checking, p.closing
 	s.Waiters = p.waiters.n

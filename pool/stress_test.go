@@ -599,7 +599,8 @@ func (s *storm) verify() {
 		}
 		acquisitions = uint64(begins) + uint64(s.probes.Load())
 	}
-	if sum := st.Acquires + st.Cancelled + st.TimedOut + st.Refused + st.Failed; sum != acquisitions {
+	sum := st.Acquires + st.Cancelled + st.TimedOut + st.Refused + st.Failed // a Check acquires again after a dead idle resource
+	if sum < acquisitions || sum > acquisitions+uint64(s.probes.Load()) {
 		t.Errorf("%d acquisitions, but %d have got something, or were cancelled, timed out, refused or failed", acquisitions, sum)
 	}
 	s.recovers()

@@ -63,7 +63,7 @@ func (p *Pool[T]) supply() {
 	if stalled {
 		want = max(want, 1)
 	}
-	missing := min(want, p.cfg.OpenConcurrency-o.dials.supply()) - p.spawnDials(o, want) - o.closes.timely
+	missing := max(min(want, p.cfg.OpenConcurrency-o.dials.supply())-p.spawnDials(o, want)-o.closes.timely, 0)
 	switch {
 	case n == 0:
 	case len(p.idle) == 0:

@@ -25,14 +25,14 @@ func failing(fake *pooltest.Fake, n int, d time.Duration) {
 	})
 }
 
-// A cold pool: the four dials that are under way at once fail in a blip. That costs one of those who wait, the first to come.
+// A cold pool: the five dials that are under way at once fail in a blip. That costs one of those who wait, the first to come.
 func TestABlipCostsOneWaiter(t *testing.T) {
 	for _, apart := range []time.Duration{0, time.Millisecond} { // whether the dials fail at the same moment
 		synctest.Test(t, func(t *testing.T) {
 			fake := &pooltest.Fake{}
-			p := newPool(t, fake, pool.Config{MaxSize: 10})
+			p := newPool(t, fake, pool.Config{MaxSize: 10, OpenConcurrency: 5})
 			var begun atomic.Int64
-			fake.Inject(pooltest.Open, 4, func(ctx context.Context) error {
+			fake.Inject(pooltest.Open, 5, func(ctx context.Context) error {
 				_ = pooltest.Slow(20*time.Millisecond - time.Duration(begun.Add(1))*apart)(ctx)
 				return pooltest.ErrRefused
 			})

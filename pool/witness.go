@@ -10,6 +10,7 @@ import "context"
 //   - The server has answered well, and the error is the function's own: FaultNone.
 //   - The use has asked the server nothing: neither a success nor an error says anything about the server.
 //   - The use has carried out a write, or may have: RepeatAlways becomes RepeatIfIdempotent.
+//   - The use has changed nothing, not even perhaps: RepeatIfIdempotent becomes RepeatAlways.
 
 // A Witness is a [Driver] with hooks in its client: the driver sees each command of a resource.
 type Witness[T any] interface {
@@ -55,8 +56,11 @@ func (a *account) amend(class *Class) {
 	case class.Fault == FaultNone && !a.Asked:
 		class.Fault = FaultElsewhere
 	}
-	if class.Repeat == RepeatAlways && a.Done {
+	switch {
+	case class.Repeat == RepeatAlways && a.Done:
 		class.Repeat = RepeatIfIdempotent
+	case class.Repeat == RepeatIfIdempotent && !a.Done:
+		class.Repeat = RepeatAlways // the use has only read
 	}
 }
 

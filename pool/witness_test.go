@@ -121,6 +121,8 @@ func TestWitness(t *testing.T) {
 		}, true, once},
 		{"a lost reply", func(c conn) error { return h.send(c, true, pooltest.ErrBroken) }, true,
 			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}},
+		{"a lost reply to a read", func(c conn) error { return h.send(c, false, pooltest.ErrBroken) }, true,
+			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Type: "broken"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			opened := p.Stat().Opened

@@ -2,7 +2,7 @@
 //
 // An attempt is repeated only if its error is laid at the server ([pool.FaultServer]) and
 //
-//   - nothing was sent, or the server refused it unexecuted ([pool.RepeatAlways]), or
+//   - nothing was sent, the server refused it unexecuted, or it has only read, as the driver has seen ([pool.RepeatAlways]), or
 //   - the server may have executed it ([pool.RepeatIfIdempotent]) and the operation is declared idempotent ([pool.Op]).
 //
 // What this process refuses itself (an open breaker, a full or closed pool) and what the caller ended is never repeated.

@@ -98,9 +98,16 @@ func (s DriverSuite[T]) testLifecycle(t *testing.T) {
 	if err := d.Check(ctx, res); err != nil {
 		t.Errorf("Check of a new resource: %v", err)
 	}
+	valid := func(what string) {
+		if v, ok := d.(pool.Validator[T]); ok && !v.Valid(res) {
+			t.Errorf("a resource is not valid %s", what)
+		}
+	}
+	valid("after its check")
 	if err := s.Use(ctx, res); err != nil {
 		t.Errorf("Use: %v", err)
 	}
+	valid("after a use")
 	if err := d.Check(ctx, res); err != nil {
 		t.Errorf("Check after a use: %v", err)
 	}
