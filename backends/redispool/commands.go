@@ -16,7 +16,8 @@ const (
 	traces kind = 1<<16 - 1 // the bits of a trace
 
 	harmless   kind = 1 << (iota + 15) // changes nothing in the sight of another session
-	unkept                             // meant to block, or with an unknown number of replies: late replies are not waited for
+	unkept                             // meant to block: late replies are not waited for
+	uncounted                          // with more replies than one: go-redis sends something before it
 	mayBlock                           // unkept if given the word BLOCK
 	scripts                            // may have done something before the failure
 	container                          // the second word is the name of a subcommand
@@ -66,7 +67,7 @@ var baseCommands = func() commands {
 	c.add(ends|harmless, "discard unwatch")
 	c.add(kind(changed)|harmless, "select auth hello reset readonly readwrite asking client|setname")
 	c.add(kind(changed|pushing)|harmless, "client|tracking client|caching")
-	c.add(kind(changed)|unkept, "himport")
+	c.add(kind(changed)|unkept|uncounted, "himport")
 	c.add(kind(spoiled)|harmless, `subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor quit`)
 	c.add(kind(spoiled), "sync psync replconf script|debug")
 	c.add(0, "client|kill client|pause client|unpause client|unblock")

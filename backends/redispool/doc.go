@@ -22,6 +22,12 @@
 // needs Redis 6.2; with older servers, and where RESET does not help, the connection is closed instead. TxPipelined, and Watch, leave
 // nothing to undo.
 //
+// Every reply belongs to the command that asked for it. The connection follows the replies as they arrive. If go-redis stops in the midst of
+// a reply, as some of its readers do at an error or a null inside of an array, the connection is closed, and nobody gets the rest: a later
+// command of the same use or pipeline gets an [Error]. An idle connection on which something has arrived, or that the server has closed, is
+// not lent: before each lending the kernel is asked, which costs less than a microsecond and no round trip (on Unix systems). A connection that
+// comes back with a command in progress, as a goroutine of the borrower has sent it, is closed.
+//
 // Replies come as go-redis gives them: strings of bytes, which are decoded by choice (Result, Bytes, Int, Scan), never by a setting.
 //
 // The error of a pipeline is the first of its commands' that is more than a miss. It is redis.Nil only if there is no other, where
@@ -73,7 +79,7 @@
 //
 // # For those who come from go-redis
 //
-//	PoolSize                10 a processor; here pool.Config.MaxSize, 10
+//	PoolSize                10 a processor; here pool.Config.MaxSize, the same
 //	PoolTimeout             6 s; here pool.Config.AcquireTimeout: 2 s, or two thirds of the caller's time
 //	ReadTimeout             5 s; here the same, and in the standard stack 3 s for an attempt, or half of the caller's time
 //	ContextTimeoutEnabled   false; here contexts always count, and a deadline does not cost the connection

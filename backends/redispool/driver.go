@@ -290,9 +290,16 @@ func (d *Driver) Interrupt(c *Conn) {
 	c.socket.stop()
 }
 
+// Valid says whether an idle connection is open and nothing has arrived. It asks the kernel, and does not wait.
+func (d *Driver) Valid(c *Conn) bool { return c.socket.quiet() }
+
 // Dirty says whether the borrower has changed the session, has left replies to come, or has broken it without saying so. An interrupted
-// connection that no reset can bring back is not called dirty: the pool closes it.
+// connection that no reset can bring back is not called dirty: the pool closes it. A connection with a command in progress, as a
+// goroutine of the borrower has sent it, is closed at once: the command returns.
 func (d *Driver) Dirty(c *Conn) bool {
+	if len(c.turn) > 0 && !c.has(interrupted) {
+		c.abort()
+	}
 	t := trace(c.traces.Load())
 	return t != 0 && (t&interrupted == 0 || t&beyondReset == 0)
 }

@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ func (e *Error) Unwrap() []error {
 	}
 	return errs
 }
+
+// errMisread is the error of commands that would get parts of an earlier command's reply.
+var errMisread = errors.New("an earlier reply was not read to its end")
 
 // over returns the error of a context that is over. A context whose deadline has passed is over even if its timer has not fired yet: the
 // socket's may be the faster one.

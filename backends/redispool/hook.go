@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -94,7 +95,7 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 	if t := trace(k & traces); t != 0 {
 		c.mark(t)
 	}
-	c.socket.expect(c.replies(k, 1), 1)
+	c.expect(k, 1, 1)
 	use := c.evidence.use.Load() // of which this command is, however late it returns
 	c.evidence.add(asked)
 	open := c.has(queueing) && k&(ends|kind(queueing)) == 0
@@ -105,6 +106,9 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 		}
 		unanswered.use, unanswered.Command = use, displayName(cmd.Name())
 		return unanswered
+	}
+	if c.socket.misread() {
+		c.abort() // the next command would get the rest for an answer
 	}
 	c.evidence.note(k, cmd, err, open)
 	if k&ends != 0 && endsTransaction(k, err) {
@@ -123,6 +127,9 @@ func (c *Conn) prepare(ctx context.Context) *Error {
 		return nil
 	}
 	use := c.evidence.use.Load()
+	if c.has(aborted) && c.socket.misread() {
+		return &Error{use: use, Err: errMisread}
+	}
 	if c.has(aborted | interrupted) {
 		return &Error{use: use, Err: net.ErrClosed}
 	}
@@ -132,13 +139,9 @@ func (c *Conn) prepare(ctx context.Context) *Error {
 	return nil
 }
 
-// replies is how many replies are late when nothing of them arrives: n, or 0 if the connection is not to be kept then. k are the kinds of
-// all commands together.
-func (c *Conn) replies(k kind, n int) int {
-	if k&unkept != 0 || c.has(spoiled|pushing) {
-		return 0
-	}
-	return n
+// expect prepares the socket for so many commands; k are their kinds together.
+func (c *Conn) expect(k kind, n, answers int) {
+	c.socket.expect(n, answers, k&unkept == 0 && !c.has(spoiled|pushing), k&uncounted == 0 && !c.has(spoiled))
 }
 
 // unanswered makes an Error of what is no reply, and notes what has become of the connection; nil is for a reply. err is what go-redis
@@ -191,11 +194,19 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	if whole {
 		answers = 1 // go-redis reads no further when MULTI is refused
 	}
-	c.socket.expect(c.replies(all, len(cmds)), answers)
+	c.expect(all, len(cmds), answers)
 	use := c.evidence.use.Load()
 	c.evidence.add(asked)
 	err := next(ctx, cmds)
 	unanswered := c.unanswered(ctx, err)
+	if unanswered == nil && c.socket.misread() && (!whole || cmds[0].Err() == nil) { // go-redis knows of a MULTI that was refused
+		c.abort()
+		c.evidence.add(answered)
+		if effect {
+			c.evidence.add(done)
+		}
+		return misread(cmds, &Error{Command: batchCommand(cmds).Name, Err: errMisread, use: use})
+	}
 	if unanswered == nil && err == nil && !effect {
 		c.evidence.add(answered)
 	} else {
@@ -246,6 +257,16 @@ func (c *Conn) noteAll(cmds []redis.Cmder, whole, open bool, unanswered *Error) 
 			open = false
 		}
 	}
+}
+
+// misread sets err on the commands of a pipeline whose replies may be parts of other replies. go-redis reads a reply to the end unless there is
+// an error or a null in it.
+func misread(cmds []redis.Cmder, err *Error) error {
+	first := max(slices.IndexFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }), 0)
+	for _, cmd := range cmds[first+1:] {
+		cmd.SetErr(err)
+	}
+	return err
 }
 
 // notSent sets err on all commands of a pipeline.

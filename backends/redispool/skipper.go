@@ -65,6 +65,18 @@ func (s *skipper) feed(b []byte) (rest []byte, err error) {
 	return b, nil
 }
 
+// feedPush takes the bytes of push messages where no reply is due, as far as a message begins or continues there.
+func (s *skipper) feedPush(b []byte) (rest []byte, err error) {
+	if s.idle() {
+		if b[0] != '>' {
+			return b, errors.New("nobody has asked for what has arrived")
+		}
+		s.line = append(s.line, '>')
+		b = b[1:]
+	}
+	return s.feed(b)
+}
+
 // header takes a whole line: a value, or how many bytes or values follow.
 func (s *skipper) header(line []byte) error {
 	if len(line) < 3 || line[len(line)-2] != '\r' {

@@ -16,6 +16,9 @@ import (
 //   - Time may run out, or the use be interrupted, before the first byte of a reply has arrived. Then go-redis reads errors made by the
 //     socket. So go-redis keeps the connection, and the caller returns at once. The socket knows how many replies are late (late.go).
 //   - A stopped socket lets nobody wait: each deadline set by go-redis is in the past.
+//   - The socket follows the replies, and holds back the last byte of the last reply until go-redis asks for the byte. So the socket knows
+//     whether go-redis has read the replies to their end: an error or a null inside of an array makes some of go-redis' readers stop there,
+//     and the next command would get the rest for an answer.
 //
 // The socket hides the transport's syscall.Conn. With protocol 3 go-redis would otherwise make two system calls around each command, to
 // look for push messages. Push messages are read with the next reply all the same.
@@ -23,22 +26,36 @@ type socket struct {
 	net.Conn
 	raw net.Conn // the transport below TLS, or the same
 
+	look func() bool // whether raw is open and nothing has arrived; nil if the transport cannot tell
+
 	stopped atomic.Bool
 
 	// The fields below belong to whoever has the turn.
 	greeting bool    // go-redis has not sent its HELLO yet
 	made     []byte  // what go-redis reads next, made here
-	expected int     // replies to the commands in progress; 0: the socket does not know
+	expected int     // replies to the commands in progress; 0: the connection is not kept when they are late
 	answers  int     // made-up errors that go-redis reads for all of them
 	sent     bool    // the commands in progress have been written, at least in part
 	unsent   bool    // their time was up before the first byte was written; what go-redis writes is dropped
 	heard    bool    // something has arrived since
 	why      error   // why the socket has made up replies; nil if it has not
 	late     skipper // the replies that nobody waits for
+	replies  skipper // where in the replies to the commands in progress the socket is
+	followed bool    // the number of these replies is known
+	awaited  bool    // the end of these replies has not arrived
+	untaken  bool    // nor has go-redis asked for the last byte
+	held     []byte  // that byte, and the push messages behind it
+	stray    bool    // something has arrived that nobody asked for
 	writeBy  time.Time
 }
 
-func newSocket(conn, raw net.Conn) *socket { return &socket{Conn: conn, raw: raw, greeting: true} }
+func newSocket(conn, raw net.Conn) *socket {
+	return &socket{Conn: conn, raw: raw, greeting: true, look: lookInto(raw)}
+}
+
+// quiet says whether the transport is open and nothing has arrived. With TLS, bytes that have arrived and are not read are no reply either:
+// a server sends what belongs to its handshake before its first reply.
+func (s *socket) quiet() bool { return !s.stray && (s.look == nil || s.look()) }
 
 var (
 	helloReply = []byte("%0\r\n")
@@ -47,11 +64,21 @@ var (
 )
 
 // expect prepares the socket for commands with so many replies. answers is how many errors go-redis reads before go-redis takes all the
-// commands for answered. With 0 replies the connection is not kept when the replies are late.
-func (s *socket) expect(replies, answers int) {
+// commands for answered. keep says whether the connection is kept when the replies are late; follow, whether the number of replies is right.
+func (s *socket) expect(replies, answers int, keep, follow bool) {
 	s.expected, s.answers, s.why = replies, answers, nil
+	if !keep {
+		s.expected = 0
+	}
 	s.sent, s.unsent, s.heard = false, false, false
+	if s.followed = follow; follow {
+		s.replies.expect(replies)
+		s.awaited, s.untaken = true, true
+	}
 }
+
+// misread says that go-redis has not read the replies to their end, or that something has arrived that nobody asked for.
+func (s *socket) misread() bool { return s.followed && (s.untaken || s.stray) }
 
 // Read reads the replies made here, else from the transport.
 func (s *socket) Read(b []byte) (int, error) {
@@ -64,10 +91,19 @@ func (s *socket) Read(b []byte) (int, error) {
 		s.makeUp(os.ErrDeadlineExceeded)
 		return s.Read(b)
 	}
+	if len(s.held) > 0 {
+		return s.takeHeld(b), nil
+	}
 	n, err := s.Conn.Read(b)
 	switch {
 	case err == nil || n > 0:
 		s.heard = true
+		if s.followed {
+			n = s.follow(b[:n])
+		}
+		if n == 0 {
+			n = s.takeHeld(b)
+		}
 		return n, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.sent && !s.heard && s.expected > 0:
 		// The stream is at a boundary: go-redis has written all, for go-redis reads only then, and nothing has arrived.
@@ -78,6 +114,37 @@ func (s *socket) Read(b []byte) (int, error) {
 	return n, s.ended(err)
 }
 
+// follow finds the end of the replies in what has arrived, and returns how many of the bytes go-redis gets now: all but the last byte of the
+// last reply and what follows.
+func (s *socket) follow(b []byte) int {
+	rest, err := b, error(nil)
+	end := 0
+	if s.awaited {
+		if rest, err = s.replies.feed(b); err == nil && !s.replies.idle() {
+			return len(b)
+		}
+		s.awaited, end = false, len(b)-len(rest)
+	}
+	for len(rest) > 0 && err == nil {
+		rest, err = s.replies.feedPush(rest)
+	}
+	if err != nil {
+		s.stray = true // go-redis gets all the same what it can read
+	}
+	if end == 0 || err != nil {
+		return len(b)
+	}
+	s.held = append(s.held, b[end-1:]...)
+	return end - 1
+}
+
+// takeHeld gives go-redis what was held back.
+func (s *socket) takeHeld(b []byte) int {
+	n := copy(b, s.held)
+	s.held, s.untaken = s.held[:copy(s.held, s.held[n:])], false
+	return n
+}
+
 // makeUp has go-redis read errors in place of replies. err is the reason.
 func (s *socket) makeUp(err error) {
 	s.why = err
@@ -86,6 +153,7 @@ func (s *socket) makeUp(err error) {
 	}
 	s.made = bytes.Repeat(lateReply, s.answers)
 	s.expected = 0
+	s.replies, s.followed = skipper{}, false
 }
 
 // ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: the stream has no boundary there.
