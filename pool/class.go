@@ -75,7 +75,7 @@ type Class struct {
 	Narrow bool
 
 	// Suspect: nobody knows whether the resource is fit. The pool checks the resource before the next lending; with a negative
-	// Config.CheckAfter the pool closes the resource.
+	// Config.CheckAfter the pool closes the resource. Without a testimony ([Witness]) the pool sets Suspect beside FaultElsewhere by itself.
 	Suspect bool
 
 	// Certain: the client knows by itself that no server is there, whatever the time of this use. Example: a use that waited for a server until
@@ -104,8 +104,10 @@ type Classified interface {
 //
 // Classify gets the errors of the driver's methods and of the borrowers' functions: never nil, possibly wrapped, without the failures of other
 // uses ([UseError]). Classify must be a pure function and may be called concurrently. An unknown error is no answer of the server: its class has
-// [FaultElsewhere]. The zero Class would call a server well without evidence. An error of Open that should not be met again, such as a wrong
-// password, needs a class with FaultServer and [RepeatNever]: an unknown one may be repeated, as nothing was sent.
+// [FaultElsewhere]. The zero Class would call a server well without evidence. The unknown error may be an error of the resource of which the
+// function has kept the text only. So the pool checks the resource before the next lending ([Class].Suspect), unless a [Witness] testifies.
+// An error of Open that should not be met again, such as a wrong password, needs a class with FaultServer and [RepeatNever]: an unknown one may
+// be repeated, as nothing was sent.
 //
 // The pool corrects the class. While the caller's context is over, Repeat is [RepeatNever], and Fault is [FaultCaller] unless the class is
 // Certain; likewise for a cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may

@@ -13,7 +13,8 @@ import "context"
 //     The pool checks the resource before the next lending; with a negative Config.CheckAfter the pool closes the resource.
 //     An error of Open that the pool does not know is the server's, and the use may be repeated, as nothing was sent.
 //   - Without a Witness the pool knows failures of other uses by their marks ([UseError]). A raw error of another server's client counts as an
-//     error of the own server.
+//     error of the own server. An error that the Classifier does not know, such as the function's own, costs a check before the next lending:
+//     the error may be the end of the connection in other words.
 //   - Without a Resetter the next borrower gets what the last one left behind, such as an open transaction. A client whose connections carry
 //     state needs one: Dirty says so, and Reset may fail so that the resource is closed.
 type Driver[T any] interface {

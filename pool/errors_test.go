@@ -320,8 +320,8 @@ func TestClassOfOutcomes(t *testing.T) {
 		{pooltest.ErrDenied, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"}},
 		{pooltest.ErrReply, pool.Class{Code: "REPLY", Type: "REPLY"}},
 		{pooltest.ErrMiss, pool.Class{Miss: true}},
-		{errDark, pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}},
-		{context.DeadlineExceeded, typed(server, "timeout")}, // a client's own: the caller's context is not over
+		{errDark, pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}}, // nobody has testified
+		{context.DeadlineExceeded, typed(server, "timeout")},                             // a client's own: the caller's context is not over
 		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}},
 		{pool.ErrLost, pool.Class{Fault: pool.FaultLocal, Type: "lost"}},
 		{pool.ErrAborted, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "aborted"}},

@@ -67,7 +67,8 @@ func (lineDriver) Close(_ context.Context, c *lineConn) error { return c.Close()
 // Interrupt makes a Call that waits for its answer return.
 func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
 
-// Classify knows the answers of its server. It leaves the network's errors to the pool, and takes any other for the borrower's own.
+// Classify knows the answers of its server, and leaves the network's errors to the pool. Any other error says nothing about the server. The
+// pool checks the connection before the next lending, as nobody knows what the borrower's function has made of an error of the connection.
 func (lineDriver) Classify(err error) pool.Class {
 	if _, ok := errors.AsType[lineError](err); ok {
 		return pool.Class{Code: "ERR"}

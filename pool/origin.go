@@ -12,7 +12,8 @@ import (
 //   - Do, Get, Acquire and Lease.Finish mark each failure once, when the failure leaves its use (UseError).
 //   - A use cuts all marked branches out of an error's tree, and judges the rest. Without a rest the class is FaultElsewhere.
 //   - A use with a resource cuts refusals by a pool as well: the use has not been refused.
-//   - A driver testifies about the commands of its resource (Witness). The testimony corrects the class.
+//   - A driver testifies about the commands of its resource (Witness). The testimony corrects the class. Without a testimony, a rest that the
+//     classifier lays elsewhere makes the resource suspect: the rest may be an error of the resource in other words.
 //   - A miss, an answer and the function's own error say nothing about the pool. The pool returns them unmarked, so err == redis.Nil holds.
 
 // UseError is a failure after its use. Do, Get, Acquire and [Lease.Finish] return a UseError for an error with a fault of the server, the
@@ -106,6 +107,8 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 		class.Fault = FaultElsewhere
 	case !told.known:
 		class = h.ask(own)
+		// The error may hide the end of the connection: fmt.Errorf("%v") leaves of io.EOF a text only.
+		class.Suspect = class.Suspect || granted && class.Fault == FaultElsewhere
 	case told.Own != nil:
 		class = h.ask(told.Own)
 	default: // an error of another resource: only the names are kept

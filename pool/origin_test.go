@@ -115,6 +115,7 @@ func means(err error, leaves []leaf, granted, gone bool) (class pool.Class) {
 	default:
 		class = (&pooltest.Fake{}).Classify(errors.Join(seen...))
 	}
+	class.Suspect = seen != nil && granted && class.Fault == pool.FaultElsewhere
 	if gone {
 		class.Fault, class.Repeat = pool.FaultCaller, pool.RepeatNever
 	}
@@ -363,4 +364,64 @@ func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A borrower's function may keep the text of its client's error only. The classifier does not know such an error, and a dead connection would be
+// lent again and again. So the connection is checked before the next lending, unless a witness testifies, or the error is of other uses only.
+func TestDisguisedErrorHasItsConnectionChecked(t *testing.T) {
+	fake := func() (*pooltest.Fake, pool.Driver[conn]) { f := &pooltest.Fake{}; return f, f }
+	threeMethods := func() (*pooltest.Fake, pool.Driver[conn]) {
+		f := &pooltest.Fake{}
+		return f, struct{ pool.Driver[conn] }{f}
+	}
+	other := newPool(t, &pooltest.Fake{}, pool.Config{Name: "other"})
+	for name, driver := range map[string]func() (*pooltest.Fake, pool.Driver[conn]){"classifier": fake, "three methods": threeMethods} {
+		for _, checkAfter := range []time.Duration{0, -1} {
+			t.Run(fmt.Sprintf("%s, CheckAfter %v", name, checkAfter), func(t *testing.T) {
+				f, d := driver()
+				f.DieAfter(2)
+				p := newPoolOver(t, f, d, pool.Config{MaxSize: 1, CheckAfter: checkAfter})
+				failed, inRow, worst := 0, 0, 0
+				for range 30 {
+					err := p.Do(background, op, func(ctx context.Context, c conn) error {
+						if err := c.Use(ctx); err != nil {
+							return fmt.Errorf("the thing was not found: %v", err) //nolint:errorlint // as borrowers do
+						}
+						return nil
+					})
+					if inRow++; err == nil {
+						inRow = 0
+					} else {
+						failed++
+					}
+					worst = max(worst, inRow)
+				}
+				if failed == 0 || worst > 1 {
+					t.Errorf("of 30 uses %d failed, %d in a row", failed, worst)
+				}
+			})
+		}
+	}
+	t.Run("an error of another use", func(t *testing.T) {
+		f := &pooltest.Fake{}
+		p := newPool(t, f, pool.Config{MaxSize: 1})
+		f.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken)) // a check closes the connection
+		for range 10 {
+			_ = p.Do(background, op, func(context.Context, conn) error { return leaves(other, pooltest.ErrBroken) })
+		}
+		if opened, _, _, _ := f.Counts(); opened != 1 {
+			t.Errorf("%d connections were opened", opened)
+		}
+	})
+	t.Run("a witness", func(t *testing.T) {
+		d := newTestifying()
+		p := newPoolOver(t, d.Fake, d, pool.Config{MaxSize: 1})
+		d.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+		for range 10 {
+			_ = p.Do(background, op, func(context.Context, conn) error { return errors.New("the function's own") })
+		}
+		if opened, _, _, _ := d.Counts(); opened != 1 {
+			t.Errorf("%d connections were opened", opened)
+		}
+	})
 }

@@ -161,7 +161,7 @@ func TestLaterAttempts(t *testing.T) {
 	}{
 		{"an answer", pooltest.ErrReply, true, nil, pool.Class{Code: "REPLY", Type: "REPLY"}},
 		{"a miss", pooltest.ErrMiss, true, nil, pool.Class{Miss: true}},
-		{"the caller's own", own, true, nil, pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}},
+		{"the caller's own", own, true, nil, pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}},
 		{"for good", pooltest.ErrDenied, false, []error{pooltest.ErrBroken}, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
 		{
 			"refused in this process", pooltest.ErrClosed, false, []error{pooltest.ErrBroken},
