@@ -39,9 +39,9 @@
 //
 // # Sampling
 //
-// An outage does not flood the log: of lines that are about the same (pool, message, layer, and reason or error type) the first in each
-// Config.Interval is written, and then every Config.Every-th, with the number of those left out since the last one as suppressed. Each
-// change of state is one line, always written, as are warnings and what is done to a pool by hand.
+// An outage does not flood the log: of lines that are about the same (pool, message, layer, level, fault, and reason or error type) the
+// first in each Config.Interval is written, and then every Config.Every-th, with the number of those left out since the last one as
+// suppressed. Each change of state is one line, always written, as are warnings and what is done to a pool by hand.
 //
 // # Attributes
 //

@@ -113,15 +113,15 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 		return
 	}
 	name := c.Identity().Name
-	suppressed, ok := l.w.sampler.admit(about{pool: name, kind: useFailed, reason: class.Type})
-	if !ok {
-		return
-	}
-	attrs := l.w.begin(name, c.Op(), c.Attempt())
 	fault, cause := class.Fault, ""
 	if root, ok := pool.Because(err); ok && fault == pool.FaultLocal {
 		fault, cause = root.Fault, root.Type
 	}
+	suppressed, ok := l.w.sampler.admit(about{pool: name, kind: useFailed, reason: class.Type, level: level, fault: fault})
+	if !ok {
+		return
+	}
+	attrs := l.w.begin(name, c.Op(), c.Attempt())
 	attrs = append(attrs, slog.String("error_type", class.Type), slog.String("fault", fault.String()))
 	attrs = appendNonEmpty(attrs, "cause", cause)
 	attrs = append(attrs, slog.Duration(took, time.Since(c.Started())))

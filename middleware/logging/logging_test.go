@@ -212,6 +212,44 @@ func TestSampling(t *testing.T) {
 	})
 }
 
+// One error type may be the caller's fault and the server's. At DEBUG, callers that give up do not leave out what the server has failed at, not
+// even when more is counted than is counted apart.
+func TestSamplingKeepsLevelsAndFaultsApart(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, slog.LevelDebug, Config{Interval: time.Hour, Every: 1000}, pool.Config{})
+			if full {
+				for i := range 3 * maxCounts {
+					_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error {
+						return &classed{pool.Class{Type: fmt.Sprint(i)}}
+					})
+				}
+				r.take()
+			}
+			faults := []pool.Fault{pool.FaultCaller, pool.FaultServer, pool.FaultElsewhere, pool.FaultServer, pool.FaultLocal}
+			for _, fault := range faults {
+				_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error {
+					return &classed{pool.Class{Fault: fault, Type: "timeout"}}
+				})
+			}
+			line := func(level, fault string) string {
+				return `level=` + level + ` msg="use failed" pool=cache error_type=timeout fault=` + fault + ` duration=0s`
+			}
+			want := []string{line("DEBUG", "caller"), line("ERROR", "server"), line("DEBUG", "elsewhere"), line("WARN", "local")}
+			failed := slices.DeleteFunc(r.take(), func(l string) bool { return !strings.Contains(l, "use failed") })
+			if got, want := strings.Join(failed, "\n"), strings.Join(want, "\n"); got != want {
+				t.Errorf("full %t: got\n%s\nwant\n%s", full, got, want)
+			}
+		})
+	}
+}
+
+// classed is an error with a class of its own.
+type classed struct{ class pool.Class }
+
+func (e *classed) Error() string     { return "classed" }
+func (e *classed) Class() pool.Class { return e.class }
+
 // Changes of state are never left out.
 func TestStateChangesAreNotSampled(t *testing.T) {
 	r := newRig(t, slog.LevelInfo, Config{}, pool.Config{}, say{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", To: "open"}})

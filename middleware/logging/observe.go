@@ -73,7 +73,8 @@ func (w *writer) Observe(ctx context.Context, e pool.Event) {
 	suppressed := 0
 	if !l.always {
 		var ok bool
-		if suppressed, ok = w.sampler.admit(about{pool: e.Pool, kind: string(e.Kind), layer: e.Layer, reason: e.Reason}); !ok {
+		a := about{pool: e.Pool, kind: string(e.Kind), layer: e.Layer, reason: e.Reason, level: l.level}
+		if suppressed, ok = w.sampler.admit(a); !ok {
 			return
 		}
 	}

@@ -1,15 +1,23 @@
 package logging
 
 import (
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/earnorm/poolstack/pool"
 )
 
-// maxCounts bounds what is counted apart. What comes later is counted by its kind only.
+// maxCounts bounds what is counted apart. What comes later is counted by its kind, level and fault only.
 const maxCounts = 1000
 
-// about is what lines that are about the same have in common.
-type about struct{ pool, kind, layer, reason string }
+// about is what lines that are about the same have in common. A line of another level or fault is about something else: callers that give up by
+// the thousand (DEBUG) do not leave out what the server has failed at (ERROR).
+type about struct {
+	pool, kind, layer, reason string
+	level                     slog.Level
+	fault                     pool.Fault // of a failed use, as written
+}
 
 // sampler says which of many lines that are about the same are written.
 type sampler struct {
@@ -54,7 +62,7 @@ func (s *sampler) count(a about) *count {
 		return c
 	}
 	if len(s.counts) >= maxCounts {
-		a = about{kind: a.kind}
+		a = about{kind: a.kind, level: a.level, fault: a.fault}
 		if c = s.counts[a]; c != nil {
 			return c
 		}
