@@ -176,7 +176,7 @@ func TestErrorText(t *testing.T) {
 		p, end := newPool(t, fake, pool.Config{Name: "sessions"}, total(t, limit(1500*time.Millisecond)), attempt(t, limit(time.Second)))
 		defer end()
 		err := p.Do(context.Background(), pool.Op{}, untilOver)
-		if got, want := err.Error(), "timeout: the attempt took too long (1s): context deadline exceeded"; got != want {
+		if got, want := err.Error(), `timeout: pool "sessions": the attempt took too long (1s): context deadline exceeded`; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())

@@ -33,7 +33,7 @@ const (
 type Error struct {
 	Pool  string // the pool's name; empty in a context's cause
 	Stage Stage
-	Limit time.Duration // the limit that passed; what was left, if the use was refused
+	Limit time.Duration // the limit that passed; what was left, if the use was refused: 0 or less after the deadline
 	Err   error         // what came back from inside; nil if the use was refused
 
 	about   error // ErrTotal, ErrAttempt or ErrNoTime
@@ -41,11 +41,19 @@ type Error struct {
 	attempt int // of the use; 0 in a context's cause
 }
 
-// Error says which limit passed, what it cut short, and what came back.
+// Error names the pool, and says which limit passed, what the limit cut short, and what came back.
 func (e *Error) Error() string {
-	text := fmt.Sprintf("timeout: %v (%v)", e.about, e.Limit)
+	text := "timeout: "
+	if e.Pool != "" && e.Stage != StageAcquire { // there the pool's own error names the pool
+		text = fmt.Sprintf("timeout: pool %q: ", e.Pool)
+	}
+	if e.Stage == StageBegin && e.Limit <= 0 {
+		text += "no time left to begin"
+	} else {
+		text += fmt.Sprintf("%v (%v)", e.about, e.Limit)
+	}
 	if e.Stage == StageAcquire {
-		text = fmt.Sprintf("timeout: %v (%v) while it waited for a resource", e.about, e.Limit)
+		text += " while it waited for a resource"
 	}
 	if e.Err != nil {
 		text += ": " + e.Err.Error()

@@ -34,7 +34,7 @@ func Example() {
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, timeout.ErrAttempt), errors.Is(err, timeout.ErrTotal), errors.Is(err, context.DeadlineExceeded))
 	// Output:
-	// timeout: the attempt took too long (20ms): context deadline exceeded
+	// timeout: pool "fake memory/0": the attempt took too long (20ms): context deadline exceeded
 	// true false true
 }
 

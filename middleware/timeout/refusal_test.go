@@ -20,12 +20,13 @@ func TestRefusal(t *testing.T) {
 		min   time.Duration
 		fault pool.Fault
 		ok    bool
+		text  string
 	}{
-		{"enough", time.Second, time.Second, 0, true},
-		{"too little", time.Second - 1, time.Second, pool.FaultLocal, false},
-		{"any will do", 1, 0, 0, true},
-		{"none", 0, 0, pool.FaultCaller, false},
-		{"past", -time.Second, 0, pool.FaultCaller, false},
+		{"enough", time.Second, time.Second, 0, true, ""},
+		{"too little", time.Second - 1, time.Second, pool.FaultLocal, false, "too little time left to begin (999.999999ms)"},
+		{"any will do", 1, 0, 0, true, ""},
+		{"none", 0, 0, pool.FaultCaller, false, "no time left to begin"},
+		{"past", -time.Second, 0, pool.FaultCaller, false, "no time left to begin"},
 	} {
 		for _, twoStep := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, two steps %t", tc.name, twoStep), func(t *testing.T) {
@@ -64,6 +65,9 @@ func TestRefusal(t *testing.T) {
 					}
 					if !errors.Is(err, timeout.ErrNoTime) || errors.Is(err, timeout.ErrTotal) || !errors.Is(err, context.DeadlineExceeded) {
 						t.Errorf("%v: want ErrNoTime and DeadlineExceeded, not ErrTotal", err)
+					}
+					if want := `timeout: pool "fake memory/0": ` + tc.text; err.Error() != want {
+						t.Errorf("the text is %q, want %q", err, want)
 					}
 					if len(events) != 1 || events[0].Kind != pool.EventRejected || events[0].Layer != "timeout.total" {
 						t.Errorf("got events %+v, want one rejection", events)
