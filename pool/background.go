@@ -301,7 +301,8 @@ type warmer struct {
 }
 
 // Warm opens resources until the pool has size of them, lent ones included, and returns when they are there, when opening one has
-// failed that began since the call, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize.
+// failed that began since the call, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize. The error is a
+// [UseError], unless size is out of range.
 func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	w := &warmer{size: size, done: make(chan error, 1)}
 	p.lock()
@@ -335,7 +336,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 		p.mu.Unlock()
 	}
 	if err != nil {
-		return fmt.Errorf("pool %q: warm: %w", p.hub.id.Name, err)
+		return p.hub.aside(fmt.Errorf("pool %q: warm: %w", p.hub.id.Name, err))
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type Health struct {
 	Reasons []string          // why Status is not ok, without secrets
 	Details map[string]string // what the driver's Inspector said; nil when there is none
 	Stat    Stat
-	Err     error // of the acquisition or check that failed
+	Err     error // of the acquisition or check that failed: a [UseError]; nil when nothing failed
 }
 
 // Condition is something that a layer knows about how well its pool does. The zero Condition says that all is well.
@@ -63,7 +63,7 @@ type HealthReporter interface {
 // fail that need no server, or have a fallback; hence an open breaker is degraded, not down. For liveness (must this process be started
 // anew?) do not ask Check at all: another process finds the same server, with an empty pool and an empty cache.
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
-	defer func() { h.Stat = p.Stat() }()
+	defer func() { h.Stat, h.Err = p.Stat(), p.hub.aside(h.Err) }()
 	if p.conditions(&h) {
 		return h
 	}

@@ -22,8 +22,11 @@ import (
 // pause after failed tries, and leaves the resource idle. With a driver whose Open and Check do nothing, Look always passes.
 //
 // Look returns nil if a check has passed. Otherwise it returns the error of the dial or of the check, [ErrExhausted] if everything is lent,
-// [ErrPaused], [ErrClosed], or the error of ctx. ctx should have a deadline. Look may be called concurrently, and fails after Close.
-func (p *Pool[T]) Look(ctx context.Context) error {
+// [ErrPaused], [ErrClosed], or the error of ctx, in a [UseError]. ctx should have a deadline. Look may be called concurrently, and fails after
+// Close.
+func (p *Pool[T]) Look(ctx context.Context) error { return p.hub.aside(p.look(ctx)) }
+
+func (p *Pool[T]) look(ctx context.Context) error {
 	done := make(chan error, 1)
 	p.lock()
 	if err := p.beginLook(done); err != nil {

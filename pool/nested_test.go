@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
@@ -70,6 +71,68 @@ func TestNestedUse(t *testing.T) {
 			if s := p.Stat(); s.Idle == 0 != tc.want.Broken {
 				t.Errorf("afterwards %+v", s)
 			}
+		})
+	}
+}
+
+// A borrower's function may manage another pool, or the same one. The errors say nothing about the server of its use, and nothing is repeated.
+func TestNestedManagement(t *testing.T) {
+	for name, manage := range map[string]func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error{
+		"Close": func(ctx context.Context, p *pool.Pool[conn], _ *pooltest.Fake) error {
+			defer acquire(t, p).Release(nil)
+			return p.Close(ctx)
+		},
+		"Warm": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
+			return p.Warm(ctx, 1)
+		},
+		"Warm, in time": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Open, -1, pooltest.Hang())
+			return p.Warm(ctx, 1)
+		},
+		"Look": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+			return p.Look(ctx)
+		},
+		"Look, in time": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Open, -1, pooltest.Hang())
+			return p.Look(ctx)
+		},
+		"Check": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
+			return p.Check(ctx).Err
+		},
+		"Check, in time": func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error {
+			f.Inject(pooltest.Open, -1, pooltest.Hang())
+			return p.Check(ctx).Err
+		},
+		"Configure": func(_ context.Context, p *pool.Pool[conn], _ *pooltest.Fake) error {
+			return p.Configure(pool.Config{MaxSize: -1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, fake := &asking{}, &pooltest.Fake{}
+				outer := newPool(t, &pooltest.Fake{}, pool.Config{Name: "outer"}, pool.Bracket(a))
+				inner := newPool(t, fake, pool.Config{Name: "inner"})
+				var met error
+				err := outer.Do(background, op, func(context.Context, conn) error {
+					ctx, cancel := context.WithTimeout(background, 100*time.Millisecond)
+					defer cancel()
+					met = manage(ctx, inner, fake)
+					return fmt.Errorf("manage: %w", met)
+				})
+				if met == nil || !errors.Is(err, met) {
+					t.Fatalf("got %v, of %v", err, met)
+				}
+				if a.class.Fault != pool.FaultElsewhere || a.class.Repeat != pool.RepeatNever || a.class.Broken {
+					t.Errorf("%v: the class is %+v", err, a.class)
+				}
+				if want := name != "Close" && name != "Configure"; (inner.Classify(met).Fault == pool.FaultServer) != want {
+					t.Errorf("%v: to its own pool %+v", met, inner.Classify(met))
+				}
+				fake.Inject(pooltest.Open, 0, nil)
+			})
 		})
 	}
 }

@@ -12,13 +12,15 @@ import (
 //   - Do, Get, Acquire and Lease.Finish mark each failure once, when the failure leaves its use (UseError).
 //   - A use cuts all marked branches out of an error's tree, and judges the rest. Without a rest the class is FaultElsewhere.
 //   - A use with a resource cuts refusals by a pool as well: the use has not been refused.
+//   - Close, Warm, Look and Check mark their errors as well: a function that manages another pool has not met its own server.
 //   - A driver testifies about the commands of its resource (Witness). The testimony corrects the class. Without a testimony, a rest that the
 //     classifier lays elsewhere makes the resource suspect: the rest may be an error of the resource in other words.
 //   - A miss, an answer and the function's own error say nothing about the pool. The pool returns them unmarked, so err == redis.Nil holds.
 
 // UseError is a failure after its use. Do, Get, Acquire and [Lease.Finish] return a UseError for an error with a fault of the server, the
 // caller or this process, and for an error after a broken resource. All other errors are returned unchanged: a miss, an unwelcome answer, the
-// function's own error. The text is the text of Err; errors.Is and errors.As look into Err.
+// function's own error. The text is the text of Err; errors.Is and errors.As look into Err. The errors of Close, Warm, Look and Check
+// ([Health].Err) are UseErrors too.
 //
 // In an enclosing use a UseError counts as nothing ([FaultElsewhere]). A UseError is immutable; several uses may share one.
 type UseError struct {
@@ -51,6 +53,16 @@ func (h *hub) leave(err error, class Class) error {
 	if marked || !class.Broken && (class.Fault == FaultNone || class.Fault == FaultElsewhere) {
 		return err
 	}
+	return &UseError{Err: err, class: class, hub: h}
+}
+
+// aside marks the error of a call that is no use, such as Warm: to a use around the call the error says nothing.
+func (h *hub) aside(err error) error {
+	if _, marked := err.(*UseError); marked || err == nil { //nolint:errorlint // this very error
+		return err
+	}
+	class := Class{Fault: FaultElsewhere}
+	_ = protect("Classify", func() error { class = h.classify(context.Background(), err, false, nil); return nil })
 	return &UseError{Err: err, class: class, hub: h}
 }
 

@@ -384,7 +384,7 @@ func (p *Pool[T]) Cleanup() int {
 }
 
 // Close refuses further uses, tells those who wait, closes what is idle, and waits until everything lent has come back and been closed,
-// or ctx is over; the error then says how many are still out. Those are closed when they come back. When Close has returned nil, no
+// or ctx is over; the error, a [UseError], then says how many are still out. Those are closed when they come back. When Close has returned nil, no
 // goroutine of the pool is left. A second Close waits likewise.
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.lock()
@@ -409,6 +409,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		p.mu.Unlock()
 		err = fmt.Errorf("pool %q: close: not drained, %d lent, %d being opened, checked or closed: %w",
 			p.hub.id.Name, lent, rest, contextCause(ctx))
+		err = &UseError{Err: err, class: Class{Fault: FaultElsewhere, Type: "not_drained"}, hub: p.hub}
 	}
 	p.lock()
 	detach := p.detach
