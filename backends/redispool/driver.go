@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -182,7 +183,8 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 	if g.ask {
 		cmds = cmds[:len(cmds)-1]
 		ping, ok := cmds[len(cmds)-1].(*redis.StatusCmd)
-		if err := command.Err(); err != nil && !isReply(err) && ok && ping.Val() != "" { // go-redis has put the error on those before as well
+		answered := ok && (ping.Val() != "" || provesConnection(ping.Err())) // go-redis puts the error of COMMAND on those before without an answer
+		if err := command.Err(); err != nil && !isReply(err) && answered {
 			return fmt.Errorf("%w: %w", errCommandUnanswered, err)
 		}
 	}
@@ -238,7 +240,7 @@ func verdict(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		switch failure := cmd.Err(); {
 		case failure == nil:
-		case cmd.Name() == "ping" && provesConnection(code(failure)):
+		case cmd.Name() == "ping" && provesConnection(failure):
 			return nil
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
@@ -253,14 +255,26 @@ func verdict(cmds []redis.Cmder) error {
 	return nil
 }
 
-// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: a user may not send it, the server is in
-// the midst of a slow script, or it cannot write to its disk and refuses PING as it refuses writes. To close every connection because of
-// that script would help nobody, and leave none for SCRIPT KILL; nor would the reads be served that a full disk leaves alone.
-func provesConnection(code string) bool {
-	return code == "NOPERM" || code == "BUSY" || code == "MISCONF"
+// unavailable has what the servers and proxies say of a command that they do not know, or keep from everybody: a configuration may take PING away
+// (rename-command). The refusal of PING to a subscriber says "allowed in this context", and is another one.
+var unavailable = []string{"unknown command", "unsupported", "not supported", "not allowed", "disabled"}
+
+// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: the server does not know PING, a user may not
+// send it, the server is in the midst of a slow script, or it cannot write to its disk and refuses PING as it refuses writes. To close every
+// connection because of that script would help nobody, and leave none for SCRIPT KILL; nor would the reads be served that a full disk leaves
+// alone.
+func provesConnection(err error) bool {
+	switch code(err) {
+	case "NOPERM", "BUSY", "MISCONF":
+		return true
+	case "", "ERR":
+		return isReply(err) && slices.ContainsFunc(unavailable, func(s string) bool { return strings.Contains(strings.ToLower(err.Error()), s) })
+	}
+	return false
 }
 
-// Check sends a PING. That the user may not send it, or that the server runs a slow script, is no failure: the connection has answered.
+// Check sends a PING. That the server does not know PING, that the user may not send it, or that the server runs a slow script, is no failure:
+// the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	err := c.guarded(ctx, func() error {
 		return verdict([]redis.Cmder{c.session.Ping(ctx)})

@@ -74,6 +74,59 @@ func TestOpenWithoutHello(t *testing.T) {
 	}
 }
 
+// A server may have no PING, nor others of the handshake's commands: the answer that says so proves the connection as a PONG does.
+func TestServerWithoutPing(t *testing.T) {
+	s := launch(t, "--rename-command", "PING", "", "--rename-command", "HELLO", "", "--rename-command", "COMMAND", "")
+	p := open(t, redispool.Options{Address: s.addr, DB: 3, ClientName: "app"}, pool.Config{MaxSize: 1, CheckAfter: 1})
+	for range 3 {
+		use(t, p, do("set", "k", "v"))
+	}
+	if h := p.Check(t.Context()); h.Status != pool.StatusOK {
+		t.Errorf("health is %v: %v", h.Status, h.Reasons)
+	}
+	if err := p.Look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if st := p.Stat(); st.Opened != 1 || st.CheckFailures != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What servers and proxies say of PING, and whether the connection that says so is fit for use.
+func TestRefusalsOfPing(t *testing.T) {
+	for refusal, fit := range map[string]bool{
+		"ERR unknown command 'PING', with args beginning with: ": true,
+		"ERR unknown command `PING`":                             true,
+		"unsupported command 'ping'":                             true,
+		"ERR command is disabled":                                true,
+		"ERR PING is not allowed":                                true,
+		"NOPERM this user has no permissions":                    true,
+		"ERR Can't execute 'ping': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context": false,
+		"ERR max number of clients reached":                      false,
+		"ERR Protocol error: unauthenticated multibulk length":   false,
+		"LOADING Redis is loading the dataset in memory":         false,
+		"NOAUTH Authentication required.":                        false,
+		"CLUSTERDOWN the command is unknown command's neighbour": false,
+	} {
+		for _, hangsUp := range []bool{false, true} { // on COMMAND
+			addr := script(t, func(words []string) (string, bool) {
+				switch words[0] {
+				case "hello":
+					return "%0\r\n", true
+				case "ping":
+					return "-" + refusal + "\r\n", true
+				case "command":
+					return "*0\r\n", !hangsUp
+				}
+				return "+OK\r\n", true
+			})
+			if err := opening(t, redispool.Options{Address: addr}); (err == nil) != fit {
+				t.Errorf("%s: %v, want it fit for use: %t", refusal, err, fit)
+			}
+		}
+	}
+}
+
 // A server that hangs up on COMMAND, or refuses it, serves all the same, and is not asked again.
 func TestCommandIsNotAnswered(t *testing.T) {
 	for name, refusal := range map[string]string{"hangs up": "", "refuses": "-NOPERM this user has no permissions\r\n", "other words": "*1\r\n:1\r\n"} {
