@@ -29,8 +29,8 @@
 // for it either.
 //
 // A server that fails one operation may serve the others: so a breaker that opened by a run refuses the operations of the run, and another one
-// when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than four times the time
-// of those that failed pass. A resource that could not be had is about all, and so are FailureRatio and ConsecutiveFailures.
+// when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than twice the time of
+// those that failed pass. A resource that could not be had is about all, and so are FailureRatio and ConsecutiveFailures.
 //
 // A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything: such an answer comes at once, so
 // a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded.

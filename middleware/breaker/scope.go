@@ -13,8 +13,8 @@ import (
 //
 //   - The scope of an open breaker holds the operations (Op.Name and Op.Target) that failed in the run. Uses of other operations pass. The
 //     first of them that fails puts its operation into the scope too.
-//   - An operation that failed by deadlines of its callers only is refused to callers with at most four times as long as the longest of the
-//     failed calls had. Callers with more time pass, and a failure of theirs raises the bound.
+//   - An operation that failed by deadlines of its callers only is refused to callers with at most twice as long as the longest of the failed
+//     calls had. Callers with more time pass, and a failure of theirs raises the bound.
 //   - A failure to get a resource is evidence about all operations. So are failures of more operations than maxScope. An explicit
 //     ConsecutiveFailures and FailureRatio are about the server as a whole, whatever the probes show.
 //   - A probe that succeeds takes its operation out of the scope. When nothing is left, the breaker closes. The operation whose probe failed
@@ -28,6 +28,10 @@ import (
 const (
 	maxScope = 16                       // operations in a scope
 	forever  = time.Duration(1<<63 - 1) // of scoped.held: callers are refused whatever their deadlines
+
+	// moreTime is how many times as long as the failed calls had a caller must have to pass. A smaller number refuses fewer callers that would
+	// be served. A larger one spares a frozen server's callers the wait: each kind of caller with more time waits for one deadline of its own.
+	moreTime = 2
 )
 
 // work is a kind of work.
@@ -68,11 +72,11 @@ func (s *scope) covers(ctx context.Context, c *pool.Call) (concerned, refused bo
 		return false, false
 	}
 	held := s.ops[i].held
-	if held >= forever/muchMore {
+	if held >= forever/moreTime {
 		return true, true
 	}
 	deadline, ok := ctx.Deadline()
-	return true, ok && time.Until(deadline) <= muchMore*held
+	return true, ok && time.Until(deadline) <= moreTime*held
 }
 
 // held is how long the longest of the failed calls of w had, or forever.

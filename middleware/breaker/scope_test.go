@@ -69,29 +69,34 @@ func TestAnOperationThatFailsAlone(t *testing.T) {
 	}
 }
 
-// The server becomes too slow for callers with little time. Callers with more time are served all along.
+// The server becomes too slow for callers with little time. Callers with more time are served all along, also those with not much more.
 func TestPatientCallersPass(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
-		r.uses(2*enough, nil)
-		var wg sync.WaitGroup
-		var hasty, patient tally
-		slow := pooltest.Slow(400 * time.Millisecond)
-		r.load(&wg, &hasty, get, 10*time.Millisecond, 100*time.Millisecond, 20*time.Second, slow)
-		time.Sleep(time.Second)
-		if r.State() == StateClosed { // open, or half-open with a probe
-			t.Error("the breaker is closed")
-		}
-		r.load(&wg, &patient, get, 150*time.Millisecond, 2*time.Second, 20*time.Second, slow)
-		wg.Wait()
-		if patient.refused.Load()+patient.failed.Load() > 0 {
-			t.Errorf("of the patient uses %d were refused, %d failed", patient.refused.Load(), patient.failed.Load())
-		}
-		// What the patient callers got shows that the server is well, so a hasty probe proves nothing: one at a time is let through.
-		if hasty.failed.Load() > hasty.refused.Load()/5 {
-			t.Errorf("of the hasty uses %d failed, and %d were refused", hasty.failed.Load(), hasty.refused.Load())
-		}
-	})
+	for _, test := range []struct{ took, patience time.Duration }{
+		{400 * time.Millisecond, 2 * time.Second},
+		{200 * time.Millisecond, 350 * time.Millisecond},
+	} {
+		bubble(t, func(t *testing.T) {
+			r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+			r.uses(2*enough, nil)
+			var wg sync.WaitGroup
+			var hasty, patient tally
+			slow := pooltest.Slow(test.took)
+			r.load(&wg, &hasty, get, 10*time.Millisecond, 100*time.Millisecond, 20*time.Second, slow)
+			time.Sleep(time.Second)
+			if r.State() == StateClosed { // open, or half-open with a probe
+				t.Error("the breaker is closed")
+			}
+			r.load(&wg, &patient, get, 150*time.Millisecond, test.patience, 20*time.Second, slow)
+			wg.Wait()
+			if patient.refused.Load()+patient.failed.Load() > 0 {
+				t.Errorf("of the patient uses (%v) %d were refused, %d failed", test.patience, patient.refused.Load(), patient.failed.Load())
+			}
+			// What the patient callers got shows that the server is well, so a hasty probe proves nothing: one at a time is let through.
+			if hasty.failed.Load() > hasty.refused.Load()/5 {
+				t.Errorf("of the hasty uses %d failed, and %d were refused", hasty.failed.Load(), hasty.refused.Load())
+			}
+		})
+	}
 }
 
 // The calls that opened the breaker had little time. Their callers are gone, and callers with more time remain: what they get closes the
