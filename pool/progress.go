@@ -6,7 +6,7 @@ import "time"
 //
 //   - A call is late after twice the time of the slowest recent call of the same kind, but not before clockStep and not after the timeout of
 //     the call. The first call of a kind is late after a thirty-second of the timeout, at most firstGuess. A call that begins beside late
-//     calls gets twice the time for each late call.
+//     calls gets twice the time for each late call. For a dial only late dials count: hung checks say nothing about dials.
 //   - A reset is late after twice the time of a late dial at most: a new resource is there sooner than the replies that the reset waits for.
 //   - A late call is overtaken when a call that began later has ended well. Only a dial overtakes a dial.
 //   - A call is lost when the call is late and overtaken, or has outlasted the timeout. A lost call is no supply, and OpenConcurrency does
@@ -65,7 +65,8 @@ func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	now := p.elapsed()
 	patience := p.paces[kind].patience(timeout)
 	for _, other := range p.calls {
-		if other.kind != callClose && other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
+		counts := other.kind == callOpen || kind != callOpen && other.kind != callClose
+		if counts && other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
 			patience *= 2
 		}
 	}

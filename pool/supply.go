@@ -58,7 +58,7 @@ func (p *Pool[T]) supply() {
 		hope = 0
 	}
 	want := n + min(p.cfg.MinIdle, enough) - len(p.idle) - o.dials.supply() - hope
-	want = max(want, max(p.warmUpTo()-(len(p.all)-p.closing), p.patient())-o.dials.supply())
+	want = max(want, p.warmUpTo()-(len(p.all)-p.closing)-o.dials.supply(), p.patient()-o.dials.timely)
 	stalled := n+len(p.warmers) > 0 && o.stalled()
 	if stalled {
 		want = max(want, 1)

@@ -176,6 +176,37 @@ func TestLateResetsGiveTheirPlaces(t *testing.T) {
 	})
 }
 
+// Idle resources are silently dead, and the first dial hangs, too: neither makes the pool wait longer for the other.
+func TestHungDialBesideHungChecks(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		for _, n := range []int{1, 4, 8} {
+			for hung := range 3 {
+				t.Run(fmt.Sprintf("known %t, borrowers %d, hung dials %d", known, n, hung), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						fake := &pooltest.Fake{}
+						p := idling(t, fake, 8, pool.Config{MaxSize: 50})
+						if known {
+							time.Sleep(time.Minute)
+							together(p, 8, 0)
+						}
+						time.Sleep(time.Minute)
+						fake.Inject(pooltest.Check, -1, pooltest.Hang())
+						fake.Inject(pooltest.Open, hung, pooltest.Hang())
+						b := &borrowers{}
+						var wg sync.WaitGroup
+						for range n {
+							wg.Go(func() { b.borrow(p, time.Second) })
+							time.Sleep(20 * time.Millisecond)
+						}
+						wg.Wait()
+						b.wantServed(t, aCheckAndADial)
+					})
+				})
+			}
+		}
+	}
+}
+
 // One call of the driver hangs, whichever, and there is a free place.
 func TestOneHungCall(t *testing.T) {
 	for name, hang := range map[string]func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]){
@@ -374,29 +405,33 @@ func TestSlowServerCausesNoChurn(t *testing.T) {
 	}
 }
 
-// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool has seen slow checks.
+// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool has seen slow checks. If that dial hangs, the
+// waiter gets another dial.
 func TestSecondCheckIsNotWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake := &pooltest.Fake{}
-		slow := pooltest.Slow(900 * time.Millisecond)
-		fake.Inject(pooltest.Check, -1, slow)
-		p := idling(t, fake, 3, pool.Config{MaxSize: 5})
-		for range 10 {
+	for hung := range 4 {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			slow := pooltest.Slow(900 * time.Millisecond)
+			fake.Inject(pooltest.Check, -1, slow)
+			p := idling(t, fake, 3, pool.Config{MaxSize: 12})
+			for range 10 {
+				time.Sleep(time.Minute)
+				together(p, 3, 0)
+			}
 			time.Sleep(time.Minute)
-			together(p, 3, 0)
-		}
-		time.Sleep(time.Minute)
-		fake.Inject(pooltest.Check, 2, pooltest.Hang())
-		b := &borrowers{}
-		var wg sync.WaitGroup
-		for range 2 {
-			wg.Go(func() { b.borrow(p, 0) })
-			time.Sleep(500 * time.Millisecond)
-		}
-		fake.Inject(pooltest.Check, -1, slow)
-		wg.Wait()
-		b.wantServed(t, aCheckAndADial)
-	})
+			fake.Inject(pooltest.Check, 2, pooltest.Hang())
+			fake.Inject(pooltest.Open, hung, pooltest.Hang())
+			b := &borrowers{}
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() { b.borrow(p, 0) })
+				time.Sleep(500 * time.Millisecond)
+			}
+			fake.Inject(pooltest.Check, -1, slow)
+			wg.Wait()
+			b.wantServed(t, aCheckAndADial+time.Duration(hung)*50*time.Millisecond)
+		})
+	}
 }
 
 // The bound, under random schedules: with free places under MaxSize and OpenConcurrency and instant dials, nobody waits for longer than the
