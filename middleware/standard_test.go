@@ -597,3 +597,37 @@ func Example() {
 	// error: <nil> - breaker: closed
 	// <nil> 2
 }
+
+// bad is an error whose methods panic.
+type bad struct{}
+
+func (bad) Error() string { panic("bad error") }
+func (bad) Unwrap() error { panic("bad error") }
+func (bad) Is(error) bool { panic("bad error") }
+
+// The breaker's looks meet the errors of a driver in a goroutine of the breaker's: an error whose methods panic does not end the process.
+func TestADriversErrorThatPanics(t *testing.T) {
+	for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check} {
+		synctest.Test(t, func(t *testing.T) {
+			fake, stack := &pooltest.Fake{}, standard(t, quiet())
+			p, end := newPool(t, fake, pool.Config{}, stack.Layers()...)
+			defer end()
+			fake.Inject(step, -1, pooltest.Fail(bad{}))
+			use := func(broken error) error {
+				return p.Do(context.Background(), pool.Op{Name: "GET"}, func(context.Context, conn) error { return broken })
+			}
+			for range 100 {
+				_ = use(pooltest.ErrBroken)
+				time.Sleep(50 * time.Millisecond)
+			}
+			if s := stack.Breaker.State(); s == breaker.StateClosed {
+				t.Errorf("%v: the breaker is %v", step, s)
+			}
+			fake.Inject(step, 0, nil)
+			time.Sleep(2 * time.Second)
+			if err := use(nil); err != nil {
+				t.Errorf("%v: %v", step, err)
+			}
+		})
+	}
+}

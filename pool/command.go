@@ -88,8 +88,15 @@ func ObservingText(ctx context.Context) bool {
 	c := callFrom(ctx)
 	return c != nil && slices.ContainsFunc(c.hub.commands, func(o CommandObserver) bool {
 		t, ok := o.(CommandTextObserver)
-		return ok && t.WantsCommandText()
+		return ok && wantsText(t)
 	})
+}
+
+// wantsText asks one observer, as beginCommand and endCommand tell one. A panic of the observer ends there: the use of a borrower is not the
+// observer's to end.
+func wantsText(o CommandTextObserver) bool {
+	defer func() { _ = recover() }()
+	return o.WantsCommandText()
 }
 
 // BeginCommand tells the layers that asked for it that a command is about to be sent in ctx, which descends from a use's context. A
@@ -100,7 +107,7 @@ func BeginCommand(ctx context.Context, cmd Command) context.Context {
 		return ctx
 	}
 	for _, o := range c.hub.commands {
-		ctx = o.BeginCommand(ctx, c, cmd)
+		ctx = beginCommand(ctx, o, c, cmd)
 	}
 	return ctx
 }
@@ -113,6 +120,20 @@ func EndCommand(ctx context.Context, cmd Command, err error) {
 		return
 	}
 	for _, o := range slices.Backward(c.hub.commands) {
-		o.EndCommand(ctx, c, cmd, err)
+		endCommand(ctx, o, c, cmd, err)
 	}
+}
+
+func beginCommand(ctx context.Context, o CommandObserver, c *Call, cmd Command) (derived context.Context) {
+	defer func() {
+		if recover() != nil {
+			derived = ctx
+		}
+	}()
+	return o.BeginCommand(ctx, c, cmd)
+}
+
+func endCommand(ctx context.Context, o CommandObserver, c *Call, cmd Command, err error) {
+	defer func() { _ = recover() }()
+	o.EndCommand(ctx, c, cmd, err)
 }

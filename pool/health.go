@@ -84,9 +84,9 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	if err != nil {
 		h.Err = err
 		if class := c.Classify(err); class.Fault == FaultServer || errors.Is(err, ErrClosed) || errors.Is(err, ErrPaused) {
-			h.worsen(StatusDown, err.Error())
+			h.worsen(StatusDown, oneLine(err))
 		} else {
-			h.worsen(StatusDegraded, "no resource was free to check: "+err.Error())
+			h.worsen(StatusDegraded, "no resource was free to check: "+oneLine(err))
 		}
 		return h, false
 	}
@@ -95,7 +95,7 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	case h = <-p.examine(c, r):
 	case <-ctx.Done():
 		h.Err = contextCause(ctx)
-		h.worsen(StatusDegraded, "the check was not waited for: "+h.Err.Error())
+		h.worsen(StatusDegraded, "the check was not waited for: "+oneLine(h.Err))
 	}
 	return h, idle
 }
@@ -137,7 +137,7 @@ func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 			caller = c.caller
 			err = contextCause(caller)
 			h.Err = err
-			h.worsen(StatusDegraded, "the check was interrupted: "+err.Error())
+			h.worsen(StatusDegraded, "the check was interrupted: "+oneLine(err))
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.base, timeout)
@@ -169,7 +169,7 @@ func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error
 	h.Latency = time.Since(start)
 	if err != nil {
 		r.doom, h.Err = CloseCheck, err
-		h.worsen(StatusDown, "check failed: "+err.Error())
+		h.worsen(StatusDown, "check failed: "+oneLine(err))
 		p.noteFailure(err)
 		return err
 	}
@@ -182,7 +182,7 @@ func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error
 	})
 	if err != nil {
 		h.Err = err
-		h.worsen(StatusDegraded, "inspection failed: "+err.Error())
+		h.worsen(StatusDegraded, "inspection failed: "+oneLine(err))
 	}
 	return err
 }
@@ -221,7 +221,7 @@ func (p *Pool[T]) remark(h *Health) {
 		h.worsen(StatusDegraded, fmt.Sprintf("%d borrowers are waiting", waiters))
 	}
 	if failure != nil {
-		h.worsen(StatusDegraded, "the latest try to open a resource failed: "+failure.Error())
+		h.worsen(StatusDegraded, "the latest try to open a resource failed: "+oneLine(failure))
 	}
 }
 

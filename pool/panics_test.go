@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -142,7 +143,7 @@ func TestErrorsThatPanicAreContained(t *testing.T) {
 				}
 				l, err := p.Acquire(background, op)
 				l.Release(nil)
-				if step == pooltest.Open && (!errors.Is(err, pool.ErrOpen) || !strings.Contains(err.Error(), "PANIC")) {
+				if step == pooltest.Open && (!errors.Is(err, pool.ErrOpen) || !strings.Contains(err.Error(), "Open returned an error whose methods panic, a pool_test.bad: bad error")) {
 					t.Errorf("got %v", err)
 				}
 				_ = p.Do(background, op, func(_ context.Context, c conn) error { c.Soil(); return nil })
@@ -151,6 +152,24 @@ func TestErrorsThatPanicAreContained(t *testing.T) {
 				wantWhole(t, p)
 			})
 		})
+	}
+}
+
+// A health check meets such an error in a goroutine of the pool's. Its reasons are of one line each, whatever the driver's errors are.
+func TestHealthCheckOfAnErrorThatPanics(t *testing.T) {
+	for _, err := range []error{bad{}, (*url.Error)(nil), errors.Join(errWhy, errDark)} {
+		for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check} {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				p := newPool(t, fake, pool.Config{})
+				fake.Inject(step, 1, pooltest.Fail(err))
+				h := p.Check(background)
+				if h.Status != pool.StatusDown || len(h.Reasons) != 1 || strings.Contains(h.Reasons[0], "\n") {
+					t.Errorf("%v of a %T: %+v", step, err, h)
+				}
+				wantWhole(t, p)
+			})
+		}
 	}
 }
 
@@ -257,10 +276,43 @@ func TestPanicsOfLayersAreContained(t *testing.T) {
 	}
 }
 
+// nosy is an observer of commands all of whose methods panic.
+type nosy struct{ fragile }
+
+func (nosy) WantsCommandText() bool { panic("text") }
+func (nosy) BeginCommand(context.Context, *pool.Call, pool.Command) context.Context {
+	panic("begin")
+}
+func (nosy) EndCommand(context.Context, *pool.Call, pool.Command, error) { panic("end") }
+
+func TestPanicsOfCommandObserversAreContained(t *testing.T) {
+	type key struct{}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, nosy{})
+	err := p.Do(context.WithValue(background, key{}, 1), op, func(ctx context.Context, _ conn) error {
+		if pool.ObservingText(ctx) {
+			t.Error("it has not said that it wants the text")
+		}
+		within := pool.BeginCommand(ctx, pool.Command{Name: "GET"})
+		if within.Value(key{}) != 1 {
+			t.Errorf("the command has the context %v", within)
+		}
+		pool.EndCommand(within, pool.Command{Name: "GET"}, nil)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // unnamed is a driver whose Identity panics.
 type unnamed struct{ *pooltest.Fake }
 
 func (unnamed) Identity() pool.Identity { panic("no name") }
+
+// unsized is a driver whose DefaultSize panics.
+type unsized struct{ *pooltest.Fake }
+
+func (unsized) DefaultSize() int { panic("no size") }
 
 // What is nil although it has a type is refused by New, which names the type.
 func TestTypedNil(t *testing.T) {
@@ -271,6 +323,7 @@ func TestTypedNil(t *testing.T) {
 	}{
 		{(*pooltest.Fake)(nil), nil, "the driver is nil: *pooltest.Fake"},
 		{unnamed{}, nil, "Identity panicked: no name"},
+		{unsized{}, nil, "DefaultSize panicked: no size"},
 		{&pooltest.Fake{}, []pool.Middleware{newRecorder(), (*recorder)(nil)}, "layer 2 of 2 is nil, or holds one that is: *pool_test.recorder"},
 		{&pooltest.Fake{}, []pool.Middleware{pool.MiddlewareFunc(nil)}, "layer 1 of 1 is nil, or holds one that is: pool.MiddlewareFunc"},
 		{&pooltest.Fake{}, []pool.Middleware{pool.Bracket((*asking)(nil))}, "layer 1 of 1 is nil, or holds one that is: *pool_test.asking"},

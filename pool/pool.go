@@ -98,8 +98,11 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	if isNil(d) {
 		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
 	}
-	cfg = sized(d, cfg)
-	if err := cfg.Validate(); err != nil {
+	cfg, err := sized(d, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = cfg.Validate(); err != nil {
 		return nil, err
 	}
 	p := &Pool[T]{
@@ -276,8 +279,11 @@ func (p *Pool[T]) Config() Config {
 // are idle, waits and calls of the driver that have begun keep their bounds. Resources keep the jitter they drew. cfg.Name must be ""
 // or the pool's name. After an error nothing has changed.
 func (p *Pool[T]) Configure(cfg Config) error {
-	cfg = sized(p.driver, cfg)
-	if err := cfg.Validate(); err != nil {
+	cfg, err := sized(p.driver, cfg)
+	if err != nil {
+		return err
+	}
+	if err = cfg.Validate(); err != nil {
 		return err
 	}
 	if cfg.Name != "" && cfg.Name != p.hub.id.Name {
@@ -299,11 +305,13 @@ func (p *Pool[T]) Configure(cfg Config) error {
 }
 
 // sized returns cfg with the size that the driver knows, where cfg leaves the size open.
-func sized(driver any, cfg Config) Config {
-	if s, ok := driver.(Sizer); ok && cfg.MaxSize == 0 {
-		cfg.MaxSize = s.DefaultSize()
+func sized(driver any, cfg Config) (Config, error) {
+	s, ok := driver.(Sizer)
+	if !ok || cfg.MaxSize != 0 {
+		return cfg, nil
 	}
-	return cfg
+	err := protect("DefaultSize", func() error { cfg.MaxSize = s.DefaultSize(); return nil })
+	return cfg, err
 }
 
 func (p *Pool[T]) setConfig(cfg Config) {

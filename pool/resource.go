@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -137,7 +138,21 @@ func contained(whose, method string, f func() error) (err error) {
 			err = fmt.Errorf("pool: %s %s panicked: %v", whose, method, cause)
 		}
 	}()
-	err = f()
+	if err = f(); err != nil {
+		err = sound(whose, method, err)
+	}
 	returned = true
+	return err
+}
+
+// sound returns err, or another error in place of an err whose methods panic, as those of a nil pointer do: the pool and the layers ask an
+// error in goroutines of their own, where a panic ends the process.
+func sound(whose, method string, err error) (checked error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			checked = fmt.Errorf("pool: %s %s returned an error whose methods panic, a %T: %v", whose, method, err, cause)
+		}
+	}()
+	_, _, _ = err.Error(), errors.Is(err, errExited), isTimeout(err)
 	return err
 }

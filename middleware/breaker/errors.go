@@ -72,7 +72,7 @@ func rootCause(err error, class *pool.Class) string {
 			err = refused.Reason
 		}
 	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
+	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
 }
 
 // OpenError is the refusal of a use by a breaker that is open, or half-open with all its probes under way. It wraps [ErrOpen]. One value

@@ -58,7 +58,7 @@ func (e *Error) Error() string {
 }
 
 // line returns the text of err in one line.
-func line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func line(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }
 
 // why says the reasons in words.
 var why = map[string]string{
