@@ -68,7 +68,7 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, 
 	var v T
 	err, start := errExited, p.elapsed()
 	defer func() { p.opened(v, err, gen, p.elapsed()-start, c) }()
-	ctx, cancel := context.WithTimeout(base, timeout)
+	ctx, cancel := context.WithTimeout(base, min(timeout, longest))
 	defer cancel()
 	err = protect("Open", func() (err error) {
 		v, err = p.driver.Open(ctx)
@@ -187,7 +187,7 @@ func (p *Pool[T]) spawnProof(
 	p.checking++
 	timeout, trust := p.cfg.CheckTimeout, p.suspicion
 	c := p.begin(kind, timeout)
-	ctx, cancel := context.WithTimeout(p.base, timeout)
+	ctx, cancel := context.WithTimeout(p.base, min(timeout, longest))
 	c.cancel = cancel
 	p.spawn(func() {
 		err, late := errExited, false
@@ -271,7 +271,7 @@ func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
 	p.spawn(func() {
 		err := errExited
 		defer func() { p.retired(r, reason, err, c) }()
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), min(timeout, longest))
 		defer cancel()
 		err = protect("Close", func() error { return p.driver.Close(ctx, r.v) })
 	})

@@ -36,7 +36,7 @@ func WithDeadline(parent context.Context, d time.Time, cause error) (context.Con
 // In a two-step use the limit bounds the lease. Only a nearer deadline of the caller's makes the limit needless, and the end of the lease
 // cancels the limit.
 func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
-	deadline, outer := now.Add(limit), parent
+	deadline, outer := now.Add(min(limit, longest)), parent
 	if c.twoStep {
 		outer = c.caller // the limits of other layers end at the grant
 	}
@@ -49,7 +49,7 @@ func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Durati
 // WithUseLimit is like [WithDeadline] with the deadline now+limit, for a limit on the use of c. In a two-step use the limit covers the
 // acquisition: the layer calls [Deadline.Lift] when the resource is lent.
 func WithUseLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
-	ctx, d := WithDeadline(parent, now.Add(limit), cause)
+	ctx, d := WithDeadline(parent, now.Add(min(limit, longest)), cause)
 	if d != nil && c.twoStep {
 		d.ctx.covers = true
 		return c.limit(d)

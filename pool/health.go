@@ -140,7 +140,7 @@ func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 			h.worsen(StatusDegraded, "the check was interrupted: "+oneLine(err))
 			return
 		}
-		ctx, cancel := context.WithTimeout(p.base, timeout)
+		ctx, cancel := context.WithTimeout(p.base, min(timeout, longest))
 		defer cancel()
 		if err = p.diagnose(ctx, r, &h); err == nil {
 			p.remark(&h)

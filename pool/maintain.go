@@ -233,6 +233,9 @@ func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
 	return leaks
 }
 
+// longest bounds the deadlines that the pool gives its clients: a client that adds to the time left must not end before the beginning.
+const longest = never / 2
+
 // plus adds two durations that are not negative; what is longer than a Duration can say is never.
 func plus(a, b time.Duration) time.Duration {
 	if sum := a + b; sum >= a {

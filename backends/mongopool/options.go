@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -27,6 +28,14 @@ import (
 const (
 	defaultConnectTimeout         = 5 * time.Second
 	defaultServerSelectionTimeout = 5 * time.Second
+)
+
+// Bounds of what the driver gets: it adds to a timeout, sets memory aside for each socket that there may be, and has a goroutine for each
+// that may be made at once.
+const (
+	longestTimeout  = math.MaxInt64 / 2
+	largestSize     = 1 << 16 // more is no bound
+	mostConcurrency = 1 << 10
 )
 
 // Options says what to connect to and how. What is asked for twice, in URI and in another field, must agree. How many sockets there are
@@ -299,7 +308,7 @@ func (o Options) apply(co *options.ClientOptions) {
 	if len(o.Compressors) > 0 && len(co.Compressors) == 0 {
 		co.SetCompressors(o.Compressors)
 	}
-	co.SetConnectTimeout(orDefault(o.ConnectTimeout, defaultConnectTimeout))
+	co.SetConnectTimeout(min(orDefault(o.ConnectTimeout, defaultConnectTimeout), longestTimeout))
 	co.SetServerSelectionTimeout(orDefault(o.ServerSelectionTimeout, defaultServerSelectionTimeout))
 	if o.Username != "" || o.AuthMechanism != "" || o.Credentials != nil {
 		o.applyAuth(co)
@@ -359,9 +368,12 @@ func (o Options) tune(co *options.ClientOptions) error {
 // measured returns a copy of co for one client.
 func (o Options) measured(ctx context.Context, co *options.ClientOptions, m measures) (*options.ClientOptions, error) {
 	one := *co
+	if m.maxSize > largestSize {
+		m.maxSize = 0
+	}
 	one.SetMaxPoolSize(uint64(m.maxSize)).SetMinPoolSize(uint64(m.minIdle)) //nolint:gosec // pool.Config has none below 0
 	if m.concurrency > 0 {
-		one.SetMaxConnecting(uint64(m.concurrency))
+		one.SetMaxConnecting(uint64(min(m.concurrency, mostConcurrency)))
 	}
 	if m.idleTime > 0 {
 		one.SetMaxConnIdleTime(m.idleTime)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,13 @@ func TestWaits(t *testing.T) {
 			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=false",
 		}},
 		{"short", time.Minute, time.Second, []string{
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+		}},
+		{"the least threshold", 1, time.Second, []string{
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=false",
+		}},
+		{"the largest threshold", math.MaxInt64, time.Second, []string{
 			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
 		}},
 		{"in vain", time.Minute, 3 * time.Second, []string{
