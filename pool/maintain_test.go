@@ -542,3 +542,19 @@ func TestMaintainerOutlivesAnObserver(t *testing.T) {
 		l.Release(nil)
 	})
 }
+
+// A health check is the pool's own lease: it is bounded by CheckTimeout, and no leak however long that is.
+func TestHealthCheckIsNoLeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, events := &pooltest.Fake{}, newRecorder()
+		p := newPool(t, fake, pool.Config{LeakAfter: time.Second, CheckTimeout: time.Minute}, events)
+		acquire(t, p).Release(nil)
+		fake.Inject(pooltest.Check, 1, pooltest.Slow(30*time.Second))
+		if h := p.Check(background); h.Status != pool.StatusOK || h.Latency != 30*time.Second {
+			t.Errorf("got %+v", h)
+		}
+		if s := p.Stat(); s.Leaked != 0 || len(events.only(pool.EventLeaked)) != 0 {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
