@@ -119,10 +119,10 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 
 // failure makes a failure of what a use has met.
 func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) *failure {
-	f := &failure{
-		run: a.run, answered: class.Code != "" && !class.Broken, class: class, err: err, work: workOf(c), held: forever,
-	}
+	f := &failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
 	_, _, f.granted = c.Acquired()
+	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
+	f.answered = !f.dial && class.Code != "" && !class.Broken
 	f.from, f.to = b.served(c)
 	if timedOut(ctx, &class) {
 		f.held = f.to - f.from

@@ -9,7 +9,7 @@
 //	evidence   a failure that the class lays at the server; a deadline that passed while the server had the call for four times as long as
 //	           999 in 1,000 recent successes needed, or while the server answered nothing for half a second (shorter deadlines add up).
 //	           No evidence: cancels, deadlines of an Op that blocks, Narrow failures, errors without a word about the server.
-//	run        the failures since the last success. The first one counts, and each whose call began after the first had ended.
+//	run        the failures since the last success: the first, and each whose call began after the first had ended. A dial counts once.
 //	closed     opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if FailureRatio of at least
 //	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
 //	open       refuses the operations of the run, to callers with no more time, with an [OpenError]. The pool looks at the server. A look

@@ -23,7 +23,8 @@ import (
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
 // server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
 // echo: both may have the same cause, as when a proxy cuts all connections. No clock is needed to tell: a run has a number, and each use
-// notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by the beginning of the dial.
+// notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by the beginning of the dial. The pool may tell
+// all waiters of one failed dial: the dial counts once.
 //
 // How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
 // failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
@@ -44,12 +45,14 @@ type run struct {
 	number atomic.Uint64 // moved by the first failure of each run
 	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
 	scope  *scope        // what the failures of this run are about, echoes too; guarded by the breaker's mutex
+	dial   time.Duration // when the failed dial began that was counted last; guarded by the breaker's mutex
 }
 
 // failure is a failure as the breaker knows it.
 type failure struct {
 	from, to time.Duration // of the server's part; from is 0 if the use did not have to wait
 	run      uint64        // run.number when the use began
+	dial     bool          // a failed dial: all who waited may have been told of it
 	answered bool          // the server has answered this very call
 	class    pool.Class
 	err      error
@@ -72,6 +75,11 @@ func (r *run) add(f *failure) bool {
 		r.first.Store(int64(f.to))
 	case f.from != 0 && f.from < time.Duration(r.first.Load()), f.from == 0 && f.run != r.number.Load():
 		return false
+	case f.dial && f.from == r.dial:
+		return false
+	}
+	if f.dial {
+		r.dial = f.from
 	}
 	r.length.Add(1)
 	return true

@@ -72,6 +72,29 @@ func TestCutOnceOpensNothing(t *testing.T) {
 	}
 }
 
+// A failed dial is one event, whoever is told: 50 wait for two rounds of dials, and all are told of the second, which is one dial. So the breaker
+// has two failures, whether the dials were answered by the server or not.
+func TestADialCountsOnce(t *testing.T) {
+	for _, refusal := range []error{pooltest.ErrBroken, pooltest.ErrRefused} {
+		bubble(t, func(t *testing.T) {
+			r := newRigOn(t, Config{}, pool.Config{MaxSize: 10})
+			r.fake.Inject(pooltest.Open, -1, func(ctx context.Context) error {
+				_ = pooltest.Slow(700 * time.Millisecond)(ctx)
+				return refusal
+			})
+			var wg sync.WaitGroup
+			for range 50 {
+				wg.Go(func() { _ = r.use(nil) })
+			}
+			wg.Wait()
+			r.wantState(StateClosed)
+			if got, want := r.Snapshot().Counts, (Counts{Failures: 2, Consecutive: 2}); got != want {
+				t.Errorf("%v: it counted %v, want %v", refusal, got, want)
+			}
+		})
+	}
+}
+
 // A number that the user has set needs neither time nor improbability, but echoes are no failures of their own.
 func TestExplicitNumberIsObeyed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
