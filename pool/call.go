@@ -207,6 +207,10 @@ func (c *Call) Classify(err error) (class Class) {
 // answered by a layer, and for an attempt without a command, if the driver is a [Witness]. Such a success says nothing about the server.
 func (c *Call) Asked() bool { c.check(); return c.granted && (!c.told.known || c.told.Asked) }
 
+// Answered says whether the server has answered something in the latest attempt, without a fault of its own. Answered is false if the driver is no
+// [Witness]. A server that answers the first command of a use is not silent, though the use may end in a deadline.
+func (c *Call) Answered() bool { c.check(); return c.told.known && c.told.Answered }
+
 // Observed says whether some layer observes, so that Emit has somebody to report to. Where uses are refused by the million, an [Event]
 // that nobody hears of is worth not making.
 func (c *Call) Observed() bool { c.check(); return c.hub.observed() }

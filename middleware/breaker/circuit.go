@@ -99,7 +99,7 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 		return
 	}
 	class := b.judge(ctx, c, &a, err)
-	if class.Fault == pool.FaultNone || class.Code != "" {
+	if class.Fault == pool.FaultNone || class.Code != "" || c.Answered() {
 		b.silence.end()
 	}
 	switch {
@@ -215,6 +215,9 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	}
 	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
 		return pool.FaultServer
+	}
+	if c.Answered() { // an earlier command of the use: there is no silence
+		return pool.FaultCaller
 	}
 	if common := b.needs.commonly(c.Op().Name, successes); b.silentFor(began, from, to, common) >= max(muchMore*common, quiet) {
 		return pool.FaultServer

@@ -296,6 +296,47 @@ func TestShortDeadlinesAddUp(t *testing.T) {
 	}
 }
 
+// answering is a driver that knows whether its server has answered something in a use.
+type answering struct {
+	*pooltest.Fake
+
+	answers bool
+}
+
+func (d answering) Lent(ctx context.Context, _ *conn) context.Context { return ctx }
+
+func (d answering) Testify(_ *conn, err error) (pool.Testimony, bool) {
+	return pool.Testimony{Asked: true, Answered: d.answers || err == nil, Own: err}, true
+}
+
+// The first command of each use is answered, and the second later than the deadline: such a server is not silent, whatever the deadlines add up to.
+func TestAnAnswerWithinAUseIsNoSilence(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			b := must(t, Config{})
+			p, err := pool.New(answering{&pooltest.Fake{}, answers}, pool.Config{MaxSize: 16}, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close(context.Background())
+			use := func(takes time.Duration) {
+				ctx, cancel := context.WithTimeout(context.Background(), 40*time.Millisecond)
+				defer cancel()
+				_ = p.Do(ctx, get, func(ctx context.Context, _ *conn) error { return pooltest.Slow(takes)(ctx) })
+			}
+			for range 2 * enough {
+				use(20 * time.Millisecond)
+			}
+			for range 100 {
+				use(70 * time.Millisecond)
+			}
+			if opened := b.Snapshot().Opened > 0; opened == answers {
+				t.Errorf("the server answers the first command: %t; the breaker has opened: %t", answers, opened)
+			}
+		})
+	}
+}
+
 // What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block, and
 // time spent with another pool.
 func TestTimeThatIsNoEvidence(t *testing.T) {
