@@ -70,7 +70,8 @@
 //	  of the borrower's own
 //	client disconnected by a borrower                                 local    never
 //
-// Narrow is the server's fault, too, but of one kind of work: the server answers at once, and serves the rest ([pool.Class].Narrow). A bulk
+// Narrow is the server's fault, too, but of one kind of work: the server answers, mostly at once, and serves the rest ([pool.Class].Narrow). The
+// driver tells the server how much time is left (maxTimeMS), so a server that is too slow answers MaxTimeMSExpired at the deadline. A bulk
 // has the class of the gravest error in it, and is repeated only if idempotent. The pool lays an error at the caller when the caller's own
 // context was over, unless the error is certain ([pool.Class].Certain): the driver lets a command wait for a server that it knows to be dead.
 // Only a disconnected client makes the resource unfit, since sockets that fail are the driver's to close.

@@ -122,9 +122,9 @@ func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class
 	f := &failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
 	_, _, f.granted = c.Acquired()
 	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
-	f.answered = !f.dial && class.Code != "" && !class.Broken
+	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow // a narrow answer is here for the time it took
 	f.from, f.to = b.served(c)
-	if timedOut(ctx, &class) {
+	if class.Narrow || timedOut(ctx, &class) {
 		f.held = f.to - f.from
 		if f.from == 0 {
 			f.held = f.to - b.began(c, a)
@@ -142,6 +142,8 @@ func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
 func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
 	class := c.Classify(err)
 	switch {
+	case class.Narrow && b.waited(c, a):
+		class.Fault = pool.FaultServer
 	case class.Narrow, err == nil && c.Asked():
 		class.Fault = pool.FaultNone
 	case err == nil:
@@ -197,15 +199,46 @@ func passed(ctx context.Context) bool {
 
 // blame says whose fault it is that a deadline passed which the breaker does not know.
 func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
-	if _, _, granted := c.Acquired(); !granted || c.TwoStep() {
-		return fault // the pool has looked at what the use was waiting for; a lease is its borrower's time
+	if !judgesTime(c) {
+		return fault
 	}
+	from, to, successes := b.had(c, a)
+	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
+		return pool.FaultServer
+	}
+	if c.Answered() { // an earlier command of the use: there is no silence
+		return pool.FaultCaller
+	}
+	common := b.needs.commonly(c.Op().Name, successes)
+	if b.silentFor(b.began(c, a), from, to, common) >= max(muchMore*common, quiet) {
+		return pool.FaultServer
+	}
+	return pool.FaultCaller
+}
+
+// waited says whether a narrow answer has come after a time that is evidence by itself.
+func (b *Breaker) waited(c *pool.Call, a *admission) bool {
+	if c.Tick()-a.began < muchMore*2*tick || !judgesTime(c) || c.Op().Limit < 0 {
+		return false // most answers are quick
+	}
+	from, to, successes := b.had(c, a)
+	return to-from >= b.needs.muchLonger(c.Op().Name, successes)
+}
+
+// judgesTime says whether the time of a use says something. Without a resource the pool has looked at what the use was waiting for; a lease is its
+// borrower's time.
+func judgesTime(c *pool.Call) bool {
+	_, _, granted := c.Acquired()
+	return granted && !c.TwoStep()
+}
+
+// had is when the server has had a call that failed. successes counts those in the window.
+func (b *Breaker) had(c *pool.Call, a *admission) (from, to time.Duration, successes int64) {
 	began := b.began(c, a)
-	from, to := b.served(c)
+	from, to = b.served(c)
 	if from == 0 {
 		from = began
 	}
-	successes := int64(0)
 	if w := a.window; w != nil {
 		w.at(to)
 		successes = w.counts(to).Successes
@@ -213,16 +246,7 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 			from = min(from, max(since, began))
 		}
 	}
-	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
-		return pool.FaultServer
-	}
-	if c.Answered() { // an earlier command of the use: there is no silence
-		return pool.FaultCaller
-	}
-	if common := b.needs.commonly(c.Op().Name, successes); b.silentFor(began, from, to, common) >= max(muchMore*common, quiet) {
-		return pool.FaultServer
-	}
-	return pool.FaultCaller
+	return from, to, successes
 }
 
 // silentFor adds the time of a call to the silence, and returns how long that has lasted.

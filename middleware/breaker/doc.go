@@ -8,7 +8,7 @@
 //
 //	evidence   a failure that the class lays at the server; a deadline that passed while the server had the call for four times as long as
 //	           999 in 1,000 recent successes needed, or while the server answered nothing for half a second (shorter deadlines add up).
-//	           No evidence: cancels, deadlines of an Op that blocks, Narrow failures, errors without a word about the server.
+//	           No evidence: cancels, deadlines of an Op that blocks, quick Narrow failures, errors without a word about the server.
 //	run        the failures since the last success: the first, and each whose call began after the first had ended. A dial counts once.
 //	closed     opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if FailureRatio of at least
 //	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
@@ -32,8 +32,10 @@
 // when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than twice the time of
 // those that failed pass. A resource that could not be had is about all, and so are FailureRatio and ConsecutiveFailures.
 //
-// A narrow failure (no memory for writes, a replica without writes, a missing right) never opens anything: such an answer comes at once, so
-// a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded.
+// A narrow failure (no memory for writes, a replica without writes, a missing right) opens nothing: such an answer comes at once, so
+// a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded. But a
+// narrow answer may come late: a MongoDB server that is too slow for the callers ends their commands at their deadlines (MaxTimeMSExpired). An
+// answer after as long as makes a deadline evidence is evidence, too.
 //
 // Recent successes of 20 ms and more tell how long an operation needs. Shorter deadlines add up while the server answers nothing: after half a
 // second, and four times what 9 in 10 successes needed, each deadline as long as that need is evidence. While nothing is known, a deadline of a

@@ -11,10 +11,10 @@ import (
 // This file says when failures are evidence of a server in trouble, and how much evidence opens a breaker.
 //
 // Whose failure. The backend's class decides: FaultServer is a failure, FaultNone a success. A Narrow failure is a success here, as the
-// server has answered and serves other work. A deadline of the caller that passes is a failure if the server has had the call for much
-// longer than the server lately needed (muchLonger). A cancel is no evidence, and neither is a passed deadline of an operation meant to
-// block (Op.Limit negative). The server has had a call since the grant. During a run of failures the wait for the grant counts as well, as
-// the calls before the grant had no answer either.
+// server has answered and serves other work, unless the answer took as long as makes a deadline a failure. A deadline of the caller that
+// passes is a failure if the server has had the call for much longer than the server lately needed (muchLonger). A cancel is no evidence,
+// and neither is a passed deadline of an operation meant to block (Op.Limit negative). The server has had a call since the grant. During a
+// run of failures the wait for the grant counts as well, as the calls before the grant had no answer either.
 //
 // Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed end without an answer and no call is answered,
 // their times are summed, each moment once. From half a second of silence on, and from four times that need, such a deadline is a failure: one

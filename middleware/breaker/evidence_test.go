@@ -450,6 +450,49 @@ func TestNarrowFailuresOpenNothing(t *testing.T) {
 	}
 }
 
+// A server that has become too slow ends each command at the caller's deadline, with a narrow answer. That is found as a silent server is, about
+// this operation only: others pass, and so do callers with much more time.
+func TestNarrowAnswersThatTakeLongAreEvidence(t *testing.T) {
+	for _, deadline := range []time.Duration{100 * time.Millisecond, time.Second, 3 * time.Second} {
+		for _, after := range []bool{false, true} { // whether the answer comes after the deadline
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, Config{LookMax: -1, OpenFor: time.Minute, OpenMax: time.Minute})
+				r.uses(2*enough, nil)
+				use := func() {
+					ctx, cancel := context.WithTimeout(context.Background(), deadline)
+					defer cancel()
+					_ = r.pool.Do(ctx, get, func(ctx context.Context, _ *conn) error {
+						if after {
+							<-ctx.Done()
+						} else {
+							time.Sleep(deadline - time.Millisecond)
+						}
+						return narrow
+					})
+				}
+				var wg sync.WaitGroup
+				begin := time.Now()
+				for r.State() == StateClosed && time.Since(begin) < 10*time.Second {
+					wg.Go(use)
+					time.Sleep(25 * time.Millisecond)
+				}
+				if took := time.Since(begin); took > max(2*deadline, deadline+lasting)+200*time.Millisecond {
+					t.Errorf("deadlines of %v, answers after them: %t: it took %v", deadline, after, took)
+				}
+				wg.Wait()
+				if err := r.pool.Do(context.Background(), pool.Op{Name: "SET"}, func(context.Context, *conn) error { return nil }); err != nil {
+					t.Errorf("another operation: %v", err)
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 5*deadline)
+				defer cancel()
+				if err := r.pool.Do(ctx, get, func(context.Context, *conn) error { return nil }); err != nil {
+					t.Errorf("a patient caller: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // What says nothing about the server closes no breaker, as it opens none.
 func TestNoEvidenceClosesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
