@@ -296,17 +296,59 @@ func TestShortDeadlinesAddUp(t *testing.T) {
 	}
 }
 
-// answering is a driver that knows whether its server has answered something in a use.
+// answering is a driver that knows whether a use has asked its server something, and whether the server has answered.
 type answering struct {
 	*pooltest.Fake
 
-	answers bool
+	silent, answers bool
 }
 
-func (d answering) Lent(ctx context.Context, _ *conn) context.Context { return ctx }
+func (d *answering) Lent(ctx context.Context, _ *conn) context.Context { return ctx }
 
-func (d answering) Testify(_ *conn, err error) (pool.Testimony, bool) {
-	return pool.Testimony{Asked: true, Answered: d.answers || err == nil, Own: err}, true
+func (d *answering) Testify(_ *conn, err error) (pool.Testimony, bool) {
+	return pool.Testimony{Asked: !d.silent, Answered: !d.silent && (d.answers || err == nil), Own: err}, true
+}
+
+// over makes a pool with b over d.
+func over(t *testing.T, d *answering, cfg pool.Config, b *Breaker) *pool.Pool[*conn] {
+	t.Helper()
+	d.Fake = &pooltest.Fake{}
+	p, err := pool.New(d, cfg, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	return p
+}
+
+// A use that has sent nothing says nothing, though it succeeds: it neither ends a run of failures nor closes the breaker as a probe.
+func TestUsesThatSendNothingSayNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d, b := &answering{}, must(t, Config{ConsecutiveFailures: 4, LookMax: -1})
+		p := over(t, d, pool.Config{}, b)
+		use := func(sends bool, outcome error) {
+			d.silent = !sends
+			_ = p.Do(context.Background(), get, func(context.Context, *conn) error { return outcome })
+		}
+		for range 4 {
+			use(false, nil)
+			use(true, fail)
+		}
+		if s := b.Snapshot(); s.State != StateOpen || s.Counts.Successes > 0 {
+			t.Fatalf("four failures, and successes that sent nothing: it is %v with %v", s.State, s.Counts)
+		}
+		time.Sleep(time.Second)
+		for range 3 {
+			use(false, nil)
+		}
+		if got := b.State(); got != StateHalfOpen {
+			t.Errorf("after three probes that sent nothing it is %v", got)
+		}
+		use(true, nil)
+		if got := b.State(); got != StateClosed {
+			t.Errorf("after a probe that was answered it is %v", got)
+		}
+	})
 }
 
 // The first command of each use is answered, and the second later than the deadline: such a server is not silent, whatever the deadlines add up to.
@@ -314,11 +356,7 @@ func TestAnAnswerWithinAUseIsNoSilence(t *testing.T) {
 	for _, answers := range []bool{true, false} {
 		bubble(t, func(t *testing.T) {
 			b := must(t, Config{})
-			p, err := pool.New(answering{&pooltest.Fake{}, answers}, pool.Config{MaxSize: 16}, b)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close(context.Background())
+			p := over(t, &answering{answers: answers}, pool.Config{MaxSize: 16}, b)
 			use := func(takes time.Duration) {
 				ctx, cancel := context.WithTimeout(context.Background(), 40*time.Millisecond)
 				defer cancel()
@@ -337,8 +375,8 @@ func TestAnAnswerWithinAUseIsNoSilence(t *testing.T) {
 	}
 }
 
-// What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block, and
-// time spent with another pool.
+// What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block or in
+// a lease, and time spent with another pool.
 func TestTimeThatIsNoEvidence(t *testing.T) {
 	hang := func(ctx context.Context, _ *conn) error { <-ctx.Done(); return ctx.Err() }
 	for _, test := range []struct {
@@ -347,6 +385,7 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 		needed time.Duration // by the successes before
 		limit  time.Duration
 		cancel bool
+		lease  bool
 		fn     func(context.Context, *conn) error
 		want   bool
 	}{
@@ -360,6 +399,16 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 			fn: func(context.Context, *conn) error {
 				return judged{Fault: pool.FaultServer, Broken: true, Type: "timeout"}
 			}},
+		{name: "meant to block, a narrow answer", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Minute,
+			fn: func(context.Context, *conn) error { time.Sleep(2 * time.Second); return narrow }},
+		{name: "a narrow answer", op: get, limit: time.Minute,
+			fn: func(context.Context, *conn) error { time.Sleep(2 * time.Second); return narrow }, want: true},
+		{name: "a short deadline, but the client knows", op: get, needed: 400 * time.Millisecond, limit: time.Second, want: true,
+			fn: func(ctx context.Context, _ *conn) error {
+				<-ctx.Done()
+				return judged{Fault: pool.FaultServer, Certain: true, Type: "timeout"}
+			}},
+		{name: "a deadline in a lease", op: get, limit: time.Second, lease: true, fn: hang},
 		{name: "another pool's time", op: get, limit: time.Second,
 			fn: func(ctx context.Context, _ *conn) error { <-ctx.Done(); return elsewhere }},
 	} {
@@ -375,7 +424,15 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 					ctx, cancel = context.WithCancel(context.Background())
 					time.AfterFunc(test.limit, cancel)
 				}
-				_ = r.pool.Do(ctx, test.op, test.fn)
+				if test.lease {
+					l, err := r.pool.Acquire(ctx, test.op)
+					if err != nil {
+						t.Fatal(err)
+					}
+					l.Release(test.fn(l.Context(), nil))
+				} else {
+					_ = r.pool.Do(ctx, test.op, test.fn)
+				}
 				if got := r.Snapshot().Counts.Failures > 0; got != test.want {
 					t.Errorf("it is evidence: %v, want %v", got, test.want)
 				}
