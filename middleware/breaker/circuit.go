@@ -23,7 +23,7 @@ type admission struct {
 	probe   *probe
 	patient bool          // the probe would have passed without a permit, as its caller has much time
 	began   time.Duration // Call.Tick
-	run     uint64        // the number of the run, when the use began
+	run     uint64        // the number of failures that counted, when the use began
 }
 
 // Begin admits the use or refuses it.
@@ -123,6 +123,7 @@ func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class
 	_, _, f.granted = c.Acquired()
 	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
 	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow // a narrow answer is here for the time it took
+	f.lost = f.granted && class.Code == "" && !isTimeout(err)
 	f.from, f.to = b.served(c)
 	if class.Narrow || timedOut(ctx, &class) {
 		f.held = f.to - f.from
@@ -189,6 +190,12 @@ func (b *Breaker) took(c *pool.Call, a *admission) time.Duration {
 // The limit of a layer inside has a type of its own.
 func timedOut(ctx context.Context, class *pool.Class) bool {
 	return class.Code == "" && (passed(ctx) || class.Type == "timeout")
+}
+
+// isTimeout says whether err tells of time that has run out.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.

@@ -45,9 +45,9 @@ type Config struct {
 	// MinCalls is how many calls the window must hold for FailureRatio to apply. 0 means 20.
 	MinCalls int
 	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took, not counting
-	// echoes: failures of calls that were under way when the first one failed. Outcomes count in the order in which they come in. 0 means
-	// that the breaker decides: at least 5, within at least 300 ms, and so many more as it takes for chance not to explain them where
-	// other calls fail too. Negative: this rule is off.
+	// echoes: failures of calls that were under way when the first one failed, and lost connections of calls that were under way at the latest
+	// failure. Outcomes count in the order in which they come in. 0 means that the breaker decides: at least 5, within at least 300 ms, and
+	// so many more as it takes for chance not to explain them where other calls fail too. Negative: this rule is off.
 	ConsecutiveFailures int
 
 	// OpenFor is how long the breaker stays open after it was closed, less what Jitter takes. 0 means 200 ms, which is enough as the pool looks

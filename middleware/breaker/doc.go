@@ -9,7 +9,7 @@
 //	evidence   a failure that the class lays at the server; a deadline that passed while the server had the call for four times as long as
 //	           999 in 1,000 recent successes needed, or while the server answered nothing for half a second (shorter deadlines add up).
 //	           No evidence: cancels, deadlines of an Op that blocks, quick Narrow failures, errors without a word about the server.
-//	run        the failures since the last success: the first, and each whose call began after the first had ended. A dial counts once.
+//	run        failures since the last success, of calls that began after the first one's end (lost connections: the latest's); a dial counts once.
 //	closed     opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if FailureRatio of at least
 //	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
 //	open       refuses the operations of the run, to callers with no more time, with an [OpenError]. The pool looks at the server. A look
@@ -23,7 +23,7 @@
 // # Why so
 //
 // A single cause makes many failures: a restarted proxy cuts all connections at once, and a frozen server lets all limits pass together.
-// Counted one by one, such failures would open the breaker of a server that is up. So echoes do not count: a cut of any size is 1 failure.
+// Counted one by one, such failures would open the breaker of a server that is up. So echoes do not count: each cut, of any size, is 1 failure.
 // Where calls fail now and then, some fail in a row: so a run has to be improbable. A server that restarts is back soon, and the pool and retry
 // bridge a gap of 300 ms: so a run has to last. An explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count
 // for it either.

@@ -23,9 +23,11 @@ import (
 //
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
 // server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
-// echo: both may have the same cause, as when a proxy cuts all connections. No clock is needed to tell: a run has a number, and each use
-// notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by the beginning of the dial. The pool may tell
-// all waiters of one failed dial: the dial counts once.
+// echo: both may have the same cause, as when a proxy cuts all connections. A lost connection is an echo unless the call began after the latest
+// failure that counts had ended: so each cut of all connections is one failure, and a server that serves between cuts is not refused. A
+// deadline or an answer belongs to one call: calls that hang at the same time are several observations. No clock is needed to tell: each failure
+// that counts moves a number, and each use notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by
+// the beginning of the dial. The pool may tell all waiters of one failed dial: the dial counts once.
 //
 // How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
 // failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
@@ -43,10 +45,12 @@ const (
 // run counts the failures since the last success.
 type run struct {
 	length atomic.Int64  // failures, without echoes; 0: there is no run
-	number atomic.Uint64 // moved by the first failure of each run
+	number atomic.Uint64 // moved by each failure that counts
 	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
-	scope  *scope        // what the failures of this run are about, echoes too; guarded by the breaker's mutex
-	dial   time.Duration // when the failed dial began that was counted last; guarded by the breaker's mutex
+	begun  uint64        // number after the first failure; guarded by the breaker's mutex, like the next three
+	latest time.Duration // when the latest failure that counts ended
+	dial   time.Duration // when the failed dial began that was counted last
+	scope  *scope        // what the failures of this run are about, echoes too
 }
 
 // failure is a failure as the breaker knows it.
@@ -61,6 +65,7 @@ type failure struct {
 	// What it is about, see scope.
 	work    work
 	granted bool          // the use had a resource
+	lost    bool          // the use has lost its connection: there was neither an answer nor a deadline
 	held    time.Duration // how long the server had the call, if only the caller's deadline ended it; else forever
 }
 
@@ -70,11 +75,15 @@ func (r *run) add(f *failure) bool {
 		r.scope = &scope{}
 	}
 	r.scope = r.scope.with(f)
+	number, ended := r.begun, time.Duration(r.first.Load())
+	if f.lost {
+		number, ended = r.number.Load(), r.latest
+	}
 	switch {
 	case r.length.Load() == 0:
-		r.number.Add(1)
+		r.begun = r.number.Load() + 1
 		r.first.Store(int64(f.to))
-	case f.from != 0 && f.from < time.Duration(r.first.Load()), f.from == 0 && f.run != r.number.Load():
+	case f.from != 0 && f.from < ended, f.from == 0 && f.run < number:
 		return false
 	case f.dial && f.from == r.dial:
 		return false
@@ -82,6 +91,8 @@ func (r *run) add(f *failure) bool {
 	if f.dial {
 		r.dial = f.from
 	}
+	r.number.Add(1)
+	r.latest = f.to
 	r.length.Add(1)
 	return true
 }

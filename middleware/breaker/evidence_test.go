@@ -550,6 +550,32 @@ func TestNarrowAnswersThatTakeLongAreEvidence(t *testing.T) {
 	}
 }
 
+// All connections are cut four times in a row, each time with 20 calls under way and before a call could end. The server is up: nobody is refused.
+func TestCutsInARow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.uses(2*enough, nil)
+		start := time.Now()
+		var wg sync.WaitGroup
+		var n tally
+		r.load(&wg, &n, get, 25*time.Millisecond, 3*time.Second, 4*time.Second, func(context.Context) error {
+			const takes = 500 * time.Millisecond
+			next := takes - time.Since(start)%takes
+			time.Sleep(next)
+			if time.Since(start) <= 4*takes {
+				return cutOff
+			}
+			time.Sleep(takes - next)
+			return nil
+		})
+		wg.Wait()
+		if n.refused.Load() > 0 || n.served.Load() < 70 {
+			t.Errorf("%d uses were refused, %d failed, %d served", n.refused.Load(), n.failed.Load(), n.served.Load())
+		}
+		r.wantMoves()
+	})
+}
+
 // What says nothing about the server closes no breaker, as it opens none.
 func TestNoEvidenceClosesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -593,6 +619,7 @@ func verdict(cfg Config, uses []past) (openedAt time.Time) {
 		}
 		begin := 0 // of the run that u belongs to
 		counts := false
+		var latest time.Time // when the latest failure that counts ended
 		for j := 0; j <= i; j++ {
 			u := uses[j]
 			if u.outcome == nil {
@@ -600,7 +627,14 @@ func verdict(cfg Config, uses []past) (openedAt time.Time) {
 				begin = j + 1
 				continue
 			}
-			evidence := j == begin || !echo(u, uses[begin].ended)
+			before := uses[begin].ended
+			if u.outcome == cutOff {
+				before = latest
+			}
+			evidence := j == begin || !echo(u, before)
+			if evidence {
+				latest = u.ended
+			}
 			if evidence && begin == start {
 				run++
 			}
