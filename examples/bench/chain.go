@@ -73,10 +73,18 @@ func newLaps() *laps {
 	return l
 }
 
-// innermost is a layer that runs op instead of what is inside of it.
+// innermost is a layer that runs op instead of what is inside of it. The first time in a use, the layer gets a resource before that: without
+// a resource the use has asked no server, and its successes count for nothing.
 func innermost(op operation) pool.Middleware {
-	return pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
-		return func(ctx context.Context, _ *pool.Call) error { return op(ctx) }
+	return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			if _, _, granted := c.Acquired(); !granted {
+				if err := next(ctx, c); err != nil {
+					return err
+				}
+			}
+			return op(ctx)
+		}
 	})
 }
 
@@ -86,7 +94,7 @@ type contestant struct {
 	close func()
 }
 
-// ourChain runs layers over op. No use reaches the pool below them. So that its clock does not come to rest, as that of a pool in use never
+// ourChain runs layers over op. The pool below them lends one resource for all laps of a use. So that its clock does not come to rest, as that of a pool in use never
 // does, each sample begins with a check of it.
 func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	l := newLaps()

@@ -25,21 +25,33 @@ func plain(tb testing.TB, layers ...pool.Middleware) *pool.Pool[*conn] {
 	return p
 }
 
-// within calls f with the Call of a use.
-func within(tb testing.TB, f func(c *pool.Call)) {
+// callKey is the key of what a use does with its Call.
+type callKey struct{}
+
+// calls returns a function that calls f with the Call of a use that has had a resource: the successes of others count for nothing. All Calls
+// are of one pool, so each processor has a shard of its own.
+func calls(tb testing.TB) func(f func(c *pool.Call)) {
 	tb.Helper()
-	p := plain(tb, pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
-		return func(_ context.Context, c *pool.Call) error { f(c); return nil }
+	p := plain(tb, pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			err := next(ctx, c)
+			if f, ok := ctx.Value(callKey{}).(func(c *pool.Call)); ok {
+				f(c)
+			}
+			return err
+		}
 	}))
-	_ = p.Do(context.Background(), get, nothing)
+	return func(f func(c *pool.Call)) {
+		_ = p.Do(context.WithValue(context.Background(), callKey{}, f), get, nothing)
+	}
 }
 
 // The breaker alone, beside gobreaker.
 func BenchmarkSuccess(b *testing.B) {
 	ctx := context.Background()
 	b.Run("breaker", func(b *testing.B) {
-		l := layer{must(b, Config{})}
-		within(b, func(c *pool.Call) {
+		l, within := layer{must(b, Config{})}, calls(b)
+		within(func(c *pool.Call) {
 			for b.Loop() {
 				_, a, _ := l.Begin(ctx, c)
 				l.End(ctx, c, a, nil)
@@ -53,9 +65,9 @@ func BenchmarkSuccess(b *testing.B) {
 		}
 	})
 	b.Run("breaker parallel", func(b *testing.B) {
-		l := layer{must(b, Config{})}
+		l, within := layer{must(b, Config{})}, calls(b)
 		b.RunParallel(func(pb *testing.PB) {
-			within(b, func(c *pool.Call) {
+			within(func(c *pool.Call) {
 				for pb.Next() {
 					_, a, _ := l.Begin(ctx, c)
 					l.End(ctx, c, a, nil)
