@@ -28,22 +28,23 @@ type Breaker struct {
 	info    pool.PoolInfo          // the pool; under mu
 
 	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
-	mu       sync.Mutex
-	circuit  *gobreaker.CircuitBreaker[struct{}]
-	moved    bool     // the circuit has changed its state, to the next one
-	next     State    //
-	trip     Trip     // why it opened when it was last closed
-	failing  *failure // that is being reported
-	seen     bool     // a look has passed since the breaker opened, or nobody looks
-	watch    *watch   // who looks; nil when nobody does
-	rounds   int      // rounds of probes that have failed since then
-	probed   string   // what ended the latest of them
-	shy      work     // whose probe failed last
-	draw     float64  // the jitter of this open period, from 0 to 1
-	opened   uint64
-	attached bool
-	pool     string
-	pools    pool.Attached // the one, to report to
+	mu        sync.Mutex
+	circuit   *gobreaker.CircuitBreaker[struct{}]
+	moved     bool     // the circuit has changed its state, to the next one
+	next      State    //
+	trip      Trip     // why it opened when it was last closed
+	failing   *failure // that is being reported
+	seen      bool     // a look has passed since the breaker opened, or nobody looks
+	watch     *watch   // who looks; nil when nobody does
+	rounds    int      // rounds of probes that have failed since then
+	doublings int      // of the open period
+	probed    string   // what ended the latest of them
+	shy       work     // whose probe failed last
+	draw      float64  // the jitter of this open period, from 0 to 1
+	opened    uint64
+	attached  bool
+	pool      string
+	pools     pool.Attached // the one, to report to
 }
 
 // phase is one stay in a state. It does not change once it is published, except for round, which mu guards.
@@ -181,7 +182,7 @@ func (b *Breaker) elapsed() time.Duration { return time.Since(b.start) }
 
 // schedule sets the end of p, an open phase.
 func (b *Breaker) schedule(p *phase) {
-	due := p.since.Add(b.cfg.Load().openPeriod(b.rounds, b.draw))
+	due := p.since.Add(b.cfg.Load().openPeriod(b.doublings, b.draw))
 	p.until = due.Sub(b.start)
 	p.refusal = b.refusal(StateOpen)
 	p.refusal.NextProbe = due

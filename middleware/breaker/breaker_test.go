@@ -348,6 +348,28 @@ func TestJitterSpreadsProbes(t *testing.T) {
 	})
 }
 
+// A server that answers the probes that it refuses for a while, as in the midst of a script, is about to serve: the open periods do not grow.
+func TestProbesThatAreAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 {
+			r := newRig(t, Config{})
+			r.uses(2*enough, nil)
+			served := func(within time.Duration, outcome error) bool {
+				for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+					if err := r.use(outcome); err == nil {
+						return true
+					}
+				}
+				return false
+			}
+			served(10*time.Second, pooltest.ErrRefused)
+			if !served(defaultOpenFor+10*time.Millisecond, nil) {
+				t.Fatalf("nobody is served within %v: %+v", defaultOpenFor, r.Snapshot())
+			}
+		}
+	})
+}
+
 func TestRefusalSaysWhyAndWhen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{FailureRatio: 0.5, MinCalls: 8, ConsecutiveFailures: -1, OpenFor: 4 * time.Second, OpenMax: time.Minute, Jitter: -1})
@@ -372,7 +394,7 @@ func TestRefusalSaysWhyAndWhen(t *testing.T) {
 		r.due()
 		r.uses(1, pooltest.ErrRefused)
 		check(r.refusal(StateOpen), `breaker of pool "orders" is open: 4 of 8 calls failed within 10s (limit 50 %), the last with DENIED; `+
-			`rounds of probes that failed since: 1, the last with REFUSED; next probe in 8s`, "breaker_open", 8*time.Second)
+			`rounds of probes that failed since: 1, the last with REFUSED; next probe in 4s`, "breaker_open", 4*time.Second)
 		r.due()
 		probe := r.lease()
 		check(r.refusal(StateHalfOpen), `breaker of pool "orders" is half-open: 4 of 8 calls failed within 10s (limit 50 %), the last with `+

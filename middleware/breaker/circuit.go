@@ -429,7 +429,8 @@ func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *po
 		r.successes++
 		b.scope.Store(b.scope.Load().afterProbe(w, nil))
 	case pool.FaultServer:
-		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(f.err, &class)))
+		passing := class.Code != "" && class.Repeat == pool.RepeatAlways
+		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(f.err, &class)), passing)
 		b.scope.Store(b.scope.Load().afterProbe(w, f))
 		b.shy = w
 	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // nothing: another may try
@@ -450,6 +451,9 @@ func (b *Breaker) conclude(r *round) *pool.Event {
 	switch {
 	case r.failures > cfg.ProbeFailures:
 		b.rounds++
+		if !r.passing {
+			b.doublings++
+		}
 		b.probed = r.errorType
 		b.tell(failed)
 		return b.follow(r.reason)
@@ -472,7 +476,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	}
 	switch p.state {
 	case StateClosed:
-		b.trip, b.rounds, b.probed, b.shy = Trip{}, 0, "", work{}
+		b.trip, b.rounds, b.doublings, b.probed, b.shy = Trip{}, 0, 0, "", work{}
 		p.window = newWindow(b.cfg.Load(), b.needs)
 	case StateOpen:
 		b.opened++

@@ -53,7 +53,8 @@ type Config struct {
 	// OpenFor is how long the breaker stays open after it was closed, less what Jitter takes. 0 means 200 ms, which is enough as the pool looks
 	// at its server itself; otherwise at least 1 ms.
 	OpenFor time.Duration
-	// OpenMax bounds the open period, which doubles each time the probes fail. OpenMax equal to OpenFor means that it does not grow.
+	// OpenMax bounds the open period, which doubles each time the probes fail, unless the server has answered the probe with a refusal that may
+	// be repeated, such as that a script is running. OpenMax equal to OpenFor means that the period does not grow.
 	// 0 means 800 ms, or OpenFor if that is longer.
 	OpenMax time.Duration
 	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
@@ -120,11 +121,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// openPeriod returns how long the breaker stays open when rounds of probes have failed since it was closed. draw, from 0 to 1, is its
-// share of the jitter. The bounds hold after the jitter, which only shortens.
-func (c Config) openPeriod(rounds int, draw float64) time.Duration {
+// openPeriod returns how long the breaker stays open after so many doublings of the period. draw, from 0 to 1, is its share of the jitter. The
+// bounds hold after the jitter, which only shortens.
+func (c Config) openPeriod(doublings int, draw float64) time.Duration {
 	period := c.OpenFor
-	for ; rounds > 0 && period < c.OpenMax; rounds-- {
+	for ; doublings > 0 && period < c.OpenMax; doublings-- {
 		period += min(period, c.OpenMax-period)
 	}
 	return period - time.Duration(draw*max(c.Jitter, 0)*float64(period))

@@ -12,6 +12,7 @@ type round struct {
 	failures  int
 	reason    string // of the latest failure: ReasonProbeFailed or ReasonProbeTimeout
 	errorType string // its error.type
+	passing   bool   // the latest failure was an answer that the server gives for a while only
 }
 
 // probe is a permit of a round. One that has left its round, because it ended or was given up, cannot change it any more.
@@ -53,11 +54,11 @@ func (r *round) end(p *probe) bool {
 func (r *round) expire(now, timeout time.Duration) {
 	for len(r.underway) > 0 && now-r.underway[0].since >= timeout {
 		r.underway = slices.Delete(r.underway, 0, 1)
-		r.fail(ReasonProbeTimeout, ReasonProbeTimeout)
+		r.fail(ReasonProbeTimeout, ReasonProbeTimeout, false)
 	}
 }
 
-func (r *round) fail(reason, errorType string) {
+func (r *round) fail(reason, errorType string, passing bool) {
 	r.failures++
-	r.reason, r.errorType = reason, errorType
+	r.reason, r.errorType, r.passing = reason, errorType, passing
 }
