@@ -457,12 +457,16 @@ func (b *Breaker) conclude(r *round) *pool.Event {
 		b.probed = r.errorType
 		b.tell(failed)
 		return b.follow(r.reason)
-	case cfg.ProbeSuccesses > 0 && r.successes >= cfg.ProbeSuccesses, cfg.ProbeSuccesses == 0 && r.successes > 0 && b.scope.Load().served():
+	case cfg.ProbeSuccesses > 0 && r.successes >= cfg.ProbeSuccesses, cfg.ProbeSuccesses == 0 && r.successes > 0 && b.isProven():
 		b.tell(succeeded)
 		return b.follow(ReasonProbesPassed)
 	}
 	return nil
 }
+
+// isProven says whether each refused operation has succeeded, or the half-open state has waited for long enough: an operation may be rare, or
+// never come back.
+func (b *Breaker) isProven() bool { return b.scope.Load().served() || b.elapsed() >= b.phase.Load().until }
 
 // follow begins the phase that gobreaker has moved to, and returns what is to be reported; nil when it has not moved.
 func (b *Breaker) follow(reason string) *pool.Event {

@@ -63,7 +63,7 @@ type Config struct {
 
 	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check. They
 	// grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. So a server that is away has
-	// about one dial in LookMax from each instance. A server that answers a look with a refusal is looked at again within 200 ms. 0 means 1 s;
+	// about one dial in LookMax from each instance. A server that refuses a look for a while, as it loads its data, is looked at again within 200 ms. 0 means 1 s;
 	// negative: the pool does not look, and the users' probes alone find out.
 	LookMax time.Duration
 

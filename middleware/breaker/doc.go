@@ -46,7 +46,7 @@
 // # Looks
 //
 // While the breaker is open the pool dials the server and has the driver check the resource ([pool.PoolInfo].Look): at once, then after pauses
-// that grow from 100 ms to LookMax, each up to half as short at random, or to 200 ms if the server answers with a refusal. A dead server has
+// that grow from 100 ms to LookMax, each up to half as short at random, or to 200 ms if the server refuses for a while. A dead server has
 // about a dial a second from each instance, and no user has to find out about the server. A driver whose Open and Check do nothing always
 // passes, so the probes alone find out. The probes also find out what no look can see, such as commands that fail while checks pass, at open
 // periods that grow to OpenMax and are cut short at random, so many instances do not probe together. The periods do not grow while the server

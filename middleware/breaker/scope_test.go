@@ -158,6 +158,26 @@ func TestAnOperationThatIsUsedNoMore(t *testing.T) {
 	})
 }
 
+// Two operations were refused, and one of them comes back only at night. The uses of the other one close the breaker.
+func TestAnOperationThatIsRare(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
+		var wg sync.WaitGroup
+		var bad, good tally
+		r.uses(2*enough, nil)
+		failing := func(context.Context) error { return fail }
+		r.load(&wg, &bad, pool.Op{Name: "REPORT"}, 50*time.Millisecond, time.Second, 2*time.Second, failing)
+		r.load(&wg, &bad, get, 5*time.Millisecond, time.Second, 2*time.Second, failing)
+		wg.Wait()
+		if r.State() == StateClosed || len(r.scope.Load().ops) != 2 {
+			t.Fatalf("the breaker is %v, and refuses %v", r.State(), r.scope.Load().ops)
+		}
+		r.load(&wg, &good, get, 100*time.Millisecond, time.Second, 15*time.Second, pooltest.Slow(time.Millisecond))
+		wg.Wait()
+		r.wantState(StateClosed)
+	})
+}
+
 // A server that was away comes back, but fails one operation, which makes up most of the load. The other one is served again.
 func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {

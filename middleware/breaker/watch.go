@@ -15,8 +15,8 @@ import (
 //   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
 //     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
 //     hang follow without a pause. Each look is given a second.
-//   - A server that answers a look with a refusal (it loads its data, or serves as many clients as it can) is about to serve, and such an
-//     answer costs the server little. Then the pauses do not grow beyond 200 ms.
+//   - A server that answers a look with a refusal for a while (it loads its data, or serves as many clients as it can) is about to serve, and
+//     such an answer costs the server little. Then the pauses do not grow beyond 200 ms. A refusal for good, as of a wrong password, is none.
 //   - The watch ends with the first look that passes. If looks had failed before, or the evidence is that no resource could be had, the looks
 //     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe. The watch also
 //     ends if all resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look
@@ -28,7 +28,7 @@ import (
 
 const (
 	firstLook   = 100 * time.Millisecond
-	answeredMax = 2 * firstLook // the longest pause after an answer
+	answeredMax = 2 * firstLook // the longest pause after a refusal for a while
 	lookTimeout = time.Second
 	lookJitter  = 0.5
 )
@@ -100,7 +100,8 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			b.endWatch(w, failed)
 			return
 		}
-		if pause = min(2*pause, longest); info.Classify(err).Code != "" {
+		pause = min(2*pause, longest)
+		if class := info.Classify(err); class.Code != "" && class.Repeat == pool.RepeatAlways {
 			pause = min(pause, answeredMax)
 		}
 		failed = true

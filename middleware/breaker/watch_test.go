@@ -72,6 +72,23 @@ func TestLooksThatAreAnswered(t *testing.T) {
 	})
 }
 
+// A server that lets nobody in because of a wrong password is asked no more often than one that does not answer.
+func TestLooksThatAreAnsweredForGood(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
+		r.pool.Clear()
+		r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied)) // with a code, and not to be repeated
+		_, _ = r.use(nil), r.use(nil)
+		r.wantState(StateOpen)
+		time.Sleep(10 * time.Second)
+		dialled := r.pool.Stat().OpenFailures
+		time.Sleep(10 * time.Second)
+		if n := r.pool.Stat().OpenFailures - dialled; n < 10 || n > 20 {
+			t.Errorf("in 10 s the pool dialled %d times, want once in 0.5 to 1 s", n)
+		}
+	})
+}
+
 // No resource could be had, and the gap is over when the breaker opens: the first look says so, and nobody waits for probes.
 func TestLookContradictsEvidenceAboutAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
