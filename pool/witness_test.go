@@ -146,6 +146,36 @@ func TestWitness(t *testing.T) {
 	}
 }
 
+// A server that has answered one command of a use has answered, however the use ends. Without a witness nobody knows.
+func TestAnswered(t *testing.T) {
+	h, a, b := newTestifying(), &heard{}, &heard{}
+	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a))
+	plain := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(b))
+	for _, test := range []struct {
+		met  []error // by the commands of a use
+		want bool
+	}{
+		{nil, false},
+		{[]error{nil}, true},
+		{[]error{pooltest.ErrDenied}, false},
+		{[]error{nil, pooltest.ErrBroken}, true},
+		{[]error{pooltest.ErrMiss, pooltest.ErrDenied}, true},
+	} {
+		_ = p.Do(background, op, func(_ context.Context, c conn) (err error) {
+			for _, met := range test.met {
+				err = h.send(c, false, met)
+			}
+			return err
+		})
+		if a.answered != test.want {
+			t.Errorf("%v: answered %t, want %t", test.met, a.answered, test.want)
+		}
+	}
+	if _ = plain.Do(background, op, use); b.answered {
+		t.Error("without a witness it has answered")
+	}
+}
+
 // lentOnce returns the connection of a lease that is never given back by hand.
 func lentOnce(l pool.Lease[conn], err error) conn {
 	if err != nil {
@@ -158,8 +188,9 @@ func lentOnce(l pool.Lease[conn], err error) conn {
 
 // heard is a layer that asks the Call.
 type heard struct {
-	class pool.Class
-	asked bool
+	class    pool.Class
+	asked    bool
+	answered bool
 }
 
 func (*heard) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
@@ -167,7 +198,7 @@ func (*heard) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{
 }
 
 func (a *heard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
-	a.class, a.asked = c.Classify(err), c.Asked()
+	a.class, a.asked, a.answered = c.Classify(err), c.Asked(), c.Answered()
 }
 
 // A witness that fails is no witness: the outcome is judged by itself, and the resource is not lost.
