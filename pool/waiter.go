@@ -283,12 +283,14 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 //   - The need is how long the quickest of the recent uses held a resource. A quicker use lowers the need at once. A slower use raises the need
 //     slowly. A failed use would have needed more time. But a few quick uses among many that hang are to be served, too: waiters with more
 //     time left would only hold the resources for longer.
-//   - A resource goes to the first waiter who has the need left and a margin. If nobody has, the resource goes to the first waiter.
+//   - A resource goes to the first waiter who has the need left and a margin. If nobody has, the resource goes to the last waiter if the last has
+//     more time than the first, else to the first.
 //   - Nobody is refused. A waiter that was passed over keeps the place in the queue. What the pool has learned may be wrong: after a stall of the
 //     server the need is too high. Then waiters with enough time are served first, a quick success among them lowers the need, and the first
 //     waiters are the next to be served.
 //   - Of trialShare waiters that are to be passed over, one is served all the same. The use may be a quick use.
-//   - The rule rests while there are places for all waiters, and while a recent use took less than a step of the clock.
+//   - The rule rests while there are places for all waiters, and while a recent use took less than a step of the clock. While dials fail, there
+//     are no more places than resources: a server at the maximum of clients opens no more.
 
 const (
 	forgetNeed = 64 // a slower success adds this share of the difference to the need
@@ -321,13 +323,20 @@ func (p *Pool[T]) learn(held time.Duration, failed bool) {
 // covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with too small
 // a margin every use would be cut. The caller holds the lock.
 func (p *Pool[T]) next(now time.Duration) *waiter[T] {
-	w := p.waiters.head
-	if p.waiters.n <= max(p.cfg.MaxSize-p.inUse, 1) {
+	w, last := p.waiters.head, p.waiters.tail
+	places := p.cfg.MaxSize
+	if p.failures > 0 {
+		places = len(p.all)
+	}
+	if p.waiters.n <= max(places-p.inUse, 1) {
 		return w
 	}
 	enough := plus(now, p.need+p.need/8+2*clockStep)
-	if w.until >= enough || p.waiters.tail.until < enough {
+	switch {
+	case w.until >= enough || w.until >= last.until:
 		return w
+	case last.until < enough:
+		return last
 	}
 	for ; w.until < enough; w = w.next { // the last waiter has enough
 		if w.passed {

@@ -305,6 +305,7 @@ func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 	}{
 		{"need of 100 ms", 100 * time.Millisecond, []time.Duration{50 * time.Millisecond, 40 * time.Millisecond, time.Second, time.Minute}, "2 0 1 3 "},
 		{"nobody has the time", 100 * time.Millisecond, []time.Duration{50 * time.Millisecond, 90 * time.Millisecond, 40 * time.Millisecond}, "0 1 2 "},
+		{"the last has most", 100 * time.Millisecond, []time.Duration{50 * time.Millisecond, 40 * time.Millisecond, 60 * time.Millisecond}, "2 0 1 "},
 		{"need within a step of the clock", 5 * time.Millisecond, []time.Duration{5 * time.Millisecond, time.Second, time.Minute}, "0 1 2 "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -335,6 +336,40 @@ func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A server at its maximum of clients refuses dials and serves the four connections that there are. More callers come than four can serve. Those
+// with enough time go first, although MaxSize has places for all waiters: so many are served in time.
+func TestWaitersOfAFullServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const connections, uses, takes, deadline = 4, 1000, 50 * time.Millisecond, 100 * time.Millisecond
+		fake := &pooltest.Fake{}
+		p := newPoolOver(t, fake, struct{ pool.Driver[conn] }{fake}, pool.Config{MaxSize: 20}) // nothing is interrupted, so no connection is lost
+		if err := p.Warm(background, connections); err != nil {
+			t.Fatal(err)
+		}
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
+		var served atomic.Int64
+		var wg sync.WaitGroup
+		for range uses {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(background, deadline)
+				defer cancel()
+				_ = p.Do(ctx, op, func(ctx context.Context, _ conn) error {
+					time.Sleep(takes)
+					if ctx.Err() == nil {
+						served.Add(1)
+					}
+					return nil
+				})
+			})
+			time.Sleep(takes / connections * 9 / 10) // a tenth more than can be served
+		}
+		wg.Wait()
+		if n := served.Load(); n < uses*17/20 {
+			t.Errorf("%d of %d are served", n, uses)
+		}
+	})
 }
 
 // A server that stalls now and then serves everybody whose time outlasts the stall: what the pool learns in the stall costs nobody the place in
