@@ -18,8 +18,8 @@
 // earlier command that was given up is still on its way (the driver waits 400 ms for it); one that runs several at once may make others
 // wait in the driver. [Stats] shows such waits (SocketWait). Opening a resource opens a socket, so that Pool.Warm and MinIdle mean
 // connections that are there, not the permission to make them; the driver's own minPoolSize adds at most ten in ten seconds. MaxIdleTime
-// closes sockets as well as resources, within ten seconds. MaxLifetime, Clear and Discard end resources, which costs nothing; the driver
-// gives up sockets when they fail, and moves by itself to servers that take over.
+// closes sockets as well as resources, within ten seconds. MaxLifetime and Discard end resources, and leave the sockets to the
+// next resource. The driver gives up sockets when they fail, and moves by itself to servers that take over.
 //
 // The client is made for the first resource and disconnected after the last, so a closed pool leaves nothing behind, and one with a
 // MinIdle of 0 and a MaxIdleTime comes to rest without a socket. When no server answers, opening says so at once, with the reason,
@@ -45,6 +45,10 @@
 // RetryWrites, or retryReads=true and retryWrites=true in the URI (as copied from Atlas), turn them on; Stats.Commands, divided by the
 // pool's Acquires, then shows what they come to, and layers that observe commands see each. What stays is the driver's own loop in
 // WithTransaction.
+//
+// The price is paid on a replica set, where the server carries out an insert once however often the driver sends the insert: without the
+// driver's retries a write whose reply is lost fails, unless its Op is Idempotent. Where such writes matter, set RetryWrites. A use that has
+// only read is repeated by package retry in any case.
 //
 // # What errors mean
 //
