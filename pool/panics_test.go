@@ -143,7 +143,8 @@ func TestErrorsThatPanicAreContained(t *testing.T) {
 				}
 				l, err := p.Acquire(background, op)
 				l.Release(nil)
-				if step == pooltest.Open && (!errors.Is(err, pool.ErrOpen) || !strings.Contains(err.Error(), "Open returned an error whose methods panic, a pool_test.bad: bad error")) {
+				const want = "Open returned an error whose methods panic, a pool_test.bad: bad error"
+				if step == pooltest.Open && (!errors.Is(err, pool.ErrOpen) || !strings.Contains(err.Error(), want)) {
 					t.Errorf("got %v", err)
 				}
 				_ = p.Do(background, op, func(_ context.Context, c conn) error { c.Soil(); return nil })

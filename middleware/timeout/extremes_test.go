@@ -20,7 +20,7 @@ import (
 // has less left than MinLeft. What Validate does not accept is named.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[timeout.Config]()
-	for name, make := range map[string]func(timeout.Config) (*timeout.Timeout, error){
+	for name, build := range map[string]func(timeout.Config) (*timeout.Timeout, error){
 		"total": timeout.NewTotal, "attempt": timeout.NewAttempt,
 	} {
 		for i := range typ.NumField() {
@@ -32,7 +32,7 @@ func TestConfigAtItsExtremes(t *testing.T) {
 						cfg.Limit = -1
 					}
 					reflect.ValueOf(&cfg).Elem().Field(i).SetInt(extreme)
-					layer, err := make(cfg)
+					layer, err := build(cfg)
 					if (err != nil) != (cfg.MinLeft < 0) || err != nil && !strings.Contains(err.Error(), f.Name) {
 						t.Fatalf("got %v", err)
 					}
