@@ -20,27 +20,39 @@ import (
 
 // typed are commands with the readers of go-redis, sent as given.
 var typed = map[string]func(ctx context.Context, args ...any) redis.Cmder{
-	"Cmd":              func(ctx context.Context, args ...any) redis.Cmder { return redis.NewCmd(ctx, args...) },
-	"Slice":            func(ctx context.Context, args ...any) redis.Cmder { return redis.NewSliceCmd(ctx, args...) },
-	"Status":           func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStatusCmd(ctx, args...) },
-	"Int":              func(ctx context.Context, args ...any) redis.Cmder { return redis.NewIntCmd(ctx, args...) },
-	"IntSlice":         func(ctx context.Context, args ...any) redis.Cmder { return redis.NewIntSliceCmd(ctx, args...) },
-	"Duration":         func(ctx context.Context, args ...any) redis.Cmder { return redis.NewDurationCmd(ctx, time.Second, args...) },
-	"Time":             func(ctx context.Context, args ...any) redis.Cmder { return redis.NewTimeCmd(ctx, args...) },
-	"Bool":             func(ctx context.Context, args ...any) redis.Cmder { return redis.NewBoolCmd(ctx, args...) },
-	"BoolSlice":        func(ctx context.Context, args ...any) redis.Cmder { return redis.NewBoolSliceCmd(ctx, args...) },
-	"String":           func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStringCmd(ctx, args...) },
-	"StringSlice":      func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStringSliceCmd(ctx, args...) },
-	"Float":            func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFloatCmd(ctx, args...) },
-	"FloatSlice":       func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFloatSliceCmd(ctx, args...) },
-	"KeyValueSlice":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyValueSliceCmd(ctx, args...) },
-	"MapStringString":  func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringStringCmd(ctx, args...) },
-	"MapStringInt":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringIntCmd(ctx, args...) },
-	"MapStringAny":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringInterfaceCmd(ctx, args...) },
-	"MapStringAnys":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringInterfaceSliceCmd(ctx, args...) },
-	"MapMapStringAny":  func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapMapStringInterfaceCmd(ctx, args...) },
-	"MapStrings":       func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringStringSliceCmd(ctx, args...) },
-	"MapStringSlice":   func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringSliceInterfaceCmd(ctx, args...) },
+	"Cmd":      func(ctx context.Context, args ...any) redis.Cmder { return redis.NewCmd(ctx, args...) },
+	"Slice":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewSliceCmd(ctx, args...) },
+	"Status":   func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStatusCmd(ctx, args...) },
+	"Int":      func(ctx context.Context, args ...any) redis.Cmder { return redis.NewIntCmd(ctx, args...) },
+	"IntSlice": func(ctx context.Context, args ...any) redis.Cmder { return redis.NewIntSliceCmd(ctx, args...) },
+	"Duration": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewDurationCmd(ctx, time.Second, args...)
+	},
+	"Time":            func(ctx context.Context, args ...any) redis.Cmder { return redis.NewTimeCmd(ctx, args...) },
+	"Bool":            func(ctx context.Context, args ...any) redis.Cmder { return redis.NewBoolCmd(ctx, args...) },
+	"BoolSlice":       func(ctx context.Context, args ...any) redis.Cmder { return redis.NewBoolSliceCmd(ctx, args...) },
+	"String":          func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStringCmd(ctx, args...) },
+	"StringSlice":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStringSliceCmd(ctx, args...) },
+	"Float":           func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFloatCmd(ctx, args...) },
+	"FloatSlice":      func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFloatSliceCmd(ctx, args...) },
+	"KeyValueSlice":   func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyValueSliceCmd(ctx, args...) },
+	"MapStringString": func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringStringCmd(ctx, args...) },
+	"MapStringInt":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewMapStringIntCmd(ctx, args...) },
+	"MapStringAny": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewMapStringInterfaceCmd(ctx, args...)
+	},
+	"MapStringAnys": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewMapStringInterfaceSliceCmd(ctx, args...)
+	},
+	"MapMapStringAny": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewMapMapStringInterfaceCmd(ctx, args...)
+	},
+	"MapStrings": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewMapStringStringSliceCmd(ctx, args...)
+	},
+	"MapStringSlice": func(ctx context.Context, args ...any) redis.Cmder {
+		return redis.NewMapStringSliceInterfaceCmd(ctx, args...)
+	},
 	"StringStruct":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewStringStructMapCmd(ctx, args...) },
 	"XMessageSlice":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewXMessageSliceCmd(ctx, args...) },
 	"XStreamSlice":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewXStreamSliceCmd(ctx, args...) },
@@ -64,12 +76,14 @@ var typed = map[string]func(ctx context.Context, args ...any) redis.Cmder{
 	"Latency":          func(ctx context.Context, args ...any) redis.Cmder { return redis.NewLatencyCmd(ctx, args...) },
 	"FunctionList":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFunctionListCmd(ctx, args...) },
 	"FunctionStats":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewFunctionStatsCmd(ctx, args...) },
-	"LCS":              func(ctx context.Context, _ ...any) redis.Cmder { return redis.NewLCSCmd(ctx, &redis.LCSQuery{Key1: "a", Key2: "b", Idx: true}) },
-	"KeyValues":        func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyValuesCmd(ctx, args...) },
-	"KeyFlags":         func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyFlagsCmd(ctx, args...) },
-	"ACLLog":           func(ctx context.Context, args ...any) redis.Cmder { return redis.NewACLLogCmd(ctx, args...) },
-	"Info":             func(ctx context.Context, args ...any) redis.Cmder { return redis.NewInfoCmd(ctx, args...) },
-	"RankWithScore":    func(ctx context.Context, args ...any) redis.Cmder { return redis.NewRankWithScoreCmd(ctx, args...) },
+	"LCS": func(ctx context.Context, _ ...any) redis.Cmder {
+		return redis.NewLCSCmd(ctx, &redis.LCSQuery{Key1: "a", Key2: "b", Idx: true})
+	},
+	"KeyValues":     func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyValuesCmd(ctx, args...) },
+	"KeyFlags":      func(ctx context.Context, args ...any) redis.Cmder { return redis.NewKeyFlagsCmd(ctx, args...) },
+	"ACLLog":        func(ctx context.Context, args ...any) redis.Cmder { return redis.NewACLLogCmd(ctx, args...) },
+	"Info":          func(ctx context.Context, args ...any) redis.Cmder { return redis.NewInfoCmd(ctx, args...) },
+	"RankWithScore": func(ctx context.Context, args ...any) redis.Cmder { return redis.NewRankWithScoreCmd(ctx, args...) },
 }
 
 // The rest of a reply that go-redis has not read to its end is nobody's answer: neither the next borrower's nor that of a later command of
