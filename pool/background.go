@@ -40,7 +40,7 @@ func (p *Pool[T]) settle() {
 // spawnDials begins the wanted dials, as far as the bounds allow, and returns the number. The caller holds the lock.
 func (p *Pool[T]) spawnDials(o outlook, want int) (n int) {
 	limit := p.cfg.OpenConcurrency
-	if limit == defaultOpens(p.cfg.MaxSize) && o.dials.late+o.dials.lost == 0 && p.elapsed()-p.brokeAt > p.cfg.OpenTimeout {
+	if limit == defaultOpens(p.cfg.MaxSize) && o.dials.late+o.dials.lost == 0 && p.elapsed() > plus(p.brokeAt, p.cfg.OpenTimeout) {
 		limit = p.cfg.MaxSize // the pool grows, and does not recover
 	}
 	if p.failures > 0 {

@@ -105,6 +105,7 @@ func TestGrowthIsNotBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer closePoolOf(t, p)
+				time.Sleep(time.Second)
 				if test.broken {
 					_ = p.Do(t.Context(), pool.Op{}, func(context.Context, int) error { return io.EOF })
 					synctest.Wait()
