@@ -24,10 +24,79 @@ type client struct {
 	meter *meter
 	refs  int // resources bound to it; guarded by Driver.mu
 
+	wantsPrimary bool // by its read preference, and it is free to look for one
+
 	opening atomic.Int64 // resources that are being opened
 
 	useless  atomic.Bool   // it has been disconnected, its credentials are not accepted any more, or it takes the server for slow
 	patience time.Duration // how long a ping goes without an answer before the client is silent; longer when the server is slow
+}
+
+// prove runs f, which sends a command of the pool's own, with the client's read preference. Where that is primary, and the set shows no primary for
+// half of the patience, prove runs f with primaryPreferred. The pool's commands prove that the client has a server, and the secondaries of a set
+// without a primary serve reads. Would the pool's commands wait for a primary, so would each use whose resource is opened or checked. A use that
+// needs the primary finds out by itself.
+func (c *client) prove(ctx context.Context, f func(context.Context, *readpref.ReadPref) error) error {
+	if !c.wantsPrimary {
+		return f(ctx, c.reads)
+	}
+	known, without, _ := c.meter.primary()
+	if known {
+		return f(ctx, c.reads)
+	}
+	if without < c.settling() {
+		first, giveUp := context.WithCancel(ctx)
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			c.awaitSettled(first, giveUp)
+		}()
+		err := f(first, c.reads)
+		settled := first.Err() != nil && ctx.Err() == nil
+		giveUp()
+		<-watched
+		if err == nil || !settled {
+			return err
+		}
+	}
+	return f(ctx, readpref.PrimaryPreferred())
+}
+
+// settling is how long a set must have shown secondaries and no primary before a secondary will do. A new client hears of the members one after
+// another, and is to open its sockets to the primary.
+func (c *client) settling() time.Duration { return c.patience / 2 }
+
+// awaitSettled calls giveUp when the set has settled without a primary. It returns then, when a primary is known, and when ctx is over.
+func (c *client) awaitSettled(ctx context.Context, giveUp func()) {
+	for {
+		known, without, changed := c.meter.primary()
+		var timer <-chan time.Time
+		switch {
+		case known:
+			return
+		case without >= c.settling():
+			giveUp()
+			return
+		case without > 0:
+			timer = time.After(c.settling() - without)
+		}
+		select {
+		case <-changed:
+		case <-timer:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isDirect says whether the client talks to one server, whatever its role: to one member of a set, or to a load balancer.
+func isDirect(co *options.ClientOptions) bool {
+	return co.Direct != nil && *co.Direct || co.LoadBalanced != nil && *co.LoadBalanced
+}
+
+// wantsPrimary says whether reads is primary. nil means primary.
+func wantsPrimary(reads *readpref.ReadPref) bool {
+	return reads == nil || reads.Mode() == readpref.PrimaryMode
 }
 
 // usable says whether another resource may be bound to the client: it would find a socket, and the sockets are not silent. After a network has
@@ -37,14 +106,15 @@ func (c *client) usable() bool {
 	return (c.size == 0 || c.refs < c.size) && !c.meter.silent.Load() && !c.useless.Load()
 }
 
-// ping proves that a server is there which satisfies the read preference. The driver must not know the deadline of ctx: with less time than the
-// server lately needed, the driver sends nothing, and goes on like this for up to ten seconds after a slow server has become quick again.
+// ping proves that a server is there which satisfies the read preference, or any server where no primary is. The driver must not know the
+// deadline of ctx: with less time than the server lately needed, the driver sends nothing, and goes on like this for up to ten seconds after a
+// slow server has become quick again.
 func (c *client) ping(ctx context.Context) error {
 	undated, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	undated, _ = newErrand(undated)
-	err := c.mc.Ping(undated, nil)
+	err := c.prove(undated, c.mc.Ping)
 	if err != nil && ctx.Err() != nil { // err says only that it was cancelled
 		return fmt.Errorf("mongopool: ping: %w", context.Cause(ctx))
 	}
@@ -87,13 +157,19 @@ func (c *client) warm(ctx context.Context, resources func() int, busy func() boo
 
 // pings sends k pings at once. ctx belongs to an errand.
 func (c *client) pings(ctx context.Context, k int) error {
+	return c.prove(ctx, func(ctx context.Context, reads *readpref.ReadPref) error {
+		return c.pingsTo(ctx, reads, k)
+	})
+}
+
+func (c *client) pingsTo(ctx context.Context, reads *readpref.ReadPref, k int) error {
 	if k == 1 {
-		return c.mc.Ping(ctx, nil)
+		return c.mc.Ping(ctx, reads)
 	}
 	errs := make([]error, k)
 	var wg sync.WaitGroup
 	for i := range k {
-		wg.Go(func() { errs[i] = c.mc.Ping(ctx, nil) })
+		wg.Go(func() { errs[i] = c.mc.Ping(ctx, reads) })
 	}
 	wg.Wait()
 	return mostTelling(errs)
@@ -134,14 +210,16 @@ type downError struct{ cause error }
 func (e *downError) Error() string { return "no server answers: " + e.cause.Error() }
 func (e *downError) Unwrap() error { return e.cause }
 
-// run runs a command of the pool's own against the database admin, on a server that satisfies the read preference.
+// run runs a command of the pool's own against the database admin, on a server as ping asks for.
 func (c *client) run(ctx context.Context, command string, reply any) error {
 	ctx, _ = newErrand(ctx)
-	opts := options.RunCmd()
-	if c.reads != nil {
-		opts.SetReadPreference(c.reads)
-	}
-	return c.mc.Database("admin").RunCommand(ctx, bson.D{{Key: command, Value: 1}}, opts).Decode(reply)
+	return c.prove(ctx, func(ctx context.Context, reads *readpref.ReadPref) error {
+		opts := options.RunCmd()
+		if reads != nil {
+			opts.SetReadPreference(reads)
+		}
+		return c.mc.Database("admin").RunCommand(ctx, bson.D{{Key: command, Value: 1}}, opts).Decode(reply)
+	})
 }
 
 // disconnect closes all sockets and ends the driver's goroutines. Given a deadline, the driver would wait for busy sockets in a loop that

@@ -120,7 +120,8 @@ func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	return &Conn{client: c}, nil
 }
 
-// Check pings a server that satisfies the read preference.
+// Check pings a server that satisfies the read preference. Where that is primary, and a set has had no primary for a quarter of CheckTimeout,
+// Check pings a secondary: uses may read from secondaries.
 func (d *Driver) Check(ctx context.Context, res *Conn) error {
 	if d.outdated(res) {
 		return d.rebind(ctx, res)
@@ -305,7 +306,10 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 		events.stop()
 		return nil, err
 	}
-	c := &client{size: m.maxSize, reads: co.ReadPreference, meter: newMeter(&d.totals, events), patience: m.patience}
+	c := &client{
+		size: m.maxSize, reads: co.ReadPreference, wantsPrimary: wantsPrimary(co.ReadPreference) && !isDirect(co),
+		meter: newMeter(&d.totals, events), patience: m.patience,
+	}
 	monitor(co, c.meter, &d.commands, observed)
 	if c.mc, err = mongo.Connect(co); err != nil {
 		events.stop()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -103,6 +105,55 @@ func TestWarmInSet(t *testing.T) {
 			t.Errorf("identity %+v, want no address of several", id)
 		}
 	}
+}
+
+// A set without a primary serves what a use reads from its secondaries. The pool opens and checks its resources there, says that it is degraded,
+// and goes back to the primary when there is one again. Uses that need the primary wait for it by themselves.
+func TestSetWithoutPrimary(t *testing.T) {
+	primary, secondary, uri := newFakePair(t)
+	deposed := slices.Clone(primary.hello)
+	for i, e := range deposed {
+		switch e.Key {
+		case "isWritablePrimary":
+			deposed[i].Value = false
+		case "secondary":
+			deposed[i].Value = true
+		}
+	}
+	primary.script("hello", reply{doc: deposed})
+	for _, f := range []*fakeServer{primary, secondary} {
+		f.script("count", reply{doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}}})
+	}
+	_, p := newPool(t, Options{URI: uri + "&heartbeatFrequencyMS=500"}, pool.Config{MaxSize: 2, CheckAfter: 1})
+	read := func(ctx context.Context, c *Conn) error {
+		_, err := c.Collection("c", options.Collection().SetReadPreference(readpref.SecondaryPreferred())).EstimatedDocumentCount(ctx)
+		return err
+	}
+	for range 3 { // by a new resource, and by one that is checked
+		if err := p.Do(bounded(t), pool.Op{}, read); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := p.Check(bounded(t))
+	if h.Status != pool.StatusDegraded || h.Details["role"] != "secondary" || !strings.Contains(strings.Join(h.Reasons, ""), "no primary") {
+		t.Errorf("health %v, %v, %v: want degraded, a secondary, the reason", h.Status, h.Details, h.Reasons)
+	}
+	if err := p.Look(bounded(t)); err != nil {
+		t.Errorf("Look: %v", err)
+	}
+	short, cancel := context.WithTimeout(bounded(t), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Do(short, pool.Op{}, func(ctx context.Context, c *Conn) error {
+		_, err := c.Collection("c").EstimatedDocumentCount(ctx)
+		return err
+	}); err == nil {
+		t.Error("a read from the primary has succeeded")
+	}
+	primary.script("hello", reply{doc: primary.hello})
+	eventually(t, "the primary is checked", func() bool {
+		h := p.Check(bounded(t))
+		return h.Status == pool.StatusOK && h.Details["role"] == "primary"
+	})
 }
 
 // Sockets to another server, which a borrower has asked for, do not make a pool warm.

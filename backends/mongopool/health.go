@@ -17,7 +17,8 @@ import (
 //	servers_down how many it knows not to be
 //	sockets      how many are open for commands
 //
-// A server that does not answer buildInfo or replSetGetStatus, or does not allow them, leaves out what they say.
+// A server that does not answer buildInfo or replSetGetStatus, or does not allow them, leaves out what they say. If the read preference is primary
+// and a secondary has answered, Inspect says so by an error beside the details: the pool is degraded, as writes and most reads fail.
 func (d *Driver) Inspect(ctx context.Context, res *Conn) (map[string]string, error) {
 	c := res.client
 	var hello helloReply
@@ -46,7 +47,17 @@ func (d *Driver) Inspect(ctx context.Context, res *Conn) (map[string]string, err
 	add("sockets", strconv.Itoa(open))
 	add("servers_up", strconv.Itoa(up))
 	add("servers_down", strconv.Itoa(down))
+	if role := hello.role(); c.wantsPrimary && hello.SetName != "" && role != "primary" {
+		return details, &noPrimaryError{role}
+	}
 	return details, nil
+}
+
+// noPrimaryError says that a set has no primary to be found.
+type noPrimaryError struct{ role string }
+
+func (e *noPrimaryError) Error() string {
+	return "mongopool: no primary: a server answers as " + e.role
 }
 
 // helloReply is what hello says of the server's part in its deployment; see "hello" in MongoDB's manual of database commands.

@@ -71,6 +71,8 @@ type meter struct {
 	ready    map[socket]struct{} // the sockets that have been opened and not been closed
 	cleared  error               // why the driver has given up its sockets; nil once one is open again
 	servers  map[string]string   // their kinds, by address
+	without  time.Time           // since when secondaries are known and no primary; zero: not so
+	changed  chan struct{}       // closed at the next change of servers
 	failures int                 // checks of servers that have failed
 	latest   error               // of them
 	watchers map[*watcher]struct{}
@@ -86,7 +88,39 @@ func newMeter(t *totals, events *courier) *meter {
 	return &meter{
 		totals: t, events: events,
 		ready: map[socket]struct{}{}, servers: map[string]string{}, watchers: map[*watcher]struct{}{},
+		changed: make(chan struct{}),
 	}
+}
+
+// primary says whether there is a server that takes the reads of a primary, and else for how long secondaries have been known without one; 0: none
+// is known. changed is closed when a server changes.
+func (m *meter) primary() (known bool, without time.Duration, changed <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, kind := range m.servers {
+		known = known || kind == "RSPrimary" || kind == "Standalone" || kind == "Mongos" || kind == "LoadBalancer"
+	}
+	if !m.without.IsZero() {
+		without = max(time.Since(m.without), 1)
+	}
+	return known, without, m.changed
+}
+
+// notePrimary looks at the kinds of the servers after a change. The caller holds the lock.
+func (m *meter) notePrimary() {
+	secondary, primary := false, false
+	for _, kind := range m.servers {
+		secondary = secondary || kind == "RSSecondary"
+		primary = primary || kind == "RSPrimary"
+	}
+	switch {
+	case primary || !secondary:
+		m.without = time.Time{}
+	case m.without.IsZero():
+		m.without = time.Now()
+	}
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // sockets returns how many are open, and how many of them are idle.
@@ -208,6 +242,7 @@ func (m *meter) serverAdded(e *event.ServerOpeningEvent) {
 func (m *meter) serverGone(e *event.ServerClosedEvent) {
 	m.mu.Lock()
 	delete(m.servers, e.Address.String())
+	m.notePrimary()
 	m.mu.Unlock()
 }
 
@@ -215,6 +250,7 @@ func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
 	from, to := e.PreviousDescription.Kind, e.NewDescription.Kind
 	m.mu.Lock()
 	m.servers[e.Address.String()] = to
+	m.notePrimary()
 	m.tellWatchers()
 	m.mu.Unlock()
 	if from != to {
