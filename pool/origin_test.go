@@ -385,7 +385,7 @@ func TestDisguisedErrorHasItsConnectionChecked(t *testing.T) {
 				for range 30 {
 					err := p.Do(background, op, func(ctx context.Context, c conn) error {
 						if err := c.Use(ctx); err != nil {
-							return fmt.Errorf("the thing was not found: %v", err) //nolint:errorlint // as borrowers do
+							return fmt.Errorf("the thing was not found: %v", err)
 						}
 						return nil
 					})
