@@ -54,9 +54,9 @@ type HealthReporter interface {
 
 // Check says how the pool does. If a layer reports a condition ([HealthReporter]), that is the answer, and the server is not asked: an open
 // breaker, which refuses every use, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
-// acquires a resource past the layers and has the driver check the resource, and another one if the first was idle and fails. Check returns when ctx is over at the latest;
-// Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more goes on, so that giving it up
-// costs no connection. Check may be called concurrently.
+// acquires a resource past the layers and has the driver check the resource, and another one if the first was idle and fails. Check returns
+// when ctx is over at the latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more
+// goes on, so that giving it up costs no connection. Check may be called concurrently.
 //
 // For readiness (may this instance get requests?) take [StatusDown] for no, and only for servers without which the instance can answer
 // nothing. A server that all instances share is gone for all of them: if that took each instance out of rotation, those requests would

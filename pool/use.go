@@ -9,8 +9,8 @@ import (
 
 // Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans and deadlines, and must not keep the
 // resource. An fn that needs a second resource of the same pool can wait for itself, when all resources are lent to such functions: use the
-// one that fn has. Do returns when fn has returned. The error is fn's, or the error of the layer or pool that did not let the use come to fn: a failure
-// is a [UseError], any other error is unchanged. A resource whose use panicked or ended by runtime.Goexit is closed.
+// one that fn has. Do returns when fn has returned. The error is fn's, or the error of the layer or pool that did not let the use come to
+// fn: a failure is a [UseError], any other error is unchanged. A resource whose use panicked or ended by runtime.Goexit is closed.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
 		return p.serveBare(ctx, fn)

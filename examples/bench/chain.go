@@ -94,8 +94,8 @@ type contestant struct {
 	close func()
 }
 
-// ourChain runs layers over op. The pool below them lends one resource for all laps of a use. So that its clock does not come to rest, as that of a pool in use never
-// does, each sample begins with a check of it.
+// ourChain runs layers over op. The pool below them lends one resource for all laps of a use. So that its clock does not come to rest, as
+// that of a pool in use never does, each sample begins with a check of it.
 func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	l := newLaps()
 	p := newOurs(uncont, append(append([]pool.Middleware{l}, layers...), innermost(op))...)

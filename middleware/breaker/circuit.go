@@ -466,7 +466,9 @@ func (b *Breaker) conclude(r *round) *pool.Event {
 
 // isProven says whether each refused operation has succeeded, or the half-open state has waited for long enough: an operation may be rare, or
 // never come back.
-func (b *Breaker) isProven() bool { return b.scope.Load().served() || b.elapsed() >= b.phase.Load().until }
+func (b *Breaker) isProven() bool {
+	return b.scope.Load().served() || b.elapsed() >= b.phase.Load().until
+}
 
 // follow begins the phase that gobreaker has moved to, and returns what is to be reported; nil when it has not moved.
 func (b *Breaker) follow(reason string) *pool.Event {

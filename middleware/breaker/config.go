@@ -61,10 +61,10 @@ type Config struct {
 	// opens, so that many instances do not send their probes all at once. 0 means 0.75; negative: none.
 	Jitter float64
 
-	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check. They
-	// grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. So a server that is away has
-	// about one dial in LookMax from each instance. A server that refuses a look for a while, as it loads its data, is looked at again within 200 ms. 0 means 1 s;
-	// negative: the pool does not look, and the users' probes alone find out.
+	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check.
+	// They grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. So a server that is
+	// away has about one dial in LookMax from each instance. A server that refuses a look for a while, as it loads its data, is looked at
+	// again within 200 ms. 0 means 1 s; negative: the pool does not look, and the users' probes alone find out.
 	LookMax time.Duration
 
 	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
