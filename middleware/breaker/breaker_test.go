@@ -291,7 +291,7 @@ func TestHalfOpenProbes(t *testing.T) {
 			a := r.lease()
 			time.Sleep(time.Second)
 			b := r.lease()
-			time.Sleep(4 * time.Second) // the first has timed out
+			time.Sleep(r.Config().ProbeTimeout - time.Second) // the first has timed out
 			r.uses(1, nil)
 			if s := r.Snapshot(); s.ProbesFailed != 1 || s.ProbesUnderway != 1 || s.ProbesSucceeded != 1 {
 				t.Errorf("%d failed, %d under way, %d succeeded, want 1 of each", s.ProbesFailed, s.ProbesUnderway, s.ProbesSucceeded)

@@ -19,7 +19,7 @@ const (
 	defaultLookMax      = time.Second
 	defaultJitter       = 0.75
 	defaultProbes       = 1
-	defaultProbeTimeout = 5 * time.Second
+	defaultProbeTimeout = 15 * time.Second
 )
 
 // Bounds of [Config].
@@ -76,7 +76,7 @@ type Config struct {
 	ProbeFailures int
 	// ProbeTimeout is the time after which a probe of which nothing has been heard counts as failed, so that a lost one cannot keep the
 	// breaker half-open. The next use or outcome finds that out; a probe that ends before that is judged by its outcome. It should be
-	// longer than leases are held. 0 means 5 s.
+	// longer than leases are held, and than the slowest operation takes. 0 means 15 s.
 	ProbeTimeout time.Duration
 }
 
@@ -102,7 +102,7 @@ func (c Config) Validate() error {
 	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
 	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (one of each operation) or more")
 	must(c.ProbeFailures >= 0, "ProbeFailures", c.ProbeFailures, "0 (none) or more")
-	must(c.ProbeTimeout >= 0, "ProbeTimeout", c.ProbeTimeout, "0 (default 5s) or more")
+	must(c.ProbeTimeout >= 0, "ProbeTimeout", c.ProbeTimeout, "0 (default 15s) or more")
 	return errors.Join(errs...)
 }
 

@@ -33,7 +33,7 @@ func TestValidateNamesFieldValueAndWhatIsAllowed(t *testing.T) {
 		{Config{Probes: -1}, "breaker: Probes is -1: must be 0 (default 1) or more"},
 		{Config{ProbeSuccesses: -1}, "breaker: ProbeSuccesses is -1: must be 0 (one of each operation) or more"},
 		{Config{ProbeFailures: -1}, "breaker: ProbeFailures is -1: must be 0 (none) or more"},
-		{Config{ProbeTimeout: -1}, "breaker: ProbeTimeout is -1ns: must be 0 (default 5s) or more"},
+		{Config{ProbeTimeout: -1}, "breaker: ProbeTimeout is -1ns: must be 0 (default 15s) or more"},
 		{Config{Probes: -1, MinCalls: -1},
 			"breaker: MinCalls is -1: must be 0 (default 20) or more\nbreaker: Probes is -1: must be 0 (default 1) or more"},
 	} {

@@ -259,6 +259,22 @@ func TestRule5LostProbeCountsAsFailed(t *testing.T) {
 	})
 }
 
+// A use may take 10 s with the defaults of the standard stack. A probe that takes as long is not given up.
+func TestRule5SlowProbeIsNotGivenUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, quick())
+		r.opens()
+		r.due()
+		slow := r.lease()
+		time.Sleep(10 * time.Second)
+		other := r.lease() // looks for lost probes
+		r.wantState(StateHalfOpen)
+		slow.Release(nil)
+		r.wantState(StateClosed)
+		other.Release(nil)
+	})
+}
+
 func TestRule5OutcomeOfAnEarlierRoundIsDropped(t *testing.T) {
 	for _, outcome := range []error{nil, fail, context.Canceled} {
 		bubble(t, func(t *testing.T) {
