@@ -43,13 +43,16 @@
 //
 //	                      without a deadline   with a deadline, if that is more        setting
 //	a wait for a resource 2 s                  two thirds of the time until then       [pool.Config].AcquireTimeout
-//	a server's attempt    3 s                  half of the time until then             Options.Attempt.Limit, [pool.Op].Limit
+//	a quick attempt       3 s                  half of the time until then             Options.Attempt.Limit, [pool.Op].Limit
 //	the whole use         10 s                 the deadline                            Options.Total.Limit
 //
 // A bare client may wait for longer: go-redis 6 s for a connection and 5 s for a reply, the MongoDB driver without a bound. So the limits cost
-// callers without a deadline some uses that a bare client serves: an operation that needs 3.5 s is cut in each attempt, a blocking operation
-// after 10 s, and a wait of more than 2 s, be it that the pool is saturated or that the server stalls while all resources are lent. Give such
-// uses a deadline, slow operations a Limit of their own, or set other limits. A negative one leaves the time to the callers.
+// callers without a deadline some uses that a bare client serves: an operation that needs more than 10 s, and a wait of more than 2 s, be it that
+// the pool is saturated or that the server stalls while all resources are lent. Give such uses a deadline, or set other limits. A negative one
+// leaves the time to the callers.
+//
+// The default limit of an attempt is for operations that are known to be quick. The layer learns which these are, and leaves an operation that needs
+// 6 s all of the use's time; see package timeout. A limit that is set never learns.
 //
 //	pool.Op{Name: "EVAL", Limit: 8 * time.Second}  // one slow operation
 //	pool.Op{Name: "BLPOP", Limit: -1}              // an operation that is meant to block: the total limit still holds

@@ -59,6 +59,7 @@ var (
 	simMissing  = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimMiss}
 	simMistake  = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, answer: errSimSyntax}
 	simLong     = &simOp{op: pool.Op{Name: "AGGREGATE", Idempotent: true}, takes: 2 * time.Second, uncounted: true}
+	simSlow     = &simOp{op: pool.Op{Name: "GET", Idempotent: true}, takes: 6 * time.Second}
 	simSoiling  = &simOp{op: pool.Op{Name: "SELECT", Idempotent: true}, soils: true}
 	simSet      = &simOp{op: pool.Op{Name: "SET", Idempotent: true}, uncounted: true}
 	simBlocking = &simOp{op: pool.Op{Name: "BLPOP", Limit: -1}, takes: 4 * time.Second, answer: errSimMiss, uncounted: true}
@@ -155,6 +156,17 @@ func TestJudgeLoad(t *testing.T) {
 		{
 			name: "3 % of 2 s among reads, D 1s", size: 50, rate: 200, takes: 2 * ms, deadlines: in(time.Second), tail: 30 * time.Second,
 			ops: append([]*simOp{simLong}, slicesOf(simGet, 32)...),
+		},
+		{
+			name: "6 s each, D 10s", size: 30, rate: 2, takes: 6 * time.Second, deadlines: in(10 * time.Second), tail: 40 * time.Second, least: 60,
+		},
+		{
+			name: "6 s each, no deadline", size: 30, rate: 2, takes: 6 * time.Second, deadlines: in(12 * time.Second), cancels: true,
+			tail: 40 * time.Second, least: 60,
+		},
+		{
+			name: "a tenth of 6 s among reads, D 10s", size: 60, rate: 20, takes: 2 * ms, deadlines: in(10 * time.Second), tail: time.Minute,
+			ops: append([]*simOp{simSlow}, slicesOf(simGet, 9)...), least: 1170,
 		},
 	})
 }

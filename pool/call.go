@@ -24,9 +24,10 @@ type Op struct {
 	// server. The limit of the whole use (RoleTotal) holds in every case. A lease is bounded by a positive Limit only, from its grant on;
 	// see [Pool.Acquire].
 	//
-	// So with the defaults of the standard stack a BLPOP in a one-step use blocks for less than 3 s, or its attempt fails and counts against
-	// the server; with a negative Limit, for less than 10 s. A caller with a deadline has half of the time until then, if that is more than
-	// 3 s, and all of the time with a negative Limit. In a lease the BLPOP blocks for as long as the borrower likes.
+	// So with the defaults of the standard stack a BLPOP in a one-step use blocks for less than 10 s, or until the caller's deadline. Time that
+	// runs out in it counts against the server, unless Limit is negative. A BLPOP that mostly finds something at once is known to be quick:
+	// without a negative Limit it blocks for less than 3 s, or half of the caller's time if that is more. In a lease the BLPOP blocks for as
+	// long as the borrower likes.
 	Limit time.Duration
 }
 

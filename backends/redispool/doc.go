@@ -81,14 +81,14 @@
 //
 //	PoolSize                10 a processor; here pool.Config.MaxSize, the same
 //	PoolTimeout             6 s; here pool.Config.AcquireTimeout: 2 s, or two thirds of the caller's time
-//	ReadTimeout             5 s; here the same, and in the standard stack 3 s for an attempt, or half of the caller's time
+//	ReadTimeout             5 s; here the same, and in the standard stack 3 s for an attempt of a quick operation, or half of the caller's time
 //	ContextTimeoutEnabled   false; here contexts always count, and a deadline does not cost the connection
 //	MaxRetries              3 for everything, INCR too; here by the retry layer, for what may be repeated
 //	BLPOP                   its own timeout and 10 s; here the same, and with Limit -1 in its Op at most the total limit of the standard stack:
 //	                        the caller's deadline, or 10 s
 //
-// So in the standard stack a command that needs more than 3 s needs a caller with a deadline, or a Limit in its Op, though go-redis would wait.
-// ReadTimeout bounds each command in every case.
+// The standard stack learns which operations are quick, and leaves the others all of the use's time (see package timeout). ReadTimeout bounds each
+// command in every case.
 //
 // A BLPOP that is cut may lose a message: the server has sent the message in the moment in which the client gave up. That holds for every
 // client that heeds deadlines. Give BLPOP a timeout of its own that ends well before the caller's deadline, or before the total limit of 10 s

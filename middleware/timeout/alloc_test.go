@@ -5,8 +5,10 @@ package timeout_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
@@ -50,4 +52,25 @@ func TestAllocs(t *testing.T) {
 		}
 		end()
 	}
+}
+
+// The default limit costs a lazy deadline where it holds, and nothing where it does not.
+func TestAllocsOfTheDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, total(t, timeout.Config{}), attempt(t, timeout.Config{}))
+		defer end()
+		s := stand{p, t}
+		s.quicken(get)
+		s.serve(1, report, 2*time.Second)
+		for op, want := range map[pool.Op]float64{get: 2, report: 1} {
+			got := testing.AllocsPerRun(200, func() {
+				if err := p.Do(context.Background(), op, nothing); err != nil {
+					t.Error(err)
+				}
+			})
+			if got != want {
+				t.Errorf("%s: %v allocations, want %v", op.Name, got, want)
+			}
+		}
+	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The defaults leave the time to a caller who gives a deadline.
+// The defaults leave the time to a caller who gives a deadline. The operation is known to be quick.
 func TestCallersTime(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -37,6 +37,7 @@ func TestCallersTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, test.total), attempt(t, test.attempt))
 				defer end()
+				stand{p, t}.quicken(pool.Op{})
 				ctx := context.Background()
 				if test.caller > 0 {
 					var cancel context.CancelFunc

@@ -18,7 +18,8 @@ type Config struct {
 	// attempt has its resource (NewAttempt). Of a lease, Limit bounds the acquisition. Negative: only the context's own deadline counts.
 	//
 	// 0 leaves the time to the caller. For NewTotal: the deadline of the caller's context, or 10 s if the context has none. For NewAttempt:
-	// 3 s, or half of the time until the caller's deadline if that is more.
+	// 3 s, or half of the time until the caller's deadline if that is more, in operations that are known to be quick; an attempt of any other
+	// operation has all of the time that is left of the use. See the package's part on slow operations.
 	Limit time.Duration
 
 	// MinLeft is how much time the context must have left when the use or attempt begins; with less it is refused at once with

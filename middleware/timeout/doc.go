@@ -18,6 +18,21 @@
 // take two thirds of the caller's time, and an attempt half, if that is more. A limit that is set holds for all callers. [pool.New] warns when
 // limits defeat one another.
 //
+// # Slow operations
+//
+// An attempt that is cut leaves time for another attempt. That helps when a connection or a server gives no answer. An operation that needs
+// longer than the limit would be cut in each attempt. So the attempt's default limit (Limit 0) is for operations that are known to be quick.
+// An attempt of any other operation has all of the time that is left of the use, or 10 s if there is neither a total limit nor a caller's
+// deadline. An operation is an Op.Name with its Op.Target. The layer learns which operations are quick:
+//
+//	quick      after 20 successes that took the server less than 1.5 s each, 10 s after the first success or later
+//	slow       after a success that took longer, or after a second cut; until there are 1,000 successes of less than 1.5 s, for 1 minute at least
+//	after a cut  the next attempt of the same use has all of the time that is left
+//
+// Only a cut of an attempt that began after the first cut is a second cut. For a server that freezes cuts all attempts of a moment, and a
+// breaker has to hear of the next cuts. A cut of a quick operation that has become slow costs the uses of a few seconds. The layer keeps records of
+// 256 operations; the others share a record. A limit that is set, be it Config.Limit or Op.Limit, never learns.
+//
 // # One operation
 //
 // [pool.Op].Limit takes the place of the attempt's limit for one operation. Negative means that the operation is meant to block, as BLPOP

@@ -20,6 +20,7 @@ type Timeout struct {
 	standard time.Duration // what a Limit of 0 stands for, if the caller's deadline asks for nothing else
 	settings atomic.Pointer[settings]
 	attached pool.Attached
+	known    known // for the default limit of an attempt
 }
 
 // settings are what Configure replaces.
@@ -44,6 +45,7 @@ func NewAttempt(cfg Config) (*Timeout, error) {
 }
 
 func (t *Timeout) configured(cfg Config) (*Timeout, error) {
+	t.known.made = time.Now()
 	if err := t.Configure(cfg); err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func (t *Timeout) Describe() pool.LayerInfo {
 	case t.role == pool.RoleTotal:
 		limit = "the caller's deadline, or " + limit
 	default:
-		limit = "half of the caller's time, at least " + limit
+		limit = "half of the caller's time, at least " + limit + "; none for slow operations"
 	}
 	return pool.LayerInfo{
 		Kind: t.kind, Role: t.role, Limit: max(s.limit, 0),
@@ -89,49 +91,68 @@ func (t *Timeout) Describe() pool.LayerInfo {
 // Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
 func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.Add(p), nil }
 
+// attempt is a use, or an attempt of one, on its way through the layer.
+type attempt struct {
+	ctx      context.Context // with the deadline, if there is one
+	deadline *pool.Deadline  // nil if there is no limit, or the context's own deadline is nearer
+	cause    *Error          // of the context when the deadline has passed
+	began    time.Time
+	learns   bool    // the default limit holds, if the operation is known to be quick
+	op       *record // what is known of the operation; nil: nothing
+	rest     bool    // the default limit has cut an attempt of this use, and this attempt has the rest of the time
+	cut      bool    // by the limit, in the midst of what the server does
+}
+
 // Wrap implements [pool.Middleware].
 func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
-		inner, d, cause, err := t.begin(ctx, c)
-		switch {
-		case err != nil:
-			return err
-		case d == nil: // there is no limit, or the context's own deadline is nearer
-			return next(ctx, c)
-		}
-		err = t.within(inner, c, d, next)
-		if err == nil || !d.Passed() || errors.Is(ctx.Err(), context.Canceled) {
+		a, err := t.begin(ctx, c)
+		if err != nil {
 			return err
 		}
-		return t.timedOut(ctx, c, cause, err)
+		if a.deadline == nil {
+			err = next(ctx, c)
+		} else {
+			err = t.within(a.ctx, c, a.deadline, next)
+		}
+		if err != nil && a.deadline.Passed() && !errors.Is(ctx.Err(), context.Canceled) {
+			err = t.timedOut(ctx, c, &a, err)
+		}
+		if a.learns && c.Asked() {
+			t.learn(ctx, c, &a, err)
+		}
+		return err
 	}
 }
 
-// begin sets the deadline, or refuses the use. cause is the cause of the context when the deadline has passed.
-func (t *Timeout) begin(ctx context.Context, c *pool.Call) (inner context.Context, d *pool.Deadline, cause *Error, err error) {
-	s, now := t.settings.Load(), time.Now()
+// begin sets the deadline, or refuses the use.
+func (t *Timeout) begin(ctx context.Context, c *pool.Call) (a attempt, err error) {
+	s := t.settings.Load()
+	a.began = time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
-		if left := deadline.Sub(now); left <= 0 || left < s.MinLeft {
-			return nil, nil, nil, t.refuse(ctx, c, left)
+		if left := deadline.Sub(a.began); left <= 0 || left < s.MinLeft {
+			return a, t.refuse(ctx, c, left)
 		}
 	}
-	limit := t.limit(c, s, now)
-	if cause = s.cause; limit != cause.Limit && limit > 0 {
-		named := *cause
-		named.Limit, cause = limit, &named
+	limit := t.limit(c, s, a.began)
+	if t.learns(c, s) {
+		limit = t.learned(ctx, c, limit, &a)
+	}
+	if a.cause = s.cause; limit != a.cause.Limit && limit > 0 {
+		named := *a.cause
+		named.Limit, a.cause = limit, &named
 	}
 	switch {
 	case limit <= 0:
-		inner = ctx
 	case t.bounds(c):
-		inner, d = pool.WithLimit(ctx, c, now, limit, cause)
+		a.ctx, a.deadline = pool.WithLimit(ctx, c, a.began, limit, a.cause)
 	default:
-		inner, d = pool.WithUseLimit(ctx, c, now, limit, cause)
+		a.ctx, a.deadline = pool.WithUseLimit(ctx, c, a.began, limit, a.cause)
 	}
-	return inner, d, cause, nil
+	return a, nil
 }
 
-// limit returns the limit of a use that begins now; 0 or less: none.
+// limit returns the limit of a use that begins now, whatever is known of its operation; 0 or less: none.
 func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration {
 	own := c.Op().Limit
 	if t.role == pool.RoleAttempt && own != 0 {
@@ -148,6 +169,44 @@ func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration 
 		return 0
 	}
 	return max(s.limit, deadline.Sub(now)/2)
+}
+
+// learns says whether the limit is the default of what the server does: neither the user nor the operation has set another.
+func (t *Timeout) learns(c *pool.Call, s *settings) bool {
+	return t.role == pool.RoleAttempt && s.Limit == 0 && c.Op().Limit == 0 && !c.TwoStep()
+}
+
+// learned returns the default limit if it holds for the operation; 0 if the attempt has all of the time that ctx leaves. Where ctx leaves time
+// without end, that is as long as a use has by default.
+func (t *Timeout) learned(ctx context.Context, c *pool.Call, limit time.Duration, a *attempt) time.Duration {
+	deadline, ok := ctx.Deadline()
+	a.rest = c.Attempt() > 1 && c.Value(t) != nil
+	if ok && deadline.Sub(a.began) <= limit && !a.rest {
+		return 0
+	}
+	a.learns, a.op = true, t.known.of(c)
+	switch {
+	case a.op.isQuick() && !a.rest:
+		return limit
+	case ok:
+		return 0
+	}
+	return max(limit, defaultTotal)
+}
+
+// learn notes what an attempt that ended with err, and that may have asked the server something, tells of its operation.
+func (t *Timeout) learn(ctx context.Context, c *pool.Call, a *attempt, err error) {
+	switch {
+	case err == nil:
+		t.known.answered(c, a.op, a.began)
+	case a.cut, a.rest && isOver(ctx) && !errors.Is(ctx.Err(), context.Canceled) && cutShort(c, err):
+		if a.op.isQuick() {
+			t.known.cutShort(a.op, a.began)
+			c.SetValue(t, a.op)
+		}
+	case !a.op.isQuick() && c.Classify(err).Fault == pool.FaultNone: // an answer, if not a welcome one
+		t.known.answered(c, a.op, a.began)
+	}
 }
 
 // refuse reports and returns the error of a use that has too little time left.
@@ -180,11 +239,12 @@ func (t *Timeout) within(ctx context.Context, c *pool.Call, d *pool.Deadline, ne
 }
 
 // timedOut returns err, translated if the limit brought it about.
-func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, cause *Error, err error) error {
-	e := translate(ctx, cause, c, err)
+func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, a *attempt, err error) error {
+	e := translate(ctx, a.cause, c, err)
 	if e == nil {
 		return err
 	}
+	a.cut = e.class.Fault == pool.FaultServer
 	c.Emit(ctx, pool.Event{Kind: pool.EventTimeout, Layer: t.kind, Reason: string(e.Stage), Duration: e.Limit, Err: e})
 	return e
 }

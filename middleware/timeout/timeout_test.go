@@ -49,6 +49,7 @@ func TestDeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(tc.total)), attempt(t, limit(tc.attempt)))
 				defer end()
+				stand{p, t}.quicken(pool.Op{})
 				ctx := context.Background()
 				if tc.caller > 0 {
 					var cancel context.CancelFunc
