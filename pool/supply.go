@@ -14,7 +14,8 @@ package pool
 //   - A late reset is no evidence about the server. The use that left the replies to come has told of them.
 //
 // So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
-// pauses that double. A server without any answer gets OpenConcurrency dials.
+// pauses that double. A server without any answer gets OpenConcurrency dials, or a
+// dial for each waiter where the pool grew when the server fell silent.
 
 const hopeless = 8 // resets in a row
 

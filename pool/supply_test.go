@@ -336,7 +336,8 @@ func TestDriverIgnoresItsContext(t *testing.T) {
 	}
 }
 
-// A server that is gone, refusing or silent, sees few dials, however many want one.
+// A server that is gone, refusing or silent, sees few dials, however many want one. Until the first dial is late the pool grows: a dial for
+// each free place.
 func TestNoStormOfDials(t *testing.T) {
 	for name, fault := range map[string]pooltest.Fault{"refused": pooltest.Fail(pooltest.ErrRefused), "hung": pooltest.Hang()} {
 		for _, long := range []bool{false, true} { // whether a lease is out for long
@@ -369,7 +370,7 @@ func TestNoStormOfDials(t *testing.T) {
 					}
 					wg.Wait()
 					t.Logf("%d dials, at most %d at once, %d told, the last after %v", dials.Load(), most.Load(), len(b.errs), b.worst)
-					if dials.Load() > 40 || most.Load() > 4 {
+					if dials.Load() > 40 || most.Load() > 10 {
 						t.Errorf("%d dials in 10 s, %d at once", dials.Load(), most.Load())
 					}
 				})
