@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -126,10 +127,7 @@ func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class
 	f.lost = f.granted && class.Code == "" && !isTimeout(err)
 	f.from, f.to = b.served(c)
 	if class.Narrow || timedOut(ctx, &class) {
-		f.held = f.to - f.from
-		if f.from == 0 {
-			f.held = f.to - b.began(c, a)
-		}
+		f.held = f.to - b.began(c, a) // the wait as well: the next caller would wait like this one
 	}
 	return f
 }
@@ -195,7 +193,7 @@ func timedOut(ctx context.Context, class *pool.Class) bool {
 // isTimeout says whether err tells of time that has run out.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.

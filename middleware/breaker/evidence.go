@@ -66,7 +66,7 @@ type failure struct {
 	work    work
 	granted bool          // the use had a resource
 	lost    bool          // the use has lost its connection: there was neither an answer nor a deadline
-	held    time.Duration // how long the server had the call, if only the caller's deadline ended it; else forever
+	held    time.Duration // how long the call had, its wait included, if only the caller's deadline ended it; else forever
 }
 
 // add counts f, unless f is an echo, and says whether f is evidence. It is called under the breaker's mutex.
