@@ -16,7 +16,7 @@ import (
 type distant struct {
 	hooks
 	trip   time.Duration
-	checks int
+	checks atomic.Int64
 }
 
 func (d *distant) Open(ctx context.Context) (int, error) {
@@ -25,7 +25,7 @@ func (d *distant) Open(ctx context.Context) (int, error) {
 }
 
 func (d *distant) Check(context.Context, int) error {
-	d.checks++
+	d.checks.Add(1)
 	time.Sleep(d.trip)
 	return nil
 }
@@ -76,8 +76,8 @@ func TestChecksLeaveTheCallersTheirTime(t *testing.T) {
 					}
 					cancel()
 				}
-				if d.checks > 0 != test.checks || served != test.served {
-					t.Errorf("%d checks and %d served, want checks: %t, and %d served", d.checks, served, test.checks, test.served)
+				if d.checks.Load() > 0 != test.checks || served != test.served {
+					t.Errorf("%d checks and %d served, want checks: %t, and %d served", d.checks.Load(), served, test.checks, test.served)
 				}
 			})
 		})
