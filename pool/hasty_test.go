@@ -99,7 +99,12 @@ func TestGrowthIsNotBounded(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var under, most atomic.Int64
-				d := &hooks{}
+				d := &hooks{open: func(context.Context) error {
+					most.Store(max(most.Load(), under.Add(1)))
+					defer under.Add(-1)
+					time.Sleep(50 * time.Millisecond)
+					return nil
+				}}
 				p, err := pool.New(d, test.cfg)
 				if err != nil {
 					t.Fatal(err)
@@ -112,12 +117,6 @@ func TestGrowthIsNotBounded(t *testing.T) {
 					if p.Stat().Closed[pool.CloseBroken] != 1 {
 						t.Fatal("the resource has not broken")
 					}
-				}
-				d.open = func(context.Context) error {
-					most.Store(max(most.Load(), under.Add(1)))
-					defer under.Add(-1)
-					time.Sleep(50 * time.Millisecond)
-					return nil
 				}
 				var all sync.WaitGroup
 				for range 50 {
