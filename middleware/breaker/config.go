@@ -69,7 +69,8 @@ type Config struct {
 
 	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
 	Probes int
-	// ProbeSuccesses is how many probes must succeed for the breaker to close. 0 means one of each operation that is refused.
+	// ProbeSuccesses is how many probes must succeed for the breaker to close. 0 means one of each operation that is refused; once the
+	// breaker has been half-open for a Window, any one.
 	ProbeSuccesses int
 	// ProbeFailures is how many probes may fail before the breaker opens again. With it, success can be a ratio: 8 successes with 2
 	// failures allowed. 0 means none.

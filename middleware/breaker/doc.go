@@ -14,8 +14,8 @@
 //	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
 //	open       refuses the operations of the run, to callers with no more time, with an [OpenError]. The pool looks at the server. A look
 //	           that passes closes if a look had failed or no resource could be had; else the next use after the period is a probe.
-//	half-open  Probes uses at a time pass. A success of each refused operation closes, or ProbeSuccesses if set. More than ProbeFailures
-//	           failures open for longer.
+//	half-open  Probes uses at a time pass. A success of each refused operation closes, after a Window any success, or ProbeSuccesses if set.
+//	           More than ProbeFailures failures open for longer.
 //
 // A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
 // Release counts.
