@@ -482,6 +482,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	case StateClosed:
 		b.trip, b.rounds, b.doublings, b.probed, b.shy = Trip{}, 0, 0, "", work{}
 		p.window = newWindow(b.cfg.Load(), b.needs)
+		b.lookAnew()
 	case StateOpen:
 		b.opened++
 		b.needs.outlast(b.trip.Counts.Successes)

@@ -16,9 +16,9 @@ import (
 // and neither is a passed deadline of an operation meant to block (Op.Limit negative). The server has had a call since the grant. During a
 // run of failures the wait for the grant counts as well, as the calls before the grant had no answer either.
 //
-// Shorter deadlines add up (silence): while calls that had as long as nine in ten lately needed end without an answer and no call is answered,
+// Shorter deadlines add up (silence): while calls that had as long as three in four lately needed end without an answer and no call is answered,
 // their times are summed, each moment once. From half a second of silence on, and from four times that need, such a deadline is a failure: one
-// call in 1,000 may be late, but not all. The wait for a grant in the silence counts, as in a run. A use of several commands with an answer to
+// call in four may be late, but not all. The wait for a grant in the silence counts, as in a run. A use of several commands with an answer to
 // one of them is an answer (Call.Answered).
 //
 // One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the

@@ -26,7 +26,7 @@ const (
 	maxOps   = 256                   // operations with counts of their own; the others share a count
 	enough   = 20                    // successes before anything is known
 	rare     = 1000                  // 1 in so many successes is not minded
-	common   = 10                    // 1 in so many may need longer than a deadline that adds to a silence
+	common   = 4                     // 1 in so many may need longer than a deadline that adds to a silence
 	weight   = 4                     // of a slow success: remembered for three windows
 	muchMore = 4
 	quiet    = time.Second / 2 // a shorter silence is no evidence
@@ -115,7 +115,7 @@ func (n *needs) muchLonger(op string, successes int64) time.Duration {
 	return unknown
 }
 
-// commonly returns the bound within which nine in ten successes of op ended.
+// commonly returns the bound within which three in four successes of op ended. A cold start may be slow for more than one in ten.
 func (n *needs) commonly(op string, successes int64) time.Duration {
 	if need, ok := n.bound(op, successes, common); ok {
 		return need

@@ -18,9 +18,10 @@ import (
 //   - A server that answers a look with a refusal for a while (it loads its data, or serves as many clients as it can) is about to serve, and
 //     such an answer costs the server little. Then the pauses do not grow beyond 200 ms. A refusal for good, as of a wrong password, is none.
 //   - The watch ends with the first look that passes. If looks had failed before, or the evidence is that no resource could be had, the looks
-//     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe. The watch also
-//     ends if all resources are lent, as there is nothing to look with: then the users' probes have to tell. Configure makes the watch look
-//     at once.
+//     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe.
+//   - If all resources are lent, there is nothing to look with. Then the users' probes may tell, until a look fails. The watch looks again
+//     after 100 ms: uses that hang hold all resources at first, and return the resources soon after.
+//   - Configure makes the watch look at once. A watch also ends after a probe has closed the breaker.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
 // A dead server has about a dial a second from each instance. The probes find out about trouble that no look can see, such as commands that
@@ -48,9 +49,13 @@ func (w *watch) stop() {
 	}
 }
 
-// look begins a watch, if there is a pool and LookMax allows looks. It is called under mu when the breaker opens or is attached.
+// look has the pool look at once, if there is a pool and LookMax allows looks. It is called under mu when the breaker opens or is attached.
 func (b *Breaker) look() {
-	if b.seen = b.info == nil || b.cfg.Load().LookMax < 0; b.seen || b.watch != nil {
+	if b.seen = b.info == nil || b.cfg.Load().LookMax < 0; b.seen {
+		return
+	}
+	if b.watch != nil {
+		b.lookAnew()
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,7 +65,7 @@ func (b *Breaker) look() {
 	go b.watchOver(ctx, w, b.info)
 }
 
-// lookAnew makes the watch look at once, by the settings in force. It is called under mu while the breaker is open.
+// lookAnew makes the watch look at once, or end if the breaker has closed, by the settings in force. It is called under mu.
 func (b *Breaker) lookAnew() {
 	if b.watch == nil {
 		return // a look has passed already, or the probes have to tell
@@ -86,37 +91,59 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 		case <-ctx.Done():
 			return
 		}
-		next, longest := b.prepare(w, pause)
-		if longest < 0 {
-			b.endWatch(w, false)
+		next, longest, ok := b.prepare(w, pause)
+		if !ok {
 			return
 		}
-		err := look(ctx, info)
-		switch {
-		case errors.Is(err, pool.ErrExhausted):
-			b.endWatch(w, false)
-			return
+		switch err := look(ctx, info); {
 		case err == nil:
 			b.endWatch(w, failed)
 			return
+		case errors.Is(err, pool.ErrExhausted):
+			b.allowProbes(w, true)
+			pause = firstLook
+		default:
+			failed = true
+			b.allowProbes(w, false)
+			pause = min(2*pause, longest)
+			if class := info.Classify(err); class.Code != "" && class.Repeat == pool.RepeatAlways {
+				pause = min(pause, answeredMax)
+			}
 		}
-		pause = min(2*pause, longest)
-		if class := info.Classify(err); class.Code != "" && class.Repeat == pool.RepeatAlways {
-			pause = min(pause, answeredMax)
-		}
-		failed = true
 		timer.Reset(time.Until(next))
 	}
 }
 
-// prepare plans the next look when a look begins. longest is the LookMax in force.
-func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longest time.Duration) {
+// prepare plans the next look when a look begins, or ends the watch if there is nothing to look for. longest is the LookMax in force.
+func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longest time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	longest = b.cfg.Load().LookMax
-	pause = min(pause, max(longest, 0))
+	if b.watch != w || longest < 0 || b.phase.Load().state == StateClosed {
+		b.leave(w)
+		return time.Time{}, 0, false
+	}
+	pause = min(pause, longest)
 	w.next = time.Now().Add(pause - time.Duration(rand.Float64()*lookJitter*float64(pause)))
-	return w.next, longest
+	return w.next, longest, true
+}
+
+// leave says whether w was the watch. From now on there is none: the users' probes have to tell. It is called under mu.
+func (b *Breaker) leave(w *watch) bool {
+	if b.watch != w {
+		return false
+	}
+	b.seen, b.watch = true, nil
+	return true
+}
+
+// allowProbes notes whether the users' probes may tell, as the looks cannot.
+func (b *Breaker) allowProbes(w *watch, may bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watch == w {
+		b.seen = may
+	}
 }
 
 // endWatch notes that a look has passed: the next use after the open period may be a probe. If the looks see the trouble, they see its end:
@@ -130,15 +157,17 @@ func (b *Breaker) endWatch(w *watch, failed bool) {
 func (b *Breaker) believe(w *watch, failed bool) (events []*pool.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.watch != w {
+	if !b.leave(w) || !failed && !b.scope.Load().unreached() {
 		return nil
 	}
-	b.seen, b.watch = true, nil
-	if !failed && !b.scope.Load().unreached() || b.phase.Load().state != StateOpen {
+	switch b.phase.Load().state {
+	case StateClosed:
 		return nil
+	case StateOpen:
+		b.circuit.State() // moves it to half-open
+		events = append(events, b.follow(ReasonLookPassed))
+	case StateHalfOpen:
 	}
-	b.circuit.State() // moves it to half-open
-	events = append(events, b.follow(ReasonLookPassed))
 	b.tell(succeeded)
 	return append(events, b.follow(ReasonLookPassed))
 }

@@ -177,7 +177,7 @@ func TestConfigureWakesTheWatch(t *testing.T) {
 // settle lets everybody go on who can at this moment.
 func settle() { time.Sleep(time.Nanosecond) }
 
-// If everything is lent there is nothing to look with: the probes have to tell.
+// While everything is lent, there is nothing to look with: the probes may tell. The pool looks again soon.
 func TestEverythingIsLent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 2, ProbeSuccesses: 1}, pool.Config{MaxSize: 3})
@@ -195,6 +195,33 @@ func TestEverythingIsLent(t *testing.T) {
 		for _, l := range append(long, last) {
 			l.Release(nil)
 		}
+	})
+	// The server is dead. Uses that hang hold everything at first.
+	bubble(t, func(t *testing.T) {
+		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 3})
+		hung := []pool.Lease[*conn]{r.lease(), r.lease()}
+		r.uses(1, fail)
+		waited := make(chan pool.Lease[*conn], 1)
+		_ = r.pool.Do(context.Background(), get, func(context.Context, *conn) error {
+			go func() { waited <- r.lease() }()
+			settle()
+			return fail
+		})
+		hung = append(hung, <-waited)
+		settle()
+		r.wantState(StateOpen)
+		r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
+		for _, l := range hung {
+			l.Release(cutOff)
+		}
+		r.due()
+		for range 100 {
+			r.refused(StateOpen) // no user has to find out
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.fake.Inject(pooltest.Open, 0, nil)
+		time.Sleep(time.Second)
+		r.wantState(StateClosed)
 	})
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 1, ProbeSuccesses: 1}, pool.Config{MaxSize: 2})
