@@ -55,12 +55,17 @@ func (p *Pool[T]) spawnDials(o outlook, want int) (n int) {
 		return 0
 	}
 	for range n {
-		p.opening++
-		base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
-		c := p.begin(callOpen, timeout)
-		p.spawn(func() { p.open(base, gen, timeout, c) })
+		p.spawnDial()
 	}
 	return n
+}
+
+// spawnDial begins a dial. The caller holds the lock.
+func (p *Pool[T]) spawnDial() {
+	p.opening++
+	base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
+	c := p.begin(callOpen, timeout)
+	p.spawn(func() { p.open(base, gen, timeout, c) })
 }
 
 // open runs in a goroutine of the pool's, under the pool's own bound.
@@ -104,7 +109,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 		p.openedAt = r.opened
 		p.schedule(plus(r.opened, p.scanPeriod()))
 		if len(p.looks) > 0 {
-			p.spawnCheck(r)
+			p.spawnCheck(r).fresh = true
 		} else {
 			p.shelve(r)
 		}
@@ -223,11 +228,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	case err != nil:
 		p.stat.CheckFailures++
 		p.lastCheckErr = err
-		if late && p.waiters.n > 0 {
-			p.sweep(r.proven)
-		} else {
-			p.suspicion++ // nobody needs the others now: they are checked before they are lent
-		}
+		p.suspicion++ // the others are checked before they are lent
 		p.retire(r, doom)
 	default:
 		p.lastCheckErr = nil
@@ -242,24 +243,6 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	if err != nil {
 		p.hub.announce(Event{Kind: EventCheckFailed, Reason: what, Err: err})
 	}
-}
-
-// sweep has all idle resources checked that have not been proven since the time given: one that was, and was used no longer ago than they,
-// did not answer. It is called under the lock.
-func (p *Pool[T]) sweep(proven time.Duration) {
-	if p.cfg.CheckAfter < 0 {
-		return
-	}
-	kept := p.idle[:0]
-	for _, r := range p.idle {
-		if r.proven > proven {
-			kept = append(kept, r)
-			continue
-		}
-		p.spawnCheck(r)
-	}
-	clear(p.idle[len(kept):])
-	p.idle = kept
 }
 
 // retire closes a resource that is neither idle nor lent any more. It keeps its place among MaxSize until that is done. It is called

@@ -10,6 +10,9 @@ import (
 //   - A look begins a dial at once, past the queue and past the back-off, if a place under MaxSize is free. The dial takes the place, so a
 //     look never exceeds MaxSize. If all places are taken, an idle resource is checked in place of a dial. If all resources are lent, there
 //     is nothing to look with: the look ends with ErrExhausted.
+//   - If that check is late (progress.go), the pool closes another idle resource, or drops the late check, and begins a dial in the free place:
+//     old resources may be dead where a new one is not. A look begins one dial at most.
+//   - A look begins no dial while a new resource is checked. So a slow server gets no more dials than it can end.
 //   - During a look, a new resource is checked before the pool lends the resource. The first check that passes ends all looks with success,
 //     whatever the check was for; the resource is then idle. The first check that fails ends all looks with its error.
 //   - If the dial fails, an idle resource is checked: a server at the maximum of clients refuses the dial, and serves the idle resource. If
@@ -33,6 +36,7 @@ func (p *Pool[T]) look(ctx context.Context) error {
 		p.mu.Unlock()
 		return err
 	}
+	p.pump()
 	p.mu.Unlock()
 	select {
 	case err := <-done:
@@ -56,17 +60,38 @@ func (p *Pool[T]) beginLook(done chan error) error {
 		return ErrExhausted
 	}
 	p.looks = append(p.looks, done)
+	p.lookDialled = slices.ContainsFunc(p.calls, func(c *call) bool { return c.fresh })
 	switch {
-	case len(p.all)+p.opening < p.cfg.MaxSize:
-		p.opening++
-		p.retryOpen = 0 // the dial counts as a try if it fails
-		base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
-		c := p.begin(callOpen, timeout)
-		p.spawn(func() { p.open(base, gen, timeout, c) })
+	case p.lookDialled:
+	case p.hasRoom():
+		p.lookDial()
 	case len(p.idle) > 0:
 		p.spawnCheck(p.popIdle())
 	}
 	return nil
+}
+
+func (p *Pool[T]) hasRoom() bool { return len(p.all)+p.opening < p.cfg.MaxSize }
+
+// lookDial begins the dial of a look. It is called under the lock.
+func (p *Pool[T]) lookDial() {
+	p.lookDialled = true
+	p.retryOpen = 0 // the dial counts as a try if it fails
+	p.spawnDial()
+}
+
+// widen goes on with a look whose check is late. It is called under the lock.
+func (p *Pool[T]) widen() {
+	o := p.outlook()
+	switch {
+	case p.lookDialled || o.checks.timely > 0 || o.closes != (tally{}):
+	case p.hasRoom():
+		p.lookDial()
+	case len(p.idle) > 0:
+		p.makeRoom(1)
+	default:
+		p.dropLate()
+	}
 }
 
 // lookOn goes on after a dial that has failed: with an idle resource, if there is one. It is called under the lock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,4 +194,56 @@ func TestLookAtAServerThatIsFull(t *testing.T) {
 	if err := look(p); !errors.Is(err, pooltest.ErrBroken) {
 		t.Errorf("with an idle connection that is dead, Look returned %v", err)
 	}
+}
+
+// The network has swallowed all connections, new ones are served, and MaxSize is reached: a look does not wait for the timeout of a check.
+func TestLookWhereOldResourcesAreDead(t *testing.T) {
+	for _, size := range []int{1, 2, 20} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Check, -1, pooltest.Slow(time.Millisecond))
+			p := idling(t, fake, size, pool.Config{MaxSize: size})
+			opened := p.Stat().Opened
+			var hung atomic.Int64
+			fake.Inject(pooltest.Check, -1, func(ctx context.Context) error {
+				if p.Stat().Opened > opened {
+					return nil
+				}
+				hung.Add(1)
+				return pooltest.Hang()(ctx)
+			})
+			begin := time.Now()
+			if err := look(p); err != nil {
+				t.Errorf("size %d: Look returned %v", size, err)
+			}
+			s := p.Stat()
+			if took := time.Since(begin); took > 100*time.Millisecond || s.Opened != opened+1 || s.Idle+s.Checking+s.Closing > size || hung.Load() != 1 {
+				t.Errorf("size %d: it took %v, and %d hung checks: %+v", size, took, hung.Load(), s)
+			}
+		})
+	}
+}
+
+// A server that takes two seconds for each reply is looked at once a second. A look begins no dial while the check of a new resource is under way.
+func TestLooksAtASlowServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		var calls atomic.Int64
+		slow := func(ctx context.Context) error {
+			calls.Add(1)
+			return pooltest.Slow(2 * time.Second)(ctx)
+		}
+		fake.Inject(pooltest.Open, -1, slow)
+		fake.Inject(pooltest.Check, -1, slow)
+		p := newPool(t, fake, pool.Config{MaxSize: 20})
+		const looks = 20
+		for range looks {
+			if err := look(p); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Look returned %v", err)
+			}
+		}
+		if n := calls.Load(); n < looks/2 || n > looks+looks/3 {
+			t.Errorf("%d looks cost %d calls, want about one each", looks, n)
+		}
+	})
 }

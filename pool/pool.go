@@ -86,6 +86,7 @@ type Pool[T any] struct {
 	lastCheckErr error // nil once a check has passed
 	warmers      []*warmer
 	looks        []chan error // of capacity 1: who waits in Look
+	lookDialled  bool         // a dial was begun for the latest look, or need not be
 }
 
 // New makes a pool over d, wrapped by layers, the first outermost:

@@ -34,6 +34,7 @@ type call struct {
 	began           time.Duration
 	lateAt, overdue time.Duration // overdue: the timeout has passed
 	overtaken       bool          // or given up
+	fresh           bool          // the check of a new resource
 	cancel          func()        // of a check or a reset
 }
 

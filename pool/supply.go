@@ -33,7 +33,10 @@ func (p *Pool[T]) pump() {
 		return
 	}
 	p.supply()
-	if p.waiters.n+len(p.warmers) > 0 && len(p.calls) > 0 {
+	if len(p.looks) > 0 {
+		p.widen()
+	}
+	if p.waiters.n+len(p.warmers)+len(p.looks) > 0 && len(p.calls) > 0 {
 		p.schedule(p.outlook().next)
 	}
 }
