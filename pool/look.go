@@ -12,7 +12,7 @@ import (
 //     is nothing to look with: the look ends with ErrExhausted.
 //   - If that check is late (progress.go), the pool closes another idle resource, or drops the late check, and begins a dial in the free place:
 //     old resources may be dead where a new one is not. A look begins one dial at most.
-//   - A look begins no dial while a new resource is checked. So a slow server gets no more dials than it can end.
+//   - A look begins no dial while another dial is in time, or a new resource is checked: a server that is slow for all gets few calls.
 //   - During a look, a new resource is checked before the pool lends the resource. The first check that passes ends all looks with success,
 //     whatever the check was for; the resource is then idle. The first check that fails ends all looks with its error.
 //   - If the dial fails, an idle resource is checked: a server at the maximum of clients refuses the dial, and serves the idle resource. If
@@ -60,7 +60,8 @@ func (p *Pool[T]) beginLook(done chan error) error {
 		return ErrExhausted
 	}
 	p.looks = append(p.looks, done)
-	p.lookDialled = slices.ContainsFunc(p.calls, func(c *call) bool { return c.fresh })
+	now := p.elapsed()
+	p.lookDialled = slices.ContainsFunc(p.calls, func(c *call) bool { return c.fresh || c.kind == callOpen && !c.late(now) })
 	switch {
 	case p.lookDialled:
 	case p.hasRoom():

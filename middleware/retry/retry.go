@@ -130,13 +130,11 @@ func mayRepeat(class *pool.Class, idempotent bool) bool {
 		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
 }
 
-// succeeded pays for later retries, if the attempt had a resource and asked the server something.
+// succeeded pays for later retries, if the attempt has asked the server something.
 func (r *Retry) succeeded(c *pool.Call) {
 	r.vain.succeeded(c)
 	if s := r.settings.Load(); s.budgeted() && c.Asked() {
-		if _, _, granted := c.Acquired(); granted {
-			r.budget.earn(s.perSuccess)
-		}
+		r.budget.earn(s.perSuccess)
 	}
 }
 
