@@ -20,11 +20,10 @@ const shortStep = 100 * time.Millisecond
 
 // admission is how a use came through: in closed with the window its outcome belongs to, in half-open with a probe's permit.
 type admission struct {
-	window  *window
-	probe   *probe
-	patient bool          // the probe would have passed without a permit, as its caller has much time
-	began   time.Duration // Call.Tick
-	run     uint64        // the number of failures that counted, when the use began
+	window *window
+	probe  *probe
+	began  time.Duration // Call.Tick
+	run    uint64        // the number of failures that counted, when the use began
 }
 
 // Begin admits the use or refuses it.
@@ -49,13 +48,19 @@ func newAdmission(c *pool.Call, p *phase) admission {
 func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
 	concerned, refused := b.scope.Load().covers(ctx, c)
 	refusal := p.refusal
-	if p.wantsProbe(b.elapsed(), concerned) {
+	now := b.coarse(c)
+	if p.until-now <= tick { // the coarse clock is up to a tick late
+		now = b.elapsed()
+	}
+	if p.wantsProbe(now, concerned) {
 		var a admission
 		var event *pool.Event
 		a, refusal, event = b.admit(c)
 		b.announce(ctx, c, a, event)
 		if refusal == nil {
-			a.patient = !refused
+			if a.probe != nil {
+				a.probe.patient = !refused
+			}
 			return a, nil
 		}
 	}
@@ -107,7 +112,7 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	case a.probe != nil && class.Fault == pool.FaultServer:
 		report(ctx, c, b.settle(&a, workOf(c), b.failure(ctx, c, &a, class, err), class))
 	case a.probe != nil:
-		if a.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
+		if a.probe.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
 			class.Fault = pool.FaultElsewhere // the callers with less time would have failed
 		}
 		report(ctx, c, b.settle(&a, workOf(c), nil, class))

@@ -17,8 +17,9 @@ type round struct {
 
 // probe is a permit of a round. One that has left its round, because it ended or was given up, cannot change it any more.
 type probe struct {
-	round *round
-	since time.Duration // on the breaker's clock
+	round   *round
+	since   time.Duration // on the breaker's clock
+	patient bool          // its caller has much time, and would have passed without a permit; belongs to the use
 }
 
 // held is how long a probe holds its permit back from others: a use may last, and must not keep others from finding out.

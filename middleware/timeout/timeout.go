@@ -106,7 +106,8 @@ type attempt struct {
 // Wrap implements [pool.Middleware].
 func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
-		a, err := t.begin(ctx, c)
+		var a attempt
+		err := t.begin(ctx, c, &a)
 		if err != nil {
 			return err
 		}
@@ -125,18 +126,18 @@ func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// begin sets the deadline, or refuses the use.
-func (t *Timeout) begin(ctx context.Context, c *pool.Call) (a attempt, err error) {
+// begin sets the deadline, and fills in a, or refuses the use.
+func (t *Timeout) begin(ctx context.Context, c *pool.Call, a *attempt) error {
 	s := t.settings.Load()
 	a.began = time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := deadline.Sub(a.began); left <= 0 || left < s.MinLeft {
-			return a, t.refuse(ctx, c, left)
+			return t.refuse(ctx, c, left)
 		}
 	}
 	limit := t.limit(c, s, a.began)
 	if t.learns(c, s) {
-		limit = t.learned(ctx, c, limit, &a)
+		limit = t.learned(ctx, c, limit, a)
 	}
 	if a.cause = s.cause; limit != a.cause.Limit && limit > 0 {
 		named := *a.cause
@@ -149,7 +150,7 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call) (a attempt, err error
 	default:
 		a.ctx, a.deadline = pool.WithUseLimit(ctx, c, a.began, limit, a.cause)
 	}
-	return a, nil
+	return nil
 }
 
 // limit returns the limit of a use that begins now, whatever is known of its operation; 0 or less: none.
