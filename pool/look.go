@@ -12,7 +12,8 @@ import (
 //     is nothing to look with: the look ends with ErrExhausted.
 //   - If that check is late (progress.go), the pool closes another idle resource, or drops the late check, and begins a dial in the free place:
 //     old resources may be dead where a new one is not. A look begins one dial at most.
-//   - A look begins no dial while another dial is in time, or a new resource is checked: a server that is slow for all gets few calls.
+//   - A look begins no dial while another dial has lasted no longer than twice the time of a recent dial, or a new resource is checked: a server
+//     that is slow for all gets few calls. A dial beside late dials is in time for longer (progress.go), but a look cannot wait for that dial.
 //   - During a look, a new resource is checked before the pool lends the resource. The first check that passes ends all looks with success,
 //     whatever the check was for; the resource is then idle. The first check that fails ends all looks with its error.
 //   - If the dial fails, an idle resource is checked: a server at the maximum of clients refuses the dial, and serves the idle resource. If
@@ -21,8 +22,9 @@ import (
 //     server a dial and a check. A look that is given up leaves at most a dial behind, with its place, until OpenTimeout has passed.
 
 // Look finds out whether the server can be reached. Look opens a resource and has the driver check the resource. If Config.MaxSize allows no
-// more, or if the server refuses another resource, Look has an idle resource checked. Look passes no layer, waits for no borrower and for no
-// pause after failed tries, and leaves the resource idle. With a driver whose Open and Check do nothing, Look always passes.
+// more, or if the server refuses another resource, Look has an idle resource checked. If that check takes much longer than checks lately took,
+// Look closes an idle resource and opens a new one. Look passes no layer, waits for no borrower and for no pause after failed tries, and leaves
+// the resource idle. With a driver whose Open and Check do nothing, Look always passes.
 //
 // Look returns nil if a check has passed. Otherwise it returns the error of the dial or of the check, [ErrExhausted] if everything is lent,
 // [ErrPaused], [ErrClosed], or the error of ctx, in a [UseError]. ctx should have a deadline. Look may be called concurrently, and fails after
@@ -60,8 +62,8 @@ func (p *Pool[T]) beginLook(done chan error) error {
 		return ErrExhausted
 	}
 	p.looks = append(p.looks, done)
-	now := p.elapsed()
-	p.lookDialled = slices.ContainsFunc(p.calls, func(c *call) bool { return c.fresh || c.kind == callOpen && !c.late(now) })
+	since := p.elapsed() - p.paces[callOpen].patience(p.cfg.OpenTimeout)
+	p.lookDialled = slices.ContainsFunc(p.calls, func(c *call) bool { return c.fresh || c.kind == callOpen && c.began > since })
 	switch {
 	case p.lookDialled:
 	case p.hasRoom():

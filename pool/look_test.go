@@ -224,6 +224,26 @@ func TestLookWhereOldResourcesAreDead(t *testing.T) {
 	}
 }
 
+// All dials hang for a while, and none does later: the first look that begins after the end finds the server, however many dials hang.
+func TestLookAfterHungDials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := idling(t, fake, 1, pool.Config{MaxSize: 20})
+		p.Clear()
+		fake.Inject(pooltest.Open, -1, pooltest.Hang())
+		for range 8 {
+			if err := look(p); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Look returned %v", err)
+			}
+		}
+		fake.Inject(pooltest.Open, 0, nil)
+		begin := time.Now()
+		if err := look(p); err != nil || time.Since(begin) > 0 {
+			t.Errorf("Look returned %v after %v", err, time.Since(begin))
+		}
+	})
+}
+
 // A server that takes two seconds for each reply is looked at once a second. A look begins no dial while another dial is in
 // time, or the check of a new resource is under way.
 func TestLooksAtASlowServer(t *testing.T) {

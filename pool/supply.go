@@ -44,7 +44,7 @@ func (p *Pool[T]) pump() {
 // isFull says that nothing can be begun for a waiter: no resource is idle, no call is under way, and MaxSize leaves no room for a dial. The
 // caller holds the lock.
 func (p *Pool[T]) isFull() bool {
-	return len(p.idle) == 0 && len(p.calls) == 0 && len(p.all)+p.opening >= p.cfg.MaxSize
+	return len(p.idle) == 0 && len(p.calls) == 0 && !p.hasRoom()
 }
 
 // enough is more resources than can exist.
@@ -112,7 +112,7 @@ func (p *Pool[T]) resetEnded(well bool) {
 
 // inVain says whether a dirty resource is closed without a try to reset it. The caller holds the lock.
 func (p *Pool[T]) inVain() bool {
-	if p.vainResets < hopeless || p.waiters.n <= len(p.idle) || len(p.all)+p.opening < p.cfg.MaxSize || p.failures > 0 || len(p.looks) > 0 {
+	if p.vainResets < hopeless || p.waiters.n <= len(p.idle) || p.hasRoom() || p.failures > 0 || len(p.looks) > 0 {
 		return false
 	}
 	p.vainResets++
