@@ -228,6 +228,7 @@ func TestLookWhereOldResourcesAreDead(t *testing.T) {
 func TestLookAfterHungDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
+		fake.Inject(pooltest.Open, -1, pooltest.Slow(50*time.Millisecond))
 		p := idling(t, fake, 1, pool.Config{MaxSize: 20})
 		p.Clear()
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
@@ -237,6 +238,7 @@ func TestLookAfterHungDials(t *testing.T) {
 			}
 		}
 		fake.Inject(pooltest.Open, 0, nil)
+		time.Sleep(500 * time.Millisecond) // no dial begins or ends then
 		begin := time.Now()
 		if err := look(p); err != nil || time.Since(begin) > 0 {
 			t.Errorf("Look returned %v after %v", err, time.Since(begin))
