@@ -20,7 +20,7 @@ import (
 //   - The watch ends with the first look that passes. If looks had failed before, or the evidence is that no resource could be had, the looks
 //     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe.
 //   - If all resources are lent, there is nothing to look with. Then the users' probes may tell, until a look fails. The watch looks again
-//     after 100 ms: uses that hang hold all resources at first, and return the resources soon after.
+//     after the pause: uses that hang hold all resources at first, and return the resources soon after.
 //   - Configure makes the watch look at once. A watch also ends after a probe has closed the breaker.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
@@ -101,7 +101,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			return
 		case errors.Is(err, pool.ErrExhausted):
 			b.allowProbes(w, true)
-			pause = firstLook
+			pause = min(2*pause, longest)
 		default:
 			failed = true
 			b.allowProbes(w, false)
