@@ -88,6 +88,8 @@ func (p *Pool[T]) widen() {
 	o := p.outlook()
 	switch {
 	case p.lookDialled || o.checks.timely > 0 || o.closes != (tally{}):
+	case o.dials.timely > 0:
+		p.lookDialled = true // for a waiter, and for the look as well
 	case p.hasRoom():
 		p.lookDial()
 	case len(p.idle) > 0:
