@@ -65,8 +65,16 @@ func (p *Pool[T]) spawnDial() {
 	p.opening++
 	base, gen, timeout := p.opens, p.gen, p.cfg.OpenTimeout
 	c := p.begin(callOpen, timeout)
-	p.spawn(func() { p.open(base, gen, timeout, c) })
+	base, drop := context.WithCancelCause(base)
+	c.cancel = func() { drop(errDropped) }
+	p.spawn(func() {
+		defer drop(nil)
+		p.open(base, gen, timeout, c)
+	})
 }
+
+// errDropped is the outcome of a dial that a look has dropped.
+var errDropped = fmt.Errorf("pool: the dial hung, and was given up for another one: %w", context.DeadlineExceeded)
 
 // open runs in a goroutine of the pool's, under the pool's own bound.
 func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, c *call) {
@@ -79,6 +87,9 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, 
 		v, err = p.driver.Open(ctx)
 		return err
 	})
+	if err != nil && context.Cause(base) == errDropped { //nolint:errorlint // the very value
+		err = errDropped
+	}
 }
 
 func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call) {
@@ -89,7 +100,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	p.end(c, err == nil)
 	looking := len(p.looks) > 0
 	if err != nil && !c.overtaken {
-		p.lookOn(err)
+		p.lookOn(err, c)
 	}
 	switch {
 	case err != nil && (p.closed || gen != p.gen):
@@ -216,8 +227,11 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	if doom == CloseReset && (err == nil || dropped || late) {
 		p.resetEnded(err == nil)
 	}
-	if !dropped {
-		p.tellLooks(err)
+	switch {
+	case err == nil:
+		p.endLooks(nil, p.elapsed())
+	case !dropped:
+		p.endLooks(err, c.began)
 	}
 	if p.closed || dropped {
 		err = nil // the pool has cut the call short

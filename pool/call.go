@@ -191,7 +191,10 @@ func (c *Call) Served() (from, to time.Time) {
 // Classify says what err, the outcome of this use or of an attempt of it, means. It costs nothing for nil.
 func (c *Call) Classify(err error) (class Class) {
 	c.check()
-	class = c.hub.classify(c.caller, err, c.granted, &c.told)
+	if err == nil {
+		return class
+	}
+	c.hub.classifyInto(c.caller, &class, err, c.granted, &c.told)
 	if class.Fault != FaultServer {
 		return class
 	}

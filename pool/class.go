@@ -117,13 +117,15 @@ type Classifier interface {
 }
 
 // ask has the driver classify err. After a panic the common classifier serves.
-func (h *hub) ask(err error) (class Class) {
+func (h *hub) ask(class *Class, err error) {
+	asked := false
 	defer func() {
-		if recover() != nil {
-			class = defaultClassifier{}.Classify(err)
+		if !asked && recover() != nil {
+			*class = defaultClassifier{}.Classify(err)
 		}
 	}()
-	return h.classifier.Classify(err)
+	*class = h.classifier.Classify(err)
+	asked = true
 }
 
 // classifyOpening gives the class of what opening a resource has met, whoever made it.
@@ -132,7 +134,7 @@ func (h *hub) classifyOpening(err error) (class Class) {
 	if own, ok := find(err, anyClassified); ok && !plain {
 		class = own.Class()
 	} else {
-		class = h.ask(err)
+		h.ask(&class, err)
 	}
 	class.name(err, plain)
 	return class

@@ -6,8 +6,8 @@ import "context"
 // call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
 // Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
 //
-// A Driver may also be a [Resetter], a [Validator], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer] and a
-// [Sizer]; New looks once. The three methods are enough for a pool with a right judgement of its server:
+// A Driver may also be a [Resetter], a [Validator], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer], a [Sizer], a
+// [Leveler] and an [Attacher]; New looks once. The three methods are enough for a pool with a right judgement of its server:
 //
 //   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
 //     The pool checks the resource before the next lending; with a negative Config.CheckAfter the pool closes the resource.

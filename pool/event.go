@@ -43,7 +43,7 @@ type Event struct {
 	Duration time.Duration
 	Fresh    bool
 	Err      error
-	Stack    string // the borrower's stack of EventLeaked
+	Stack    string // the borrower's: of EventLeaked, and of a warning about what a borrower has left behind
 }
 
 // An Observer is a [Middleware] (or the [Layer] inside a Bracket) that wants to hear of events. Observe is called in the goroutine in
@@ -67,9 +67,9 @@ type KindObserver interface {
 	WantsKind(k Kind) bool
 }
 
-// PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer that attaches to it may ask. All methods may be
+// PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer or a driver that attaches to it may ask. All methods may be
 // called concurrently.
-type PoolInfo interface {
+type PoolInfo interface { //nolint:interfacebloat // all that does not depend on the type of the resources
 	Identity() Identity
 	Config() Config
 	Layers() []LayerInfo
@@ -78,13 +78,15 @@ type PoolInfo interface {
 	Check(ctx context.Context) Health
 	Look(ctx context.Context) error
 	Classify(err error) Class
+	Clear()
+	Cleared() <-chan struct{}
 	Emit(e Event)
 }
 
-// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around: New calls Attach
-// after everything else has succeeded, and the detach function it returned (nil for none) when the pool is closed. An error makes New
-// fail; what was attached before is detached. The pool sets to work after that: a Check in Attach is bounded by its context and by
-// Config.OpenTimeout, not yet by Config.AcquireTimeout.
+// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around, or a [Driver] that is told
+// which pool it serves. New calls Attach after everything else has succeeded, the driver's last, and the detach function that Attach returned (nil
+// for none) when the pool is closed. An error makes New fail; what was attached before is detached. The pool sets to work after that: a Check in
+// Attach is bounded by its context and by Config.OpenTimeout, not yet by Config.AcquireTimeout.
 type Attacher interface {
 	Attach(p PoolInfo) (detach func(), err error)
 }

@@ -53,7 +53,7 @@ type HealthReporter interface {
 }
 
 // Check says how the pool does. If a layer reports a condition ([HealthReporter]), that is the answer, and the server is not asked: an open
-// breaker, which refuses every use, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
+// breaker, which refuses uses, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
 // acquires a resource past the layers and has the driver check the resource, and another one if the first was idle and fails. Check returns
 // when ctx is over at the latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more
 // goes on, so that giving it up costs no connection. Check may be called concurrently.

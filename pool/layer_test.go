@@ -531,3 +531,42 @@ func TestShards(t *testing.T) {
 		l.Release(nil)
 	}
 }
+
+// attachedDriver is a driver that is told of its pool.
+type attachedDriver struct {
+	pooltest.Fake
+
+	pool     pool.PoolInfo
+	refuse   error
+	detached int
+}
+
+func (d *attachedDriver) Attach(p pool.PoolInfo) (detach func(), err error) {
+	d.pool = p
+	return func() { d.detached++ }, d.refuse
+}
+
+func TestDriverIsAttached(t *testing.T) {
+	d := &attachedDriver{}
+	p, err := pool.New(d, pool.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Do(background, op, func(ctx context.Context, c conn) error { return c.Use(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	d.pool.Clear()
+	closePool(t, p)
+	if n := p.Stat().Closed[pool.CloseCleared]; n != 1 {
+		t.Errorf("%d connections were cleared, want 1", n)
+	}
+	closePool(t, p)
+	if d.detached != 1 {
+		t.Errorf("detached %d times, want 1", d.detached)
+	}
+	layer := newFaceted("layer")
+	d = &attachedDriver{refuse: errors.New("no pool for me")}
+	if _, err := pool.New(d, pool.Config{}, pool.Bracket(layer)); !errors.Is(err, d.refuse) || d.detached != 0 || layer.detached != 1 {
+		t.Errorf("New: %v; detached %d and %d times, want 0 and 1", err, d.detached, layer.detached)
+	}
+}

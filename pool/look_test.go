@@ -224,26 +224,132 @@ func TestLookWhereOldResourcesAreDead(t *testing.T) {
 	}
 }
 
-// All dials hang for a while, and none does later: the first look that begins after the end finds the server, however many dials hang.
+// All dials hang for a while, and none does later: the first look that begins after the end finds the server, however many dials hang, and whichever
+// of them fails meanwhile.
 func TestLookAfterHungDials(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake := &pooltest.Fake{}
-		fake.Inject(pooltest.Open, -1, pooltest.Slow(50*time.Millisecond))
-		p := idling(t, fake, 1, pool.Config{MaxSize: 20})
-		p.Clear()
-		fake.Inject(pooltest.Open, -1, pooltest.Hang())
-		for range 8 {
-			if err := look(p); !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("Look returned %v", err)
+	for phase := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(50*time.Millisecond))
+			p := idling(t, fake, 1, pool.Config{MaxSize: 20})
+			p.Clear()
+			fake.Inject(pooltest.Open, -1, pooltest.Hang())
+			for range 8 {
+				if err := look(p); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("Look returned %v", err)
+				}
 			}
+			time.Sleep(time.Duration(phase) * 50 * time.Millisecond)
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(50*time.Millisecond))
+			begin := time.Now()
+			if err := look(p); err != nil || time.Since(begin) > 50*time.Millisecond {
+				t.Errorf("phase %d: Look returned %v after %v", phase, err, time.Since(begin))
+			}
+		})
+	}
+}
+
+// The network has swallowed all connections of a full pool, and all dials hang for a while. The first look after the end finds the server, however
+// many dials hang, and however long they have been given.
+func TestLookAfterAnOutageOfAFullPool(t *testing.T) {
+	const dial = 130 * time.Millisecond
+	for looks := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(dial))
+			p := idling(t, fake, 20, pool.Config{MaxSize: 20})
+			fake.Inject(pooltest.Open, -1, pooltest.Hang())
+			fake.Inject(pooltest.Check, -1, pooltest.Hang())
+			for range looks {
+				if err := look(p); err == nil {
+					t.Fatal("Look passed")
+				}
+			}
+			opened := p.Stat().Opened
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(dial))
+			fake.Inject(pooltest.Check, -1, func(ctx context.Context) error {
+				if p.Stat().Opened > opened {
+					return nil
+				}
+				return pooltest.Hang()(ctx)
+			})
+			begin := time.Now()
+			if err := look(p); err != nil || time.Since(begin) > 500*time.Millisecond {
+				t.Errorf("after %d looks in vain: Look returned %v after %v: %+v", looks, err, time.Since(begin), p.Stat())
+			}
+		})
+	}
+}
+
+// The dials of a small pool hang in all places. A look gives up the one that began first, and finds the server that is back.
+func TestLookWhereDialsHangInAllPlaces(t *testing.T) {
+	for size := range 5 {
+		for looks := range 15 {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &pooltest.Fake{}
+				fake.Inject(pooltest.Open, -1, pooltest.Slow(20*time.Millisecond))
+				p := idling(t, fake, 1, pool.Config{MaxSize: size + 1})
+				p.Clear()
+				fake.Inject(pooltest.Open, -1, pooltest.Hang())
+				for range looks {
+					if err := look(p); err == nil {
+						t.Fatal("Look passed")
+					}
+				}
+				opened, failures := p.Stat().Opened, p.Stat().OpenFailures
+				fake.Inject(pooltest.Open, -1, pooltest.Slow(20*time.Millisecond))
+				begin := time.Now()
+				if err := look(p); err != nil || time.Since(begin) > 500*time.Millisecond {
+					t.Errorf("size %d, after %d looks in vain: %v after %v: %+v", size+1, looks, err, time.Since(begin), p.Stat())
+				}
+				if s := p.Stat(); s.Opened > opened+1 || s.OpenFailures > failures+1 {
+					t.Errorf("size %d, after %d looks in vain: the look began %d dials and dropped %d", size+1, looks, s.Opened-opened, s.OpenFailures-failures)
+				}
+			})
 		}
-		fake.Inject(pooltest.Open, 0, nil)
-		time.Sleep(500 * time.Millisecond) // no dial begins or ends then
-		begin := time.Now()
-		if err := look(p); err != nil || time.Since(begin) > 0 {
-			t.Errorf("Look returned %v after %v", err, time.Since(begin))
-		}
-	})
+	}
+}
+
+// A call that fails during a look tells nothing if the call began before the look: the server may be back since. If the look counts on the call, the
+// failure ends the look.
+func TestLookAndEarlierCalls(t *testing.T) {
+	dial := func(p *pool.Pool[conn]) { _ = p.Warm(background, 2) }
+	check := func(p *pool.Pool[conn]) { _ = p.Do(background, op, func(context.Context, conn) error { return nil }) }
+	for _, tc := range []struct {
+		name   string
+		step   pooltest.Step
+		idle   int
+		begin  func(*pool.Pool[conn]) // begins the call
+		fails  time.Duration          // after its beginning
+		ahead  time.Duration          // of the look
+		passes bool
+	}{
+		{"a dial in time", pooltest.Open, 0, dial, 60 * time.Millisecond, 20 * time.Millisecond, false},
+		{"a hung check", pooltest.Check, 1, check, 10 * time.Second, 9980 * time.Millisecond, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			fake.Inject(pooltest.Open, -1, pooltest.Slow(40*time.Millisecond))
+			p := idling(t, fake, 1, pool.Config{MaxSize: 4, OpenTimeout: time.Minute, CheckTimeout: time.Minute})
+			if tc.idle == 0 {
+				defer acquire(t, p).Release(nil)
+			}
+			time.Sleep(time.Minute)
+			var begun atomic.Bool
+			fake.Inject(tc.step, -1, func(ctx context.Context) error {
+				if begun.Swap(true) {
+					return pooltest.Slow(40 * time.Millisecond)(ctx)
+				}
+				_ = pooltest.Slow(tc.fails)(ctx)
+				return pooltest.ErrBroken
+			})
+			go tc.begin(p)
+			time.Sleep(tc.ahead)
+			if err := look(p); (err == nil) != tc.passes {
+				t.Errorf("%s: Look returned %v", tc.name, err)
+			}
+		})
+	}
 }
 
 // A server that takes two seconds for each reply is looked at once a second. A look begins no dial while another dial is in

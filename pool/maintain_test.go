@@ -321,6 +321,52 @@ func TestClear(t *testing.T) {
 	})
 }
 
+// After a Clear the server may be another one: who waits for the pause between two dials to end waits no longer.
+func TestClearEndsThePauseBetweenDials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, OpenBackoff: time.Hour})
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
+		for range 20 { // until the pauses have grown
+			ctx, cancel := context.WithTimeout(background, time.Minute)
+			_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
+			cancel()
+		}
+		fake.Inject(pooltest.Open, 0, nil)
+		served := make(chan error, 1)
+		go func() { served <- p.Do(background, op, func(context.Context, conn) error { return nil }) }()
+		synctest.Wait()
+		start := time.Now()
+		p.Clear()
+		if err := <-served; err != nil || time.Since(start) > 0 {
+			t.Errorf("served after %v, %v", time.Since(start), err)
+		}
+	})
+}
+
+// A look whose dial is given up by Clear goes on with another dial, at once.
+func TestClearDuringALook(t *testing.T) {
+	for _, size := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := &pooltest.Fake{}
+			p := newPool(t, fake, pool.Config{MaxSize: size})
+			fake.Inject(pooltest.Open, 1, pooltest.Hang())
+			looked := make(chan error, 1)
+			go func() {
+				ctx, cancel := context.WithTimeout(background, time.Second)
+				defer cancel()
+				looked <- p.Look(ctx)
+			}()
+			time.Sleep(100 * time.Millisecond)
+			start := time.Now()
+			p.Clear()
+			if err := <-looked; err != nil || time.Since(start) > 0 {
+				t.Errorf("of %d: %v after %v", size, err, time.Since(start))
+			}
+		})
+	}
+}
+
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}

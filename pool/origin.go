@@ -96,9 +96,14 @@ func (p *Pool[T]) Classify(err error) Class {
 
 // classify returns the class of err in a use with the caller's context ctx. granted: the use has got a resource. told: the witness's testimony.
 func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
-	if err == nil {
-		return class
+	if err != nil {
+		h.classifyInto(ctx, &class, err, granted, told)
 	}
+	return class
+}
+
+// classifyInto is classify for an error, with the place for the class: a copy of a Class costs as much as the rest.
+func (h *hub) classifyInto(ctx context.Context, class *Class, err error, granted bool, told *account) {
 	plain, own := isPlain(err), err
 	if !plain {
 		own = ownPart(err, granted)
@@ -108,33 +113,32 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 	}
 	if !plain {
 		if word, ok := find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
-			class = word.Class()
-			told.amend(&class)
+			*class = word.Class()
+			told.amend(class)
 			class.name(err, plain)
-			return class
+			return
 		}
 	}
 	switch {
 	case own == nil:
 		class.Fault = FaultElsewhere
 	case !told.known:
-		class = h.ask(own)
+		h.ask(class, own)
 		// The error may hide the end of the connection: fmt.Errorf("%v") leaves of io.EOF a text only.
 		class.Suspect = class.Suspect || granted && class.Fault == FaultElsewhere
 	case told.Own != nil:
-		class = h.ask(told.Own)
+		h.ask(class, told.Own)
 	default: // an error of another resource: only the names are kept
-		class = h.ask(own)
-		class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
+		h.ask(class, own)
+		*class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
-	told.amend(&class)
+	told.amend(class)
 	over, _ := ended(ctx)
 	elsewhere := class.Fault == FaultElsewhere && errors.Is(over, context.DeadlineExceeded) // the time was not spent here
 	if over != nil && !elsewhere {
 		class.overrule()
 	}
 	class.name(err, plain)
-	return class
 }
 
 // overrule lays an error at the caller, whose context is over.

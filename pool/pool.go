@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -85,8 +86,9 @@ type Pool[T any] struct {
 	lastOpenErr  error
 	lastCheckErr error // nil once a check has passed
 	warmers      []*warmer
-	looks        []chan error // of capacity 1: who waits in Look
-	lookDialled  bool         // a dial was begun for the latest look, or need not be
+	looks        []*look
+	lookDialled  bool // a dial was begun for the latest look, or need not be
+	lookDropped  bool // a dial was dropped for the latest look
 }
 
 // New makes a pool over d, wrapped by layers, the first outermost:
@@ -150,6 +152,10 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	return p, nil
 }
 
+// Driver returns the driver that the pool was made with, for a package that has made the driver and needs what the driver knows. Only the pool
+// calls the methods of a Driver.
+func (p *Pool[T]) Driver() Driver[T] { return p.driver }
+
 // identify asks the driver what it connects to, and makes sure of a name.
 func identify(d any, name string) (id Identity, err error) {
 	if describer, ok := d.(Describer); ok {
@@ -190,7 +196,7 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	if err := checkOrder(p.Layers()); err != nil {
 		return err
 	}
-	p.levelers = faces[Leveler](all...)
+	p.levelers = faces[Leveler](append(slices.Clip(all), p.driver)...)
 	p.reporters = faces[HealthReporter](all...)
 	p.hub.observe(faces[Observer](all...))
 	p.hub.commands = faces[CommandObserver](all...)
@@ -224,22 +230,32 @@ func isNil(v any) bool {
 	return (kind == reflect.Pointer || kind == reflect.Func) && reflect.ValueOf(v).IsNil()
 }
 
-// attach tells the layers which pool they are around. If one refuses, the pool is closed.
+// attach tells the layers which pool they are around, and the driver which pool it serves. If one refuses, the pool is closed.
 func (p *Pool[T]) attach(layers []Middleware) error {
 	for _, l := range faces[Attacher](chain(layers).Unwrap()...) {
-		var detach func()
-		err := contain(l, "Attach", func() (err error) {
-			detach, err = l.Attach(p)
+		if err := p.attachOne(l, "a layer"); err != nil {
 			return err
-		})
-		if err != nil {
-			closing, cancel := context.WithTimeout(context.Background(), p.checkTimeout())
-			defer cancel()
-			return join(fmt.Errorf("pool %q: a layer cannot be attached: %w", p.hub.id.Name, err), p.Close(closing))
 		}
-		if detach != nil {
-			p.detach = append(p.detach, detach)
-		}
+	}
+	if d, ok := p.driver.(Attacher); ok {
+		return p.attachOne(d, "the driver")
+	}
+	return nil
+}
+
+func (p *Pool[T]) attachOne(a Attacher, what string) error {
+	var detach func()
+	err := contain(a, "Attach", func() (err error) {
+		detach, err = a.Attach(p)
+		return err
+	})
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.Background(), p.checkTimeout())
+		defer cancel()
+		return join(fmt.Errorf("pool %q: %s cannot be attached: %w", p.hub.id.Name, what, err), p.Close(closing))
+	}
+	if detach != nil {
+		p.detach = append(p.detach, detach)
 	}
 	return nil
 }
@@ -345,7 +361,7 @@ func (p *Pool[T]) Pause(cause error) {
 	}
 	p.refuse(ErrPaused, cause, &p.stat.Refused, p.waiters.n, 0)
 	p.endWarmers(p.paused, p.elapsed())
-	p.tellLooks(p.paused)
+	p.endLooks(p.paused, p.elapsed())
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventPaused, Err: cause})
 }
@@ -369,17 +385,26 @@ func (p *Pool[T]) Resume() {
 func (p *Pool[T]) Clear() {
 	p.lock()
 	p.gen++
+	p.retryOpen = 0 // the server may be another one
 	p.cancelOpens()
 	for _, c := range p.calls {
 		if c.kind == callOpen {
 			c.giveUp(p.elapsed())
 		}
 	}
+	p.lookDialled, p.lookDropped = false, false // a look goes on with a new dial
 	p.opens, p.cancelOpens = context.WithCancel(p.base)
 	p.reap(p.elapsed())
 	p.pump()
 	p.mu.Unlock()
 	p.hub.announce(Event{Kind: EventCleared})
+}
+
+// Cleared returns a channel that is closed by the next Clear, or by Close. What was learned of the server before may not hold then.
+func (p *Pool[T]) Cleared() <-chan struct{} {
+	p.lock()
+	defer p.mu.Unlock()
+	return p.opens.Done()
 }
 
 // Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting for the pool to do so by itself, and
@@ -400,7 +425,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 	p.closed = true
 	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n, 0)
 	p.endWarmers(ErrClosed, p.elapsed())
-	p.tellLooks(ErrClosed)
+	p.endLooks(ErrClosed, p.elapsed())
 	p.reap(p.elapsed())
 	p.settle()
 	p.kick() // the maintainer ends with the last lease

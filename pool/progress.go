@@ -35,7 +35,7 @@ type call struct {
 	lateAt, overdue time.Duration // overdue: the timeout has passed
 	overtaken       bool          // or given up
 	fresh           bool          // the check of a new resource
-	cancel          func()        // of a check or a reset
+	cancel          func()        // of a dial, a check or a reset
 }
 
 func (c *call) late(now time.Duration) bool { return now >= c.lateAt }

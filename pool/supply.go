@@ -34,7 +34,7 @@ func (p *Pool[T]) pump() {
 	}
 	p.supply()
 	if len(p.looks) > 0 {
-		p.widen()
+		p.advanceLooks()
 	}
 	if p.waiters.n+len(p.warmers)+len(p.looks) > 0 && len(p.calls) > 0 {
 		p.schedule(p.outlook().next)
@@ -81,8 +81,8 @@ func (p *Pool[T]) supply() {
 	}
 }
 
-// dropLate drops the late check or reset that began first. The caller holds the lock.
-func (p *Pool[T]) dropLate() {
+// dropLate drops the late check or reset that began first, and says whether there was one. The caller holds the lock.
+func (p *Pool[T]) dropLate() bool {
 	var first *call
 	now := p.elapsed()
 	for _, c := range p.calls {
@@ -93,6 +93,7 @@ func (p *Pool[T]) dropLate() {
 	if first != nil {
 		p.drop(first)
 	}
+	return first != nil
 }
 
 // drop cancels a check or a reset. The call is the close of its resource from now on. The caller holds the lock.
