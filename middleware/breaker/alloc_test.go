@@ -56,6 +56,14 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// A failure costs the mark with which it leaves the use.
+func TestFailureAllocatesTheMark(t *testing.T) {
+	p := plain(t, must(t, Config{ConsecutiveFailures: -1, FailureRatio: -1}))
+	if n := testing.AllocsPerRun(1000, func() { _ = p.Do(context.Background(), get, failing) }); n > 1 {
+		t.Errorf("%v allocations, want 1", n)
+	}
+}
+
 func TestLevelsAllocateNothing(t *testing.T) {
 	for _, l := range must(t, Config{}).Levels() {
 		if n := testing.AllocsPerRun(100, func() { l.Read() }); n > 0 {

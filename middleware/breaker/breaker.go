@@ -23,6 +23,7 @@ type Breaker struct {
 	phase   atomic.Pointer[phase]  //
 	scope   atomic.Pointer[scope]  // what is refused while it is not closed
 	refused atomic.Uint64          //
+	seen    atomic.Bool            // a look has passed since the breaker opened, or nobody looks
 	needs   *needs                 // what the server lately needed
 	silence silence                // since the last answer
 	info    pool.PoolInfo          // the pool; under mu
@@ -30,29 +31,28 @@ type Breaker struct {
 	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
 	mu        sync.Mutex
 	circuit   *gobreaker.CircuitBreaker[struct{}]
-	moved     bool     // the circuit has changed its state, to the next one
-	next      State    //
-	trip      Trip     // why it opened when it was last closed
-	failing   *failure // that is being reported
-	seen      bool     // a look has passed since the breaker opened, or nobody looks
-	watch     *watch   // who looks; nil when nobody does
-	rounds    int      // rounds of probes that have failed since then
-	doublings int      // of the open period
-	probed    string   // what ended the latest of them
-	shy       work     // whose probe failed last
-	draw      float64  // the jitter of this open period, from 0 to 1
+	moved     bool    // the circuit has changed its state, to the next one
+	next      State   //
+	trip      Trip    // why it opened when it was last closed
+	watch     *watch  // who looks; nil when nobody does
+	rounds    int     // rounds of probes that have failed since then
+	doublings int     // of the open period
+	probed    string  // what ended the latest of them
+	shy       work    // whose probe failed last
+	draw      float64 // the jitter of this open period, from 0 to 1
 	opened    uint64
 	attached  bool
 	pool      string
 	pools     pool.Attached // the one, to report to
 }
 
-// phase is one stay in a state. It does not change once it is published, except for round, which mu guards.
+// phase is one stay in a state. A published phase does not change, except for near, which a timer sets, and round, which mu guards.
 type phase struct {
 	state   State
 	since   time.Time
 	window  *window       // when closed
 	until   time.Duration // on the breaker's clock. When open: the end of the open period. When half-open: from then on any use is a probe
+	near    *atomic.Bool  // when open: until is less than a tick away, or over
 	round   *round        // when half-open
 	refusal *OpenError    // unless closed
 }
@@ -184,6 +184,9 @@ func (b *Breaker) elapsed() time.Duration { return time.Since(b.start) }
 func (b *Breaker) schedule(p *phase) {
 	due := p.since.Add(b.cfg.Load().openPeriod(b.doublings, b.draw))
 	p.until = due.Sub(b.start)
+	near := &atomic.Bool{}
+	time.AfterFunc(p.until-b.elapsed()-tick, func() { near.Store(true) })
+	p.near = near
 	p.refusal = b.refusal(StateOpen)
 	p.refusal.NextProbe = due
 }

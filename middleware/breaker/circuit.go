@@ -48,11 +48,7 @@ func newAdmission(c *pool.Call, p *phase) admission {
 func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
 	concerned, refused := b.scope.Load().covers(ctx, c)
 	refusal := p.refusal
-	now := b.coarse(c)
-	if p.until-now <= tick { // the coarse clock is up to a tick late
-		now = b.elapsed()
-	}
-	if p.wantsProbe(now, concerned) {
+	if b.wantsProbe(p, concerned) {
 		var a admission
 		var event *pool.Event
 		a, refusal, event = b.admit(c)
@@ -71,12 +67,12 @@ func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission,
 }
 
 // wantsProbe says whether a use may be a probe, if there is a permit. A half-open breaker that has waited in vain for a use that the evidence
-// concerns takes any use.
-func (p *phase) wantsProbe(now time.Duration, concerned bool) bool {
+// concerns takes any use. An open breaker's refusals read no clock until the open period ends, and take no lock while the looks have the say.
+func (b *Breaker) wantsProbe(p *phase, concerned bool) bool {
 	if p.state == StateOpen {
-		return concerned && now >= p.until
+		return concerned && p.near.Load() && b.seen.Load() && b.elapsed() >= p.until
 	}
-	return concerned || now >= p.until
+	return concerned || b.elapsed() >= p.until
 }
 
 // announce emits what the admission a has changed. An observer that panics leaves the use without an End, so that a probe's permit is
@@ -110,7 +106,8 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	}
 	switch {
 	case a.probe != nil && class.Fault == pool.FaultServer:
-		report(ctx, c, b.settle(&a, workOf(c), b.failure(ctx, c, &a, class, err), class))
+		f := b.failure(ctx, c, &a, class, err)
+		report(ctx, c, b.settle(&a, workOf(c), &f, class))
 	case a.probe != nil:
 		if a.probe.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
 			class.Fault = pool.FaultElsewhere // the callers with less time would have failed
@@ -119,13 +116,14 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	case class.Fault == pool.FaultNone:
 		b.succeed(c, &a)
 	case class.Fault == pool.FaultServer:
-		report(ctx, c, b.evaluate(a.window, b.failure(ctx, c, &a, class, err)))
+		f := b.failure(ctx, c, &a, class, err)
+		report(ctx, c, b.evaluate(a.window, &f))
 	}
 }
 
 // failure makes a failure of what a use has met.
-func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) *failure {
-	f := &failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
+func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) failure {
+	f := failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
 	_, _, f.granted = c.Acquired()
 	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
 	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow // a narrow answer is here for the time it took
@@ -197,8 +195,11 @@ func timedOut(ctx context.Context, class *pool.Class) bool {
 
 // isTimeout says whether err tells of time that has run out.
 func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
@@ -304,13 +305,13 @@ func report(ctx context.Context, c *pool.Call, event *pool.Event) {
 	}
 }
 
-// circuitSettings makes gobreaker a bare state machine. Its own counts see no successes and are ignored; its open period, the shortest it
-// can be told, is over by the time ours is; one verdict ends a round of probes.
+// circuitSettings makes gobreaker a bare state machine. It hears of the failures that open the breaker, and of the verdicts on probes; its own
+// counts are ignored; its open period, the shortest it can be told, is over by the time ours is; one verdict ends a round of probes.
 func (b *Breaker) circuitSettings() gobreaker.Settings {
 	return gobreaker.Settings{
 		MaxRequests:   1,
 		Timeout:       time.Nanosecond,
-		ReadyToTrip:   func(gobreaker.Counts) bool { return b.tripped() },
+		ReadyToTrip:   func(gobreaker.Counts) bool { return true },
 		OnStateChange: func(_ string, _, to gobreaker.State) { b.moved, b.next = true, stateOf(to) },
 	}
 }
@@ -347,20 +348,18 @@ func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 		}
 		return nil
 	}
-	if !w.failure(b.elapsed(), f) || b.phase.Load().window != w {
+	now := b.elapsed()
+	if !w.failure(now, f) || b.phase.Load().window != w || !b.trips(f, w, now) {
 		return nil
 	}
-	b.failing = f
 	b.tell(failed)
-	b.failing = nil
 	return b.follow(b.trip.Rule)
 }
 
-// tripped is asked by gobreaker, after each failure that evaluate reports, whether to open.
-func (b *Breaker) tripped() bool {
-	w, cfg, now := b.phase.Load().window, b.cfg.Load(), b.elapsed()
-	n := w.counts(now)
-	t := Trip{At: time.Now(), Counts: n, Window: cfg.Window, ErrorType: b.failing.class.Type}
+// trips says whether the breaker has to open after the failure f, which w has counted, and notes why.
+func (b *Breaker) trips(f *failure, w *window, now time.Duration) bool {
+	cfg, n := b.cfg.Load(), w.counts(now)
+	t := Trip{Counts: n, Window: cfg.Window, ErrorType: f.class.Type}
 	since, _ := w.unanswered()
 	limit, convincing := cfg.convincing(n, since, now)
 	switch {
@@ -371,7 +370,7 @@ func (b *Breaker) tripped() bool {
 	default:
 		return false
 	}
-	t.Cause = rootCause(b.failing.err, &b.failing.class)
+	t.At, t.Cause = time.Now(), rootCause(f.err, &f.class)
 	b.trip = t
 	b.scope.Store(w.scope)
 	if t.Rule == ReasonFailureRatio || cfg.ConsecutiveFailures > 0 {
@@ -386,7 +385,7 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	defer b.mu.Unlock()
 	cfg, p, now := b.cfg.Load(), b.phase.Load(), b.elapsed()
 	switch {
-	case p.state == StateOpen && now >= p.until && b.seen:
+	case p.state == StateOpen && now >= p.until && b.seen.Load():
 		b.circuit.State() // moves it to half-open
 		event = b.follow(ReasonPeriodOver)
 	case p.state == StateHalfOpen:

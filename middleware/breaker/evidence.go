@@ -72,7 +72,7 @@ type failure struct {
 // add counts f, unless f is an echo, and says whether f is evidence. It is called under the breaker's mutex.
 func (r *run) add(f *failure) bool {
 	if r.length.Load() == 0 {
-		r.scope = &scope{}
+		r.scope = none
 	}
 	r.scope = r.scope.with(f)
 	number, ended := r.begun, time.Duration(r.first.Load())

@@ -59,6 +59,7 @@ type scope struct {
 var (
 	whole = &scope{all: true, fixed: true}
 	wide  = &scope{all: true}
+	none  = &scope{}
 )
 
 // covers says whether the evidence concerns a use of c, and whether the use is refused in ctx. If nothing is left in the scope, the rest of
@@ -123,7 +124,7 @@ func (s *scope) afterProbe(w work, f *failure) *scope {
 	case s.fixed:
 		return s
 	case f != nil && f.granted && s.all:
-		return (&scope{}).with(f)
+		return none.with(f)
 	case f != nil:
 		return s.with(f)
 	case i >= 0:

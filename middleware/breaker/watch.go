@@ -21,7 +21,8 @@ import (
 //     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe.
 //   - If all resources are lent, there is nothing to look with. Then the users' probes may tell, until a look fails. The watch looks again
 //     after the pause: uses that hang hold all resources at first, and return the resources soon after.
-//   - Configure makes the watch look at once. A watch also ends after a probe has closed the breaker.
+//   - Configure makes the watch look at once, and so does [pool.Pool.Clear]: the server may be another one. A watch also ends after a probe has
+//     closed the breaker.
 //   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
 //
 // A dead server has about a dial a second from each instance. The probes find out about trouble that no look can see, such as commands that
@@ -51,7 +52,8 @@ func (w *watch) stop() {
 
 // look has the pool look at once, if there is a pool and LookMax allows looks. It is called under mu when the breaker opens or is attached.
 func (b *Breaker) look() {
-	if b.seen = b.info == nil || b.cfg.Load().LookMax < 0; b.seen {
+	nobody := b.info == nil || b.cfg.Load().LookMax < 0
+	if b.seen.Store(nobody); nobody {
 		return
 	}
 	if b.watch != nil {
@@ -83,11 +85,17 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	pause, failed := firstLook, false
+	cleared := info.Cleared()
 	for {
 		select {
 		case <-timer.C:
 		case <-w.wake:
 			pause = firstLook
+		case <-cleared:
+			pause, cleared = firstLook, info.Cleared()
+			if isClosed(cleared) { // and so is the pool
+				cleared = nil
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -95,22 +103,30 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 		if !ok {
 			return
 		}
-		switch err := look(ctx, info); {
-		case err == nil:
+		err := look(ctx, info)
+		if err == nil {
 			b.endWatch(w, failed)
 			return
-		case errors.Is(err, pool.ErrExhausted):
-			b.allowProbes(w, true)
-			pause = min(2*pause, longest)
-		default:
+		}
+		pause = min(2*pause, longest)
+		blind := errors.Is(err, pool.ErrExhausted)
+		b.allowProbes(w, blind)
+		if !blind {
 			failed = true
-			b.allowProbes(w, false)
-			pause = min(2*pause, longest)
 			if class := info.Classify(err); class.Code != "" && class.Repeat == pool.RepeatAlways {
 				pause = min(pause, answeredMax)
 			}
 		}
 		timer.Reset(time.Until(next))
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -133,7 +149,8 @@ func (b *Breaker) leave(w *watch) bool {
 	if b.watch != w {
 		return false
 	}
-	b.seen, b.watch = true, nil
+	b.seen.Store(true)
+	b.watch = nil
 	return true
 }
 
@@ -142,7 +159,7 @@ func (b *Breaker) allowProbes(w *watch, may bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.watch == w {
-		b.seen = may
+		b.seen.Store(may)
 	}
 }
 

@@ -50,6 +50,24 @@ func TestPoolLooksForItself(t *testing.T) {
 	})
 }
 
+// When the pool is cleared, the server may be another one: the pool looks at once, however long the pauses have become.
+func TestClearWakesTheWatch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 {
+			r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
+			r.dead()
+			time.Sleep(10 * time.Second)
+			r.pool.Clear() // in vain
+			time.Sleep(10 * time.Second)
+			r.wantState(StateOpen)
+			r.fake.Inject(pooltest.Open, 0, nil)
+			r.pool.Clear()
+			time.Sleep(10 * time.Millisecond)
+			r.wantState(StateClosed)
+		}
+	})
+}
+
 // A server that answers the looks with refusals is about to serve: the breaker closes soon after.
 func TestLooksThatAreAnswered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -214,6 +232,7 @@ func TestEverythingIsLent(t *testing.T) {
 		for _, l := range hung {
 			l.Release(cutOff)
 		}
+		time.Sleep(firstLook) // until the next look has failed, a use may be a probe
 		r.due()
 		for range 100 {
 			r.refused(StateOpen) // no user has to find out
