@@ -47,6 +47,8 @@ var prometheusNames = map[string]string{
 	"poolstack.check.failures":              "poolstack_check_failures_total",
 	"poolstack.leaks":                       "poolstack_leaks_total",
 	"poolstack.lease.oldest":                "poolstack_lease_oldest_seconds",
+	"poolstack.subscription.connections":    "poolstack_subscription_connections",
+	"poolstack.subscription.opened":         "poolstack_subscription_opened_total",
 }
 
 // store is a fake driver that says it is something else.
@@ -56,6 +58,11 @@ type store struct {
 }
 
 func (s *store) Identity() pool.Identity { return s.id }
+
+// Levels tells the connections of subscriptions.
+func (s *store) Levels() []pool.Level {
+	return []pool.Level{{Layer: "subscription", Name: "connections", Read: func() (float64, bool) { return 1, true }}}
+}
 
 func newPool(t *testing.T, tel *Telemetry, id pool.Identity) *pool.Pool[*pooltest.Conn] {
 	t.Helper()

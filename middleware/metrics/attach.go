@@ -75,6 +75,9 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		if i < 0 {
 			continue
 		}
+		if i == subscriptionConnections {
+			t.add(context.Background(), subscriptionOpened, 0, "")
+		}
 		one := layerLevel{instrument: r.gauges[i], read: level.Read}
 		for _, state := range level.States {
 			one.states = append(one.states, options(attribute.String(stateKey, state)))

@@ -81,12 +81,14 @@ const (
 	checkFailures
 	leaks
 	leaseOldest
+	subscriptionConnections
+	subscriptionOpened
 
 	instruments // how many
 )
 
 // layerLevels are the levels that layers tell, a layer's kind and the level's name being in the instrument's name.
-var layerLevels = []int{retryBudget, breakerState, breakerFailureRatio, breakerThreshold}
+var layerLevels = []int{retryBudget, breakerState, breakerFailureRatio, breakerThreshold, subscriptionConnections}
 
 const connections = "{connection}"
 
@@ -244,6 +246,16 @@ var catalogue = [instruments]Instrument{
 	leaseOldest: {
 		Name: "poolstack.lease.oldest", Kind: Gauge, Unit: "s",
 		Description: "How long the longest of the present leases has lasted; 0 when nothing is lent.",
+		Attributes:  []string{poolNameKey},
+	},
+	subscriptionConnections: {
+		Name: "poolstack.subscription.connections", Kind: Gauge, Unit: connections,
+		Description: "Connections of subscriptions, which are open beside the pool's; reported for Redis only.",
+		Attributes:  []string{poolNameKey},
+	},
+	subscriptionOpened: {
+		Name: "poolstack.subscription.opened", Kind: Counter, Unit: connections,
+		Description: "Connections that were opened for subscriptions; one more each time that a subscription had lost its connection.",
 		Attributes:  []string{poolNameKey},
 	},
 }

@@ -206,6 +206,7 @@ poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0
 poolstack.retry.give_ups poolstack.reason=deadline 0
 poolstack.retry.give_ups poolstack.reason=refused 0
+poolstack.subscription.opened 0
 poolstack.timeouts poolstack.stage=acquire 0
 poolstack.timeouts poolstack.stage=attempt 0
 poolstack.timeouts poolstack.stage=total 0`

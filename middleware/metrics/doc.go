@@ -85,6 +85,10 @@
 //		Counter, {lease}: Leases that were out for longer than the pool's limit for leaks, one a lease.
 //	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
 //		Gauge, s: How long the longest of the present leases has lasted; 0 when nothing is lent.
+//	poolstack.subscription.connections (poolstack_subscription_connections)
+//		Gauge, {connection}: Connections of subscriptions, which are open beside the pool's; reported for Redis only.
+//	poolstack.subscription.opened (poolstack_subscription_opened_total)
+//		Counter, {connection}: Connections that were opened for subscriptions; one more each time that a subscription had lost its connection.
 //
 // [Catalogue] returns the same as values, with the buckets of the histograms. In Prometheus a histogram is three series, the name with
 // _bucket, _sum and _count, and attributes are labels with underscores for the dots. The names there are those of the translation that

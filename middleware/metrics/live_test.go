@@ -40,6 +40,8 @@ func (g life) pass() {
 	g.limits()
 	g.retries()
 	g.circuit()
+	g.server.subscriptions.Store(1)
+	g.pool.Emit(pool.Event{Kind: eventSubscriptionOpened, Layer: "server"})
 	synctest.Wait() // what is opened and closed is reported in the background
 }
 

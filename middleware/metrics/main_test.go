@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -31,10 +32,19 @@ func nothing(context.Context, *pooltest.Conn) error    { return nil }
 // server is a fake driver that says it is something else.
 type server struct {
 	pooltest.Fake
-	id pool.Identity
+	id            pool.Identity
+	subscriptions atomic.Int64
 }
 
 func (s *server) Identity() pool.Identity { return s.id }
+
+// Levels tells the connections of subscriptions, once there are any.
+func (s *server) Levels() []pool.Level {
+	return []pool.Level{{
+		Layer: "subscription", Name: "connections",
+		Read: func() (float64, bool) { return float64(s.subscriptions.Load()), s.subscriptions.Load() > 0 },
+	}}
+}
 
 // reader is a provider and what it has collected.
 type reader struct {

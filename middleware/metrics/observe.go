@@ -19,6 +19,9 @@ const (
 // kindPool is Event.Layer of the pool itself.
 const kindPool = "pool"
 
+// eventSubscriptionOpened is reported by a backend that has subscriptions beside the pool.
+const eventSubscriptionOpened pool.Kind = "subscription_opened"
+
 // poolRefusals are the error types of uses that the pool refused, at once or while they waited.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 
@@ -67,6 +70,8 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 		t.count(ctx, connectionClosed, e.Reason)
 	case pool.EventLeaked:
 		t.count(ctx, leaks)
+	case eventSubscriptionOpened:
+		t.count(ctx, subscriptionOpened)
 	case pool.EventRetry:
 		t.count(ctx, retryAttempts, e.Reason)
 	case pool.EventGaveUp:

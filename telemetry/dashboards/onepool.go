@@ -166,22 +166,31 @@ func layers() []panel {
 func churn() []panel {
 	return []panel{
 		{
-			title: "Connections closed, by reason", unit: perSecond, width: 8, stack: true,
+			title: "Connections closed, by reason", unit: perSecond, width: 6, stack: true,
 			about: "lifetime, idle and shrunk are by configuration: if there are many, MaxLifetime or MaxIdleTime are too short. broken and " +
 				"check_failed: the server or the network closes them; if it does so after some idle time, a MaxIdleTime below that. discarded: by " +
 				"the borrower.",
 			queries: []target{q("{{poolstack_reason}}", `sum by (poolstack.reason) (rate(poolstack.connection.closed{$sel}[$__rate_interval]))`)},
 		},
 		{
-			title: "How long opening takes", unit: seconds, width: 8,
+			title: "How long opening takes", unit: seconds, width: 6,
 			about:   "Dialling, TLS and authentication. A use that finds no idle connection waits for this. If it is long, MinIdle keeps some ready.",
 			queries: quantiles("db.client.connection.create_time"),
 		},
 		{
-			title: "Failed checks", unit: perSecond, width: 8,
+			title: "Failed checks", unit: perSecond, width: 6,
 			about: "Connections that were found dead before they were lent (check), or could not be cleaned for the next borrower (reset). They " +
 				"cost no use, but time. Many: something between here and the server drops idle connections; KeepAlive or a shorter MaxIdleTime.",
 			queries: []target{q("{{poolstack_reason}}", `sum by (poolstack.reason) (rate(poolstack.check.failures{$sel}[$__rate_interval]))`)},
+		},
+		{
+			title: "Connections of subscriptions", unit: number, width: 6,
+			about: "Redis subscriptions have connections beside the pool's. Many opened, while as many are open as before: subscriptions lose " +
+				"their connections, and with each what is published until the next one is open.",
+			queries: []target{
+				q("open", `sum(poolstack.subscription.connections{$sel})`),
+				q("opened", `sum(increase(poolstack.subscription.opened{$sel}[$__rate_interval]))`),
+			},
 		},
 	}
 }
