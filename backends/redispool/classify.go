@@ -59,8 +59,18 @@ func (d *Driver) Classify(err error) pool.Class {
 	if errors.Is(err, redis.TxFailedErr) {
 		return pool.Class{Type: "tx_failed"} // a watched key has changed: the caller's loop reads it again
 	}
+	if own, ok := errors.AsType[*ownDeadlineError](err); ok {
+		return pool.Class{Fault: pool.FaultCaller, Broken: d.Classify(own.error).Broken}
+	}
+	if aborted, ok := errors.AsType[*abortedError](err); ok {
+		return d.Classify(aborted.cause)
+	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
-		return classifyReply(reply)
+		class := classifyReply(reply)
+		if class.Code == "READONLY" && d.finder != nil && d.finder.replicas { // a write where only reads belong
+			class = pool.Class{Code: class.Code, Broken: true}
+		}
+		return class
 	}
 	return classifyFailure(err)
 }
@@ -72,7 +82,7 @@ func classifyReply(reply redis.Error) pool.Class {
 	case redis.IsReadOnlyError(reply): // also from within a script
 		code = "READONLY"
 		class = replies[code]
-	case redis.IsMaxClientsError(reply): // the server hangs up after it
+	case isMaxClients(reply): // the server hangs up after it
 		class = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
 	case code == "CLUSTERDOWN":
 		text := reply.Error()
@@ -82,6 +92,11 @@ func classifyReply(reply redis.Error) pool.Class {
 	}
 	class.Code = code
 	return class
+}
+
+// isMaxClients says whether the server has too many clients. A node of a cluster says it in other words than a single server.
+func isMaxClients(reply error) bool {
+	return redis.IsMaxClientsError(reply) || strings.HasPrefix(reply.Error(), "ERR max number of clients")
 }
 
 // classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that whatever stands alone
@@ -99,16 +114,21 @@ func classifyFailure(err error) pool.Class {
 
 // classifyUnanswered looks at nothing but what the command met: an error of the borrower's may stand beside it.
 func classifyUnanswered(err *Error) pool.Class {
+	if ended, ok := err.Err.(*endedError); ok { //nolint:errorlint // as the hook made it
+		return classifyUnanswered(ended.first)
+	}
 	switch {
 	case err.Err == nil:
 		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
+	case errors.Is(err.Context, context.Canceled): // by the borrower's function, if the use goes on
+		return pool.Class{Fault: pool.FaultCaller, Broken: !err.kept}
 	case err.kept:
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
 	case errors.Is(err, redis.ErrClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true}
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}
-	case isDisagreement(err):
+	case isDisagreement(err), errors.Is(err, errUnknownMaster):
 		return pool.Class{Fault: pool.FaultServer, Broken: true}
 	case isNotConnected(err):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
@@ -121,7 +141,7 @@ func classifyUnanswered(err *Error) pool.Class {
 // isNotConnected says whether nothing can have been sent.
 func isNotConnected(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
+	return ok && op.Op == "dial" || errors.Is(err, errNoSentinel) || errors.Is(err, errNoPrimary)
 }
 
 // isDisagreement says whether the two sides do not agree about TLS, which another try would not change.

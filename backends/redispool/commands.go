@@ -25,6 +25,7 @@ const (
 	nilIsNone                          // has changed nothing if the reply is nil
 	executes                           // EXEC
 	ends                               // EXEC, DISCARD, UNWATCH: ends a transaction and all watches
+	again                              // a write that leaves the same state when it is carried out twice
 )
 
 // longestCommand is the length of the longest name in a table.
@@ -60,6 +61,11 @@ var baseCommands = func() commands {
 		zremrangebylex lrem lpushx rpushx expire pexpire expireat pexpireat persist pfadd xdel xack publish spublish`)
 	c.add(nilIsNone, `lpop rpop lmpop spop getdel getex lmove rpoplpush zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
 		set xadd`)
+
+	// They set what they name, or take it away by its name. What adds or takes away each time is not among them (INCR, LPUSH, SPOP), nor what
+	// acts on places that move (LTRIM, ZREMRANGEBYRANK), nor what says by its reply who was first (SETNX, GETSET, GETDEL).
+	c.add(again, `set setex psetex mset setrange setbit lset del unlink expire pexpire expireat pexpireat persist hset hmset hdel sadd srem smove
+		zadd zrem zremrangebyscore zremrangebylex geoadd pfadd pfmerge xack xdel`)
 
 	c.add(kind(queueing)|harmless, "multi")
 	c.add(kind(watching)|harmless, "watch")
@@ -163,8 +169,10 @@ func (c commands) of(cmd redis.Cmder) kind {
 	switch {
 	case k&container != 0:
 		return c.ofContainer(string(lower), k, args)
-	case k&mayBlock != 0 && slices.ContainsFunc(args, isBlock):
-		k |= unkept
+	case k&mayBlock != 0:
+		if block, _ := streamWords(args); block > 0 {
+			k |= unkept
+		}
 	}
 	return k
 }
@@ -186,9 +194,44 @@ func (c commands) ofContainer(name string, k kind, args []any) kind {
 	return inner
 }
 
-func isBlock(arg any) bool {
+// repeatable says whether doing cmd, of kind k, twice is like doing it once.
+func repeatable(k kind, cmd redis.Cmder) bool {
+	args := cmd.Args()
+	switch {
+	case cmd.NoRetry():
+		return false
+	case k&harmless != 0:
+		return true
+	case k&again == 0:
+		return false
+	case strings.EqualFold(cmd.Name(), "set"):
+		return len(args) < 3 || !slices.ContainsFunc(args[3:], decides)
+	case strings.EqualFold(cmd.Name(), "zadd") || strings.EqualFold(cmd.Name(), "geoadd"):
+		return len(args) < 2 || !slices.ContainsFunc(args[2:], isIncr)
+	}
+	return true
+}
+
+// decides says whether an option of SET is none of those with which a second SET is like the first: with NX, GET and IFEQ the reply depends on
+// what was there before.
+func decides(arg any) bool {
+	if _, ok := number(arg); ok {
+		return false
+	}
 	text, ok := word(arg)
-	return ok && strings.EqualFold(text, "block")
+	if !ok {
+		return true
+	}
+	switch strings.ToLower(text) {
+	case "ex", "px", "exat", "pxat", "keepttl", "xx":
+		return false
+	}
+	return true
+}
+
+func isIncr(arg any) bool {
+	text, ok := word(arg)
+	return ok && strings.EqualFold(text, "incr")
 }
 
 // unreadable stands for a word in another form than text. No subcommand has this name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -32,7 +33,7 @@ func TestKinds(t *testing.T) {
 		{[]any{"GET", "k"}, harmless},
 		{[]any{[]byte("Get"), "k"}, harmless},
 		{[]any{"mod.read", "k"}, harmless},
-		{[]any{"set", "k", "v"}, nilIsNone},
+		{[]any{"set", "k", "v"}, nilIsNone | again},
 		{[]any{"mget", "k"}, 0}, // this server does not say that it reads
 		{[]any{"nonsense"}, 0},
 		{[]any{}, 0},
@@ -128,5 +129,78 @@ func BenchmarkWitness(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		witnessGet(builtinCommands, &e, cmd)
+	}
+}
+
+// What commands say of the time that they block.
+func TestBlockTime(t *testing.T) {
+	text, count := "0.5", 2
+	for _, test := range []struct {
+		args []any
+		want time.Duration
+		ok   bool
+	}{
+		{[]any{"blpop", "a", "b", 3}, 3 * time.Second, true},
+		{[]any{"BRPOP", []byte("a"), []byte("0.25")}, 250 * time.Millisecond, true},
+		{[]any{"blmove", "a", "b", "left", "right", &text}, 500 * time.Millisecond, true},
+		{[]any{"brpoplpush", "a", "b", uint8(1)}, time.Second, true},
+		{[]any{"bzpopmin", "a", float32(2)}, 2 * time.Second, true},
+		{[]any{"bzpopmax", "a", 0}, forever, true},
+		{[]any{"bzpopmax", "a", "inf"}, forever, true},
+		{[]any{"blmpop", &count, 1, "a", "left"}, 2 * time.Second, true},
+		{[]any{"bzmpop", "1e300", 1, "a", "min"}, forever, true},
+		{[]any{"wait", 1, 20}, 20 * time.Millisecond, true},
+		{[]any{"waitAOF", 1, 0, int64(30)}, 30 * time.Millisecond, true},
+		{[]any{"xread", "count", 1, "Block", 40, "streams", "s", "$"}, 40 * time.Millisecond, true},
+		{[]any{"xreadgroup", "group", "g", "c", "block", 0, "streams", "s", ">"}, forever, true},
+		{[]any{"xread", "streams", "s", "$"}, 0, false},
+		{[]any{"xread", "streams", "s", "block"}, 0, false},
+		{[]any{"xread", "streams", "block", "0"}, 0, false},
+		{[]any{"xreadgroup", "GROUP", "g", "BLOCK", "BLOCK", 600, "STREAMS", "block", ">"}, 600 * time.Millisecond, true},
+		{[]any{"blpop", "a", true}, time.Second, true},
+		{[]any{"blpop", "a", "soon"}, 0, false},
+		{[]any{"blpop", "a", "nan"}, 0, false},
+		{[]any{"blpop", "a", -1}, 0, false},
+		{[]any{"blpop", "a", nil}, 0, false},
+		{[]any{"blmpop"}, 0, false},
+		{[]any{}, 0, false},
+	} {
+		if got, ok := blockTime(test.args); got != test.want || ok != test.ok {
+			t.Errorf("%v: %v, %t; want %v, %t", test.args, got, ok, test.want, test.ok)
+		}
+	}
+}
+
+// Commands that block, one after another, are waited for together; one that blocks for ever leaves the context's deadline.
+func TestReplyDeadline(t *testing.T) {
+	cmd := func(args ...any) redis.Cmder { return redis.NewCmd(t.Context(), args...) }
+	limited, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	hour, _ := limited.Deadline()
+	second, ever, get := cmd("blpop", "k", 1), cmd("blpop", "k", 0), cmd("get", "k")
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		cmds []redis.Cmder
+		want time.Duration // from now; 0: for ever, negative: the context's
+	}{
+		"two":               {t.Context(), []redis.Cmder{second, get, second}, 12 * time.Second},
+		"ever":              {t.Context(), []redis.Cmder{second, ever, second}, 0},
+		"ever, limited":     {limited, []redis.Cmder{ever}, -1},
+		"very long":         {t.Context(), []redis.Cmder{cmd("blpop", "k", 9.2e9), cmd("blpop", "k", 9.2e9)}, 0},
+		"longer than limit": {limited, []redis.Cmder{cmd("blpop", "k", 86400)}, -1},
+	} {
+		before := time.Now()
+		got, ok := replyDeadline(test.ctx, test.cmds)
+		switch {
+		case !ok:
+			t.Errorf("%s: none", name)
+		case test.want == 0 && !got.IsZero(), test.want < 0 && !got.Equal(hour):
+			t.Errorf("%s: %v", name, got)
+		case test.want > 0 && (got.Before(before.Add(test.want)) || got.After(time.Now().Add(test.want))):
+			t.Errorf("%s: %v, want %v", name, got.Sub(before), test.want)
+		}
+	}
+	if _, ok := replyDeadline(limited, []redis.Cmder{get}); ok {
+		t.Error("GET does not block")
 	}
 }

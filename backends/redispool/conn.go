@@ -2,23 +2,27 @@ package redispool
 
 import (
 	"context"
+	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Conn is a connection to Redis, lent by a pool. It has all commands of [redis.Cmdable], pipelines and transactions included. It is made
+// Conn is a connection to Redis, lent by a pool. It has the commands of [redis.Conn], pipelines and transactions included. It is made
 // by a [Driver] and used by one borrower at a time; its methods may be called concurrently, and then wait for one another, none for longer
-// than its context lasts.
+// than its context lasts. Each command heeds the context that it is given.
 //
 // Whatever a borrower changes about the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...) is undone before the next borrower gets
 // the connection. A command whose context is over is not sent. An error that is no reply is an [Error].
 //
-// It cannot receive published messages: a subscription needs a connection of its own, which go-redis opens by itself, so Conn has no
-// Subscribe. Use a redis.Client beside the pool for that. SUBSCRIBE, MONITOR and CLIENT REPLY sent by [Conn.Do] cost the connection: it
-// is closed when it comes back.
+// It cannot receive published messages: a subscription needs a connection of its own, so Conn has no Subscribe. [Client.Subscribe] has one.
+// SUBSCRIBE, MONITOR and CLIENT REPLY sent by [Conn.Do] cost the connection: it is closed when it comes back.
+//
+// Of a redis.Conn's methods these are missing: Close, as the pool closes a connection; AddHook and RegisterPushNotificationHandler, as what they
+// add would stay for the next borrower; and Monitor, whose connection is no use for anything else.
 type Conn struct {
-	redis.Cmdable
+	redis.StatefulCmdable
 
 	client  *redis.Client // its only connection is pinned by session
 	session *redis.Conn
@@ -30,17 +34,41 @@ type Conn struct {
 	traces   atomic.Uint32
 
 	evidence evidence
+	given    useContext
+	left     atomic.Bool           // the server is not the primary any more
+	ended    atomic.Pointer[Error] // what has ended the connection in the present use; nil if nothing has
 
 	turn chan struct{} // full while a command or a pipeline is in progress
 }
 
 var (
-	_ redis.Cmdable  = (*Conn)(nil)
-	_ redis.Scripter = (*Conn)(nil)
+	_ redis.StatefulCmdable = (*Conn)(nil)
+	_ redis.Scripter        = (*Conn)(nil)
 )
 
 // Do sends a command given by its words, for commands that have no method.
 func (c *Conn) Do(ctx context.Context, args ...any) *redis.Cmd { return c.session.Do(ctx, args...) }
+
+// DoRaw is [Conn.Do] with the reply as it comes from the server, in the wire protocol.
+func (c *Conn) DoRaw(ctx context.Context, args ...any) *redis.RawCmd {
+	return c.session.DoRaw(ctx, args...)
+}
+
+// DoRawWriteTo is [Conn.DoRaw] that writes the reply to w as the reply arrives. An error of w costs the connection.
+func (c *Conn) DoRawWriteTo(ctx context.Context, w io.Writer, args ...any) *redis.RawWriteToCmd {
+	return c.session.DoRawWriteTo(ctx, w, args...)
+}
+
+// Wait waits until so many replicas have acknowledged the writes of this connection, for at most timeout; 0 means until ctx is over. It returns
+// how many have.
+func (c *Conn) Wait(ctx context.Context, replicas int, timeout time.Duration) *redis.IntCmd {
+	return c.session.Wait(ctx, replicas, timeout)
+}
+
+// WaitAOF is [Conn.Wait] for writes that are on the disks of the server (local is 1) and of so many replicas.
+func (c *Conn) WaitAOF(ctx context.Context, local, replicas int, timeout time.Duration) *redis.IntSliceCmd {
+	return c.session.WaitAOF(ctx, local, replicas, timeout)
+}
 
 // Process sends a command that was made by one of go-redis' constructors, and stores the reply in it.
 func (c *Conn) Process(ctx context.Context, cmd redis.Cmder) error {
@@ -59,7 +87,7 @@ func (c *Conn) Watch(ctx context.Context, fn func(tx redis.Cmdable) error, keys 
 	if err := c.Process(ctx, redis.NewStatusCmd(ctx, args...)); err != nil {
 		return err
 	}
-	err := fn(c.Cmdable)
+	err := fn(c.StatefulCmdable)
 	if c.has(watching) {
 		_ = c.Process(ctx, redis.NewStatusCmd(ctx, "unwatch")) // if that fails, the pool sees to it
 	}
@@ -94,6 +122,14 @@ func (c *Conn) leaveTurn(returned bool) {
 func (c *Conn) abort() {
 	c.mark(aborted)
 	c.socket.abort()
+}
+
+func (c *Conn) at() string { return c.addr }
+
+// leave ends the connection, as its server is not the primary any more.
+func (c *Conn) leave() {
+	c.left.Store(true)
+	c.abort()
 }
 
 func (c *Conn) kindOf(cmd redis.Cmder) kind { return c.driver.commands.Load().of(cmd) }

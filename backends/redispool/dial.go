@@ -3,10 +3,9 @@ package redispool
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 )
 
@@ -15,71 +14,46 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 
 // dialer makes the sockets that go-redis is given.
 type dialer struct {
-	network, address string
-	timeout          time.Duration
-	tls              *tls.Config // nil without TLS
+	timeout time.Duration
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tlsFiles // nil without TLS
 }
 
-func newDialer(o Options) (*dialer, error) {
-	d := &dialer{timeout: o.DialTimeout}
-	var err error
-	if d.network, d.address, err = o.network(); err != nil {
-		return nil, err
+func newDialer(o Options, t *TLS) (*dialer, error) {
+	d := &dialer{timeout: o.DialTimeout, connect: o.Dialer}
+	if d.connect == nil {
+		d.connect = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	}
-	if o.TLS == nil {
+	if t == nil {
 		return d, nil
 	}
-	host, _, err := net.SplitHostPort(d.address)
-	if err != nil {
-		return nil, fmt.Errorf("redispool: Address: %w", err)
-	}
-	d.tls, err = o.TLS.config(host)
+	var err error
+	d.tls, err = newTLSFiles(t)
 	return d, err
 }
 
-// config reads the files. Its errors name the field and the file.
-func (t *TLS) config(host string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	c.InsecureSkipVerify = t.InsecureSkipVerify // asked for by name; the field's doc says what it means
-	if t.ServerName != "" {
-		c.ServerName = t.ServerName
-	}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("redispool: TLS.CAFile: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("redispool: TLS.CAFile is %q: there is no PEM certificate in it", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("redispool: TLS.CertFile %q with TLS.KeyFile %q: %w", t.CertFile, t.KeyFile, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
 // dial connects within ctx and the timeout, TLS handshake included.
-func (d *dialer) dial(ctx context.Context) (*socket, error) {
+func (d *dialer) dial(ctx context.Context, network, address string) (*socket, error) {
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.timeout)
 		defer cancel()
 	}
-	nd := net.Dialer{KeepAliveConfig: keepAlive}
-	raw, err := nd.DialContext(ctx, d.network, d.address)
+	raw, err := d.connect(ctx, network, address)
+	if err == nil && raw == nil {
+		err = errors.New("the Dialer returned neither a connection nor an error")
+	}
 	if err != nil {
+		if _, ok := errors.AsType[*net.OpError](err); !ok { // of a Dialer that tells it in its own words
+			err = &net.OpError{Op: "dial", Net: network, Err: err}
+		}
 		return nil, err
 	}
 	if d.tls == nil {
 		return newSocket(raw, raw), nil
 	}
-	secure := tls.Client(raw, d.tls)
+	host, _, _ := net.SplitHostPort(address) // made by JoinHostPort
+	secure := tls.Client(raw, d.tls.config(host))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)

@@ -13,9 +13,10 @@
 // nobody else's hand. go-redis' own pool, retries, redials and maintenance notifications are off, so that each attempt is one attempt and
 // one timeout is in force: an INCR whose reply is lost has been sent once. To try again is for a layer, which knows whether it may.
 //
-// When a command's deadline passes, or its context is cancelled, the command returns at once. The connection is kept if nothing of the
+// When a command's deadline passes, or its context is cancelled, the command returns at once. That holds for each context that a command is
+// given: also for one with a cancel of the borrower's own, whose use goes on. The connection is kept if nothing of the
 // reply had arrived: the pool reads the late reply and throws it away before anybody gets the connection. The pool waits four times as long
-// as late replies lately took, at least 250 ms and at most a second, and closes the connection after that. A connection whose command is
+// as late replies lately took, at least 250 ms and at most 900 ms, and closes the connection after that. A connection whose command is
 // meant to block (BLPOP) is closed at once, and so is one in the midst of a reply. A command whose context is over already is not sent.
 //
 // What a borrower changes about the session is undone by RESET before the next one gets it, which
@@ -47,6 +48,7 @@
 //	time ran out before anything of the reply had arrived           server   if idempotent  kept
 //	the connection ended, or time ran out, in mid-command           server   if idempotent  closed
 //	the context was over before the command was sent                caller   never          kept
+//	the borrower's own cancel or deadline of one command            caller   never          kept, closed in mid-reply
 //	an argument could not be encoded, a reply not be decoded        none     never          closed
 //	an error of the borrower's own, another service's included      elsewhere never         kept
 //
@@ -77,7 +79,38 @@
 // name if all are the same. If it asks for their text it gets the command and its subcommand with a ? for each argument: "SET ? ?",
 // "CONFIG SET ? ?". Commands of the opening of a connection are not seen.
 //
+// # Sentinels
+//
+// With [Options].Sentinel, or a URL with master_name, Redis Sentinels name the server:
+//
+//	redis://host:26379/0?master_name=mymaster&addr=host2:26379&addr=host3:26379
+//
+// All Sentinels are asked for each new connection, and one that hangs delays nobody for long. The answer of the latest failover holds, so a
+// Sentinel that is cut off from the others does not lead the pool back to an old primary. When a Sentinel reports a failover (+switch-master), all
+// connections to the old primary are closed at once, with the uses in progress on them. The error of such a use is that of a connection that ended:
+// a layer repeats the use if the use may be repeated. [Sentinel].Replicas makes a pool of connections to the replicas, for reads.
+//
+// A failover loses writes that the old primary has acknowledged and no replica has received yet. No client can prevent that; min-replicas-to-write
+// on the server and WAIT bound the loss.
+//
 // # For those who come from go-redis
+//
+// [NewClient] makes a redis.UniversalClient of a pool: commands, pipelines, transactions, Watch, scripts and iterators work as before, and
+// each is one use of the pool. examples/moving is a program before and after. What changes:
+//
+//	redis.NewFailoverClient the same with Options.Sentinel
+//	redis.NewClient(opts)   p, err := redispool.New(opts, cfg, layers...); rdb, err := redispool.NewClient(p, redispool.ClientConfig{})
+//	rdb.Close               rdb.Close, and p.Close(ctx), which waits for what is lent
+//	err == redis.Nil        the same; so are redis.TxFailedErr and replies such as WRONGTYPE
+//	other errors            wrapped: errors.Is, errors.As and redis.HasErrorPrefix find what they found
+//	the error of a pipeline the first that is more than a miss; each command's own is the same
+//	rdb.Conn                Pool.Acquire, or Pool.Do for a function
+//	SELECT, AUTH, MULTI     by themselves an error, as the next command has another connection; in a pipeline until its end
+//	AutoPipeline            an error
+//	Subscribe               the same, with a connection beside the pool
+//	AddHook                 around each use; DialHook is not called
+//
+// Options:
 //
 //	PoolSize                10 a processor; here pool.Config.MaxSize, the same
 //	PoolTimeout             6 s; here pool.Config.AcquireTimeout: 2 s, or two thirds of the caller's time

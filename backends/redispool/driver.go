@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,11 @@ import (
 // Driver opens connections to one Redis server for a [pool.Pool]. It is made by [NewDriver]; its methods are the pool's to call.
 type Driver struct {
 	dialer      *dialer
-	credentials func(ctx context.Context) (username, password string, err error)
-	base        redis.Options // without credentials and Dialer
+	network     string // with address, where the server is; "" when Sentinels name it
+	address     string
+	finder      *finder // nil without Sentinels
+	credentials login
+	base        redis.Options // without credentials, Addr and Dialer
 	db          int
 	clientName  string
 	exact       bool // no other protocol than the one asked for will do
@@ -29,6 +33,8 @@ type Driver struct {
 	asked    atomic.Bool // a connection has asked for, or asks for, the server's commands
 	commands atomic.Pointer[commands]
 	patience patience
+
+	subscriptions atomic.Int64 // their connections
 }
 
 var (
@@ -39,6 +45,8 @@ var (
 	_ pool.Classifier         = (*Driver)(nil)
 	_ pool.Witness[*Conn]     = (*Driver)(nil)
 	_ pool.Describer          = (*Driver)(nil)
+	_ pool.Attacher           = (*Driver)(nil)
+	_ pool.Leveler            = (*Driver)(nil)
 )
 
 // New makes a pool of connections to the server that opts name, wrapped by layers, the first outermost. It connects to nothing by itself
@@ -60,11 +68,18 @@ func NewDriver(opts Options) (*Driver, error) {
 	d := &Driver{credentials: opts.credentials(), db: opts.DB, clientName: opts.ClientName, exact: opts.Protocol == protocol3}
 	d.commands.Store(&builtinCommands)
 	var err error
-	if d.dialer, err = newDialer(opts); err != nil {
+	if d.dialer, err = newDialer(opts, opts.TLS); err != nil {
+		return nil, err
+	}
+	if opts.Sentinel != nil {
+		d.finder, err = newFinder(opts)
+	} else {
+		d.network, d.address, err = opts.network()
+	}
+	if err != nil {
 		return nil, err
 	}
 	d.base = redis.Options{
-		Addr:     d.dialer.address,
 		Protocol: opts.Protocol,
 		// One connection, pinned, that is never replaced behind our back.
 		PoolSize: 1, MaxActiveConns: 1, PipelinePoolSize: -1,
@@ -87,15 +102,46 @@ const protocol3 = 3
 // DefaultSize is ten connections for each processor that Go uses, as of a redis.Client.
 func (d *Driver) DefaultSize() int { return 10 * runtime.GOMAXPROCS(0) }
 
-// Identity says what the driver connects to. The name is left to the pool, which makes "redis localhost:6379/0" of the rest.
+// Identity says what the driver connects to. The name is left to the pool, which makes "redis localhost:6379/0" of the rest; with Sentinels the
+// name is "redis mymaster/0", or "redis mymaster replicas/0".
 func (d *Driver) Identity() pool.Identity {
-	id := pool.Identity{System: "redis", Address: d.dialer.address, Namespace: strconv.Itoa(d.db)}
-	if d.dialer.network != "unix" {
-		host, port, _ := net.SplitHostPort(d.dialer.address) // made by JoinHostPort
+	id := pool.Identity{System: "redis", Address: d.address, Namespace: strconv.Itoa(d.db)}
+	switch {
+	case d.finder != nil:
+		id.Name = fmt.Sprintf("redis %s/%d", d.finder, d.db)
+	case d.network != "unix":
+		host, port, _ := net.SplitHostPort(d.address) // made by JoinHostPort
 		id.Address = host
 		id.Port, _ = strconv.Atoi(port)
 	}
 	return id
+}
+
+// Attach has the driver follow what the Sentinels say of the primary, until the pool is closed.
+func (d *Driver) Attach(p pool.PoolInfo) (detach func(), err error) {
+	if d.finder != nil {
+		detach = d.finder.attach(p)
+	}
+	return detach, nil
+}
+
+// locate returns where the server is.
+func (d *Driver) locate(ctx context.Context) (network, address string, err error) {
+	if d.finder == nil {
+		return d.network, d.address, nil
+	}
+	address, err = d.finder.find(ctx)
+	return "tcp", address, err
+}
+
+// connect makes a socket to the server.
+func (d *Driver) connect(ctx context.Context) (s *socket, address string, err error) {
+	network, address, err := d.locate(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	s, err = d.dialer.dial(ctx, network, address)
+	return s, address, err
 }
 
 // Open connects, authenticates and selects the database, in one round trip besides those of connecting. The driver's first connection also
@@ -112,49 +158,67 @@ func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 func (d *Driver) open(ctx context.Context, ask bool) (*Conn, error) {
 	username, password, err := d.credentials(ctx)
 	if err != nil {
-		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
+		return nil, &Error{Command: opening, Err: err, Context: over(ctx)}
 	}
-	s, err := d.dialer.dial(ctx)
+	s, address, err := d.connect(ctx)
 	if err != nil {
-		return nil, &Error{Command: connect, Err: err, Context: over(ctx)}
+		return nil, d.connectError(err, over(ctx))
 	}
-	c := d.newConn(s)
+	c := d.newConn(s, address)
 	err = c.guarded(ctx, func() error { return d.greet(ctx, c, username, password, greeting{ask: ask}) })
 	if err != nil {
 		_ = d.Close(ctx, c)
-		return nil, d.openError(err, over(ctx), password)
+		return nil, c.openError(err, over(ctx), password)
 	}
+	s.opening = false
 	c.session.AddHook(hook{c})
+	if d.finder != nil {
+		d.finder.add(c)
+	}
 	return c, nil
 }
 
-// connect stands for the opening of a connection in errors.
-const connect = "CONNECT"
+// opening stands for the opening of a connection in errors.
+const opening = "CONNECT"
+
+// connectError says that there is no connection. A reply is one of a Sentinel.
+func (d *Driver) connectError(err, over error) error {
+	if _, ok := errors.AsType[redis.Error](err); ok {
+		return fmt.Errorf("redispool: %s: %w", opening, err)
+	}
+	return &Error{Command: opening, Err: err, Context: over}
+}
 
 // openError says that a handshake has failed, and why, in the words of the reply if there was one.
-func (d *Driver) openError(err, over error, password string) error {
+func (c *Conn) openError(err, over error, password string) error {
 	if _, ok := errors.AsType[redis.Error](err); !ok {
-		return &Error{Command: connect, Err: fmt.Errorf("handshake with %s: %w", d.dialer.address, err), Context: over}
+		return &Error{Command: opening, Err: fmt.Errorf("handshake with %s: %w", c.addr, err), Context: over}
 	}
-	return fmt.Errorf("redispool: %s: handshake with %s: %w", connect, d.dialer.address, discreet(err, password))
+	return fmt.Errorf("redispool: %s: handshake with %s: %w", opening, c.addr, discreet(err, password))
 }
 
 // newConn gives the socket to a client of its own.
-func (d *Driver) newConn(s *socket) *Conn {
+func (d *Driver) newConn(s *socket, address string) *Conn {
+	c := &Conn{client: d.client(s, address), socket: s, addr: address, driver: d, turn: make(chan struct{}, 1)}
+	c.evidence.numberUses()
+	c.session = c.client.EphemeralConn()
+	c.StatefulCmdable = c.session
+	return c
+}
+
+// client makes a client of go-redis with one connection, which is conn, to the server at address.
+func (d *Driver) client(conn net.Conn, address string) *redis.Client {
 	opts := d.base
+	opts.Addr = address
 	given := false
 	opts.Dialer = func(context.Context, string, string) (net.Conn, error) {
 		if given {
 			return nil, errRedial
 		}
 		given = true
-		return s, nil
+		return conn, nil
 	}
-	c := &Conn{client: redis.NewClient(&opts), socket: s, addr: d.dialer.address, driver: d, turn: make(chan struct{}, 1)}
-	c.evidence.numberUses()
-	c.session = c.client.EphemeralConn()
-	c.Cmdable = c.session
-	return c
+	return redis.NewClient(&opts)
 }
 
 // greeting says what a handshake consists of beside the usual.
@@ -173,7 +237,8 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 		if g.reset {
 			_ = p.Process(ctx, redis.NewStatusCmd(ctx, "reset"))
 		}
-		hello = p.Hello(ctx, d.base.Protocol, username, password, "")
+		hello = newHello(ctx, d.base.Protocol, username, password)
+		_ = p.Process(ctx, hello)
 		d.furnish(ctx, p)
 		if g.ask {
 			command = p.Do(ctx, "command")
@@ -188,10 +253,11 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 			return fmt.Errorf("%w: %w", errCommandUnanswered, err)
 		}
 	}
-	if d.knowsNoHello(hello.Err()) {
+	login := username != "" || password != ""
+	if d.fallsBack(hello.Err(), login) {
 		c.fellBack = true
 		cmds = slices.DeleteFunc(cmds, func(cmd redis.Cmder) bool { return cmd == hello })
-		if password != "" {
+		if login {
 			cmds, _ = c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
 				if username != "" {
 					p.AuthACL(ctx, username, password)
@@ -214,23 +280,43 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 	return nil
 }
 
-// knowsNoHello says whether a reply to HELLO means that the server does not know it, or not this version of the protocol, and that an older
-// one will do.
-func (d *Driver) knowsNoHello(err error) bool {
-	if !isReply(err) || d.exact || redis.IsMaxClientsError(err) {
-		return false
+// newHello is HELLO with a login, unless both are "". A user without a password (nopass) has one that is empty.
+func newHello(ctx context.Context, protocol int, username, password string) redis.Cmder {
+	args := []any{"hello", protocol}
+	if username != "" || password != "" {
+		args = append(args, "auth", cmp.Or(username, defaultUser), password)
 	}
-	known := code(err)
-	return known == "ERR" || known == "NOPROTO"
+	return redis.NewMapStringInterfaceCmd(ctx, args...)
 }
 
-// furnish sends what makes a fresh session the one that is lent, and a PING that proves it.
+// fallsBack says whether the handshake goes on with protocol 2 after this reply to HELLO. Old servers and proxies refuse HELLO in many words,
+// so any reply will do but one of those that speak of more than HELLO: a refused login, or a server that serves nothing now. A proxy that wants
+// AUTH first (NOAUTH), or a user who may not send HELLO (NOPERM), logs in by AUTH.
+func (d *Driver) fallsBack(err error, login bool) bool {
+	if !isReply(err) || d.exact || isMaxClients(err) {
+		return false
+	}
+	switch code := code(err); code {
+	case "NOAUTH":
+		return login
+	case "NOPERM":
+		return true
+	default:
+		_, known := replies[code]
+		return !known
+	}
+}
+
+// furnish sends what makes a fresh session the one that is lent, ROLE if it matters, and a PING that proves the session.
 func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 	if d.db != 0 {
 		p.Select(ctx, d.db)
 	}
 	if d.clientName != "" {
 		p.ClientSetName(ctx, d.clientName)
+	}
+	if d.finder != nil && !d.finder.replicas {
+		p.Do(ctx, "role")
 	}
 	p.Ping(ctx)
 }
@@ -242,14 +328,22 @@ func verdict(cmds []redis.Cmder) error {
 		case failure == nil:
 		case cmd.Name() == "ping" && provesConnection(failure):
 			return nil
+		case cmd.Name() == "role" && provesConnection(failure): // nobody knows
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
 		}
 	}
 	expected := map[string]string{"reset": "RESET", "select": "OK", "auth": "OK", "ping": "PONG"}
 	for _, cmd := range cmds {
-		if status, ok := cmd.(*redis.StatusCmd); ok && status.Val() != expected[cmd.Name()] {
-			return fmt.Errorf("%s: unexpected reply", displayName(cmd.Name()))
+		switch reply := cmd.(type) {
+		case *redis.StatusCmd:
+			if reply.Val() != expected[cmd.Name()] {
+				return fmt.Errorf("%s: unexpected reply", displayName(cmd.Name()))
+			}
+		case *redis.Cmd: // ROLE
+			if words, _ := reply.Slice(); len(words) > 0 && words[0] != "master" {
+				return errNoPrimary
+			}
 		}
 	}
 	return nil
@@ -289,6 +383,9 @@ func (d *Driver) Check(ctx context.Context, c *Conn) error {
 func (d *Driver) Close(ctx context.Context, c *Conn) error {
 	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
+	if d.finder != nil {
+		d.finder.remove(c)
+	}
 	err := errors.Join(c.session.Close(), c.client.Close())
 	c.socket.abort()
 	if c.has(dead|aborted) || errors.Is(err, net.ErrClosed) {
@@ -301,7 +398,7 @@ func (d *Driver) Close(ctx context.Context, c *Conn) error {
 // a reply, or of a command that is meant to block.
 func (d *Driver) Interrupt(c *Conn) {
 	c.mark(interrupted)
-	c.socket.stop()
+	c.socket.stop(byUse)
 }
 
 // Valid says whether an idle connection is open and nothing has arrived. It asks the kernel, and does not wait.
@@ -311,6 +408,7 @@ func (d *Driver) Valid(c *Conn) bool { return c.socket.quiet() }
 // connection that no reset can bring back is not called dirty: the pool closes it. A connection with a command in progress, as a
 // goroutine of the borrower has sent it, is closed at once: the command returns.
 func (d *Driver) Dirty(c *Conn) bool {
+	c.given.forget() // it may hold much
 	if len(c.turn) > 0 && !c.has(interrupted) {
 		c.abort()
 	}
@@ -363,7 +461,7 @@ func (c *Conn) settle(ctx context.Context) error {
 		return errors.New("the session is beyond it")
 	}
 	if c.has(interrupted) {
-		c.socket.resume()
+		c.socket.resume(byUse)
 		c.clear(interrupted)
 	}
 	if !c.has(late) {

@@ -197,11 +197,11 @@ func interrupt(t *testing.T, p *pool.Pool[*redispool.Conn], command string, bloc
 	return took
 }
 
-// A deadline reaches the socket, and is told from a read timeout.
+// A deadline reaches the socket.
 func TestDeadline(t *testing.T) {
 	const limit = 2 * time.Second
 	s := need(t)
-	p := open(t, redispool.Options{Address: s.addr, ReadTimeout: limit}, pool.Config{MaxSize: 1})
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
 	stall := func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "blpop", "nothing", 10).Err() }
 	soon := func() time.Time { return time.Now().Add(200 * time.Millisecond) } // after the dial, on a busy machine, too
 
@@ -219,16 +219,23 @@ func TestDeadline(t *testing.T) {
 	if took := time.Since(began); took >= limit {
 		t.Errorf("they took %v", took)
 	}
-	err := p.Do(t.Context(), pool.Op{}, stall)
-	if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("without: %v", err)
-	}
 	eventually(t, func() error {
-		if n := p.Stat().Closed[pool.CloseBroken]; n != 3 {
+		if n := p.Stat().Closed[pool.CloseBroken]; n != 2 {
 			return fmt.Errorf("%d connections were closed", n)
 		}
 		return nil
 	})
+}
+
+// ReadTimeout is told from a deadline.
+func TestReadTimeout(t *testing.T) {
+	addr, _, let := lateServer(t)
+	p := open(t, redispool.Options{Address: addr, ReadTimeout: 50 * time.Millisecond}, pool.Config{MaxSize: 1})
+	err := p.Do(t.Context(), pool.Op{}, do("get", "late"))
+	if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	let <- struct{}{}
 }
 
 // A command whose context is over already costs no connection.
@@ -350,6 +357,7 @@ func TestTurnIsFree(t *testing.T) {
 	s := need(t)
 	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
 		asked := &askedForDone{Context: ctx}
+		driver(t, redispool.Options{}).Lent(asked, c)
 		_, err := c.Pipelined(asked, func(p redis.Pipeliner) error { p.Set(asked, "turn", "v", 0); return nil })
 		if err = errors.Join(err, c.Get(asked, "turn").Err()); asked.asked {
 			t.Error("it was asked for Done")
@@ -398,8 +406,10 @@ func TestSwallowedPanic(t *testing.T) {
 // An error that the borrower keeps to himself still costs the connection.
 func TestSwallowedFailure(t *testing.T) {
 	s := need(t)
-	p := open(t, redispool.Options{Address: s.addr, ReadTimeout: 20 * time.Millisecond}, pool.Config{MaxSize: 1})
+	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
 	use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
 		if err := c.Do(ctx, "blpop", "nothing", 10).Err(); err == nil {
 			t.Error("BLPOP has returned")
 		}
@@ -451,14 +461,27 @@ func TestCondemningReplies(t *testing.T) {
 
 // The server's limit is said in its own words, and what is there goes on being lent.
 func TestConnectionLimit(t *testing.T) {
-	s := launch(t, "--maxclients", "2")
-	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 3, AcquireTimeout: 200 * time.Millisecond})
-	eventually(t, func() error { return p.Warm(t.Context(), 2) }) // the server has yet to forget who asked whether it is there
-	err := p.Warm(t.Context(), 3)
-	if !redis.IsMaxClientsError(err) {
-		t.Errorf("got %v", err)
+	for words, args := range map[string][]string{
+		"max number of clients reached":                       {"--maxclients", "2"},
+		"max number of clients + cluster connections reached": {"--maxclients", "2", "--cluster-enabled", "yes"},
+	} {
+		t.Run(words, func(t *testing.T) {
+			s := launch(t, args...)
+			p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 3, AcquireTimeout: 200 * time.Millisecond})
+			eventually(t, func() error { return p.Warm(t.Context(), 2) }) // the server has yet to forget who asked whether it is there
+			d := driver(t, redispool.Options{Address: s.addr})
+			for range 50 {
+				_, err := d.Open(t.Context())
+				if !strings.Contains(fmt.Sprint(err), words) {
+					t.Fatalf("got %v", err)
+				}
+				if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatAlways || class.Narrow {
+					t.Fatalf("%v is %+v", err, class)
+				}
+			}
+			use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
+		})
 	}
-	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
 }
 
 func TestCredentials(t *testing.T) {
@@ -489,5 +512,29 @@ func TestCredentials(t *testing.T) {
 	err := p.Do(t.Context(), pool.Op{}, func(context.Context, *redispool.Conn) error { return nil })
 	if !errors.Is(err, failure) || !strings.Contains(err.Error(), "Credentials") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A Dialer connects in place of the package's own. Whatever error it returns says that the server cannot be reached.
+func TestDialer(t *testing.T) {
+	s := need(t)
+	var network, address string
+	opts := redispool.Options{Address: "somewhere:7000", Dialer: func(ctx context.Context, n, a string) (net.Conn, error) {
+		network, address = n, a
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", s.addr)
+	}}
+	p := open(t, opts, pool.Config{MaxSize: 1})
+	use(t, p, do("set", "k", "v"))
+	if network != "tcp" || address != "somewhere:7000" {
+		t.Errorf("asked for %s %s", network, address)
+	}
+	for _, failure := range []error{errors.New("the tunnel is down"), nil} {
+		opts.Dialer = func(context.Context, string, string) (net.Conn, error) { return nil, failure }
+		d := driver(t, opts)
+		_, err := d.Open(t.Context())
+		if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatAlways || !errors.Is(err, failure) && failure != nil {
+			t.Errorf("%v is %+v", err, class)
+		}
 	}
 }

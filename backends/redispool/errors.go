@@ -50,6 +50,14 @@ func (e *Error) Unwrap() []error {
 	return errs
 }
 
+// endedError is the error of a command that is not sent, as an earlier one of the same use has ended the connection.
+type endedError struct{ first *Error }
+
+func (e *endedError) Error() string {
+	return "not sent: the connection has ended: " + strings.TrimPrefix(e.first.Error(), "redispool: ")
+}
+func (e *endedError) Unwrap() error { return e.first }
+
 // errMisread is the error of commands that would get parts of an earlier command's reply.
 var errMisread = errors.New("an earlier reply was not read to its end")
 

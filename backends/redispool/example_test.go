@@ -50,6 +50,40 @@ func ExampleNew() {
 	// true
 }
 
+// A client of go-redis, whose commands go through the pool and its layers: code that has a redis.UniversalClient needs no change.
+func ExampleNewClient() {
+	ctx := context.Background()
+	p := mustOpen()
+	defer func() { _ = p.Close(ctx) }()
+	rdb, err := redispool.NewClient(p, redispool.ClientConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = rdb.Close() }()
+
+	fmt.Println(rdb.Set(ctx, "visits", 41, time.Minute).Err())
+	// A Watch is one lease: the transaction is carried out only if nobody has changed the key since.
+	err = rdb.Watch(ctx, func(tx *redis.Tx) error {
+		n, err := tx.Get(ctx, "visits").Int()
+		if err != nil {
+			return err
+		}
+		_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Set(ctx, "visits", n+1, redis.KeepTTL)
+			return nil
+		})
+		return err
+	}, "visits")
+	fmt.Println(err)
+	fmt.Println(rdb.Get(ctx, "visits").Result())
+	fmt.Println(rdb.Get(ctx, "missing").Err() == redis.Nil)
+	// Output:
+	// <nil>
+	// <nil>
+	// 42 <nil>
+	// true
+}
+
 // Hashes: several fields under one key.
 func ExampleConn_hash() {
 	ctx := context.Background()
@@ -171,6 +205,25 @@ func ExampleParseURL() {
 	// Output:
 	// rediss://app:xxxxx@cache.internal:6379/2?client_name=web&read_timeout=500ms
 	// redispool: option "ssl": unknown: use the scheme rediss
+}
+
+// Sentinels name the server. The URL's host and user are a Sentinel's; the options username and password are for the servers.
+func ExampleSentinel() {
+	opts, err := redispool.ParseURL("redis://one:26379/0?master_name=mymaster&addr=two:26379&username=app&password=s3cret%21")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(opts.Sentinel.MasterName, opts.Sentinel.Addresses)
+	p, err := redispool.New(opts, pool.Config{}) // connects to nothing yet
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(p.Identity().Name)
+	fmt.Println(p.Close(context.Background()))
+	// Output:
+	// mymaster [one:26379 two:26379]
+	// redis mymaster/0
+	// <nil>
 }
 
 func mustOpen() *pool.Pool[*redispool.Conn] {

@@ -1,9 +1,14 @@
 package redispool_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/pool"
@@ -170,4 +175,82 @@ func TestDiskFull(t *testing.T) {
 	if st := p.Stat(); st.Closed.Total() != 0 || st.CheckFailures != 0 {
 		t.Errorf("%+v", st)
 	}
+}
+
+// Proxies and old servers refuse HELLO in words of their own. Whoever has a login then logs in by AUTH.
+func TestRefusalsOfHello(t *testing.T) {
+	for _, test := range []struct {
+		refusal string
+		with    string // the password
+		fit     bool
+	}{
+		{"ERR unknown command 'HELLO'", "pw", true},
+		{"unsupported command 'hello'", "pw", true},
+		{"unsupported command 'hello'", "", true},
+		{"invalid request", "pw", true},
+		{"ERR Protocol version not supported", "pw", true},
+		{"NOPROTO unsupported protocol version", "pw", true},
+		{"NOAUTH Authentication required.", "pw", true},
+		{"NOAUTH Authentication required.", "", false},
+		{"NOPERM this user has no permissions to run the 'hello' command", "pw", true},
+		{"WRONGPASS invalid username-password pair or user is disabled.", "pw", false},
+		{"LOADING Redis is loading the dataset in memory", "pw", false},
+		{"DENIED Redis is running in protected mode", "pw", false},
+		{"ERR max number of clients reached", "pw", false},
+		{"ERR max number of clients + cluster connections reached", "pw", false},
+	} {
+		var auths atomic.Int64
+		var in atomic.Bool
+		in.Store(test.with == "")
+		opts := redispool.Options{Password: test.with, DB: 2, Address: script(t, func(words []string) (string, bool) {
+			switch {
+			case words[0] == "hello":
+				return "-" + test.refusal + "\r\n", true
+			case words[0] == "auth":
+				auths.Add(1)
+				in.Store(true)
+				return "+OK\r\n", true
+			case !in.Load():
+				return "-NOAUTH Authentication required.\r\n", true
+			case words[0] == "ping" && test.fit:
+				return "+PONG\r\n", true
+			case words[0] == "ping":
+				return "-" + test.refusal + "\r\n", true
+			}
+			return "+OK\r\n", true
+		})}
+		err := opening(t, opts)
+		if (err == nil) != test.fit || err != nil && !strings.Contains(err.Error(), test.refusal) {
+			t.Errorf("%s: %v, want it fit for use: %t", test.refusal, err, test.fit)
+		}
+		if want := int64(len(test.with) / 2); test.fit && auths.Load() != want || !test.fit && auths.Load() != 0 {
+			t.Errorf("%s: AUTH was sent %d times", test.refusal, auths.Load())
+		}
+		exact := redispool.Options{Address: opts.Address, Password: opts.Password, Protocol: 3}
+		if opening(t, exact) == nil {
+			t.Errorf("%s: a plain protocol 3 is another one", test.refusal)
+		}
+	}
+}
+
+// A user who may not send HELLO, and a user without a password, on a real server.
+func TestUsersOfAServer(t *testing.T) {
+	s := launch(t, "--user", "default", "off", "--user", "shy", "on", ">pw", "~*", "&*", "+@all", "-hello",
+		"--user", "open", "on", "nopass", "~*", "&*", "+@all")
+	for _, opts := range []redispool.Options{{Username: "shy", Password: "pw"}, {Username: "open"}, {Username: "open", Protocol: 2}} {
+		opts.Address = s.addr
+		p := open(t, opts, pool.Config{MaxSize: 1})
+		use(t, p, func(ctx context.Context, c *redispool.Conn) error {
+			if who := c.ACLWhoAmI(ctx).Val(); who != opts.Username {
+				t.Errorf("%s is %q", opts.Username, who)
+			}
+			return c.Set(ctx, "k", "v", 0).Err()
+		})
+	}
+	p := open(t, redispool.Options{Address: s.addr, Username: "default"}, pool.Config{MaxSize: 1})
+	if err := p.Do(t.Context(), pool.Op{}, do("get", "k")); !redis.IsAuthError(err) && !strings.Contains(fmt.Sprint(err), "NOAUTH") {
+		t.Errorf("the default user, who is off: %v", err)
+	}
+	everybody := open(t, redispool.Options{Address: need(t).addr, Username: "default"}, pool.Config{MaxSize: 1})
+	use(t, everybody, do("get", "k"))
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Inspect says what the server tells about itself by ROLE and INFO:
+// Inspect says where the server is, if Sentinels say so, and what the server tells about itself by ROLE and INFO:
 //
+//	address                   of the server that the Sentinels have named
 //	role                      master or replica
 //	version                   of the server
 //	connected_replicas        of a master
@@ -53,6 +54,9 @@ func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error
 		return nil, fmt.Errorf("redispool: inspect: %w", err)
 	}
 	details := map[string]string{}
+	if d.finder != nil {
+		details["address"] = c.addr
+	}
 	if words, _ := role.Slice(); len(words) > 0 {
 		details["role"] = roleName(fmt.Sprint(words[0]))
 	}

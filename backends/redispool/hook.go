@@ -3,9 +3,13 @@ package redispool
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,23 +24,25 @@ func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		own := h.c.given.is(ctx)
 		if !pool.Observing(ctx) {
-			return h.c.send(ctx, cmd, next)
+			return h.c.send(ctx, own, cmd, next)
 		}
-		return h.c.sendObserved(ctx, cmd, next)
+		return h.c.sendObserved(ctx, own, cmd, next)
 	}
 }
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		own := h.c.given.is(ctx)
 		if !pool.Observing(ctx) {
-			return h.c.sendAll(ctx, cmds, next)
+			return h.c.sendAll(ctx, own, cmds, next)
 		}
-		return h.c.sendAllObserved(ctx, cmds, next)
+		return h.c.sendAllObserved(ctx, own, cmds, next)
 	}
 }
 
-func (c *Conn) sendObserved(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) (err error) {
+func (c *Conn) sendObserved(ctx context.Context, own bool, cmd redis.Cmder, next redis.ProcessHook) (err error) {
 	command := pool.Command{Name: displayName(cmd.Name())}
 	if pool.ObservingText(ctx) {
 		command.Text = text(cmd)
@@ -44,11 +50,11 @@ func (c *Conn) sendObserved(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	ctx = pool.BeginCommand(ctx, command)
 	err = pool.ErrAborted // what a panic leaves
 	defer func() { pool.EndCommand(ctx, command, err) }()
-	err = c.send(ctx, cmd, next)
+	err = c.send(ctx, own, cmd, next)
 	return err
 }
 
-func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+func (c *Conn) sendAllObserved(ctx context.Context, own bool, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	command := batchCommand(cmds)
 	if pool.ObservingText(ctx) {
 		command.Text = batchText(cmds)
@@ -56,7 +62,7 @@ func (c *Conn) sendAllObserved(ctx context.Context, cmds []redis.Cmder, next red
 	ctx = pool.BeginCommand(ctx, command)
 	outcome := pool.ErrAborted
 	defer func() { pool.EndCommand(ctx, command, outcome) }()
-	outcome = c.sendAll(ctx, cmds, next)
+	outcome = c.sendAll(ctx, own, cmds, next)
 	return outcome
 }
 
@@ -74,13 +80,17 @@ func worst(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// send sends a command when its turn has come. go-redis by itself would have it wait for the connection without heeding ctx.
-func (c *Conn) send(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+// send sends a command when its turn has come. go-redis by itself would have it wait for the connection without heeding ctx. own says that ctx
+// is the context of the use, which the pool watches.
+func (c *Conn) send(ctx context.Context, own bool, cmd redis.Cmder, next redis.ProcessHook) error {
 	if !c.takeTurn(ctx) {
 		return &Error{Command: displayName(cmd.Name()), Context: ctx.Err()}
 	}
 	returned := false
 	defer func() { c.leaveTurn(returned) }()
+	if !own {
+		defer c.heed(ctx)()
+	}
 	err := c.exchange(ctx, cmd, next)
 	returned = true
 	return err
@@ -96,8 +106,14 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 		c.mark(t)
 	}
 	c.expect(k, 1, 1)
+	if k&unkept != 0 {
+		c.waitFor(ctx, cmd)
+	}
 	use := c.evidence.use.Load() // of which this command is, however late it returns
 	c.evidence.add(asked)
+	if cmd.NoRetry() { // what has been read of the reply is out of our hands
+		c.evidence.add(done)
+	}
 	open := c.has(queueing) && k&(ends|kind(queueing)) == 0
 	err := next(ctx, cmd)
 	if unanswered := c.unanswered(ctx, err); unanswered != nil {
@@ -105,6 +121,9 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 			c.evidence.noteUnanswered(k, open)
 		}
 		unanswered.use, unanswered.Command = use, displayName(cmd.Name())
+		if endsServer(cmd, unanswered) {
+			return io.EOF // which its method takes for success
+		}
 		return unanswered
 	}
 	if c.socket.misread() {
@@ -123,15 +142,21 @@ func (c *Conn) prepare(ctx context.Context) *Error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Context: err}
 	}
-	if c.traces.Load()&uint32(aborted|interrupted|late) == 0 {
+	if c.traces.Load()&uint32(aborted|interrupted|late|dead) == 0 {
 		return nil
 	}
 	use := c.evidence.use.Load()
+	if first := c.ended.Load(); first != nil {
+		return &Error{use: use, Err: &endedError{first}}
+	}
 	if c.has(aborted) && c.socket.misread() {
 		return &Error{use: use, Err: errMisread}
 	}
 	if c.has(aborted | interrupted) {
 		return &Error{use: use, Err: net.ErrClosed}
+	}
+	if !c.has(late) { // go-redis says why it has given the connection up
+		return nil
 	}
 	if err := c.catchUp(ctx); err != nil {
 		return &Error{use: use, Err: err, Context: over(ctx), kept: c.has(late) && !c.has(beyondReset)}
@@ -156,22 +181,47 @@ func (c *Conn) unanswered(ctx context.Context, err error) *Error {
 		return &Error{Context: cmp.Or(over(ctx), context.Canceled), kept: true}
 	default: // WriteTimeout has passed
 		c.abort()
-		return &Error{Err: why}
+		return c.end(&Error{Err: why})
 	}
 	if err == nil || isReply(err) {
 		return nil
 	}
 	c.mark(dead)
-	return &Error{Err: err, Context: over(ctx)}
+	if c.left.Load() {
+		err = fmt.Errorf("the primary has changed: %w", err)
+	}
+	return c.end(&Error{Err: err, Context: over(ctx)})
+}
+
+// end notes that err has ended the connection, unless something else has before.
+func (c *Conn) end(err *Error) *Error {
+	c.ended.CompareAndSwap(nil, err)
+	return err
+}
+
+// waitFor has the replies of commands that are meant to block waited for as long as they say.
+func (c *Conn) waitFor(ctx context.Context, cmds ...redis.Cmder) {
+	if until, ok := replyDeadline(ctx, cmds); ok {
+		c.socket.waitFor(until)
+	}
+}
+
+// endsServer says whether cmd is a SHUTDOWN by one of go-redis' methods, and the server has hung up as it should.
+func endsServer(cmd redis.Cmder, err *Error) bool {
+	_, method := cmd.(*redis.StatusCmd)
+	return method && cmd.Name() == "shutdown" && err.Context == nil && (errors.Is(err.Err, io.EOF) || errors.Is(err.Err, syscall.ECONNRESET))
 }
 
 // sendAll is send for a pipeline.
-func (c *Conn) sendAll(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+func (c *Conn) sendAll(ctx context.Context, own bool, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	if !c.takeTurn(ctx) {
 		return notSent(cmds, &Error{Command: batchCommand(cmds).Name, Context: ctx.Err()})
 	}
 	returned := false
 	defer func() { c.leaveTurn(returned) }()
+	if !own {
+		defer c.heed(ctx)()
+	}
 	err := c.exchangeAll(ctx, cmds, next)
 	returned = true
 	return err
@@ -187,6 +237,9 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	for _, cmd := range cmds {
 		k := c.kindOf(cmd)
 		all |= k
+		if cmd.NoRetry() {
+			c.evidence.add(done) // see exchange
+		}
 		effect = effect || k&harmless == 0 || k&(ends|kind(queueing)) != 0
 	}
 	c.mark(trace(all & traces))
@@ -195,6 +248,9 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 		answers = 1 // go-redis reads no further when MULTI is refused
 	}
 	c.expect(all, len(cmds), answers)
+	if all&unkept != 0 {
+		c.waitFor(ctx, cmds...)
+	}
 	use := c.evidence.use.Load()
 	c.evidence.add(asked)
 	err := next(ctx, cmds)
@@ -270,7 +326,7 @@ func misread(cmds []redis.Cmder, err *Error) error {
 }
 
 // notSent sets err on all commands of a pipeline.
-func notSent(cmds []redis.Cmder, err *Error) error {
+func notSent(cmds []redis.Cmder, err error) error {
 	for _, cmd := range cmds {
 		cmd.SetErr(err)
 	}
@@ -334,7 +390,10 @@ func (c *Conn) endTransaction(cmds []redis.Cmder, err error) error {
 type abortedError struct{ cause, abort error }
 
 func (e *abortedError) Error() string   { return e.abort.Error() + ": " + e.cause.Error() }
-func (e *abortedError) Unwrap() []error { return []error{e.cause, e.abort} }
+func (e *abortedError) Unwrap() []error { return []error{e.abort, e.cause} }
+
+// RedisError makes it a reply, so that go-redis' own questions about EXECABORT find it.
+func (e *abortedError) RedisError() {}
 
 // isReply and isNil look at errors as go-redis hands them to a hook, which are never wrapped. They run on every miss, so they do without
 // errors.As.
@@ -343,9 +402,16 @@ func isReply(err error) bool { _, ok := err.(redis.Error); return ok } //nolint:
 
 func isNil(err error) bool { return err == redis.Nil } //nolint:errorlint // see above
 
-// transaction says whether cmds were sent by TxPipelined.
+// transaction says whether cmds were sent by TxPipelined. MULTI and EXEC that a borrower puts into a pipeline are commands like others: their
+// types are different.
 func transaction(cmds []redis.Cmder) bool {
-	return len(cmds) > 2 && cmds[0].Name() == "multi" && cmds[len(cmds)-1].Name() == "exec"
+	last := len(cmds) - 1
+	if last < 2 || cmds[0].Name() != "multi" || cmds[last].Name() != "exec" {
+		return false
+	}
+	_, multi := cmds[0].(*redis.StatusCmd)
+	_, exec := cmds[last].(*redis.SliceCmd)
+	return multi && exec
 }
 
 // batchCommand describes a pipeline: PIPELINE or MULTI, followed by the command's name if all are the same.

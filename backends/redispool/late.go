@@ -17,12 +17,12 @@ import (
 //     command (BLPOP, WAIT) is not kept, nor a session with pushed messages (CLIENT TRACKING).
 //   - The connection is dirty as long as replies are late. The pool does not lend a dirty connection: Reset reads the late replies and
 //     throws the replies away. The next command of the same use does the same first.
-//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most a second, and never longer than
-//     the pool's CheckTimeout. Then the connection is closed, and the next connection with late replies is given twice as long.
+//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most 900 ms, and never longer than
+//     the pool's CheckTimeout, which is a second. Then the connection is closed, and the next connection with late replies is given twice as long.
 
 const (
 	shortestPatience = 250 * time.Millisecond
-	longestPatience  = time.Second
+	longestPatience  = 900 * time.Millisecond
 	patienceFactor   = 4
 )
 
@@ -71,7 +71,7 @@ func (c *Conn) catchUp(ctx context.Context) error {
 			return c.lost(fmt.Errorf("%d bytes follow that nobody has asked for", len(rest)))
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if own && !s.stopped.Load() {
+			if own && s.stopped.Load() == 0 {
 				c.driver.patience.ranOut(bound)
 			}
 			return &lateError{time.Since(began)}

@@ -14,6 +14,7 @@ import (
 const (
 	defaultHost = "localhost"
 	defaultPort = "6379"
+	defaultUser = "default"
 	// defaultIOTimeout is what ReadTimeout and WriteTimeout mean by 0. Without any bound a frozen server would hold every borrower that
 	// set no deadline for ever.
 	defaultIOTimeout = 5 * time.Second
@@ -26,15 +27,18 @@ type Options struct {
 	// Address is "host", "host:port" or the path of a unix socket, which begins with a slash. The port defaults to 6379. "" means
 	// localhost:6379.
 	Address string
+	// Sentinel, if not nil, has Redis Sentinels name the server, in place of Address, which must be "".
+	Sentinel *Sentinel
 	// DB is the index of the database. 0 is the server's default.
 	DB int
 
-	// Username and Password are what each connection authenticates with. Username "" means the server's default user; a Username needs a
-	// Password or Credentials. Both "" means no authentication.
+	// Username and Password are what each connection authenticates with. Username "" means the server's default user. A Username without a
+	// Password is for a user that needs none (nopass). Both "" means no authentication.
 	Username string
 	Password string
 	// Credentials, if not nil, is asked each time a connection is opened or reset, in place of Username and Password, which must be "".
-	// It may be called concurrently, must return when ctx is over, and should not put the password into its error.
+	// It may be called concurrently, must return when ctx is over, and should not put the password into its error. A username without a
+	// password is an error: it is mostly a password in the wrong place.
 	Credentials func(ctx context.Context) (username, password string, err error)
 
 	// Protocol is the version of the wire protocol, 2 or 3. 0 means 3, and 2 with servers that refuse it; a plain 3 makes that an error.
@@ -45,30 +49,19 @@ type Options struct {
 	// TLS, if not nil, encrypts the connection and verifies the server's certificate.
 	TLS *TLS
 
+	// Dialer, if not nil, connects in place of a net.Dialer with TCP keep-alives, to Sentinels too. TLS comes on top of it. It may be called
+	// concurrently, and must return when ctx is over. Whatever error it returns counts as a server that cannot be reached.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// DialTimeout bounds connecting and the TLS handshake. 0 means that only the pool's OpenTimeout does.
 	DialTimeout time.Duration
-	// ReadTimeout bounds the wait for a reply; the context's deadline bounds it as well. 0 means 5 s; negative: only the context. For a
-	// command that blocks by itself, such as BLPOP, ReadTimeout is ten seconds more than the command's own timeout, or no bound if that is
-	// 0. The limits of layers are mostly shorter than that: [pool.Op].Limit is for such commands.
+	// ReadTimeout bounds the wait for a reply; the context's deadline bounds it as well. 0 means 5 s; negative: only the context. For
+	// commands that block by themselves, such as BLPOP, WAIT, and XREAD with BLOCK, the bound is ten seconds more than their own timeouts, or
+	// none if one of these is 0: however the commands are sent, by Do and in pipelines, too. The limits of layers are mostly shorter than
+	// that: [pool.Op].Limit is for such commands.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds the sending of a command likewise. 0 means 5 s; negative: only the context.
 	WriteTimeout time.Duration
-}
-
-// TLS says how a connection is encrypted. The zero TLS verifies the server's certificate for the host in Options.Address against the
-// system's authorities. Files are read once, by NewDriver.
-type TLS struct {
-	// CAFile is a PEM file with the authorities to trust in place of the system's.
-	CAFile string
-	// CertFile and KeyFile are the PEM files of the certificate that this client shows. Both or neither.
-	CertFile string
-	KeyFile  string
-	// ServerName is sent to the server (SNI) and verified in place of the host in Options.Address.
-	ServerName string
-	// InsecureSkipVerify accepts ANY certificate. Whoever can place himself between this program and the server then reads the password
-	// and all data, and can change them at will, without anybody noticing. It is for tests on one machine; with a private authority set
-	// CAFile, with an unexpected host name set ServerName instead.
-	InsecureSkipVerify bool
 }
 
 // Validate returns an error that names every field that is out of range or contradicts another, its value and what is allowed; nil when
@@ -76,17 +69,23 @@ type TLS struct {
 func (o Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
+	if field := o.misplaced(); field != "" {
+		return fmt.Errorf("redispool: %s is a URL, which is not shown: ParseURL takes URLs", field)
+	}
 	if _, _, err := o.network(); err != nil {
 		errs = append(errs, err)
+	}
+	if o.Sentinel != nil {
+		if o.Address != "" {
+			bad("Address is set together with Sentinel: the Sentinels name the server")
+		}
+		errs = append(errs, o.Sentinel.validate())
 	}
 	if o.DB < 0 {
 		bad("DB is %d: must be 0 or more", o.DB)
 	}
 	if o.Credentials != nil && (o.Username != "" || o.Password != "") {
 		bad("Credentials is set together with Username or Password: use one or the other")
-	}
-	if o.Username != "" && o.Password == "" && o.Credentials == nil {
-		bad("Username is set without Password: it would not be used")
 	}
 	if o.Protocol != 0 && o.Protocol != 2 && o.Protocol != 3 {
 		bad("Protocol is %d: must be 0 (3, or 2 if refused), 2 or 3", o.Protocol)
@@ -98,24 +97,40 @@ func (o Options) Validate() error {
 		bad("DialTimeout is %v: must be 0 (the pool's OpenTimeout) or more", o.DialTimeout)
 	}
 	if o.TLS != nil {
-		errs = append(errs, o.TLS.validate(strings.HasPrefix(o.Address, "/")))
+		errs = append(errs, o.TLS.validate("", strings.HasPrefix(o.Address, "/")))
 	}
 	return errors.Join(errs...)
 }
 
-func (t *TLS) validate(unix bool) error {
-	var errs []error
-	bad := func(text string) { errs = append(errs, errors.New("redispool: "+text)) }
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		bad("TLS.CertFile and TLS.KeyFile: one is set without the other")
+// misplaced returns the first field that holds a URL, which may hold a password; "" if there is none. Address looks at itself.
+func (o Options) misplaced() (field string) {
+	if strings.Contains(o.Username, "://") { // a name may have an @
+		return "Username"
 	}
-	if t.CAFile != "" && t.InsecureSkipVerify {
-		bad("TLS.CAFile is set together with TLS.InsecureSkipVerify: nothing would be verified against it")
+	fields := [][2]string{{"ClientName", o.ClientName}}
+	fields = append(fields, o.TLS.texts("TLS.")...)
+	if s := o.Sentinel; s != nil {
+		if strings.Contains(s.Username, "://") {
+			return "Sentinel.Username"
+		}
+		fields = append(fields, [2]string{"Sentinel.MasterName", s.MasterName})
+		for i, a := range s.Addresses {
+			fields = append(fields, [2]string{fmt.Sprintf("Sentinel.Addresses[%d]", i), a})
+		}
+		fields = append(fields, s.TLS.texts("Sentinel.TLS.")...)
 	}
-	if unix {
-		bad("TLS is set, but Address is a unix socket")
+	for _, f := range fields {
+		if holdsLogin(f[1]) {
+			return f[0]
+		}
 	}
-	return errors.Join(errs...)
+	return ""
+}
+
+// holdsLogin says whether a text may be a URL, or a part of one, with a password: whatever comes before an @ may be that.
+func holdsLogin(text string) bool {
+	_, behind, _ := strings.Cut(text, ":")
+	return strings.Contains(text, "://") || strings.Contains(behind, "@") || strings.Contains(text, "%40")
 }
 
 // network returns what to dial. Its errors do not show the address, in case somebody has put a URL there, with a password.
@@ -124,10 +139,20 @@ func (o Options) network() (network, address string, err error) {
 	switch {
 	case strings.HasPrefix(a, "/"):
 		return "unix", a, nil
-	case a == "":
-		a = defaultHost
 	case strings.ContainsAny(a, "@, \t\r\n/"):
 		return "", "", errors.New("redispool: Address must be one host, host:port or the path of a unix socket that begins with a slash")
+	}
+	address, err = hostPort(a, defaultPort)
+	if err != nil {
+		return "", "", fmt.Errorf("redispool: Address %w", err)
+	}
+	return "tcp", address, nil
+}
+
+// hostPort completes "host", "host:port" or "". Its errors go on after the name of a field, and do not show the address.
+func hostPort(a, defaultPort string) (string, error) {
+	if strings.ContainsAny(a, "@, \t\r\n/") {
+		return "", errors.New("must be one host or host:port")
 	}
 	host, port, err := net.SplitHostPort(a)
 	if err != nil { // no port, or an IPv6 address without brackets
@@ -140,19 +165,39 @@ func (o Options) network() (network, address string, err error) {
 		port = defaultPort
 	}
 	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":[]") {
-		return "", "", errors.New("redispool: Address must be host:port, with an IPv6 host in brackets")
+		return "", errors.New("must be host:port, with an IPv6 host in brackets")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", "", errors.New("redispool: Address has a port that is not a number between 1 and 65535")
+		return "", errors.New("has a port that is not a number between 1 and 65535")
 	}
-	return "tcp", net.JoinHostPort(host, port), nil
+	return net.JoinHostPort(host, port), nil
+}
+
+// login returns what answers for a new connection's identity.
+type login func(ctx context.Context) (username, password string, err error)
+
+// fixed is a login that is always the same.
+func fixed(username, password string) login {
+	if username == defaultUser && password == "" { // who is not logged in is that user, with any server
+		username = ""
+	}
+	return func(context.Context) (string, string, error) { return username, password, nil }
+}
+
+// forClient has a client of go-redis log in, which sends no empty password. A user without a password accepts any.
+func (l login) forClient(ctx context.Context) (username, password string, err error) {
+	username, password, err = l(ctx)
+	if username != "" && password == "" {
+		password = "any"
+	}
+	return username, password, err
 }
 
 // credentials returns what answers for a new connection's identity, so that nothing else needs to keep the password. Its errors are for
 // wrapping, and hold neither name nor password but what Options.Credentials has put into its own.
-func (o Options) credentials() func(context.Context) (username, password string, err error) {
+func (o Options) credentials() login {
 	if o.Credentials == nil {
-		return func(context.Context) (string, string, error) { return o.Username, o.Password, nil }
+		return fixed(o.Username, o.Password)
 	}
 	return func(ctx context.Context) (string, string, error) {
 		username, password, err := o.Credentials(ctx)

@@ -6,16 +6,23 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // hidden stands for a password, as it does in net/url.
 const hidden = "xxxxx"
 
+// invalid stands for what may hold a password in the wrong place.
+const invalid = "invalid"
+
 // String returns the options as a URL for [ParseURL], with xxxxx in place of the password.
 func (o Options) String() string {
 	query := url.Values{}
 	put := func(name, value string) {
+		if holdsLogin(value) {
+			value = invalid
+		}
 		if value != "" {
 			query.Set(name, value)
 		}
@@ -24,24 +31,44 @@ func (o Options) String() string {
 	network, address, err := o.network()
 	switch {
 	case err != nil:
-		u.Host = "invalid"
+		u.Host = invalid
 	case network == "unix":
 		u.Scheme, u.Path = "unix", address
 		put("db", intText(o.DB))
 	default:
 		u.Host, u.Path = address, "/"+strconv.Itoa(o.DB)
 	}
-	if o.Password != "" || o.Credentials != nil {
-		u.User = url.UserPassword(o.Username, hidden)
-	} else if o.Username != "" {
-		u.User = url.User(o.Username)
+	username, password := o.Username, o.Password
+	if o.Credentials != nil {
+		password = hidden
+	}
+	if s := o.Sentinel; s != nil {
+		u.Host = s.put(query)
+		put("master_name", s.MasterName)
+		put("username", username)
+		if password != "" {
+			query.Set("password", hidden)
+		}
+		username, password = s.Username, s.Password
+	}
+	if strings.Contains(username, "://") {
+		username = invalid
+	}
+	if password != "" {
+		u.User = url.UserPassword(username, hidden)
+	} else if username != "" {
+		u.User = url.User(username)
 	}
 	put("protocol", intText(o.Protocol))
 	put("client_name", o.ClientName)
 	put("dial_timeout", durationText(o.DialTimeout))
 	put("read_timeout", durationText(o.ReadTimeout))
 	put("write_timeout", durationText(o.WriteTimeout))
-	if t := o.TLS; t != nil {
+	t := o.TLS
+	if t == nil && o.Sentinel != nil {
+		t = o.Sentinel.TLS
+	}
+	if t != nil {
 		u.Scheme = "rediss"
 		put("tls_ca_file", t.CAFile)
 		put("tls_cert_file", t.CertFile)
@@ -54,6 +81,41 @@ func (o Options) String() string {
 	u.RawQuery = query.Encode()
 	return u.String()
 }
+
+// put adds the addresses and Replicas to a query, but for the first address, which is returned.
+func (s Sentinel) put(query url.Values) (host string) {
+	host = invalid
+	for i, a := range s.Addresses {
+		address, err := hostPort(a, sentinelPort)
+		if err != nil {
+			address = invalid
+		}
+		if i == 0 {
+			host = address
+		} else {
+			query.Add("addr", address)
+		}
+	}
+	if s.Replicas {
+		query.Set("replica_only", "true")
+	}
+	return host
+}
+
+// String returns a URL with the Sentinels and the master's name, and xxxxx in place of the password.
+func (s Sentinel) String() string { return Options{Sentinel: &s}.String() }
+
+// GoString is what %#v prints.
+func (s Sentinel) GoString() string { return fmt.Sprintf("redispool.Sentinel(%q)", s.String()) }
+
+// Format prints String for every verb, and GoString for %#v: no verb may reach the fields.
+func (s Sentinel) Format(f fmt.State, verb rune) { format(f, verb, s) }
+
+// LogValue is what package log/slog prints.
+func (s Sentinel) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is what encoding/json, encoding/xml and YAML encoders print. It never fails.
+func (s Sentinel) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func intText(n int) string {
 	if n == 0 {
@@ -72,12 +134,19 @@ func durationText(d time.Duration) string {
 // GoString is what %#v prints.
 func (o Options) GoString() string { return fmt.Sprintf("redispool.Options(%q)", o.String()) }
 
-// Format prints String for every verb, and GoString for %#v: no verb may reach the fields.
-func (o Options) Format(f fmt.State, verb rune) {
-	s := o.String()
+// Format prints String for every verb, and GoString for %#v: no verb may reach the fields. Only for %p, which is for pointers, package fmt does not
+// ask Format, and prints the fields.
+func (o Options) Format(f fmt.State, verb rune) { format(f, verb, o) }
+
+// format prints what has a text in place of its fields.
+func format(f fmt.State, verb rune, text interface {
+	fmt.Stringer
+	fmt.GoStringer
+}) {
+	s := text.String()
 	switch {
 	case verb == 'v' && f.Flag('#'):
-		s = o.GoString()
+		s = text.GoString()
 	case verb == 'q':
 		s = strconv.Quote(s)
 	}

@@ -28,7 +28,7 @@ type socket struct {
 
 	look func() bool // whether raw is open and nothing has arrived; nil if the transport cannot tell
 
-	stopped atomic.Bool
+	stopped atomic.Uint32 // by whom
 
 	// The fields below belong to whoever has the turn.
 	greeting bool    // go-redis has not sent its HELLO yet
@@ -47,10 +47,13 @@ type socket struct {
 	held     []byte  // that byte, and the push messages behind it
 	stray    bool    // something has arrived that nobody asked for
 	writeBy  time.Time
+	blocks   bool      // the commands in progress say how long they block
+	readBy   time.Time // until when their replies are waited for; the zero Time: for ever
+	opening  bool      // the handshake is in progress
 }
 
 func newSocket(conn, raw net.Conn) *socket {
-	return &socket{Conn: conn, raw: raw, greeting: true, look: lookInto(raw)}
+	return &socket{Conn: conn, raw: raw, greeting: true, opening: true, look: lookInto(raw)}
 }
 
 // quiet says whether the transport is open and nothing has arrived. With TLS, bytes that have arrived and are not read are no reply either:
@@ -70,7 +73,7 @@ func (s *socket) expect(replies, answers int, keep, follow bool) {
 	if !keep {
 		s.expected = 0
 	}
-	s.sent, s.unsent, s.heard = false, false, false
+	s.sent, s.unsent, s.heard, s.blocks = false, false, false, false
 	if s.followed = follow; follow {
 		s.replies.expect(replies)
 		s.awaited, s.untaken = true, true
@@ -148,7 +151,7 @@ func (s *socket) takeHeld(b []byte) int {
 // makeUp has go-redis read errors in place of replies. err is the reason.
 func (s *socket) makeUp(err error) {
 	s.why = err
-	if s.stopped.Load() {
+	if s.stopped.Load() != 0 {
 		s.why = errInterrupted
 	}
 	s.made = bytes.Repeat(lateReply, s.answers)
@@ -158,7 +161,7 @@ func (s *socket) makeUp(err error) {
 
 // ended is err, or net.ErrClosed if the use was interrupted in mid-reply or mid-command: the stream has no boundary there.
 func (s *socket) ended(err error) error {
-	if s.stopped.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+	if s.stopped.Load() != 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		s.abort()
 		return net.ErrClosed
 	}
@@ -185,6 +188,9 @@ func (s *socket) Write(b []byte) (int, error) {
 		s.unsent = true
 		return len(b), nil
 	}
+	if s.opening && s.Conn == s.raw && s.lastWords() {
+		return len(b), nil
+	}
 	if s.Conn == s.raw || errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, s.ended(err)
 	}
@@ -195,9 +201,20 @@ func (s *socket) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// lastWords has go-redis read what the server said before it hung up, if anything: the reason, such as too many clients.
+func (s *socket) lastWords() bool {
+	if len(s.made) == 0 {
+		_ = s.SetReadDeadline(time.Now().Add(time.Second)) // they have arrived, or never will
+		words := make([]byte, 512)
+		n, _ := s.Conn.Read(words)
+		s.made = words[:n]
+	}
+	return len(s.made) > 0
+}
+
 // overdue says that nothing more may be written by now.
 func (s *socket) overdue() bool {
-	return s.stopped.Load() || !s.writeBy.IsZero() && !time.Now().Before(s.writeBy)
+	return s.stopped.Load() != 0 || !s.writeBy.IsZero() && !time.Now().Before(s.writeBy)
 }
 
 // SetDeadline sets both deadlines, unless the socket is stopped.
@@ -205,10 +222,16 @@ func (s *socket) SetDeadline(t time.Time) error {
 	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
+// waitFor has the replies to the commands in progress waited for until then, whatever go-redis says.
+func (s *socket) waitFor(until time.Time) { s.blocks, s.readBy = true, until }
+
 // SetReadDeadline sets the deadline, unless the socket is stopped.
 func (s *socket) SetReadDeadline(t time.Time) error {
+	if s.blocks {
+		t = s.readBy
+	}
 	err := s.Conn.SetReadDeadline(t)
-	if s.stopped.Load() { // afterwards: stop may have come in between
+	if s.stopped.Load() != 0 { // afterwards: stop may have come in between
 		return s.Conn.SetReadDeadline(longAgo)
 	}
 	return err
@@ -218,22 +241,31 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 func (s *socket) SetWriteDeadline(t time.Time) error {
 	s.writeBy = t
 	err := s.Conn.SetWriteDeadline(t)
-	if s.stopped.Load() {
+	if s.stopped.Load() != 0 {
 		return s.Conn.SetWriteDeadline(longAgo)
 	}
 	return err
 }
 
+// Who may stop a socket.
+const (
+	byUse     uint32 = 1 << iota // the pool, as the use's context is over
+	byCommand                    // the command in progress, as its own is
+)
+
 // stop makes every call return until resume. The transport stays open.
-func (s *socket) stop() {
-	s.stopped.Store(true)
+func (s *socket) stop(by uint32) {
+	s.stopped.Or(by)
 	_ = s.Conn.SetDeadline(longAgo)
 }
 
-// resume undoes stop. No stop may be in progress.
-func (s *socket) resume() {
-	s.stopped.Store(false)
+// resume undoes stop. No stop by the same may be in progress.
+func (s *socket) resume(by uint32) {
+	s.stopped.And(^by)
 	_ = s.Conn.SetDeadline(time.Time{})
+	if s.stopped.Load() != 0 { // afterwards: a stop by another may have come in between
+		_ = s.Conn.SetDeadline(longAgo)
+	}
 }
 
 // abort closes the transport, so that every call in progress returns at once. abort does not wait for the peer; Close of a TLS connection

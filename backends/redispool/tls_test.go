@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -185,5 +186,86 @@ func TestTLSFiles(t *testing.T) {
 		if strings.Contains(fmt.Sprint(err), "PRIVATE KEY") {
 			t.Errorf("the key is in %v", err)
 		}
+	}
+}
+
+// Certificates are replaced while the program runs: the next connection has the new ones. Files that do not fit together yet are left alone.
+func TestRotatedCertificates(t *testing.T) {
+	need(t)
+	a, stranger := newAuthority(t, "ours"), newAuthority(t, "stranger")
+	hour := time.Now().Add(time.Hour)
+	cert, key := a.issue(t, "server", "127.0.0.1", hour)
+	addr := launchTLS(t, a, cert, key)
+	goodCert, goodKey := a.issue(t, "client", "client", hour)
+	badCert, badKey := stranger.issue(t, "client", "client", hour)
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	put := func(name, from string) {
+		t.Helper()
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(path(name)+".new", data, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(path(name)+".new", path(name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("ca", stranger.file)
+	put("cert", badCert)
+	put("key", badKey)
+	d := driver(t, redispool.Options{Address: addr, TLS: &redispool.TLS{CAFile: path("ca"), CertFile: path("cert"), KeyFile: path("key")}})
+	try := func() error {
+		c, err := d.Open(t.Context())
+		if err == nil {
+			err = d.Close(t.Context(), c)
+		}
+		return err
+	}
+	expect := func(what, want string) {
+		t.Helper()
+		if err := try(); want == "" && err != nil || want != "" && !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	expect("another authority", "unknown authority")
+	put("ca", a.file)
+	expect("another's certificate", "unknown certificate authority")
+	put("cert", goodCert)
+	expect("a key that does not fit", "unknown certificate authority")
+	put("key", goodKey)
+	expect("all in place", "")
+	put("key", badKey)
+	expect("half replaced", "")
+	if err := os.Remove(path("cert")); err != nil {
+		t.Fatal(err)
+	}
+	expect("a file is gone", "")
+}
+
+// A tls.Config of the caller's is what connections start from.
+func TestTLSConfig(t *testing.T) {
+	need(t)
+	a := newAuthority(t, "ours")
+	hour := time.Now().Add(time.Hour)
+	cert, key := a.issue(t, "server", "redis.test", hour)
+	addr := launchTLS(t, a, cert, key)
+	clientCert, clientKey := a.issue(t, "client", "client", hour)
+	pair, err := tls.LoadX509KeyPair(clientCert, clientKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	config := &tls.Config{ServerName: "redis.test", GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked++
+		return &pair, nil
+	}}
+	if err := opening(t, redispool.Options{Address: addr, TLS: &redispool.TLS{CAFile: a.file, Config: config}}); err != nil || asked != 1 {
+		t.Errorf("%v; the certificate was asked for %d times", err, asked)
+	}
+	if config.RootCAs != nil {
+		t.Error("the caller's own was changed")
 	}
 }

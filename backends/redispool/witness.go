@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,8 @@ func (e *evidence) own(err error) error {
 		switch x := err.(type) { //nolint:errorlint // about this very error
 		case *Error:
 			mine = x.use == e.use.Load() || x.Err == nil
+		case *abortedError:
+			mine = e.hasMet(x.cause)
 		case redis.Error:
 			mine = isNil(x) || e.hasMet(x)
 		default:
@@ -137,7 +140,7 @@ func (e *evidence) own(err error) error {
 	return rest
 }
 
-func (e *evidence) hasMet(reply redis.Error) bool {
+func (e *evidence) hasMet(reply error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.seen.Load()&overflow != 0 || slices.Contains(e.met, reply.Error())
@@ -146,13 +149,28 @@ func (e *evidence) hasMet(reply redis.Error) bool {
 // Lent begins a new account.
 func (d *Driver) Lent(ctx context.Context, c *Conn) context.Context {
 	c.evidence.begin()
+	c.ended.Store(nil)
+	c.given.set(ctx)
 	return ctx
 }
 
 // Testify closes the account.
 func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
 	seen := c.evidence.seen.Load()
-	return pool.Testimony{
-		Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err),
-	}, true
+	t := pool.Testimony{Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err)}
+	if hasPassed(t.Own) && c.given.lasts() {
+		t.Own = &ownDeadlineError{t.Own}
+	}
+	return t, true
+}
+
+// ownDeadlineError is an error of a use that might go on: the borrower has given a command less time.
+type ownDeadlineError struct{ error }
+
+func (e *ownDeadlineError) Unwrap() error { return e.error }
+
+// hasPassed says whether err is about the deadline of a command's context.
+func hasPassed(err error) bool {
+	unanswered, ok := errors.AsType[*Error](err)
+	return ok && unanswered.Err != nil && errors.Is(unanswered.Context, context.DeadlineExceeded)
 }
