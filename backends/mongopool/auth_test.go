@@ -90,6 +90,45 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	eventually(t, "the old client is gone", func() bool { return d.Stats().Clients == 1 })
 }
 
+// A pool in steady use opens nothing by itself: that the password has been changed shows in a use, when the sockets have been dropped. The next use
+// has the new one. The server's words for a refusal are many.
+func TestCredentialsAreAskedAgainInUse(t *testing.T) {
+	for _, code := range []int{authenticationFailed, 8000, 11, 334} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			f := newFake(t)
+			f.script("saslStart", welcome)
+			f.script("insert", document(bson.E{Key: "n", Value: 1}))
+			var changed atomic.Bool
+			d, p := newPool(t, Options{
+				Hosts: []string{f.address}, Database: "test", AuthMechanism: "PLAIN", AuthSource: "$external",
+				Credentials: func(context.Context) (string, string, error) {
+					if changed.Load() {
+						return "app", "new", nil
+					}
+					return "app", "old", nil
+				},
+			}, pool.Config{MaxSize: 1, CheckAfter: time.Hour})
+			if err := p.Do(bounded(t), pool.Op{}, insert); err != nil {
+				t.Fatal(err)
+			}
+			changed.Store(true)
+			f.script("saslStart", rejection(code), welcome)
+			f.script("insert", reply{drop: true}, document(bson.E{Key: "n", Value: 1})) // the socket
+			_ = p.Do(bounded(t), pool.Op{}, insert)
+			err := p.Do(bounded(t), pool.Op{}, insert)
+			if class := d.Classify(err); class.Repeat != pool.RepeatNever || class.Code != fmt.Sprint(code) || class.Fault != pool.FaultServer {
+				t.Errorf("the use that was refused: %v, %+v", err, class)
+			}
+			if err := p.Do(bounded(t), pool.Op{}, insert); err != nil {
+				t.Errorf("the next use: %v", err)
+			}
+			if logins := f.logins(); logins[len(logins)-1] != "\x00app\x00new" {
+				t.Errorf("logins %q", logins)
+			}
+		})
+	}
+}
+
 func TestCredentialsFail(t *testing.T) {
 	f := newFake(t)
 	vault := errors.New("the vault is sealed")

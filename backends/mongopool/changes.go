@@ -18,7 +18,7 @@ func acknowledged(name string, reply bson.Raw) bool {
 
 // readOnly holds the commands without a change. Source: "Database Commands" in MongoDB's manual.
 var readOnly = map[string]bool{
-	"find": true, "getMore": true, "count": true, "distinct": true, "explain": true, "killCursors": true,
+	"find": true, getMore: true, "count": true, "distinct": true, "explain": true, "killCursors": true,
 	"listCollections": true, "listIndexes": true, "listDatabases": true, "listCommands": true,
 	"abortTransaction": true, "endSessions": true, "refreshSessions": true, "startSession": true,
 	"hello": true, "isMaster": true, "ping": true, "buildInfo": true, "hostInfo": true, "connectionStatus": true, "whatsmyuri": true,

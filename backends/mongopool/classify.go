@@ -11,6 +11,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
@@ -26,6 +27,8 @@ const (
 	labelNoWrites      = "NoWritesPerformed"
 	labelTransient     = "TransientTransactionError" // the transaction is aborted: it has had no effect
 	labelUnknownCommit = "UnknownTransactionCommitResult"
+
+	labelRetryableWrite = "RetryableWriteError" // the same command may be sent again, under its transaction number
 )
 
 // Classify says what an error of the driver means; see the package's documentation for the rules. Only what the driver's own types wrap is
@@ -60,6 +63,9 @@ func foundNothing(err error) bool {
 // classify is Classify for what is more than a miss.
 func classify(err error) pool.Class {
 	down := (*downError)(nil)
+	if own := (*ownDeadlineError)(nil); errors.As(err, &own) {
+		return pool.Class{Fault: pool.FaultCaller}
+	}
 	switch {
 	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
@@ -113,6 +119,9 @@ func inHandshake(err error) bool {
 	return !errors.As(err, &outer) || outer.HasErrorLabel(labelOverloaded) || errors.As(conn.Wrapped, &inner)
 }
 
+// waitQueue is the reason when a command has waited for a socket in vain.
+const waitQueue = "wait_queue"
+
 // poolCleared is the reason when the driver has given up its sockets to a server, because one of them has failed.
 const poolCleared = "pool_cleared"
 
@@ -128,7 +137,7 @@ func unsent(err error) string {
 		return "server_selection"
 	case errors.As(err, &noSocket):
 		// There is a socket for every lease, so this is a wait for one that is being made, or for one whose answer is late.
-		return "wait_queue"
+		return waitQueue
 	case wasCleared(err), errors.Is(err, topology.ErrPoolClosed), errors.Is(err, topology.ErrServerClosed):
 		return poolCleared
 	}
@@ -164,7 +173,7 @@ func unconnected(err error) pool.Class {
 	class := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}
 	if code := codeOf(err); code != 0 {
 		class.Code, class.Type = strconv.Itoa(code), ""
-		if code == authenticationFailed {
+		if refusesLogin(err) {
 			class.Repeat = pool.RepeatNever
 		}
 	}
@@ -184,6 +193,17 @@ type failure struct {
 
 // authenticationFailed is the code of credentials that the server does not take.
 const authenticationFailed = 18
+
+// refusesLogin says whether a server has refused the credentials: by the code of that or, as servers have many (8000 of Atlas, 11, 334), by any
+// reply to an authentication but one that speaks of the server's own state.
+func refusesLogin(err error) bool {
+	code := codeOf(err)
+	if code == authenticationFailed {
+		return true
+	}
+	login := (*auth.Error)(nil)
+	return code != 0 && errors.As(err, &login) && codeClass(code).Repeat == pool.RepeatNever
+}
 
 // codeOf returns the server's code in an error of a whole command, 0 if there is none.
 func codeOf(err error) int {
@@ -324,8 +344,12 @@ func codeClass(code int) pool.Class {
 	case 43, // CursorNotFound
 		237,         // CursorKilled
 		112, 46, 24, // WriteConflict, LockBusy, LockTimeout
+		175,                 // QueryPlanKilled: an index or the collection went away in the midst of it
+		13388, 63, 150, 249, // StaleConfig and its kin: a shard and mongos disagree about where the data is, perhaps in the midst of it
 		251: // NoSuchTransaction
 		class.Repeat = pool.RepeatIfIdempotent
+	case 246: // SnapshotUnavailable: a read of a snapshot, refused on entry as the collection has changed
+		class.Repeat = pool.RepeatAlways
 
 	// One kind of work, refused on entry.
 	case 10107, 10058, // NotWritablePrimary, its old code: writes, while reads may be served

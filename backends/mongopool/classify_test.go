@@ -92,6 +92,10 @@ func TestClassify(t *testing.T) {
 		{"transaction on a standalone", command(20), pool.Class{Code: "20"}},
 		{"cursor is gone", command(43), pool.Class{Repeat: ifIdempotent, Code: "43"}},
 		{"write conflict", command(112), pool.Class{Repeat: ifIdempotent, Code: "112"}},
+		{"query plan killed", command(175), pool.Class{Repeat: ifIdempotent, Code: "175"}},
+		{"stale config", command(13388), pool.Class{Repeat: ifIdempotent, Code: "13388"}},
+		{"snapshot unavailable", command(246), pool.Class{Repeat: always, Code: "246"}},
+		{"a label that only the driver can heed", command(112, "RetryableWriteError"), pool.Class{Repeat: ifIdempotent, Code: "112"}},
 		{"write conflict in a transaction", command(112, labelTransient), pool.Class{Repeat: always, Code: "112"}},
 
 		// Not sent.

@@ -25,6 +25,8 @@ type client struct {
 	refs  int // resources bound to it; guarded by Driver.mu
 
 	wantsPrimary bool // by its read preference, and it is free to look for one
+	loadBalanced bool
+	cursors      *cursors // nil if nobody follows them
 
 	opening atomic.Int64 // resources that are being opened
 
@@ -137,6 +139,9 @@ func (c *client) warm(ctx context.Context, resources func() int, busy func() boo
 	wanted := min(most, open+opening)
 	for k, pause := 1, time.Duration(0); ; pause = max(2*pause, time.Millisecond) {
 		if err := c.pings(ctx, k); err != nil {
+			if unsent(err) == waitQueue && ctx.Err() == nil && c.meter.answers.Load() == 0 {
+				continue // the driver waits no longer than ServerSelectionTimeout, but goes on with the first socket
+			}
 			return err
 		}
 		if c.meter.socketsTo(e) >= wanted || busy() {
@@ -224,26 +229,42 @@ func (c *client) run(ctx context.Context, command string, reply any) error {
 
 // disconnect closes all sockets and ends the driver's goroutines. Given a deadline, the driver would wait for busy sockets in a loop that
 // does not rest; there are none, so it gets a context without one, which is cancelled when ctx is over, or at once when no server is
-// there to be told that its sessions have ended.
+// there to be told that its sessions have ended. Even then the driver waits for a monitor that has begun a connection, until ConnectTimeout;
+// disconnect does not.
 func (c *client) disconnect(ctx context.Context) error {
 	undated, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
+	defer context.AfterFunc(ctx, cancel)()
 	if up, _ := c.meter.serversUp(); up == 0 {
 		cancel()
 	}
 	undated, _ = newErrand(undated)
-	err := c.mc.Disconnect(undated)
-	c.meter.events.stop()
+	ended := make(chan error, 1)
+	go func() {
+		err := c.mc.Disconnect(undated)
+		c.meter.events.stop()
+		ended <- err
+	}()
+	var err error
+	select {
+	case err = <-ended:
+	case <-undated.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(parting):
+		}
+	}
 	if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) { // a borrower may have done it
 		return fmt.Errorf("mongopool: disconnect: %w", err)
 	}
 	return nil
 }
 
+// parting is how long disconnect waits for the driver after the cancel. All but a monitor's new connection ends in less.
+const parting = 100 * time.Millisecond
+
 // monitor puts the pool's monitors beside those that co has already.
-func monitor(co *options.ClientOptions, m *meter, c *commands, observed bool) {
+func monitor(co *options.ClientOptions, m *meter, c *commands, followed *cursors, observed bool) {
 	co.SetPoolMonitor(bothPools(&event.PoolMonitor{Event: m.poolEvent}, co.PoolMonitor))
 	co.SetServerMonitor(bothServers(m, co.ServerMonitor))
 	succeeded := func(ctx context.Context, e *event.CommandSucceededEvent) {
@@ -253,6 +274,9 @@ func monitor(co *options.ClientOptions, m *meter, c *commands, observed bool) {
 	own := &event.CommandMonitor{Succeeded: succeeded, Failed: c.failed}
 	if observed { // for Started the driver makes a copy of every command
 		own.Started = c.started
+	}
+	if followed != nil {
+		own = bothCommands(own, followed.monitor())
 	}
 	co.SetMonitor(bothCommands(own, co.Monitor))
 }

@@ -3,6 +3,7 @@ package mongopool
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,10 +27,13 @@ type Conn struct {
 	collection atomic.Pointer[mongo.Collection] // the latest one asked for
 
 	mu       sync.Mutex
-	sessions []*mongo.Session
+	sessions []*mongo.Session // that StartSession has begun
+	open     []*mongo.Session // others, with a transaction that the latest use has left open
+	aborts   sync.WaitGroup   // of transactions, in progress
 }
 
-// Client returns the shared client. It must not be disconnected: it is the other borrowers' too.
+// Client returns the shared client. It must not be disconnected: it is the other borrowers' too. A session that is begun by it outlives the
+// lease, but a transaction that the session has open then is aborted, if a command of the transaction was sent in the use's context.
 func (c *Conn) Client() *mongo.Client { return c.client.mc }
 
 // Database returns the database that the pool was configured with.
@@ -69,41 +73,52 @@ func (c *Conn) StartSession(opts ...options.Lister[options.SessionOptions]) (*mo
 	return s, nil
 }
 
-// WithTransaction runs fn in a transaction, in a session of its own that has ended when it returns. Commands that are to be part of the
-// transaction must be sent with fn's context. It needs a replica set or a sharded cluster.
-//
-// The driver runs fn again, for up to two minutes and whatever RetryReads and RetryWrites say, when the transaction was aborted by a
-// conflict or a change of primary. That is harmless if fn has no effects besides. It sends the commit again too, which is harmless in
-// any case.
-func (c *Conn) WithTransaction(
-	ctx context.Context, fn func(ctx context.Context) error, opts ...options.Lister[options.TransactionOptions],
-) error {
-	s, err := c.client.mc.StartSession()
-	if err != nil {
-		return fmt.Errorf("mongopool: session: %w", err)
-	}
-	defer s.EndSession(ctx)
-	_, err = s.WithTransaction(ctx, func(ctx context.Context) (any, error) { return nil, fn(ctx) }, opts...)
-	return err
-}
-
-// inSession says whether the borrower has begun a session.
+// inSession says whether the borrower has begun a session, or has left a transaction open in another one.
 func (c *Conn) inSession() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.sessions) > 0
+	return len(c.sessions)+len(c.open) > 0
+}
+
+// claim takes over what the use has left open: transactions in sessions of the client's own (c.Client().StartSession), whose locks would last until
+// the server gives the transactions up, and cursors.
+func (d *Driver) claim(c *Conn) {
+	e := c.evidence
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.cursors) > 0 {
+		d.leave(c.client, e.cursors)
+		e.cursors = nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range e.sessions {
+		if slices.Contains(c.sessions, s) || slices.Contains(c.open, s) {
+			continue // Reset ends it, and an abort of WithTransaction may be using it now
+		}
+		if s.TransactionRunning() {
+			c.open = append(c.open, s)
+		}
+	}
 }
 
 // endSessions ends what the borrower has begun. What is sent for that is the pool's own affair.
 func (c *Conn) endSessions(ctx context.Context) {
 	c.mu.Lock()
-	sessions := c.sessions
-	c.sessions = nil
+	sessions, open := c.sessions, c.open
+	c.sessions, c.open = nil, nil
 	c.mu.Unlock()
-	if len(sessions) > 0 {
+	c.aborts.Wait() // a second at most
+	if len(sessions)+len(open) > 0 {
 		ctx, _ = newErrand(ctx)
 	}
 	for _, s := range sessions {
 		s.EndSession(ctx)
+	}
+	for _, s := range open {
+		_ = s.AbortTransaction(ctx)
 	}
 }

@@ -33,6 +33,11 @@
 // the server was slow would hold such commands back for up to ten seconds after the server has become quick again. So after a held back command the
 // pool pings the server, at most once a second. If the answer comes in half of the time that the caller had, a new client takes over.
 //
+// A cursor belongs to the use that has opened the cursor: close the cursor, or read it to its end, before the use ends. If pool.Config.LeakAfter is
+// set, the pool tells of a cursor that is left open by a [pool.EventWarning] with the borrower's stack, at most once in ten seconds, and
+// [Stats] counts the cursors. Behind a load balancer (loadBalanced=true) an open cursor holds a socket of its own, so there the pool replaces the
+// shared client after a use that has left a cursor open; otherwise the next borrower would wait in vain for the socket.
+//
 // A session is begun by [Conn.StartSession], for causally consistent reads or transactions, and ends with the lease. [Conn.WithTransaction]
 // does both. They need a server that knows them: transactions a replica set or a sharded cluster.
 //
@@ -43,8 +48,8 @@
 // 100 ms. It knows nothing of a budget, of a breaker that has opened, or of the attempts that a layer makes around it. So one attempt of
 // a layer is one command here, and to try again is for package retry, which asks [Driver.Classify] whether it may. Options.RetryReads and
 // RetryWrites, or retryReads=true and retryWrites=true in the URI (as copied from Atlas), turn them on; Stats.Commands, divided by the
-// pool's Acquires, then shows what they come to, and layers that observe commands see each. What stays is the driver's own loop in
-// WithTransaction.
+// pool's Acquires, then shows what they come to, and layers that observe commands see each. Two loops stay: [Conn.WithTransaction] runs
+// a transaction again, and the driver resumes a change stream after a failure of its getMore, once for each.
 //
 // The price is paid on a replica set, where the server carries out an insert once however often the driver sends the insert: without the
 // driver's retries a write whose reply is lost fails, unless its Op is Idempotent. Where such writes matter, set RetryWrites. A use that has
@@ -55,7 +60,8 @@
 //	                                                                  fault    repeat
 //	ErrNoDocuments, with no failure joined to it                      none     never (a miss)
 //	duplicate key, bad value, unknown command, ...                    none     never
-//	WriteConflict, CursorNotFound                                     none     if idempotent
+//	WriteConflict, CursorNotFound, QueryPlanKilled, StaleConfig       none     if idempotent
+//	SnapshotUnavailable                                               none     always
 //	an error of the borrower's own, of another service's network too  elsewhere never
 //	no server, no socket, sockets given up, handshake failed          server   always
 //	no server, and all that the driver knows have failed              certain  always
@@ -71,14 +77,20 @@
 //	Unauthorized, disk full, writes blocked, InternalError            narrow   never
 //	too little time left to send it                                   caller   always
 //	context cancelled; over before anything was sent; a deadline      caller   never
-//	  of the borrower's own
+//	  that the borrower's function has given a command
 //	client disconnected by a borrower                                 local    never
+//
+// Package retry repeats the server's failures and those of layers, as far as the last column allows. What is nobody's fault is not repeated: the
+// last column says there what a repetition by the caller would do.
 //
 // Narrow is the server's fault, too, but of one kind of work: the server answers, mostly at once, and serves the rest ([pool.Class].Narrow). The
 // driver tells the server how much time is left (maxTimeMS), so a server that is too slow answers MaxTimeMSExpired at the deadline. A bulk
 // has the class of the gravest error in it, and is repeated only if idempotent. The pool lays an error at the caller when the caller's own
 // context was over, unless the error is certain ([pool.Class].Certain): the driver lets a command wait for a server that it knows to be dead.
 // Only a disconnected client makes the resource unfit, since sockets that fail are the driver's to close.
+//
+// The label RetryableWriteError has no row. It means that the same write may be sent again under its transaction number, by which the server
+// knows what it has carried out. Only the driver can do that: with RetryWrites.
 //
 // In a lease without a deadline, a command that a frozen server does not answer is ended by the driver's heartbeat, which finds the server dead
 // after at most the heartbeat's interval and two ConnectTimeouts (20 s by default; 18 s were measured), and cuts all sockets.
@@ -93,8 +105,9 @@
 // without an answer; PrimarySteppedDown and its like, which can interrupt a command midway; an aggregate without results, which may have
 // had an $out.
 //
-// All of this needs commands sent with the function's context, or the lease's. While a command of the shared client runs in another
-// context, errors are judged by themselves.
+// All of this needs commands sent with the function's context, or with the lease's ([pool.Lease].Context). A command in another context, as
+// cursor.Close(context.Background()) sends one, may be of any use. If such a command ends in the time of a use, the error of the use is judged by
+// itself, and if the command has changed something, no such use is repeated unless its Op is idempotent.
 //
 // # What cannot be seen from outside
 //

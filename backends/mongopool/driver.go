@@ -129,15 +129,19 @@ func (d *Driver) Check(ctx context.Context, res *Conn) error {
 	return d.judge(res.client, res.client.whileUp(ctx, false, res.client.ping))
 }
 
-// Close ends the sessions that the borrower has left open. With the last resource goes the shared client.
+// Close ends the sessions that the borrower has left open. With the last resource goes the shared client. If no server answers, a connection that the
+// client has begun to make ends after Options.ConnectTimeout at the latest, in the background.
 func (d *Driver) Close(ctx context.Context, res *Conn) error {
 	res.endSessions(ctx)
 	return d.release(ctx, res.client)
 }
 
-// Dirty says whether the borrower has begun a session, the driver has held a command back, or the client that the resource is bound to is to be
-// replaced.
-func (d *Driver) Dirty(res *Conn) bool { return res.inSession() || res.heldBack > 0 || d.outdated(res) }
+// Dirty says whether the borrower has begun a session or left a transaction open, the driver has held a command back, or the client that the
+// resource is bound to is to be replaced.
+func (d *Driver) Dirty(res *Conn) bool {
+	d.claim(res) // a success without layers is not testified
+	return res.inSession() || res.heldBack > 0 || d.outdated(res)
+}
 
 // Reset ends the sessions, aborts what transaction is open in them, and binds the resource to the present client. If the driver has held a command
 // back for want of time, Reset finds out whether the server is still that slow.
@@ -220,7 +224,7 @@ func (d *Driver) busy() bool {
 
 // judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.
 func (d *Driver) judge(c *client, err error) error {
-	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || codeOf(err) == authenticationFailed) {
+	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || refusesLogin(err)) {
 		d.giveUp(c)
 	}
 	return err
@@ -289,7 +293,7 @@ func (d *Driver) release(ctx context.Context, c *client) error {
 func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	m := measures{patience: defaultPatience}
 	var events *courier
-	observed := true
+	observed, leaks := true, false
 	if a := d.attached.Load(); a != nil {
 		select {
 		case <-a.ready:
@@ -298,7 +302,7 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 		}
 		cfg := a.pool.Config()
 		m = measures{cfg.MaxSize, cfg.MinIdle, cfg.OpenConcurrency, cfg.MaxIdleTime, cfg.CheckTimeout / 2}
-		observed = a.commands
+		observed, leaks = a.commands, cfg.LeakAfter > 0
 		events = newCourier(a.pool.Emit, &d.totals.dropped)
 	}
 	co, err := d.settings.clientOptions(ctx, m)
@@ -308,9 +312,13 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	}
 	c := &client{
 		size: m.maxSize, reads: co.ReadPreference, wantsPrimary: wantsPrimary(co.ReadPreference) && !isDirect(co),
-		meter: newMeter(&d.totals, events), patience: m.patience,
+		loadBalanced: co.LoadBalanced != nil && *co.LoadBalanced,
+		meter:        newMeter(&d.totals, events), patience: m.patience,
 	}
-	monitor(co, c.meter, &d.commands, observed)
+	if leaks || c.loadBalanced {
+		c.cursors = &cursors{of: &d.commands, stacks: leaks}
+	}
+	monitor(co, c.meter, &d.commands, c.cursors, observed)
 	if c.mc, err = mongo.Connect(co); err != nil {
 		events.stop()
 		return nil, err
@@ -347,7 +355,7 @@ func (d *Driver) Stats() Stats {
 		SocketsOpened: t.opened.Load(), SocketsClosed: t.closed.Load(),
 		SocketWaits: t.waits.Load(), SocketWait: time.Duration(t.wait.Load()), NoSocket: t.noSocket.Load(),
 		Cleared: t.cleared.Load(), ServerChanges: t.changes.Load(), EventsDropped: t.dropped.Load(),
-		Commands: t.commands.Load(), CommandsFailed: t.failed.Load(),
+		Commands: t.commands.Load(), CommandsFailed: t.failed.Load(), CursorsLeft: t.cursorsLeft.Load(),
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

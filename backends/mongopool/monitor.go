@@ -40,6 +40,10 @@ type Stats struct {
 	// amplification. Commands that were too late to be sent count as well; the driver's and the pool's own (hello, ping) do not.
 	Commands       uint64
 	CommandsFailed uint64
+
+	// CursorsLeft counts the cursors that uses have left open: neither closed nor read to their end. They are followed if Config.LeakAfter of the
+	// pool is set, or if the URI says loadBalanced=true.
+	CursorsLeft uint64
 }
 
 // Kinds of [pool.Event] that say what happens to the sockets beneath the leases. Pools made by [New] and [Driver.NewPool] report them
@@ -53,9 +57,11 @@ const (
 
 // totals are the counters of a Driver, over all its clients.
 type totals struct {
-	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed atomic.Uint64
-	wait                                                                         atomic.Int64 // in nanoseconds
-	pace                                                                         atomic.Int64 // of the latest greeting or ping, in nanoseconds
+	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed, cursorsLeft atomic.Uint64
+
+	wait   atomic.Int64 // in nanoseconds
+	pace   atomic.Int64 // of the latest greeting or ping, in nanoseconds
+	tipped atomic.Int64 // when a warning about cursors was sent last, in Unix nanoseconds
 }
 
 // meter watches one client.
@@ -71,6 +77,7 @@ type meter struct {
 	ready    map[socket]struct{} // the sockets that have been opened and not been closed
 	cleared  error               // why the driver has given up its sockets; nil once one is open again
 	servers  map[string]string   // their kinds, by address
+	failed   map[string]bool     // the addresses whose latest check has failed
 	without  time.Time           // since when secondaries are known and no primary; zero: not so
 	changed  chan struct{}       // closed at the next change of servers
 	failures int                 // checks of servers that have failed
@@ -87,7 +94,7 @@ type socket struct {
 func newMeter(t *totals, events *courier) *meter {
 	return &meter{
 		totals: t, events: events,
-		ready: map[socket]struct{}{}, servers: map[string]string{}, watchers: map[*watcher]struct{}{},
+		ready: map[socket]struct{}{}, servers: map[string]string{}, failed: map[string]bool{}, watchers: map[*watcher]struct{}{},
 		changed: make(chan struct{}),
 	}
 }
@@ -242,6 +249,7 @@ func (m *meter) serverAdded(e *event.ServerOpeningEvent) {
 func (m *meter) serverGone(e *event.ServerClosedEvent) {
 	m.mu.Lock()
 	delete(m.servers, e.Address.String())
+	delete(m.failed, e.Address.String())
 	m.notePrimary()
 	m.mu.Unlock()
 }
@@ -250,6 +258,7 @@ func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
 	from, to := e.PreviousDescription.Kind, e.NewDescription.Kind
 	m.mu.Lock()
 	m.servers[e.Address.String()] = to
+	m.failed[e.Address.String()] = to == unknownServer // the driver tells of a first failure by its error, which the event leaves out
 	m.notePrimary()
 	m.tellWatchers()
 	m.mu.Unlock()
@@ -282,9 +291,9 @@ type watcher struct {
 	tell  func(error)
 }
 
-// watch calls tell, which must not block, with the latest failure once no server is up and as many checks have failed as there are
-// servers: from now on, or since the client was made. The driver does not say which check of a server that it cannot connect to has
-// failed, so they are only counted.
+// watch calls tell, which must not block, with the latest failure once no server is up, the latest check of each has failed, and as many checks
+// have failed as there are servers: from now on, or since the client was made. The driver does not say which check of a server that it cannot
+// connect to has failed once more, so they are only counted.
 func (m *meter) watch(fromStart bool, tell func(error)) (stop func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -303,8 +312,8 @@ func (m *meter) watch(fromStart bool, tell func(error)) (stop func()) {
 
 // tellWatchers is called under m.mu.
 func (m *meter) tellWatchers() {
-	for _, kind := range m.servers {
-		if kind != unknownServer {
+	for address, kind := range m.servers {
+		if kind != unknownServer || !m.failed[address] {
 			return
 		}
 	}
@@ -377,6 +386,7 @@ type commands struct {
 	database string
 	totals   *totals
 	orphans  atomic.Uint64 // commands in no use's context
+	strays   atomic.Uint64 // those of them that have changed something, or may have
 	open     sync.Map      // int64 -> *openCommand
 }
 
@@ -490,7 +500,7 @@ var onCollections = map[string]bool{
 func target(name string, command bson.Raw) string {
 	key := name
 	switch {
-	case name == "getMore":
+	case name == getMore:
 		key = "collection"
 	case !onCollections[name]:
 		return ""

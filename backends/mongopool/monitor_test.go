@@ -3,6 +3,8 @@ package mongopool
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -268,4 +270,60 @@ func TestSilenceOfSlowServer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One member of a set is dead, and its checks fail again and again. The other one needs longer to answer than that: it is waited for.
+func TestOpenWithADeadMember(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = dead.Close() // nothing listens there
+	f := newFakeSet(t)
+	slow := lateProxy(t, f.address, 1200*time.Millisecond)
+	for i, e := range f.hello {
+		switch e.Key {
+		case "hosts":
+			f.hello[i].Value = bson.A{dead.Addr().String(), slow}
+		case "me", "primary":
+			f.hello[i].Value = slow
+		}
+	}
+	_, p := newPool(t, Options{Hosts: []string{dead.Addr().String(), slow}, ReplicaSet: "rs0", Database: "test"}, pool.Config{MaxSize: 1})
+	if err := p.Warm(bounded(t), 1); err != nil || p.Stat().OpenFailures > 0 {
+		t.Errorf("%v; %+v", err, p.Stat())
+	}
+}
+
+// lateProxy passes on what comes in, after a time for each connection.
+func lateProxy(t *testing.T, target string, late time.Duration) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			all.Go(func() {
+				defer func() { _ = c.Close() }()
+				select {
+				case <-time.After(late):
+				case <-ctx.Done():
+					return
+				}
+				s, err := net.Dial("tcp", target)
+				if err != nil {
+					return
+				}
+				defer context.AfterFunc(ctx, func() { _ = c.Close(); _ = s.Close() })()
+				all.Go(func() { _, _ = io.Copy(c, s); _ = c.Close() })
+				_, _ = io.Copy(s, c)
+				_ = s.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); stop(); all.Wait() })
+	return l.Addr().String()
 }

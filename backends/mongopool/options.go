@@ -50,7 +50,7 @@ type Options struct {
 	Hosts []string
 	// Database is what Conn.Database and Conn.Collection use. It is required, here or in URI's path.
 	Database string
-	// AppName is what the server's log and its list of operations show. "" means none.
+	// AppName is what the server's log and its list of operations show, 128 bytes at most. "" means none.
 	AppName string
 
 	// Username and Password are the credentials. Empty means none, unless the mechanism needs none.
@@ -60,8 +60,8 @@ type Options struct {
 	// AuthMechanism is SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509, MONGODB-AWS, MONGODB-OIDC or GSSAPI. "" lets the server choose
 	// among the SCRAMs.
 	AuthMechanism string
-	// Credentials, if set, is asked instead of Username and Password each time a client is made: with the first resource, and with the
-	// next one after the server has refused the credentials of the present client. It must heed ctx. Sockets that are open stay so.
+	// Credentials, if set, is asked instead of Username and Password each time a client is made: with the first resource, and after the server
+	// has refused the credentials of the present client, to the pool or in a use. It must heed ctx. Sockets that are open stay so.
 	Credentials func(ctx context.Context) (username, password string, err error)
 
 	// TLS turns encryption on. Nil means what URI says, or else none.
@@ -82,7 +82,8 @@ type Options struct {
 	// Compressors are those to offer, the best first: zstd, zlib, snappy. Empty means none.
 	Compressors []string
 
-	// ConnectTimeout bounds the making of a socket. 0 means 5 s.
+	// ConnectTimeout bounds the making of a socket. 0 means 5 s. The first resource needs two sockets, one after the other: for a server that needs
+	// more than 2.5 s for each, OpenTimeout of pool.Config must be more than twice that time.
 	ConnectTimeout time.Duration
 	// ServerSelectionTimeout bounds how long a command waits for a server that satisfies its read preference; the context's deadline
 	// bounds it as well. 0 means 5 s, which does not outlast an election of about 12 s: a layer of package retry does.
@@ -136,6 +137,9 @@ type settings struct {
 // settle checks the options and works out what they come to.
 func (o Options) settle() (settings, error) {
 	co := options.Client()
+	if err := o.misplaced(); err != nil {
+		return settings{}, err
+	}
 	if o.URI != "" {
 		u, err := parse(o.URI)
 		if err != nil {
@@ -143,6 +147,9 @@ func (o Options) settle() (settings, error) {
 		}
 		if o, err = o.agree(u); err != nil {
 			return settings{}, err
+		}
+		if o.AuthSource == "" && u.Username == "" && (o.AuthMechanism == "" || strings.HasPrefix(o.AuthMechanism, "SCRAM-")) {
+			o.AuthSource = u.Database // as for credentials in the URI
 		}
 		co.ApplyURI(o.URI)
 		if u.ServerMonitoringMode != "" { // ApplyURI forgets it
@@ -214,6 +221,46 @@ func (o Options) tryOut(co *options.ClientOptions) error {
 	return err
 }
 
+// misplaced returns an error for each field that holds a URI but is another field than URI. The field is not shown: the URI may hold a password.
+func (o Options) misplaced() error {
+	var c complaints
+	check := func(field, value string) {
+		if holdsLogin(value) {
+			c.add(field, "a URI, which is not shown", "what its documentation says; only the field URI takes a URI")
+		}
+	}
+	check("Database", o.Database)
+	check("AppName", o.AppName)
+	if strings.Contains(o.Username, "://") { // a name may have an @
+		c.add("Username", "a URI, which is not shown", "a name; only the field URI takes a URI")
+	}
+	check("AuthSource", o.AuthSource)
+	check("AuthMechanism", o.AuthMechanism)
+	check("ReplicaSet", o.ReplicaSet)
+	check("ReadPreference", o.ReadPreference)
+	check("ReadConcern", o.ReadConcern)
+	check("WriteConcern", o.WriteConcern)
+	for _, name := range o.Compressors {
+		check("Compressors", name)
+	}
+	if t := o.TLS; t != nil {
+		check("TLS.CAFile", t.CAFile)
+		check("TLS.CertFile", t.CertFile)
+		check("TLS.KeyFile", t.KeyFile)
+		check("TLS.ServerName", t.ServerName)
+	}
+	return errors.Join(c...)
+}
+
+// holdsLogin says whether a text may be a URI, or a part of one, with a password: whatever comes before an @ may be that.
+func holdsLogin(text string) bool {
+	_, behind, _ := strings.Cut(text, ":")
+	return strings.Contains(text, "://") || strings.Contains(behind, "@") || strings.Contains(text, "%40")
+}
+
+// longestAppName is MongoDB's bound, in bytes. Source: "Connection String Options" in the manual, and the driver specifications' handshake.
+const longestAppName = 128
+
 // invalid returns an error for every field whose value is not allowed. co holds what the URI says.
 func (o Options) invalid(co *options.ClientOptions) error {
 	var c complaints
@@ -224,6 +271,9 @@ func (o Options) invalid(co *options.ClientOptions) error {
 		if !isHost(h) {
 			c.add("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
 		}
+	}
+	if len(o.AppName) > longestAppName {
+		c.add("AppName", strconv.Quote(o.AppName), fmt.Sprintf("at most %d bytes", longestAppName))
 	}
 	if _, err := readpref.ModeFromString(o.ReadPreference); o.ReadPreference != "" && err != nil {
 		c.add("ReadPreference", strconv.Quote(o.ReadPreference), "empty or one of "+strings.Join(preferences, ", "))
@@ -258,6 +308,9 @@ func (o Options) invalidAuth(c *complaints) {
 type complaints []error
 
 func (c *complaints) add(field string, value any, allowed string) {
+	if text, ok := value.(string); ok && holdsLogin(text) {
+		value = notShown
+	}
 	*c = append(*c, fmt.Errorf("mongopool: %s is %v: must be %s", field, value, allowed))
 }
 
@@ -295,6 +348,9 @@ func (o Options) apply(co *options.ClientOptions) {
 		co.SetReadConcern(&readconcern.ReadConcern{Level: o.ReadConcern})
 	}
 	if wc := (writeconcern.WriteConcern{}); o.WriteConcern != "" || o.Journal {
+		if co.WriteConcern != nil { // the URI's, which may say journal=false
+			wc = *co.WriteConcern
+		}
 		if n, err := strconv.Atoi(o.WriteConcern); err == nil {
 			wc.W = n
 		} else if o.WriteConcern != "" {
@@ -438,6 +494,9 @@ func (t *TLS) apply(co *options.ClientOptions) error {
 // String names hosts and database, and no credentials.
 func (o Options) String() string {
 	hosts, database := strings.Join(o.Hosts, ","), o.Database
+	if holdsLogin(database) {
+		database = "invalid"
+	}
 	switch {
 	case slices.ContainsFunc(o.Hosts, func(h string) bool { return !isHost(h) }):
 		hosts = "invalid"

@@ -60,6 +60,21 @@ func TestOptions(t *testing.T) {
 		{"key without certificate", Options{Database: "db", TLS: &TLS{KeyFile: "k"}}, []string{"TLS.KeyFile", "CertFile"}},
 		{"no such authority", Options{Database: "db", TLS: &TLS{CAFile: "/nowhere/ca.pem"}}, []string{"TLS.CAFile", "/nowhere/ca.pem"}},
 
+		{"URI as a database", Options{Database: "mongodb://u:s3cret@h/db"}, []string{"Database", "not shown"}},
+		{"part of a URI as a database", Options{Hosts: []string{"h"}, Database: "u:s3cret@h:1/db"}, []string{"Database", "not shown"}},
+		{"encoded URI as a database", Options{Hosts: []string{"h"}, Database: "mongodb%3A%2F%2Fu:s3cret%40h"}, []string{"Database", "not shown"}},
+		{"part of a URI as a preference", Options{URI: u, ReadPreference: "//u:s3cret@h"}, []string{"ReadPreference", "not shown"}},
+		{"part of a URI as a file", Options{URI: u, TLS: &TLS{CAFile: "mongodb:/u:s3cret@h"}}, []string{"TLS.CAFile", "not shown"}},
+		{"part of a URI as a long name", Options{URI: u, AppName: "u:s3cret@h" + strings.Repeat("x", 128)}, []string{"AppName", "not shown"}},
+		{"options behind &", Options{URI: "mongodb://h/db&w=1"}, []string{"URI: the hosts or the database's name"}},
+		{"options behind another ?", Options{URI: "mongodb://h/db?w=1?journal=true"}, []string{"option w has a ?"}},
+		{"scheme twice", Options{URI: "mongodb://mongodb://u:s3cret%40h/db"}, []string{"URI: the hosts or the database's name"}},
+		{"user and password encoded with the host", Options{URI: "mongodb://u%3As3cret%40h/db"}, []string{"URI"}},
+		{"URI as a name", Options{URI: u, AppName: "mongodb://u:s3cret@h/db"}, []string{"AppName", "not shown"}},
+		{"URI as a file", Options{Database: "db", TLS: &TLS{CAFile: "mongodb://u:s3cret@h/db"}}, []string{"TLS.CAFile", "not shown"}},
+		{"long name", Options{Database: "db", AppName: strings.Repeat("x", 129)}, []string{"AppName", "128 bytes"}},
+		{"no slash", Options{URI: "mongodb://h?tls=true", Database: "db"}, []string{"no / before the ?"}},
+		{"no slash, user", Options{URI: "mongodb://u:s3cret@h:1,i?tls=true", Database: "db"}, []string{"no / before the ?"}},
 		{"database differs", Options{URI: u, Database: "other"}, []string{`Database is "other"`, `"db"`}},
 		{"hosts differ", Options{URI: u, Hosts: []string{"i"}}, []string{"Hosts", "i:27017", "h:27017"}},
 		{"user differs", Options{URI: "mongodb://u:p@h/db", Username: "v"}, []string{`Username is "v"`, `"u"`}},
@@ -100,6 +115,43 @@ func TestOptions(t *testing.T) {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: the error is %q, without %q", c.name, err, part)
 			}
+		}
+		if strings.Contains(fmt.Sprint(err, c.opts), "s3cret") {
+			t.Errorf("%s: the password is shown: %v, %v", c.name, err, c.opts)
+		}
+	}
+}
+
+// Which database knows the user: the URI's, whether the user is in the URI or in a field; and what a URI says of the journal.
+func TestClientOptionsOfURI(t *testing.T) {
+	for _, tc := range []struct {
+		opts    Options
+		source  string
+		journal *bool
+	}{
+		{Options{URI: "mongodb://u:p@h/shop"}, "shop", nil},
+		{Options{URI: "mongodb://h/shop", Username: "u", Password: "p"}, "shop", nil},
+		{Options{URI: "mongodb://h/shop", Credentials: someCredentials}, "shop", nil},
+		{Options{URI: "mongodb://h/shop?authSource=users", Username: "u", Password: "p"}, "users", nil},
+		{Options{URI: "mongodb://h/shop", Username: "u", Password: "p", AuthSource: "users"}, "users", nil},
+		{Options{URI: "mongodb://h/", Database: "shop", Username: "u", Password: "p"}, "", nil}, // admin, the driver's default
+		{Options{URI: "mongodb://h/shop?w=majority&journal=false"}, "", new(false)},
+		{Options{URI: "mongodb://h/shop?w=majority&journal=true"}, "", new(true)},
+		{Options{URI: "mongodb://h/shop?journal=false", WriteConcern: "2"}, "", new(false)},
+	} {
+		s, err := tc.opts.settle()
+		if err != nil {
+			t.Fatal(err)
+		}
+		co, err := s.clientOptions(t.Context(), measures{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if co.Auth == nil && tc.source != "" || co.Auth != nil && co.Auth.AuthSource != tc.source {
+			t.Errorf("%v: the source is %+v, want %q", tc.opts.URI, co.Auth, tc.source)
+		}
+		if tc.journal != nil && (co.WriteConcern.Journal == nil || *co.WriteConcern.Journal != *tc.journal || co.WriteConcern.W == nil) {
+			t.Errorf("%v: %+v, want journal %t", tc.opts.URI, co.WriteConcern, *tc.journal)
 		}
 	}
 }

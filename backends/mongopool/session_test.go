@@ -3,6 +3,7 @@ package mongopool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -139,5 +140,51 @@ func TestWithTransaction(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A transaction in a session that the client has begun, and not the lease, is aborted as well when its use leaves it open; the session goes on. One
+// that was committed is left alone.
+func TestOpenTransactionOfTheClientIsAborted(t *testing.T) {
+	for name, layers := range map[string][]pool.Middleware{"bare": nil, "layered": {pool.Bracket(&judge{})}} {
+		for _, commits := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", commits ", commits), func(t *testing.T) {
+				f := newFakeSet(t)
+				f.script("insert", document(bson.E{Key: "n", Value: 1}))
+				_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1}, layers...)
+				var s *mongo.Session
+				begun := func(ctx context.Context, c *Conn) (err error) {
+					if s == nil {
+						s, err = c.Client().StartSession()
+					}
+					if err == nil {
+						err = s.StartTransaction()
+					}
+					if err == nil {
+						err = insert(mongo.NewSessionContext(ctx, s), c)
+					}
+					if err == nil && commits {
+						err = s.CommitTransaction(ctx)
+					}
+					return err
+				}
+				want := []string{"insert", "abortTransaction", "insert", "abortTransaction"}
+				if commits {
+					want = []string{"insert", "commitTransaction", "insert", "commitTransaction"}
+				}
+				for range 2 {
+					if err := p.Do(bounded(t), pool.Op{}, begun); err != nil {
+						t.Fatal(err)
+					}
+					if err := p.Do(bounded(t), pool.Op{}, ping); err != nil { // after the reset
+						t.Fatal(err)
+					}
+				}
+				if got := f.names(); !slices.Equal(got, want) {
+					t.Errorf("sent %v, want %v", got, want)
+				}
+				s.EndSession(bounded(t))
+			})
+		}
 	}
 }

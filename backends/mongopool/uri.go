@@ -95,16 +95,22 @@ func parse(uri string) (*connstring.ConnString, error) {
 	}
 	times := given(uri)
 	var errs []error
+	if holdsLogin(u.Database) || strings.ContainsAny(u.Database, "&=?") || slices.ContainsFunc(u.Hosts, holdsLogin) {
+		errs = append(errs, errors.New("mongopool: URI: the hosts or the database's name hold a part of something else: must be "+
+			"mongodb://[user:password@]host[:port][,host[:port]...]/[database][?options]"))
+	}
 	for _, option := range sortedKeys(u.Options) {
 		values := u.Options[option]
 		_, unknown := u.UnknownOptions[option]
 		switch why := refused[option]; {
+		case slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "?") }) && !secret[option]:
+			errs = append(errs, fmt.Errorf("mongopool: URI: option %s has a ? in its value: options are separated by &", option))
 		case why != "":
 			errs = append(errs, uriError(option, values[0], why))
 		case unknown && renamed[option] != "":
 			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is unknown: must be %s", option, renamed[option]))
 		case unknown:
-			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is unknown: must be one that the MongoDB driver documents", option))
+			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is unknown: must be one that the MongoDB driver for Go knows", option))
 		case times[option] > 1 && option != "readpreferencetags":
 			errs = append(errs, fmt.Errorf("mongopool: URI: option %s is given %d times: must be given once", option, times[option]))
 		case strings.HasSuffix(option, "timeoutms") && values[0] == "0":
@@ -144,12 +150,15 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // uriError names an option, its value unless that is a secret, and what is allowed.
 func uriError(option, value, allowed string) error {
-	value = strconv.Quote(value)
-	if secret[strings.ToLower(option)] {
-		value = "not shown here"
+	shown := strconv.Quote(value)
+	if secret[strings.ToLower(option)] || holdsLogin(value) {
+		shown = notShown
 	}
-	return fmt.Errorf("mongopool: URI: option %s is %s: %s", option, value, allowed)
+	return fmt.Errorf("mongopool: URI: option %s is %s: %s", option, shown, allowed)
 }
+
+// notShown stands for a value that may hold a password.
+const notShown = "not shown here"
 
 // explain says what is wrong with a URI that the driver cannot parse. The driver's error may quote any part of it, so it is used only
 // where it comes from parts that hold no secret.
@@ -177,6 +186,9 @@ func explain(uri string, err error) error {
 	}
 	if _, err := connstring.Parse("mongodb://user:password@host/?" + strings.Join(public, "&")); err != nil {
 		return fmt.Errorf("mongopool: URI: %w", err)
+	}
+	if hosts := rest[strings.LastIndexByte(rest, '@')+1:]; !strings.Contains(hosts, "/") && strings.Contains(hosts, "?") {
+		return errors.New("mongopool: URI: there is no / before the ?: must be mongodb://host/?options or mongodb://host/database?options")
 	}
 	return errors.New("mongopool: URI: user, password or hosts are not valid: must be " +
 		"mongodb://[user:password@]host[:port][,host[:port]...]/[database][?options], with each of : / ? # [ ] @ % in user and password " +

@@ -25,7 +25,8 @@ import (
 //
 // An error of one of the driver's types belongs to the use if a command of the use has met the error's code. No command monitor reports a command
 // without a server or a socket. Such an error belongs to the use if the client was short of a socket meanwhile, or if the error names one of the
-// client's servers. After a command in the context of no use the driver cannot tell: see pool.Witness.
+// client's servers. After a command in the context of no use an error is judged as it is: the command may have been of this use. If the command has
+// changed something, so may have this use.
 
 // evidence is the account of one use. The commands of the use find the evidence in their context; the key is the Driver's commands.
 type evidence struct {
@@ -34,12 +35,15 @@ type evidence struct {
 	of       *commands
 	meter    *meter // of the client
 	orphans  uint64 // of the Driver when the use began
+	strays   uint64 // likewise
 	noSocket uint64 // likewise
 
 	asked, answered, done atomic.Bool
 
-	mu  sync.Mutex
-	met []int // the codes of failures, each once; 0 for a command without an answer
+	mu       sync.Mutex
+	met      []int            // the codes of failures, each once; 0 for a command without an answer
+	sessions []*mongo.Session // that have had a transaction in a command of the use
+	cursors  []int64          // that the use has opened, if the client follows cursors
 }
 
 // Value returns the evidence for the key of its Driver.
@@ -54,7 +58,7 @@ func (e *evidence) Value(key any) any {
 func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 	e := &evidence{
 		Context: ctx, of: &d.commands, meter: res.client.meter,
-		orphans: d.commands.orphans.Load(), noSocket: d.totals.noSocket.Load(),
+		orphans: d.commands.orphans.Load(), strays: d.commands.strays.Load(), noSocket: d.totals.noSocket.Load(),
 	}
 	res.evidence = e
 	return e
@@ -63,17 +67,49 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 // Testify closes the account.
 func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	e := res.evidence
+	d.claim(res)
 	res.evidence = nil
 	if e != nil && err != nil && errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
 		if deadline, ok := e.Deadline(); ok {
 			res.heldBack = time.Until(deadline)
 		}
 	}
-	if e == nil || d.commands.orphans.Load() != e.orphans {
+	if e == nil {
 		return pool.Testimony{}, false
 	}
-	own, short := e.own(err)
-	return pool.Testimony{Asked: e.asked.Load() || short, Answered: e.answered.Load(), Done: e.done.Load(), Own: own}, true
+	t := pool.Testimony{Asked: e.asked.Load(), Answered: e.answered.Load(), Done: e.done.Load() || d.commands.strays.Load() != e.strays}
+	if d.commands.orphans.Load() == e.orphans {
+		var short bool
+		t.Own, short = e.own(err)
+		t.Asked = t.Asked || short
+	} else { // some command was in the context of no use, and may have been of this one
+		t.Own, t.Asked = err, true
+	}
+	_ = d.judge(res.client, t.Own) // a pool in steady use opens nothing, and learns of a refusal here
+	if hasPassed(t.Own) && e.lasts() {
+		t.Own = &ownDeadlineError{t.Own}
+	}
+	return t, true
+}
+
+// lasts says whether the use might go on.
+func (e *evidence) lasts() bool {
+	deadline, ok := e.Deadline()
+	return e.Err() == nil && (!ok || time.Now().Before(deadline))
+}
+
+// ownDeadlineError is an error of a use that might go on: the borrower has given a command less time.
+type ownDeadlineError struct{ error }
+
+func (e *ownDeadlineError) Unwrap() error { return e.error }
+
+// hasPassed says whether err is about a deadline of a command, and not about one of the driver's own in opening a socket.
+func hasPassed(err error) bool {
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
+		return false
+	}
+	class := classify(err)
+	return class.Fault == pool.FaultServer && class.Code == "" && !class.Certain && class.Type != "connect"
 }
 
 // own returns err without the errors of other clients, nil if this use has met no part of err. short: the use was short of a server or a socket.
@@ -143,12 +179,17 @@ func (c *commands) note(ctx context.Context, name string, err error, reply bson.
 	switch {
 	case !ok:
 		c.orphans.Add(1)
+		if !neverSent(err) && mayHaveChanged(ctx, name, err, reply) {
+			c.strays.Add(1)
+		}
 	case neverSent(err):
 	case err == nil:
 		e.asked.Store(true)
+		e.noteTransaction(ctx)
 		e.noteReply(ctx, name, reply)
 	default:
 		e.asked.Store(true)
+		e.noteTransaction(ctx)
 		e.noteFailure(ctx, name, err)
 	}
 }
@@ -157,6 +198,19 @@ func (c *commands) note(ctx context.Context, name string, err error, reply bson.
 func neverSent(err error) bool {
 	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // this very error: all others have types
 		errors.Is(err, driver.ErrDeadlineWouldBeExceeded)
+}
+
+// noteTransaction keeps the session of a command in a transaction, whoever has begun it.
+func (e *evidence) noteTransaction(ctx context.Context) {
+	s := mongo.SessionFromContext(ctx)
+	if s == nil || !s.TransactionRunning() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !slices.Contains(e.sessions, s) {
+		e.sessions = append(e.sessions, s)
+	}
 }
 
 func (e *evidence) noteReply(ctx context.Context, name string, reply bson.Raw) {
@@ -169,20 +223,20 @@ func (e *evidence) noteReply(ctx context.Context, name string, reply bson.Raw) {
 		}
 		e.meet(codes...)
 	}
-	e.noteDone(ctx, name, reply)
+	e.noteDone(ctx, name, nil, reply)
 }
 
 func (e *evidence) noteFailure(ctx context.Context, name string, err error) {
 	f, _ := commandFailure(err)
 	e.meet(f.code)
-	class := f.class()
-	switch {
-	case f.code != 0 && class.Fault != pool.FaultServer:
+	if f.isAnswer() {
 		e.answered.Store(true)
-	case class.Repeat == pool.RepeatIfIdempotent, f.code == 0 && class.Repeat == pool.RepeatNever: // nobody knows
-		e.noteDone(ctx, name, nil)
 	}
+	e.noteDone(ctx, name, err, nil)
 }
+
+// isAnswer says whether the server has answered without a fault of its own.
+func (f failure) isAnswer() bool { return f.code != 0 && f.class().Fault != pool.FaultServer }
 
 func (e *evidence) meet(codes ...int) {
 	e.mu.Lock()
@@ -194,10 +248,24 @@ func (e *evidence) meet(codes ...int) {
 	}
 }
 
-func (e *evidence) noteDone(ctx context.Context, name string, reply bson.Raw) {
-	if !e.done.Load() && changes(name, reply) && !inTransaction(ctx, name) {
+func (e *evidence) noteDone(ctx context.Context, name string, err error, reply bson.Raw) {
+	if !e.done.Load() && mayHaveChanged(ctx, name, err, reply) {
 		e.done.Store(true)
 	}
+}
+
+// mayHaveChanged says whether a command with this end has changed something, or may have.
+func mayHaveChanged(ctx context.Context, name string, err error, reply bson.Raw) bool {
+	if inTransaction(ctx, name) {
+		return false
+	}
+	if err == nil {
+		return changes(name, reply)
+	}
+	f, _ := commandFailure(err)
+	repeat := f.class().Repeat
+	unknown := repeat == pool.RepeatIfIdempotent || f.code == 0 && repeat == pool.RepeatNever
+	return unknown && !f.isAnswer() && changes(name, nil)
 }
 
 // inTransaction says whether an abort would undo the command. An abort undoes no commit.
