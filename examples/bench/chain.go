@@ -73,8 +73,9 @@ func newLaps() *laps {
 	return l
 }
 
-// innermost is a layer that runs op instead of what is inside of it. The first time in a use, the layer gets a resource before that: without
-// a resource the use has asked no server, and its successes count for nothing.
+// innermost is a layer that runs op instead of what is inside of it. For an attempt without a resource, the layer gets one before that: without
+// a resource the attempt has asked no server, and its success counts for nothing. So each attempt of a retry layer takes a step in the pool that
+// the chains of others do not have; anew measures that step alone.
 func innermost(op operation) pool.Middleware {
 	return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -88,14 +89,24 @@ func innermost(op operation) pool.Middleware {
 	})
 }
 
+// anew is a layer that begins a new attempt each time, as a retry layer does, and nothing else.
+func anew() pool.Middleware {
+	return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+		return func(ctx context.Context, c *pool.Call) error {
+			c.SetAttempt(1)
+			return next(ctx, c)
+		}
+	})
+}
+
 // contestant is a subject and what ends it.
 type contestant struct {
 	subject
 	close func()
 }
 
-// ourChain runs layers over op. The pool below them lends one resource for all laps of a use. So that its clock does not come to rest, as
-// that of a pool in use never does, each sample begins with a check of it.
+// ourChain runs layers over op. The pool below them lends one resource for all laps of a use, or one for each attempt of a retry layer.
+// So that its clock does not come to rest, as that of a pool in use never does, each sample begins with a check of it.
 func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	l := newLaps()
 	p := newOurs(uncont, append(append([]pool.Middleware{l}, layers...), innermost(op))...)

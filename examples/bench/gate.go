@@ -41,6 +41,14 @@ func ratio(a, b string, limit float64) gate {
 	return gate{what: a + " / " + b, limit: limit, figure: func(r round) float64 { return r[a].cost / r[b].cost }}
 }
 
+// net bounds the cost of one in terms of another. What a step costs that the other does not have is taken off first.
+func net(a, step, b string, limit float64) gate {
+	return gate{
+		what: a + " less " + step + " / " + b, limit: limit,
+		figure: func(r round) float64 { return (r[a].cost - r[step].cost) / r[b].cost },
+	}
+}
+
 // throughput bounds from below what one gets done in terms of another.
 func throughput(a, b string, limit float64) gate {
 	return gate{

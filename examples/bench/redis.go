@@ -69,7 +69,31 @@ func redisScenarios(s *servers) []scenario {
 			all = append(all, redisScenario(s, c, callers))
 		}
 	}
-	return all
+	return append(all, clientScenario(s))
+}
+
+// clientScenario compares a client with go-redis' methods with a use by hand, both of the same stack.
+func clientScenario(s *servers) scenario {
+	const byClient = "ours, by a redispool.Client"
+	about := fmt.Sprintf("Through the standard stack without telemetry, %d sockets: a use by pool.Get, and rdb.Get of the pool's client.", sockets)
+	plain := telemetryVariant{ourPlain, func(*providers) middleware.Options { return unwatched() }, 0, nil}
+	return compare("Redis GET, 8 goroutines: the client", about, func() []contestant {
+		return []contestant{ourRedis(s, plain, getCommand, 8), ourClient(s, byClient, 8)}
+	}, ratio(byClient, ourPlain, 1.10), cpu(byClient, ourPlain, unbound))
+}
+
+// ourClient is rdb.Get through the standard stack.
+func ourClient(s *servers, name string, callers int) contestant {
+	told := newProviders()
+	p, err := redispool.New(redispool.Options{Address: s.redis}, busyPool(), standard(unwatched(), patience, attemptPatience)...)
+	check(err)
+	check(p.Warm(context.Background(), sockets))
+	rdb, err := redispool.NewClient(p, redispool.ClientConfig{})
+	check(err)
+	all := calls(name, callers, longer, func() *requests { return newRequests(told, 0) }, func(ctx context.Context) error {
+		return rdb.Get(ctx, key).Err()
+	})
+	return contestant{all.subject, func() { all.close(); check(rdb.Close()); check(p.Close(context.Background())); told.close() }}
 }
 
 func redisScenario(s *servers, c command, callers int) scenario {

@@ -10,6 +10,7 @@ const (
 	fs           = "failsafe-go"
 	raw          = "raw libraries"
 	ourParallel  = "ours, parallel"
+	ourStep      = "the pool's step"
 	ourAround    = "ours, around a pool"
 	bareGo       = "gobreaker"
 	bareBackoff  = "backoff"
@@ -25,9 +26,10 @@ const (
 func resilienceScenarios() []scenario {
 	return []scenario{
 		chains("timeout + retry + breaker: success", succeed, 1, false,
-			ratio(our, fs, 0.12), ratio(our, raw, 0.23), allocs(our, 1), ratio(ourAround, fs, unbound), ratio(ourAround, raw, unbound)),
+			net(our, ourStep, fs, 0.12), net(our, ourStep, raw, 0.23), allocs(our, 1), ratio(our, raw, unbound),
+			ratio(ourAround, fs, unbound), ratio(ourAround, raw, unbound)),
 		chains("timeout + retry + breaker: success, parallel", succeed, processors(), false,
-			ratio(our, fs, 0.10), ratio(our, raw, unbound), allocs(our, 1)),
+			net(our, ourStep, fs, 0.10), net(our, ourStep, raw, unbound), allocs(our, 1)),
 		scaling(),
 		chains("timeout + retry + breaker: success, the caller's deadline is nearer", succeed, 1, true,
 			ratio(our, fs, unbound), ratio(our, raw, unbound), noAllocs(our)),
@@ -64,7 +66,8 @@ func compare(name, about string, open func() []contestant, gates ...gate) scenar
 // chains compares the three over op; a nil op stands for one that fails every other time. nearer says that the caller's
 // context has a deadline, before the chain's.
 func chains(name string, op operation, workers int, nearer bool, gates ...gate) scenario {
-	about := "Over a no-op handler; the caller's context has no deadline."
+	about := "Over a no-op handler; the caller's context has no deadline. Each attempt of ours takes and gives back a resource, which is the " +
+		"pool's step and not the layers'."
 	if nearer {
 		about = "Over a no-op handler; the caller's context ends before the limit of the chain."
 	}
@@ -84,6 +87,7 @@ func chains(name string, op operation, workers int, nearer bool, gates ...gate) 
 			ourChain(ctx, our, workers, over(), ourStack(bound, false)...),
 			failsafeChain(ctx, fs, workers, over(), failsafeExecutor(bound, false)),
 			rawChain(ctx, raw, workers, bound, over(), false),
+			ourChain(ctx, ourStep, workers, over(), anew()),
 			poolChain(ctx, ourAround, workers, over(), ourStack(bound, false)...),
 		}
 		return append(all, contestant{close: cancel})
@@ -130,11 +134,13 @@ func retryAlone() scenario {
 	return compare("retry alone: permanent failure", about, func() []contestant {
 		return []contestant{
 			ourChain(context.Background(), our, 1, refuse, ourRetry()),
+			ourChain(context.Background(), ourStep, 1, refuse, anew()),
 			rawRetry(bareBackoff, refuse, exponential),
 			rawRetry(bareConstant, refuse, constant),
 		}
-	}, ratio(our, bareBackoff, 0.15), noAllocs(our), ratio(our, bareConstant, unbound))
+	}, net(our, ourStep, bareBackoff, 0.15), noAllocs(our), ratio(our, bareBackoff, unbound), ratio(our, bareConstant, unbound))
 }
+
 func refusalAlone() scenario {
 	return compare("breaker alone: refusal", "The breaker is open.", func() []contestant {
 		ctx := context.Background()

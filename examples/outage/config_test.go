@@ -15,6 +15,7 @@ func TestParse(t *testing.T) {
 		"-duration 15s -rate 1000":      "",
 		"-metrics off":                  "",
 		"-repeat":                       "",
+		"-replica-set":                  "",
 		"-health":                       "",
 		"-health -metrics off":          "-metrics is off: must be an address with -health",
 		"-metrics localhost:0":          "",

@@ -2,18 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
 
+	"github.com/earnorm/poolstack/examples/replicaset"
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// A world is where faults happen.
+// A world is where faults happen. Whoever made it must call close.
 type world struct {
 	servers control.Controller
 	proxies *toxiproxy.Client
+
+	set     *replicaset.Set    // before the MongoDB server; nil without -replica-set
+	members []*toxiproxy.Proxy // before the set's members
 }
 
 // toxicName is what our toxics are called; there is one at a time in each proxy.
@@ -32,6 +37,43 @@ func newWorld() (*world, error) {
 	return &world{servers: servers, proxies: toxiproxy.NewClient(proxies)}, nil
 }
 
+// double puts a replica set before the MongoDB server, and a proxy before each of its members.
+func (w *world) double(ctx context.Context) error {
+	server, err := control.Find(ctx, w.servers, control.MongoDB)
+	if err != nil {
+		return err
+	}
+	w.set, err = replicaset.Start("mongodb://"+server.Addr+"/", replicaset.Options{Announce: func(member string) (string, error) {
+		proxy, err := w.proxies.CreateProxy(control.MongoDB+" "+member, "127.0.0.1:0", member)
+		if err != nil {
+			return "", err
+		}
+		w.members = append(w.members, proxy)
+		return proxy.Listen, nil
+	}})
+	return err
+}
+
+// mongoURI is where the clients find MongoDB.
+func (w *world) mongoURI() string {
+	if w.set != nil {
+		return w.set.URI()
+	}
+	return os.Getenv(control.EnvMongoDB)
+}
+
+// close takes the replica set away, if there is one.
+func (w *world) close() error {
+	var errs []error
+	for _, proxy := range w.members {
+		errs = append(errs, proxy.Delete())
+	}
+	if w.set != nil {
+		errs = append(errs, w.set.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // begin makes the fault happen; it returns when it has.
 func (w *world) begin(ctx context.Context, f fault) error {
 	switch f.kind {
@@ -45,6 +87,11 @@ func (w *world) begin(ctx context.Context, f fault) error {
 		return w.servers.Kill(ctx, f.server)
 	case frozen:
 		return w.servers.Freeze(ctx, f.server)
+	case steppedDown:
+		w.set.StepDown()
+		return nil
+	case primaryKilled:
+		return w.set.KillPrimary()
 	}
 	return fmt.Errorf("no such fault: %q", f.kind)
 }
@@ -67,6 +114,10 @@ func (w *world) end(ctx context.Context, f fault) error {
 		return w.servers.Restart(ctx, f.server)
 	case frozen:
 		return w.servers.Thaw(ctx, f.server)
+	case steppedDown:
+		return w.set.Elect()
+	case primaryKilled:
+		return errors.Join(w.set.Elect(), w.set.Revive())
 	default:
 		return w.removeToxic(f.server)
 	}
@@ -74,12 +125,28 @@ func (w *world) end(ctx context.Context, f fault) error {
 
 // addToxic disturbs what comes from the server: whatever is sent reaches it, and is carried out.
 func (w *world) addToxic(server, kind string, toxicity float32, attributes toxiproxy.Attributes) error {
-	_, err := w.proxies.AddToxic(&toxiproxy.ToxicOptions{
-		ProxyName: server, ToxicName: toxicName, ToxicType: kind, Stream: "downstream", Toxicity: toxicity, Attributes: attributes,
+	return w.eachProxy(server, func(name string) error {
+		_, err := w.proxies.AddToxic(&toxiproxy.ToxicOptions{
+			ProxyName: name, ToxicName: toxicName, ToxicType: kind, Stream: "downstream", Toxicity: toxicity, Attributes: attributes,
+		})
+		return err
 	})
-	return err
 }
 
 func (w *world) removeToxic(server string) error {
-	return w.proxies.RemoveToxic(&toxiproxy.ToxicOptions{ProxyName: server, ToxicName: toxicName})
+	return w.eachProxy(server, func(name string) error {
+		return w.proxies.RemoveToxic(&toxiproxy.ToxicOptions{ProxyName: name, ToxicName: toxicName})
+	})
+}
+
+// eachProxy calls do for the proxy before the server, or for those before the members of the set.
+func (w *world) eachProxy(server string, do func(name string) error) error {
+	if server != control.MongoDB || w.set == nil {
+		return do(server)
+	}
+	var errs []error
+	for _, proxy := range w.members {
+		errs = append(errs, do(proxy.Name))
+	}
+	return errors.Join(errs...)
 }

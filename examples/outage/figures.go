@@ -77,6 +77,10 @@ func (t trouble) tint() string {
 		return "#DDDDE3"
 	case frozen:
 		return "#D3ECF7"
+	case steppedDown:
+		return "#DFF0D0"
+	case primaryKilled:
+		return "#E8DDF5"
 	}
 	return faint
 }

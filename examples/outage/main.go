@@ -3,7 +3,7 @@
 // the same time and through the same proxies, so that both meet the same faults. It needs `servers`, which starts the servers, the
 // proxies and this program:
 //
-//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-page outage.html] [-repeat]
+//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-page outage.html] [-replica-set] [-repeat]
 //
 // In a terminal it shows a table of what goes on; elsewhere it prints a line a second. /metrics for Prometheus is served meanwhile,
 // and spans and metrics are sent by OTLP if OTEL_EXPORTER_OTLP_ENDPOINT says where to. In the end it reports what was done to the
@@ -13,6 +13,9 @@
 //
 // The same, and what the lanes did over time with the faults shaded, it draws in a page: outage.html in the directory it is run in,
 // unless -page says otherwise.
+//
+// With -replica-set MongoDB is a replica set of three, by a double before the server (package replicaset). Instead of a server that freezes and is
+// killed, the primary steps down, and the primary is killed; each time another member is elected.
 //
 // With -repeat it is played again and again, each time with the next seed, until a signal ends it; that is for the service in
 // docker-compose.yml, whose probe is `outage -health`: it asks /healthz, beside /metrics, whether the load runs.
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // reported, and only a signal, or a play that was not possible, ends them.
 func playOn(ctx context.Context, cfg config, out, notes io.Writer) int {
 	for {
-		status, err := perform(ctx, cfg, plan(cfg.duration, cfg.seed, acts), out, notes)
+		status, err := perform(ctx, cfg, plan(cfg.duration, cfg.seed, cfg.acts()), out, notes)
 		if err != nil {
 			fmt.Fprintln(notes, "outage:", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -71,14 +72,56 @@ func TestOutage(t *testing.T) {
 			t.Errorf("nothing says %q", want)
 		}
 	}
-	drawnAsItWas(t, cfg.page)
+	drawnAsItWas(t, cfg.page, map[string][]trouble{control.Redis: {killed, frozen}, control.MongoDB: {frozen, killed}})
 	if t.Failed() {
 		t.Log(out.String())
 	}
 }
 
-// drawnAsItWas looks at the page of a play with two faults on either server.
-func drawnAsItWas(t *testing.T, file string) {
+// The same, where MongoDB is a replica set.
+func TestOutageOfAReplicaSet(t *testing.T) {
+	startServers(t)
+	cfg := lenient(8 * time.Second)
+	cfg.set, cfg.page = true, filepath.Join(t.TempDir(), "outage.html")
+	script := plan(cfg.duration, cfg.seed, cfg.acts()[2:])
+	var out, notes bytes.Buffer
+	status, err := perform(t.Context(), cfg, script, &out, &notes)
+	if err != nil || status != exitHeld {
+		t.Fatalf("status %d, %v\n%s", status, err, out.String())
+	}
+	for _, want := range []string{
+		"redis    server killed", "redis    server frozen", "mongodb  primary steps down", "mongodb  primary killed", "mongodb  another primary after",
+		"(ferretdb as a replica set of three)", "after 2 of 2 faults", "All invariants held.",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("nothing says %q", want)
+		}
+	}
+	drawnAsItWas(t, cfg.page, map[string][]trouble{control.Redis: {killed, frozen}, control.MongoDB: {steppedDown, primaryKilled}})
+	if t.Failed() {
+		t.Log(out.String())
+	}
+}
+
+// What the network does is done to each member of a replica set, and undone.
+func TestNetworkFaultsOfAReplicaSet(t *testing.T) {
+	startServers(t)
+	cfg := lenient(8 * time.Second)
+	cfg.set = true
+	script := plan(cfg.duration, cfg.seed, cfg.acts()[:2])
+	var out bytes.Buffer
+	if status, err := perform(t.Context(), cfg, script, &out, io.Discard); err != nil || status != exitHeld {
+		t.Fatalf("status %d, %v\n%s", status, err, out.String())
+	}
+	for _, kind := range []trouble{resets, slow} { // began, lasted, first sign
+		if !regexp.MustCompile("mongodb  " + kind.title() + ` +[0-9.]+ s +[0-9.]+[mµ]?s +[0-9.]+[mµ]?s `).Match(out.Bytes()) {
+			t.Errorf("nothing failed at: %s\n%s", kind.title(), out.String())
+		}
+	}
+}
+
+// drawnAsItWas looks at the page of a play with those faults.
+func drawnAsItWas(t *testing.T, file string, faults map[string][]trouble) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -86,8 +129,11 @@ func drawnAsItWas(t *testing.T, file string) {
 	}
 	for id, svg := range drawings(t, string(text)) {
 		all := paths(t, svg)
-		if n, m := len(with(all, lineStyle{colour: killed.tint()}, true)), len(with(all, lineStyle{colour: frozen.tint()}, true)); n != 2 || m != 2 {
-			t.Errorf("%s: killed is shaded %d times, frozen %d times", id, n, m)
+		server, _, _ := strings.Cut(id, "-")
+		for _, fault := range faults[server] {
+			if n := len(with(all, lineStyle{colour: fault.tint()}, true)); n != 2 { // in two panels
+				t.Errorf("%s: %s is shaded %d times", id, fault, n)
+			}
 		}
 		if strings.Contains(id, "throughput") && len(with(all, solid, false)[0].at) < 2*20 { // 8 s, more slowly than they should be
 			t.Errorf("%s: the line has few points", id)
@@ -104,6 +150,14 @@ func TestABrokenInvariantIsToldByTheStatus(t *testing.T) {
 	status, err := perform(t.Context(), cfg, nil, &out, io.Discard)
 	if err != nil || status != exitBroken {
 		t.Errorf("status %d, %v; want %d", status, err, exitBroken)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(out.String()) {
+		if at, _, ok := strings.Cut(line, " s | "); ok && seen[at] {
+			t.Errorf("two lines tell of the same second:\n%s", out.String())
+		} else if ok {
+			seen[at] = true
+		}
 	}
 	for _, want := range []string{"BROKEN  redis: every operation ended by its deadline", "Not all invariants held."} {
 		if !strings.Contains(out.String(), want) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -78,7 +79,7 @@ type pageInvariant struct {
 
 func newPage(r result, invariants []invariant) (page, error) {
 	p := page{
-		When: r.start.UTC().Format("2 January 2006, 15:04 UTC"), Texts: loadTexts(r), Held: !broken(invariants), Faults: pageFaults(),
+		When: r.start.UTC().Format("2 January 2006, 15:04 UTC"), Texts: loadTexts(r), Held: !broken(invariants), Faults: pageFaults(r.cfg.acts()),
 		Sides: pageSides(r), Log: strings.Join(r.log, ", "),
 	}
 	held := 0
@@ -132,8 +133,8 @@ func (f figure) page() (pageFigure, error) {
 	return p, nil
 }
 
-// pageFaults explain what is shaded.
-func pageFaults() (all []pageFault) {
+// pageFaults explain what is shaded in a play of those acts.
+func pageFaults(acts []act) (all []pageFault) {
 	for _, f := range []struct {
 		kind trouble
 		text string
@@ -144,8 +145,12 @@ func pageFaults() (all []pageFault) {
 			"and the client does not know.", pulse)},
 		{killed, "The server's process is killed, and started again in the end. Connections are refused meanwhile."},
 		{frozen, "The server's process is stopped in its tracks: connections stay open, nothing answers, until it goes on."},
+		{steppedDown, "The primary of the replica set becomes a secondary, and refuses writes and reads. In the end another member is elected."},
+		{primaryKilled, "The primary of the replica set is killed. In the end another member is elected, and the killed one is started again."},
 	} {
-		all = append(all, pageFault{string(f.kind), f.kind.tint(), f.text})
+		if slices.ContainsFunc(acts, func(a act) bool { return a.redis == f.kind || a.mongodb == f.kind }) {
+			all = append(all, pageFault{string(f.kind), f.kind.tint(), f.text})
+		}
 	}
 	return all
 }

@@ -43,6 +43,11 @@ func newPlay(ctx context.Context, cfg config, script []fault, book *logbook) (_ 
 	if p.world, err = newWorld(); err != nil {
 		return nil, err
 	}
+	if cfg.set {
+		if err = p.world.double(ctx); err != nil {
+			return nil, err
+		}
+	}
 	log := slog.New(book)
 	redis.SetLogger(redisLog{log})
 	if p.tel, err = telemetry.Setup(ctx, telemetry.Config{ServiceName: "outage", Logger: log}); err != nil {
@@ -57,6 +62,9 @@ func newPlay(ctx context.Context, cfg config, script []fault, book *logbook) (_ 
 		p.stations = append(p.stations, s)
 		if err := s.open(ctx, m, p.world.servers, cfg.duration); err != nil {
 			return nil, fmt.Errorf("%s: %w", m.server, err)
+		}
+		if cfg.set && m.server == control.MongoDB {
+			s.status.Kind += " as a replica set of three"
 		}
 		s.announce(p.news.tell)
 	}
@@ -153,6 +161,9 @@ func (p *play) close(ctx context.Context) (pools, telemetry error) {
 			}
 		}
 	}
+	if p.world != nil {
+		pools = errors.Join(pools, p.world.close())
+	}
 	p.metrics.close()
 	if p.tel != nil {
 		telemetry = p.tel.Shutdown(ctx)
@@ -162,7 +173,7 @@ func (p *play) close(ctx context.Context) (pools, telemetry error) {
 
 // makers are the servers that the play is about. Run makes the names of what is written unique.
 func (p *play) makers(run string, log *slog.Logger) []maker {
-	url, uri := os.Getenv(control.EnvRedis), os.Getenv(control.EnvMongoDB)
+	url, uri := os.Getenv(control.EnvRedis), p.world.mongoURI()
 	return []maker{
 		{
 			server: control.Redis,

@@ -266,7 +266,11 @@ func reportTimeline(b *strings.Builder, r result) {
 		fmt.Fprintf(b, "  %-7s bare  %s\n", "", timeline(s.bare.okInSecond, r.took, step, s.rate))
 		fmt.Fprintf(b, "  %-7s       %s\n", "", marks(s.incidents, r, step))
 	}
-	fmt.Fprintf(b, "  %-7s       s: slow, r: connections reset, k: killed, f: frozen\n", "")
+	legend := "s: slow, r: connections reset, k: killed, f: frozen"
+	if r.cfg.set {
+		legend += ", d: primary steps down, p: primary killed"
+	}
+	fmt.Fprintf(b, "  %-7s       %s\n", "", legend)
 }
 
 // timeline draws one column for each step seconds of those the load took; full height is the rate.
@@ -292,7 +296,7 @@ func marks(incidents []incident, r result, step int) string {
 		first := int(i.sinceStart(r)/time.Second) / step
 		last := int(i.back.Sub(r.start)/time.Second) / step
 		for k := first; k <= last && k < len(line); k++ {
-			line[k] = i.fault.kind[0]
+			line[k] = i.fault.kind.letter()
 		}
 	}
 	return strings.TrimRight(string(line), " ")

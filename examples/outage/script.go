@@ -16,6 +16,10 @@ const (
 	resets trouble = "resets" // at each pulse, half of the connections are cut when their next answer is due
 	killed trouble = "killed" // the server is killed, and started again in the end
 	frozen trouble = "frozen" // the server is stopped in its tracks: connections stay open, nothing answers; it goes on in the end
+
+	// Of a replica set.
+	steppedDown   trouble = "stepped down"   // the primary becomes a secondary; another one is elected in the end
+	primaryKilled trouble = "primary killed" // the primary is killed; another one is elected in the end, and the killed one started again
 )
 
 const (
@@ -34,8 +38,28 @@ func (t trouble) title() string {
 		return "server killed"
 	case frozen:
 		return "server frozen"
+	case steppedDown:
+		return "primary steps down"
+	case primaryKilled:
+		return "primary killed"
 	}
 	return string(t)
+}
+
+// letter stands for a fault of this kind where there is room for no more.
+func (t trouble) letter() byte {
+	if t == steppedDown {
+		return 'd' // s is for slow
+	}
+	return t[0]
+}
+
+// undone says what there is when a fault of this kind is over.
+func (t trouble) undone() string {
+	if t == steppedDown || t == primaryKilled {
+		return "another primary"
+	}
+	return "back"
 }
 
 // serverAway says whether nothing answers while the fault lasts.
@@ -53,8 +77,11 @@ type fault struct {
 // one is none of the other.
 type act struct{ redis, mongodb trouble }
 
-// acts are all there are.
-var acts = []act{{slow, resets}, {resets, slow}, {killed, frozen}, {frozen, killed}}
+// acts are all there are, and setActs all there are when MongoDB is a replica set.
+var (
+	acts    = []act{{slow, resets}, {resets, slow}, {killed, frozen}, {frozen, killed}}
+	setActs = []act{{slow, resets}, {resets, slow}, {killed, steppedDown}, {frozen, primaryKilled}}
+)
 
 // The time between the faults, in which the pools recover: a part of each act, but never so little that two seconds are not enough, with
 // what an act may begin late; nor so much that one gets bored.

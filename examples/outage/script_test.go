@@ -11,15 +11,17 @@ import (
 func TestTheScriptFitsTheDuration(t *testing.T) {
 	for _, duration := range []time.Duration{minDuration, 20 * time.Second, time.Minute, 5 * time.Minute, maxDuration} {
 		for seed := range uint64(50) {
-			script := plan(duration, seed, acts)
-			if len(script) != 2*len(acts) {
-				t.Fatalf("%d faults", len(script))
-			}
-			for _, server := range []string{control.Redis, control.MongoDB} {
-				checkPart(t, duration, of(server, script))
-			}
-			if t.Failed() {
-				t.Fatalf("in %v with seed %d: %v", duration, seed, script)
+			for _, acts := range [][]act{acts, setActs} {
+				script := plan(duration, seed, acts)
+				if len(script) != 2*len(acts) {
+					t.Fatalf("%d faults", len(script))
+				}
+				for _, server := range []string{control.Redis, control.MongoDB} {
+					checkPart(t, duration, of(server, script))
+				}
+				if t.Failed() {
+					t.Fatalf("in %v with seed %d: %v", duration, seed, script)
+				}
 			}
 		}
 	}
@@ -44,8 +46,8 @@ func checkPart(t *testing.T, duration time.Duration, faults []fault) {
 		t.Errorf("only %v are left after the last fault", left)
 	}
 	slices.Sort(kinds)
-	if want := []trouble{frozen, killed, resets, slow}; !slices.Equal(kinds, want) {
-		t.Errorf("the faults are %v, want %v", kinds, want)
+	if len(slices.Compact(slices.Clone(kinds))) != 4 || !slices.Contains(kinds, resets) || !slices.Contains(kinds, slow) {
+		t.Errorf("the faults are %v, want four different ones", kinds)
 	}
 }
 
@@ -59,8 +61,24 @@ func TestTheSeedDecides(t *testing.T) {
 	}
 }
 
+// The report and the page tell the kinds of faults apart.
+func TestKindsAreToldApart(t *testing.T) {
+	kinds, seen := map[trouble]bool{}, map[any]bool{}
+	for _, a := range slices.Concat(acts, setActs) {
+		kinds[a.redis], kinds[a.mongodb] = true, true
+	}
+	for kind := range kinds {
+		for _, sign := range []any{kind.title(), kind.letter(), kind.tint()} {
+			if seen[sign] {
+				t.Errorf("%v of %s is another kind's, too", sign, kind)
+			}
+			seen[sign] = true
+		}
+	}
+}
+
 func TestServersMeetDifferentFaultsInAnAct(t *testing.T) {
-	for _, a := range acts {
+	for _, a := range slices.Concat(acts, setActs) {
 		if a.redis == a.mongodb {
 			t.Errorf("both are %v", a.redis)
 		}

@@ -85,7 +85,7 @@ func (m *managed) serverSeen() bool {
 		return true
 	}
 	s := m.sockets()
-	return s.ServersUp == 1 && s.Sockets > 0
+	return s.ServersUp > 0 && s.Sockets > 0
 }
 
 // newManagedRedis makes the pool for Redis.

@@ -102,7 +102,7 @@ func (s *station) suffer(ctx context.Context, w *world, script []fault, start ti
 		if err := s.inflict(ctx, w, i); err != nil {
 			return fmt.Errorf("%s: %s: %w", f.server, f.kind.title(), err)
 		}
-		tell(f.server, fmt.Sprintf("back after %s", show(i.back.Sub(i.began))))
+		tell(f.server, fmt.Sprintf("%s after %s", f.kind.undone(), show(i.back.Sub(i.began))))
 		if s.recover(ctx, i) {
 			tell(f.server, fmt.Sprintf("pool whole again %s after the return", show(i.whole.Sub(i.back))))
 		} else if ctx.Err() == nil {

@@ -78,7 +78,7 @@ func (v *viewer) run(done <-chan struct{}) {
 
 // show shows the present, compared with what was some samples ago.
 func (v *viewer) show(ago int) {
-	now := v.play.sample()
+	now, latest := v.play.sample(), v.samples[len(v.samples)-1]
 	earlier := v.samples[max(0, len(v.samples)-ago)]
 	v.samples = append(v.samples[max(0, len(v.samples)-ago):], now)
 	f := v.play.frame(earlier, now)
@@ -90,5 +90,7 @@ func (v *viewer) show(ago int) {
 		fmt.Fprintln(v.out, item)
 		v.newsSeen++
 	}
-	fmt.Fprintln(v.out, plainLine(f))
+	if now.at.Sub(latest.at) >= printEvery/2 { // else it is the end, and the line before says the same
+		fmt.Fprintln(v.out, plainLine(f))
+	}
 }
