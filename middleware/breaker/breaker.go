@@ -11,53 +11,60 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// kind names the layer in descriptions and events.
+// kind is the name of the layer in descriptions and events.
 const kind = "breaker"
 
-// Breaker is a circuit breaker around one pool: a [pool.Middleware] for [pool.New]. It is made by [New]; all methods may be called
-// concurrently, also from an observer. There is nothing to close.
+// Breaker is a circuit breaker around a single pool, and a [pool.Middleware] for [pool.New]. [New]
+// makes a Breaker. All methods may be called concurrently, also from an observer. There is nothing
+// to close.
 type Breaker struct {
-	start   time.Time              // the origin of its clock
-	bracket pool.Middleware        // over layer
-	cfg     atomic.Pointer[Config] // with defaults filled in; stored under mu, like the next
-	phase   atomic.Pointer[phase]  //
-	scope   atomic.Pointer[scope]  // what is refused while it is not closed
-	refused atomic.Uint64          //
-	seen    atomic.Bool            // a look has passed since the breaker opened, or nobody looks
-	needs   *needs                 // what the server lately needed
-	silence silence                // since the last answer
-	info    pool.PoolInfo          // the pool; under mu
+	start   time.Time       // the origin of the breaker's clock
+	bracket pool.Middleware // around layer
+	// With defaults filled in. cfg, phase and scope are stored under mu.
+	cfg     atomic.Pointer[Config]
+	phase   atomic.Pointer[phase]
+	scope   atomic.Pointer[scope] // the rejected uses while the breaker is not closed
+	refused atomic.Uint64         // number of rejected uses
+	seen    atomic.Bool           // uses may be probes: a look passed, or looks cannot find out
+	needs   *needs                // how long recent successes took
+	silence silence               // the time without an answer
+	info    pool.PoolInfo         // the pool; guarded by mu
 
-	// mu guards the rest, and every call into the circuit: those that look harmless move it as well.
+	// mu guards the fields below and every call into circuit. Even calls without arguments, such as
+	// State, may change the state of circuit.
 	mu        sync.Mutex
 	circuit   *gobreaker.CircuitBreaker[struct{}]
-	moved     bool    // the circuit has changed its state, to the next one
-	next      State   //
-	trip      Trip    // why it opened when it was last closed
-	watch     *watch  // who looks; nil when nobody does
-	rounds    int     // rounds of probes that have failed since then
-	doublings int     // of the open period
-	probed    string  // what ended the latest of them
-	shy       work    // whose probe failed last
-	draw      float64 // the jitter of this open period, from 0 to 1
-	opened    uint64
+	moved     bool // circuit has changed its state to next
+	next      State
+	trip      Trip    // why the breaker last left the closed state
+	watch     *watch  // the goroutine of the looks; nil if there is none
+	rounds    int     // rounds of probes failed since trip
+	doublings int     // doublings of the open period
+	probed    string  // the error of the latest failed round
+	shy       work    // the operation of the latest failed probe
+	draw      float64 // the random share of the jitter in this open period, from 0 to 1
+	opened    uint64  // how often the breaker has opened
 	attached  bool
-	pool      string
-	pools     pool.Attached // the one, to report to
+	pool      string        // the name of the pool
+	pools     pool.Attached // the same pool, for events without a use
 }
 
-// phase is one stay in a state. A published phase does not change, except for near, which a timer sets, and round, which mu guards.
+// phase is a stay in a state. A published phase does not change, except for near and round. A timer
+// sets near, and mu guards round.
 type phase struct {
-	state   State
-	since   time.Time
-	window  *window       // when closed
-	until   time.Duration // on the breaker's clock. When open: the end of the open period. When half-open: from then on any use is a probe
-	near    *atomic.Bool  // when open: until is less than a tick away, or over
-	round   *round        // when half-open
-	refusal *OpenError    // unless closed
+	state  State
+	since  time.Time
+	window *window // only when closed
+	// On the breaker's clock. When open, until is the end of the open period. When half-open, any use
+	// may be a probe from until on.
+	until   time.Duration
+	near    *atomic.Bool // when open: until is less than a tick away, or has passed
+	round   *round       // only when half-open
+	refusal *OpenError   // nil when closed
 }
 
-// New makes a breaker, closed. The error names what is wrong with cfg.
+// New returns a closed breaker. The error names each invalid field of cfg, as [Config.Validate]
+// does.
 func New(cfg Config) (*Breaker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -71,18 +78,19 @@ func New(cfg Config) (*Breaker, error) {
 	return b, nil
 }
 
-// Wrap makes the breaker a [pool.Middleware].
+// Wrap implements [pool.Middleware].
 func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(next) }
 
-// Describe makes it a [pool.LayerDescriber].
+// Describe implements [pool.LayerDescriber]. Limit is Config.ProbeTimeout.
 func (b *Breaker) Describe() pool.LayerInfo {
 	cfg := b.Config()
 	return pool.LayerInfo{Kind: kind, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
 }
 
-// Attach makes it a [pool.Attacher]. A breaker serves one pool at a time: one for several would shut them all when one server fails,
-// and take the successes of the others for its recovery. When its pool has been closed it may be given to another; it goes on from
-// the state it is in.
+// Attach implements [pool.Attacher]. Attach returns an error if the breaker already serves a pool.
+// A breaker for several pools would reject the uses of all pools when a single server fails. Such a
+// breaker would also take the successes of other servers for a recovery. After its pool is closed,
+// the breaker may serve another pool, and continues in its current state.
 func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -106,7 +114,8 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 	}, nil
 }
 
-// rename has the refusals of the present phase name the breaker's pool. It is called under mu.
+// rename puts the name of the breaker's pool into the rejections of the current phase. rename is
+// called under mu.
 func (b *Breaker) rename() {
 	p := *b.phase.Load()
 	if p.state == StateClosed || p.refusal.Pool == b.pool {
@@ -118,13 +127,17 @@ func (b *Breaker) rename() {
 	b.phase.Store(&p)
 }
 
-// Config returns the settings in force, with defaults filled in.
+// Config returns the current settings, with defaults filled in.
 func (b *Breaker) Config() Config { return *b.cfg.Load() }
 
-// Configure puts other settings in force. It never changes the state, and uses under way go on. The rules look at what has been counted
-// so far when the next failure comes in; another Window or Buckets starts from empty counts, and uses under way are then not counted. An
-// open breaker's period is measured anew from when it opened, with the jitter it drew. The probes under way keep their permits and what
-// the others have shown stands; the new limits hold from the next use or outcome on. After an error nothing has changed.
+// Configure replaces the settings. Configure never changes the state, and uses in progress
+// continue. The next failure evaluates the rules with the new settings and the existing counts.
+// Another Window or Buckets starts from empty counts, and the breaker does not count uses in
+// progress at the change. An open period is measured again from its beginning, with the jitter
+// already drawn. Probes in progress keep their permits, and the outcomes of finished probes remain.
+// The new limits for probes apply from the next use or outcome on. Configure reports a
+// [pool.EventConfigured]. The error is the error of [Config.Validate]; after an error, the settings
+// are unchanged.
 func (b *Breaker) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -154,10 +167,10 @@ func (b *Breaker) configure(cfg Config) {
 	b.phase.Store(&p)
 }
 
-// State returns the state. It never changes it, and takes no lock.
+// State returns the current state. State changes nothing and takes no lock.
 func (b *Breaker) State() State { return b.phase.Load().state }
 
-// Snapshot returns how the breaker stands. It changes nothing.
+// Snapshot returns the state, the counts and the settings of the breaker. Snapshot changes nothing.
 func (b *Breaker) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,10 +190,11 @@ func (b *Breaker) Snapshot() Snapshot {
 	return s
 }
 
-// elapsed is the breaker's clock. It is cheaper than time.Now and, being its own, at home in a synctest bubble.
+// elapsed returns the time on the breaker's clock. The call is cheaper than time.Now. The breaker
+// has its own clock, so the clock also works in a synctest bubble.
 func (b *Breaker) elapsed() time.Duration { return time.Since(b.start) }
 
-// schedule sets the end of p, an open phase.
+// schedule sets the end of p, an open phase. schedule is called under mu.
 func (b *Breaker) schedule(p *phase) {
 	due := p.since.Add(b.cfg.Load().openPeriod(b.doublings, b.draw))
 	p.until = due.Sub(b.start)

@@ -12,21 +12,23 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// layer is what the breaker does at the beginning and the end of a use.
+// layer implements [pool.Layer]: the breaker at the beginning and at the end of an attempt.
 type layer struct{ b *Breaker }
 
-// shortStep is of windows for which 10 ms matter.
+// shortStep is the length of a window's step below which 10 ms matter.
 const shortStep = 100 * time.Millisecond
 
-// admission is how a use came through: in closed with the window its outcome belongs to, in half-open with a probe's permit.
+// admission is the state of an admitted attempt. An attempt admitted in closed has the window for
+// its outcome. An attempt admitted as a probe has the probe's permit. Any other attempt has
+// neither.
 type admission struct {
 	window *window
 	probe  *probe
-	began  time.Duration // Call.Tick
-	run    uint64        // the number of failures that counted, when the use began
+	began  time.Duration // Call.Tick at the beginning
+	run    uint64        // run.number at the beginning
 }
 
-// Begin admits the use or refuses it.
+// Begin admits or rejects the attempt.
 func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admission, error) {
 	p := l.b.phase.Load()
 	if p.state == StateClosed {
@@ -39,12 +41,12 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 	return ctx, a, nil
 }
 
-// newAdmission admits a use in p, a closed phase.
+// newAdmission admits an attempt in p, a closed phase.
 func newAdmission(c *pool.Call, p *phase) admission {
 	return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}
 }
 
-// enter is Begin for a use that has found the breaker in p, and p is not closed.
+// enter implements Begin for an attempt in p, a phase other than closed.
 func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
 	concerned, refused := b.scope.Load().covers(ctx, c)
 	refusal := p.refusal
@@ -66,8 +68,10 @@ func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission,
 	return admission{began: c.Tick()}, nil
 }
 
-// wantsProbe says whether a use may be a probe, if there is a permit. A half-open breaker that has waited in vain for a use that the evidence
-// concerns takes any use. An open breaker's refusals read no clock until the open period ends, and take no lock while the looks have the say.
+// wantsProbe reports whether an attempt may be a probe if there is a permit. In half-open, an
+// attempt outside of the evidence may be a probe only from p.until on. In open, wantsProbe reads no
+// clock until the end of the period is near, and takes no lock while only a look may end the
+// period. So a rejection is cheap.
 func (b *Breaker) wantsProbe(p *phase, concerned bool) bool {
 	if p.state == StateOpen {
 		return concerned && p.near.Load() && b.seen.Load() && b.elapsed() >= p.until
@@ -75,8 +79,8 @@ func (b *Breaker) wantsProbe(p *phase, concerned bool) bool {
 	return concerned || b.elapsed() >= p.until
 }
 
-// announce emits what the admission a has changed. An observer that panics leaves the use without an End, so that a probe's permit is
-// given back here.
+// announce emits event, the change made by the admission a. If an observer panics, the attempt has
+// no End. So announce then gives the permit of a probe back.
 func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event *pool.Event) {
 	if event == nil {
 		return
@@ -91,7 +95,7 @@ func (b *Breaker) announce(ctx context.Context, c *pool.Call, a admission, event
 	told = true
 }
 
-// End counts the outcome.
+// End counts the outcome of the attempt.
 func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
 	if err == nil && a.probe == nil {
@@ -110,7 +114,7 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 		report(ctx, c, b.settle(&a, workOf(c), &f, class))
 	case a.probe != nil:
 		if a.probe.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
-			class.Fault = pool.FaultElsewhere // the callers with less time would have failed
+			class.Fault = pool.FaultElsewhere // callers with less time would have failed
 		}
 		report(ctx, c, b.settle(&a, workOf(c), nil, class))
 	case class.Fault == pool.FaultNone:
@@ -121,26 +125,28 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	}
 }
 
-// failure makes a failure of what a use has met.
+// failure returns the failure for the outcome err of an attempt.
 func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) failure {
 	f := failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
 	_, _, f.granted = c.Acquired()
 	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
-	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow // a narrow answer is here for the time it took
+	// A late narrow answer is a failure because of its time, so the answer itself does not count.
+	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow
 	f.lost = f.granted && class.Code == "" && !isTimeout(err)
 	f.from, f.to = b.served(c)
 	if class.Narrow || timedOut(ctx, &class) {
-		f.held = f.to - b.began(c, a) // the wait as well: the next caller would wait like this one
+		f.held = f.to - b.began(c, a) // with the wait: the next caller would wait as long
 	}
 	return f
 }
 
-// began is when a use began, on the breaker's clock.
+// began returns the beginning of an attempt on the breaker's clock.
 func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
 	return b.coarse(c) + a.began - c.Tick()
 }
 
-// judge says what the outcome of a use means to the breaker.
+// judge returns the class of an outcome, with the Fault as the breaker counts the outcome.
+// FaultServer is a failure, FaultNone a success, and any other Fault does not count.
 func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
 	class := c.Classify(err)
 	switch {
@@ -160,7 +166,7 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 	return class
 }
 
-// succeed counts a success, and notes how long the server needed for it if that was long.
+// succeed counts a success. If the server needed a long time, succeed also records the time.
 func (b *Breaker) succeed(c *pool.Call, a *admission) {
 	w, now := a.window, c.Tick()
 	if now-a.began >= 2*tick {
@@ -170,10 +176,10 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 	}
 	b.silence.end()
 	if w == nil {
-		return // the use has passed an open breaker
+		return // the attempt passed a breaker in open or half-open
 	}
 	bucket := w.current.Load()
-	if w.looked.Load() != int64(now) { // else the bucket was found at this very tick
+	if w.looked.Load() != int64(now) { // else w.current was found in this tick
 		if bucket = w.at(b.nearly(c, w)); w.step >= shortStep {
 			w.looked.Store(int64(now))
 		}
@@ -181,19 +187,20 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 	w.success(bucket, c.Shard())
 }
 
-// took is how long a use has lasted without the wait for its resource.
+// took returns the duration of an attempt without the wait for its resource.
 func (b *Breaker) took(c *pool.Call, a *admission) time.Duration {
 	wait, _, _ := c.Acquired()
 	return c.Tick() - a.began - wait
 }
 
-// timedOut says whether a deadline that the breaker does not know has ended a use: one that was set further out, or by the borrower's function.
-// The limit of a layer inside has a type of its own.
+// timedOut reports whether an attempt ended at a deadline unknown to the breaker. Such a deadline
+// was set outside of the breaker, or by the function of the use. An error by the limit of a layer
+// inside has another class.Type.
 func timedOut(ctx context.Context, class *pool.Class) bool {
 	return class.Code == "" && (passed(ctx) || class.Type == "timeout")
 }
 
-// isTimeout says whether err tells of time that has run out.
+// isTimeout reports whether err is the result of a timeout.
 func isTimeout(err error) bool {
 	t, ok := errors.AsType[interface {
 		error
@@ -202,13 +209,15 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// passed says whether a deadline that was set further out, by the caller or by the limit of the whole use, has passed.
+// passed reports whether a deadline set outside of the breaker has passed: the caller's deadline,
+// or the limit of the whole use.
 func passed(ctx context.Context) bool {
 	d, ok := ctx.Deadline()
 	return ok && !errors.Is(ctx.Err(), context.Canceled) && time.Until(d) <= 0
 }
 
-// blame says whose fault it is that a deadline passed which the breaker does not know.
+// blame returns the Fault for a passed deadline unknown to the breaker. fault is the Fault from the
+// class, and is returned if the time of the attempt proves nothing.
 func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
 	if !judgesTime(c) {
 		return fault
@@ -217,7 +226,8 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
 		return pool.FaultServer
 	}
-	if c.Answered() { // an earlier command of the use: there is no silence
+	// The server answered an earlier command of the attempt, so there is no silence.
+	if c.Answered() {
 		return pool.FaultCaller
 	}
 	common := b.needs.commonly(c.Op().Name, successes)
@@ -227,7 +237,7 @@ func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault
 	return pool.FaultCaller
 }
 
-// waited says whether a narrow answer has come after a time that is evidence by itself.
+// waited reports whether a narrow answer came so late that its time is evidence.
 func (b *Breaker) waited(c *pool.Call, a *admission) bool {
 	if c.Tick()-a.began < muchMore*2*tick || !judgesTime(c) || c.Op().Limit < 0 {
 		return false // most answers are quick
@@ -236,14 +246,15 @@ func (b *Breaker) waited(c *pool.Call, a *admission) bool {
 	return to-from >= b.needs.muchLonger(c.Op().Name, successes)
 }
 
-// judgesTime says whether the time of a use says something. Without a resource the pool has looked at what the use was waiting for; a lease is its
-// borrower's time.
+// judgesTime reports whether the time of an attempt can be evidence. If the attempt got no
+// resource, the pool has already judged the wait. The time of a lease is up to its caller.
 func judgesTime(c *pool.Call) bool {
 	_, _, granted := c.Acquired()
 	return granted && !c.TwoStep()
 }
 
-// had is when the server has had a call that failed. successes counts those in the window.
+// had returns the period of a failed attempt at the server, and the number of successes in the
+// window. During a run of failures, the period includes the wait for the resource.
 func (b *Breaker) had(c *pool.Call, a *admission) (from, to time.Duration, successes int64) {
 	began := b.began(c, a)
 	from, to = b.served(c)
@@ -260,14 +271,15 @@ func (b *Breaker) had(c *pool.Call, a *admission) (from, to time.Duration, succe
 	return from, to, successes
 }
 
-// silentFor adds the time of a call to the silence, and returns how long that has lasted.
+// silentFor adds the time of an attempt to the silence, and returns the length of the silence.
 func (b *Breaker) silentFor(began, granted, ended, least time.Duration) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.silence.add(began, granted, ended, least)
 }
 
-// served is Call.Served on the breaker's clock. If the pool does not know the end, it is now.
+// served returns the times of Call.Served on the breaker's clock. from is 0 if the attempt did not
+// wait. If Call.Served has no end, to is now.
 func (b *Breaker) served(c *pool.Call) (from, to time.Duration) {
 	begin, end := c.Served()
 	if !begin.IsZero() {
@@ -279,10 +291,11 @@ func (b *Breaker) served(c *pool.Call) (from, to time.Duration) {
 	return from, end.Sub(b.start)
 }
 
-// coarse is the breaker's clock by the pool's coarse one.
+// coarse returns the time of the pool's coarse clock on the breaker's clock.
 func (b *Breaker) coarse(c *pool.Call) time.Duration { return c.Clock().Sub(b.start) }
 
-// nearly is when a success is counted: it may be as late as the pool's coarse clock, unless the window's steps are too short for that.
+// nearly returns the time for counting a success. The pool's coarse clock is exact enough, unless
+// the steps of the window are short.
 func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
 	if w.step < shortStep {
 		return b.elapsed()
@@ -298,15 +311,17 @@ func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError) error 
 	return e
 }
 
-// report emits event, if there is one. No lock is held.
+// report emits event, unless event is nil. No lock is held.
 func report(ctx context.Context, c *pool.Call, event *pool.Event) {
 	if event != nil {
 		c.Emit(ctx, *event)
 	}
 }
 
-// circuitSettings makes gobreaker a bare state machine. It hears of the failures that open the breaker, and of the verdicts on probes; its own
-// counts are ignored; its open period, the shortest it can be told, is over by the time ours is; one verdict ends a round of probes.
+// circuitSettings returns settings for a gobreaker without rules of its own. gobreaker receives
+// only the failures that open the breaker, and a single verdict for each round of probes. The
+// counts of gobreaker are ignored. Its open period is the shortest possible period, and has always
+// passed when the breaker's own period ends.
 func (b *Breaker) circuitSettings() gobreaker.Settings {
 	return gobreaker.Settings{
 		MaxRequests:   1,
@@ -329,20 +344,23 @@ func stateOf(s gobreaker.State) State {
 
 var errFailed = errors.New("failed")
 
-// What gobreaker is given to execute: the outcome, as the call itself is over.
+// succeeded and failed are the functions for gobreaker to execute. Each returns the outcome of an
+// attempt already finished.
 func succeeded() (struct{}, error) { return struct{}{}, nil }
 func failed() (struct{}, error)    { return struct{}{}, errFailed }
 
-// tell gives gobreaker an outcome. It is called under mu, like all that follow.
+// tell passes an outcome to gobreaker. tell and all functions below are called under mu, unless the
+// function locks mu itself.
 func (b *Breaker) tell(outcome func() (struct{}, error)) {
-	_, _ = b.circuit.Execute(outcome) // it returns what it was given
+	_, _ = b.circuit.Execute(outcome) // the result is the outcome
 }
 
-// evaluate has the rules looked at after a failure was counted in w, unless the closed state that w belongs to is over.
+// evaluate counts the failure f in w, and evaluates the rules if the closed state of w is still the
+// current state. evaluate locks mu.
 func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if w == nil { // the use has passed an open breaker
+	if w == nil { // the attempt passed a breaker in open or half-open
 		if b.phase.Load().state != StateClosed {
 			b.scope.Store(b.scope.Load().with(f))
 		}
@@ -356,7 +374,8 @@ func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	return b.follow(b.trip.Rule)
 }
 
-// trips says whether the breaker has to open after the failure f, which w has counted, and notes why.
+// trips reports whether the rules open the breaker after the failure f, already counted in w. If
+// so, trips stores the reason.
 func (b *Breaker) trips(f *failure, w *window, now time.Duration) bool {
 	cfg, n := b.cfg.Load(), w.counts(now)
 	t := Trip{Counts: n, Window: cfg.Window, ErrorType: f.class.Type}
@@ -379,7 +398,8 @@ func (b *Breaker) trips(f *failure, w *window, now time.Duration) bool {
 	return true
 }
 
-// admit decides about a use that has not found the breaker closed: it ends an open period that is over, and gives out a permit.
+// admit decides about an attempt that found the breaker not closed. admit ends an open period
+// already over, and gives out permits. admit locks mu.
 func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *pool.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -398,7 +418,8 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 		return newAdmission(c, p), nil, event
 	case StateHalfOpen:
 		if c.Op().Limit < 0 {
-			return admission{began: c.Tick()}, nil, event // an operation that is meant to block proves nothing soon
+			// An operation meant to block would prove nothing soon.
+			return admission{began: c.Tick()}, nil, event
 		}
 		if b.isOthersTurn(c, p, cfg) {
 			break
@@ -411,13 +432,14 @@ func (b *Breaker) admit(c *pool.Call) (a admission, refusal *OpenError, event *p
 	return admission{}, p.refusal, event
 }
 
-// isOthersTurn says whether c has to leave the permits to other operations.
+// isOthersTurn reports whether c must leave the permits to other operations.
 func (b *Breaker) isOthersTurn(c *pool.Call, p *phase, cfg *Config) bool {
 	s := b.scope.Load()
 	return len(s.ops) > 1 && workOf(c) == b.shy && time.Since(p.since) < cfg.OpenFor
 }
 
-// settle ends a probe of the work w; f is nil unless it failed. It counts nothing when its round is over, or when it was given up as lost.
+// settle ends a probe of the operation w. f is nil unless the probe failed. settle counts nothing
+// if the round of the probe is over, or if the probe has already counted as lost. settle locks mu.
 func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -435,19 +457,19 @@ func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *po
 		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(f.err, &class)), passing)
 		b.scope.Store(b.scope.Load().afterProbe(w, f))
 		b.shy = w
-	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // nothing: another may try
+	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // no outcome: next use may probe
 	}
 	return b.conclude(r)
 }
 
-// giveBack ends a probe that was none.
+// giveBack ends a probe without an outcome. giveBack locks mu.
 func (b *Breaker) giveBack(p *probe) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p.round.end(p)
 }
 
-// conclude gives gobreaker the verdict of the current round if there is one.
+// conclude passes the verdict on the round r to gobreaker, if there is a verdict.
 func (b *Breaker) conclude(r *round) *pool.Event {
 	cfg := b.cfg.Load()
 	switch {
@@ -466,13 +488,14 @@ func (b *Breaker) conclude(r *round) *pool.Event {
 	return nil
 }
 
-// isProven says whether each refused operation has succeeded, or the half-open state has waited for long enough: an operation may be rare, or
-// never come back.
+// isProven reports whether each rejected operation has succeeded, or the half-open state has lasted
+// for Config.Window. An operation may be rare, or may never be used again.
 func (b *Breaker) isProven() bool {
 	return b.scope.Load().served() || b.elapsed() >= b.phase.Load().until
 }
 
-// follow begins the phase that gobreaker has moved to, and returns what is to be reported; nil when it has not moved.
+// follow begins the phase for the new state of gobreaker, and returns the event to report. follow
+// returns nil if gobreaker has not changed its state.
 func (b *Breaker) follow(reason string) *pool.Event {
 	if !b.moved {
 		return nil

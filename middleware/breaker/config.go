@@ -25,63 +25,78 @@ const (
 // Bounds of [Config].
 const (
 	maxBuckets = 1000
-	minBucket  = time.Millisecond // the least length of a bucket
+	minBucket  = time.Millisecond // minimum length of a bucket
 	minOpenFor = time.Millisecond
 )
 
-// Config says when a breaker opens and how it closes again. The zero Config works. It is a plain value: copy it, change the copy, give
-// it to [New] or [Breaker.Configure].
+// Config holds the settings of a [Breaker]: when the breaker opens and how the breaker closes
+// again. The zero Config is valid. A Config is a plain value. To change settings, pass a changed
+// copy to [Breaker.Configure].
 type Config struct {
-	// Window is how far back outcomes are counted. It moves on by one of Buckets equal steps at a time, and covers between Window less a
-	// step and Window. 0 means 10 s.
+	// Window is the length of time over which outcomes are counted. The window advances in Buckets
+	// equal steps, so the counts cover a time between Window minus a step and Window. 0 means 10 s.
 	Window time.Duration
-	// Buckets is into how many steps Window is divided, at most 1000 and none shorter than 1 ms. 0 means 10.
+	// Buckets is the number of steps in Window: at most 1000, and no step shorter than 1 ms. 0 means
+	// 10.
 	Buckets int
 
-	// FailureRatio opens the breaker when at least this part of the calls in the window have failed: greater than 0, at most 1. It is looked
-	// at when a failure comes in. 0 means 1: a server that answers some of the calls serves them, and a breaker that opens refuses what
-	// would have been served. Negative: this rule is off.
+	// FailureRatio opens the breaker when at least this share of the attempts in the window failed. It
+	// is greater than 0 and at most 1. The breaker evaluates the ratio after a failure. 0 means 1: a
+	// server with some successes still serves these uses, and an open breaker would reject them.
+	// Negative disables this rule.
 	FailureRatio float64
-	// MinCalls is how many calls the window must hold for FailureRatio to apply. 0 means 20.
+	// MinCalls is the minimum number of attempts in the window for FailureRatio to apply. 0 means 20.
 	MinCalls int
-	// ConsecutiveFailures opens the breaker when this many calls have failed with no success between them, however long that took, not counting
-	// echoes: failures of calls that were under way when the first one failed, and lost connections of calls that were under way at the latest
-	// failure. Outcomes count in the order in which they come in. 0 means that the breaker decides: at least 5, within at least 300 ms, and
-	// so many more as it takes for chance not to explain them where other calls fail too. Negative: this rule is off.
+	// ConsecutiveFailures opens the breaker after this number of failures without a success between
+	// them, in any length of time. Outcomes count in the order of their arrival. Duplicates do not
+	// count. A failure is a duplicate if its attempt was in progress when the first failure ended. A
+	// lost connection is a duplicate if its attempt was in progress when the latest failure ended. 0
+	// means an automatic number: at least 5 failures in at least 300 ms, and more where other attempts
+	// fail too, so chance does not explain the failures. Negative disables this rule.
 	ConsecutiveFailures int
 
-	// OpenFor is how long the breaker stays open after it was closed, less what Jitter takes. 0 means 200 ms, which is enough as the pool looks
-	// at its server itself; otherwise at least 1 ms.
+	// OpenFor is the length of the open period after the closed state, before the reduction by Jitter.
+	// 0 means 200 ms, which is enough because the pool itself looks at the server. Any other value
+	// must be at least 1 ms.
 	OpenFor time.Duration
-	// OpenMax bounds the open period, which doubles each time the probes fail, unless the server has answered the probe with a refusal that may
-	// be repeated, such as that a script is running. OpenMax equal to OpenFor means that the period does not grow.
-	// 0 means 800 ms, or OpenFor if that is longer.
+	// OpenMax is the maximum of the open period. The period doubles each time the probes fail. The
+	// period does not double if the server answered the probe with a temporary refusal, for example
+	// because a script is running. With OpenMax equal to OpenFor, the period never grows. 0 means
+	// 800 ms, or OpenFor if OpenFor is longer.
 	OpenMax time.Duration
-	// Jitter is the part of each open period, less than 1, by which it may be shorter; how much is drawn at random when the breaker
-	// opens, so that many instances do not send their probes all at once. 0 means 0.75; negative: none.
+	// Jitter is the maximum share of each open period by which the period is shortened; less than 1.
+	// The breaker draws the share at random when the breaker opens, so many instances do not probe at
+	// the same time. 0 means 0.75. Negative means no jitter.
 	Jitter float64
 
-	// LookMax bounds the pauses between the looks that the pool itself takes at its server while the breaker is open: a dial and a check.
-	// They grow from 100 ms, and each is up to half as short at random. Probes pass only after a look has succeeded. So a server that is
-	// away has about one dial in LookMax from each instance. A server that refuses a look for a while, as it loads its data, is looked at
-	// again within 200 ms. 0 means 1 s; negative: the pool does not look, and the users' probes alone find out.
+	// LookMax is the maximum pause between looks. A look is a dial and a check by the pool itself
+	// while the breaker is open. The pauses grow from 100 ms, and each pause is shortened at random by
+	// up to half. Probes pass only after a look has passed, or while all resources are in use. So a
+	// server that is down receives about 1 dial in LookMax from each instance. After a temporary
+	// refusal, for example while the server loads its data, the next look comes within 200 ms. 0 means
+	// 1 s. Negative disables looks: only the probes of users detect the return of the server.
 	LookMax time.Duration
 
-	// Probes is how many uses may be under way at once while the breaker is half-open. 0 means 1.
+	// Probes is the maximum number of probes in progress while the breaker is half-open. A probe
+	// counts toward the maximum during its first 500 ms only. 0 means 1.
 	Probes int
-	// ProbeSuccesses is how many probes must succeed for the breaker to close. 0 means one of each operation that is refused; once the
-	// breaker has been half-open for a Window, any one.
+	// ProbeSuccesses is the number of successful probes required to close the breaker. 0 means 1 for
+	// each rejected operation. After the breaker was half-open for Window, 1 success of any operation
+	// is enough.
 	ProbeSuccesses int
-	// ProbeFailures is how many probes may fail before the breaker opens again. With it, success can be a ratio: 8 successes with 2
-	// failures allowed. 0 means none.
+	// ProbeFailures is the number of probes that may fail before the breaker opens again. With
+	// ProbeSuccesses, the condition for success can be a ratio, for example 8 successes with at most 2
+	// failures. 0 means that the first failure opens the breaker.
 	ProbeFailures int
-	// ProbeTimeout is the time after which a probe of which nothing has been heard counts as failed, so that a lost one cannot keep the
-	// breaker half-open. The next use or outcome finds that out; a probe that ends before that is judged by its outcome. It should be
-	// longer than leases are held, and than the slowest operation takes. 0 means 15 s.
+	// ProbeTimeout is the time after which a probe without an outcome counts as failed. So a lost
+	// probe cannot keep the breaker half-open. The breaker compares the time at the next use or
+	// outcome. A probe that ends earlier is judged by its outcome. ProbeTimeout should be longer than
+	// any lease and any operation takes. 0 means 15 s.
 	ProbeTimeout time.Duration
 }
 
-// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+// Validate returns an error naming each invalid field, its value and the allowed values. Validate
+// returns nil if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	must := func(ok bool, field string, value any, allowed string) {
@@ -107,7 +122,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns c with every 0 that stands for a default replaced by it.
+// withDefaults returns c with the defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	c.Window = cmp.Or(c.Window, defaultWindow)
 	c.Buckets = cmp.Or(c.Buckets, defaultBuckets)
@@ -122,8 +137,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// openPeriod returns how long the breaker stays open after so many doublings of the period. draw, from 0 to 1, is its share of the jitter. The
-// bounds hold after the jitter, which only shortens.
+// openPeriod returns the length of the open period after a number of doublings. draw, from 0 to 1,
+// is the random share of the jitter. OpenMax bounds the period before the jitter; the jitter can
+// only shorten the period.
 func (c Config) openPeriod(doublings int, draw float64) time.Duration {
 	period := c.OpenFor
 	for ; doublings > 0 && period < c.OpenMax; doublings-- {
@@ -132,7 +148,7 @@ func (c Config) openPeriod(doublings int, draw float64) time.Duration {
 	return period - time.Duration(draw*max(c.Jitter, 0)*float64(period))
 }
 
-// settings shows c to people.
+// settings returns c as text, for descriptions of the layer.
 func (c Config) settings() map[string]string {
 	share := func(v float64) string {
 		if v < 0 {

@@ -1,69 +1,110 @@
-// Package breaker is a circuit breaker for a pool. When the server is gone, the breaker refuses uses at once, where each of them would fail
-// slowly, and the pool finds out by itself when the server is back.
+// Package breaker implements a circuit breaker for a pool. While the server is down, the breaker
+// rejects uses at once, because each use would fail slowly. The pool itself detects the return of
+// the server.
 //
 //	b, err := breaker.New(breaker.Config{})
 //	p, err := pool.New(driver, pool.Config{}, retry, b, attemptTimeout)
 //
 // # The rule
 //
-//	evidence   a failure that the class lays at the server; a deadline that passed while the server had the call for four times as long as
-//	           999 in 1,000 recent successes needed, or while the server answered nothing for half a second (shorter deadlines add up).
-//	           No evidence: cancels, deadlines of an Op that blocks, quick Narrow failures, errors without a word about the server.
-//	run        failures since the last success, of calls that began after the first one's end (lost connections: the latest's); a dial counts once.
-//	closed     opens if chance does not explain a run (p^n at most 1e-6, n at least 5) of 300 ms or more, or if FailureRatio of at least
-//	           MinCalls calls in the window failed. ConsecutiveFailures, if set, is the length of run that opens.
-//	open       refuses the operations of the run, to callers with no more time, with an [OpenError]. The pool looks at the server. A look
-//	           that passes closes if a look had failed or no resource could be had; else the next use after the period is a probe.
-//	half-open  Probes uses at a time pass. A success of each refused operation closes, after a Window any success, or ProbeSuccesses if set.
-//	           More than ProbeFailures failures open for longer.
+// The breaker judges each attempt of a use. Without a retry layer, a use is a single attempt.
 //
-// A failure makes the breaker look at the rules; a success or the passing of time opens nothing. Of a two-step use the outcome given to
-// Release counts.
+//   - Evidence: a failure with the class [pool.FaultServer]. A passed deadline, set outside of the
+//     breaker or by the function of the use, is evidence in two cases. In the first case, the
+//     server had the attempt for four times as long as 999 in 1,000 recent successes needed. In the
+//     second case, the server answered nothing for half a second; the times of attempts with
+//     shorter deadlines add up.
+//   - No evidence: cancellations, deadlines of an Op with a negative Limit (the operation is meant
+//     to block), quick Narrow failures, and errors of another class.
+//   - Run: the failures since the last success, without duplicates. A failure is a duplicate if its
+//     attempt began before the first failure of the run ended. A lost connection is a duplicate if
+//     its attempt began before the latest counted failure ended. A failed dial counts once, even if
+//     the dial fails many attempts.
+//   - Closed: all uses pass. A run opens the breaker if the run has lasted for 300 ms and chance
+//     does not explain the run. Chance does not explain a run of n failures if n is at least 5 and
+//     p^n is at most 1e-6, where p is the share of failures among the other attempts.
+//     ConsecutiveFailures, if set, replaces both conditions by a length of the run. FailureRatio
+//     opens the breaker if at least this share of the attempts in the window failed, and the window
+//     holds at least MinCalls attempts.
+//   - Open: the breaker rejects the operations of the run with an [OpenError]. If an operation
+//     failed only at deadlines of its callers, callers with more than twice the time of the failed
+//     attempts pass. The pool looks at the server. A passed look closes the breaker if an earlier
+//     look failed, or if the evidence was a failure to acquire a resource. Otherwise the next use
+//     after the open period is a probe.
+//   - Half-open: up to Probes uses at a time pass as probes. The breaker closes after a success of
+//     each rejected operation. After a Window in this state, any success closes the breaker.
+//     ProbeSuccesses, if set, replaces both conditions by a number of successes. More than
+//     ProbeFailures failures open the breaker again, for longer.
 //
-// # Why so
+// The breaker evaluates the rules only after a failure. A success or the passing of time never
+// opens the breaker. In a two-step use, the outcome passed to Release counts.
 //
-// A single cause makes many failures: a restarted proxy cuts all connections at once, and a frozen server lets all limits pass together.
-// Counted one by one, such failures would open the breaker of a server that is up. So echoes do not count: each cut, of any size, is 1 failure.
-// Where calls fail now and then, some fail in a row: so a run has to be improbable. A server that restarts is back soon, and the pool and retry
-// bridge a gap of 300 ms: so a run has to last. An explicit ConsecutiveFailures is obeyed without these two conditions; echoes do not count
-// for it either.
+// # Reasons
 //
-// A server that fails one operation may serve the others: so a breaker that opened by a run refuses the operations of the run, and another one
-// when it has failed too. A server that is too slow for 100 ms may serve callers with 2 s: so callers with more than twice the time of
-// those that failed pass. A resource that could not be had is about all, and so are FailureRatio and ConsecutiveFailures.
+// A single cause makes many failures. A restarted proxy cuts all connections at once. A server
+// frozen for a moment lets all limits pass at the same time. Duplicates do not count, because
+// otherwise such failures would open the breaker although the server is up. So each cut, of any
+// size, is 1 failure.
 //
-// A narrow failure (no memory for writes, a replica without writes, a missing right) opens nothing: such an answer comes at once, so
-// a refusal would save callers no time, and the server next to no work. For the same reason a probe with such an answer has succeeded. But a
-// narrow answer may come late: a MongoDB server that is too slow for the callers ends their commands at their deadlines (MaxTimeMSExpired). An
-// answer after as long as makes a deadline evidence is evidence, too.
+// Where some attempts fail, a few fail in a row by chance. So a run must be improbable. A restarted
+// server is back soon, and the pool and retry bridge a gap of 300 ms. So a run must last for
+// 300 ms. An explicit ConsecutiveFailures removes both conditions. Duplicates do not count for
+// ConsecutiveFailures either.
 //
-// Recent successes of 20 ms and more tell how long an operation needs. Shorter deadlines add up while the server answers nothing: after half a
-// second, and four times what 9 in 10 successes needed, each deadline as long as that need is evidence. While nothing is known, a deadline of a
-// second or more is evidence, and deadlines of 250 ms and more add up. A frozen server is found within two deadlines of the callers; if the
-// deadlines are below four times what is needed, after half a second or more without an answer. The breaker is blind to deadlines in a lease of
-// two steps, as the borrower may have spent the time.
+// A server may fail a single operation and serve all other operations. So a breaker opened by a run
+// rejects only the operations of the run, and another operation after the operation failed too. A
+// server may be too slow for callers with 100 ms, and fast enough for callers with 2 s. So a caller
+// passes with more than twice the time of the failed attempts. A failure to acquire a resource
+// concerns all operations. FailureRatio and ConsecutiveFailures concern all operations, too.
+//
+// A narrow failure ([pool.Class].Narrow) opens nothing. Examples: no memory for writes, a replica
+// without writes, a missing right. Such an answer comes at once. So a rejection would save no time
+// for callers, and almost no work for the server. For the same reason, a probe with such an answer
+// has succeeded. But a narrow answer may come late: a MongoDB server too slow for its callers ends
+// their commands at their deadlines (MaxTimeMSExpired). A narrow answer is evidence if the server
+// had the attempt for four times as long as 999 in 1,000 recent successes needed.
+//
+// The breaker learns from recent successes of 20 ms and more how long an operation needs. Shorter
+// deadlines add up while the server answers nothing. The sum has to reach half a second, and four
+// times the time in which 3 in 4 successes ended. Then each deadline of at least this time is
+// evidence. While fewer than 20 successes are known, a deadline of 1 s or more is evidence, and
+// deadlines of 250 ms and more add up. The breaker detects a frozen server within two deadlines of
+// the callers. If the deadlines are below four times the needed time, the detection takes half a
+// second or more without an answer. In a lease, the class alone decides about a passed deadline,
+// because the caller may have spent the time. So a passed deadline of the caller is no evidence in
+// a lease.
 //
 // # Looks
 //
-// While the breaker is open the pool dials the server and has the driver check the resource ([pool.PoolInfo].Look): at once, then after pauses
-// that grow from 100 ms to LookMax, each up to half as short at random, or to 200 ms if the server refuses for a while. A dead server has
-// about a dial a second from each instance, and no user has to find out about the server. A driver whose Open and Check do nothing always
-// passes, so the probes alone find out. The probes also find out what no look can see, such as commands that fail while checks pass, at open
-// periods that grow to OpenMax and are cut short at random, so many instances do not probe together. The periods do not grow while the server
-// answers that it refuses for a while. The goroutine behind the looks ends when the pool is closed.
+// A look is a call of [pool.PoolInfo].Look: the pool dials the server, and the driver checks the
+// resource. While the breaker is open, the first look begins at once. The pauses between looks grow
+// from 100 ms to LookMax. While the server answers with a temporary refusal, the pauses grow to
+// 200 ms only. Each pause is shortened at random by up to half. So a dead server receives about 1
+// dial a second from each instance, and no use has to test the server. If Open and Check of the
+// driver do nothing, a look always passes, and only the probes detect the state of the server.
+//
+// The probes also detect trouble invisible to a look, such as commands that fail while checks pass.
+// The open periods between probes grow to OpenMax. Each period is shortened at random, so many
+// instances do not probe together. The periods do not grow while the server answers with a
+// temporary refusal. The goroutine of the looks ends when the pool is closed.
 //
 // # Placement
 //
-// The breaker stands inside of retry: so the breaker judges every attempt, and a refusal ends the retrying. The breaker stands outside of the
-// timeout for one attempt: so that timeout is a failure to the breaker. Each pool has a breaker of its own.
+// The breaker stands inside of retry, so the breaker judges each attempt, and a rejection ends the
+// retries. The breaker stands outside of the timeout for an attempt, so a passed timeout is a
+// failure for the breaker. Each pool has its own breaker.
 //
 // # Events and health
 //
-// A refusal is reported as [pool.EventRejected], a change of state as [pool.EventStateChanged] with the rule as its Reason, both under the
-// layer name "breaker", outside all locks, with the context of the use that caused the event. Events of different uses may overtake one
-// another; [Breaker.Snapshot] tells how things stand. Only uses move the state, so a breaker without uses stays open, with the next probe
-// due in the past. While the breaker is open, [pool.Pool.Check] says degraded, why, and when the next check is.
+// The breaker reports a rejection as [pool.EventRejected]. The breaker reports a change of state as
+// [pool.EventStateChanged], with the rule as the Reason. Both events have the layer name "breaker".
+// The breaker holds no lock while an observer runs. An event caused by a use has the context of the
+// use. Events of different uses may arrive in another order than the changes; [Breaker.Snapshot]
+// returns the current state. Only uses and passed looks change the state. So a breaker without uses
+// may stay open with a NextProbe in the past. While the breaker is open, [pool.Pool.Check] returns
+// degraded, the reason, and the time of the next check.
 //
-// The state machine is github.com/sony/gobreaker/v2. In front of the machine are the evidence, the window, the open period, the looks and the
-// probes, which can all be changed while the breaker works.
+// The state machine is github.com/sony/gobreaker/v2. This package adds the evidence, the window,
+// the open period, the looks and the probes. All settings can be changed while the breaker is in
+// use.
 package breaker

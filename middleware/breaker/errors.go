@@ -9,38 +9,42 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// ErrOpen is what every refusal by a breaker is, open or half-open: errors.Is(err, breaker.ErrOpen).
+// ErrOpen is the error wrapped by every rejection, in the open and in the half-open state. Test for
+// a rejection with errors.Is(err, breaker.ErrOpen).
 var ErrOpen = errors.New("circuit breaker is open")
 
-// Why a breaker changes its state: the Reason of [pool.EventStateChanged].
+// The reasons for a change of state, used as the Reason of [pool.EventStateChanged].
 const (
 	ReasonFailureRatio = "failure_ratio"        // closed to open: Config.FailureRatio
-	ReasonConsecutive  = "consecutive_failures" // closed to open: Config.ConsecutiveFailures
+	ReasonConsecutive  = "consecutive_failures" // closed to open: a run of failures
 	ReasonPeriodOver   = "open_period_over"     // open to half-open
-	ReasonLookPassed   = "look_passed"          // open to half-open, and at once to closed: the pool has reached its server again
+	ReasonLookPassed   = "look_passed"          // to half-open and then to closed: a look passed
 	ReasonProbesPassed = "probes_succeeded"     // half-open to closed
 	ReasonProbeFailed  = "probe_failed"         // half-open to open
-	ReasonProbeTimeout = "probe_timeout"        // half-open to open: nothing was heard of a probe
+	ReasonProbeTimeout = "probe_timeout"        // half-open to open: a probe had no outcome in time
 )
 
-// error.type of a refusal.
+// The error.type of a rejection, by state.
 const (
 	typeOpen     = "breaker_open"
 	typeHalfOpen = "breaker_half_open"
 )
 
-// Trip is why a closed breaker opened.
+// Trip is the reason why a closed breaker opened. The zero Trip means that the breaker is closed.
 type Trip struct {
-	At        time.Time
+	At        time.Time     // time of the change
 	Rule      string        // ReasonFailureRatio or ReasonConsecutive
-	Counts    Counts        // what the window held
-	Window    time.Duration // how long it was
-	Limit     float64       // the FailureRatio that was reached, or the number of failures in a row
-	ErrorType string        // error.type of the failure that opened it
-	Cause     string        // what that failure was, in a line: "dial tcp 10.0.0.7:6379: connect: connection refused"
+	Counts    Counts        // the outcomes in the window
+	Window    time.Duration // length of the window
+	Limit     float64       // Config.FailureRatio, or the required failures in a row
+	ErrorType string        // error.type of the last failure
+	// Cause is the text of the last failure in a single line, for example "dial tcp 10.0.0.7:6379:
+	// connect: connection refused". Empty if the server answered with a code.
+	Cause string
 }
 
-// String says it in a sentence, with the figures. The zero Trip says that it is none.
+// String returns the reason as a sentence with numbers. For the zero Trip, the sentence is "it has
+// not opened".
 func (t Trip) String() string {
 	last := describe(t.ErrorType, t.Cause)
 	switch t.Rule {
@@ -53,7 +57,7 @@ func (t Trip) String() string {
 		t.Counts.Failures, t.Counts.Calls(), t.Window, 100*t.Limit, last)
 }
 
-// describe is an error.type and what it stands for, if anything is known.
+// describe returns errorType, followed by cause unless cause is empty.
 func describe(errorType, cause string) string {
 	if cause == "" {
 		return errorType
@@ -61,8 +65,9 @@ func describe(errorType, cause string) string {
 	return errorType + ": " + cause
 }
 
-// rootCause is what err says, in a line. Of an error of the pool's it is what opening has met, without how things stood in the pool. An answer
-// of the server's is known by its code.
+// rootCause returns the text of err in a single line. For an error of the pool, the text is the
+// cause (the error of the dial), or the reason if there is no cause. rootCause returns "" for an
+// answer of the server with a code, because the code is already in error.type.
 func rootCause(err error, class *pool.Class) string {
 	if class.Code != "" || err == nil {
 		return ""
@@ -75,21 +80,25 @@ func rootCause(err error, class *pool.Class) string {
 	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
 }
 
-// OpenError is the refusal of a use by a breaker that is open, or half-open with all its probes under way. It wraps [ErrOpen]. One value
-// is returned for all refusals of a state: do not change it.
+// OpenError is the error of a rejection, by a breaker either open or half-open without a permit for
+// the use. OpenError wraps [ErrOpen]. All rejections of a stay in a state share the same value, so
+// do not modify the value. All methods may be called concurrently.
 type OpenError struct {
-	Pool   string // the pool's name
+	Pool   string // name of the pool
 	State  State  // StateOpen or StateHalfOpen
-	Trip   Trip   // why it opened when it was last closed
-	Rounds int    // rounds of probes that have failed since then
-	// LastProbe is what ended the latest of these rounds: the error.type of a failure and its cause, "probe_timeout" for a probe that was lost.
+	Trip   Trip   // why the breaker last left the closed state
+	Rounds int    // rounds of probes failed since Trip
+	// LastProbe is the failure that ended the latest failed round. LastProbe holds the error.type of
+	// the failure and its cause, or "probe_timeout" for a probe without an outcome. Empty if no round
+	// failed.
 	LastProbe string
-	// NextProbe is when the next probe may pass, if the pool's looks at the server have succeeded by then; zero when half-open: it may as
-	// soon as another ends.
+	// NextProbe is the earliest time of the next probe. The probe also needs a passed look, if the
+	// pool looks at the server. Zero when half-open: a probe may pass as soon as a permit is free.
 	NextProbe time.Time
 }
 
-// Error says why the breaker opened, what its probes have met since, and when the next one is due, counted from the call of Error.
+// Error returns the reason for opening, the failures of the probes, and the time until the next
+// probe. The time counts from the call of Error.
 func (e *OpenError) Error() string {
 	var s strings.Builder
 	s.WriteString("breaker")
@@ -115,13 +124,15 @@ func (e *OpenError) Error() string {
 // Unwrap returns [ErrOpen].
 func (e *OpenError) Unwrap() error { return ErrOpen }
 
-// Class makes a refusal local: the server was not asked. Repeating it at once is of no use; RetryAfter is the time from now until the
-// next probe may pass, 0 when half-open.
+// Class implements [pool.Classified]. The Fault is [pool.FaultLocal], because the server was not
+// asked. The Repeat is [pool.RepeatNever], because an immediate retry is useless. RetryAfter is the
+// time from now until NextProbe, and 0 when half-open.
 func (e *OpenError) Class() pool.Class {
 	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatNever, Type: e.errorType(), RetryAfter: e.retryAfter()}
 }
 
-// Because makes it a [pool.Refusal]: the server's failure that opened the breaker.
+// Because implements [pool.Refusal]. Because returns the class of the failure that opened the
+// breaker, and the zero Class if there is none.
 func (e *OpenError) Because() pool.Class {
 	if e.Trip.ErrorType == "" {
 		return pool.Class{}

@@ -8,68 +8,83 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// This file says when failures are evidence of a server in trouble, and how much evidence opens a breaker.
+// This file decides which failures are evidence of a server in trouble, and how much evidence opens
+// the breaker.
 //
-// Whose failure. The backend's class decides: FaultServer is a failure, FaultNone a success. A Narrow failure is a success here, as the
-// server has answered and serves other work, unless the answer took as long as makes a deadline a failure. A deadline of the caller that
-// passes is a failure if the server has had the call for much longer than the server lately needed (muchLonger). A cancel is no evidence,
-// and neither is a passed deadline of an operation meant to block (Op.Limit negative). The server has had a call since the grant. During a
-// run of failures the wait for the grant counts as well, as the calls before the grant had no answer either.
+// Attribution. The class of the backend decides: FaultServer is a failure, and FaultNone is a
+// success. A Narrow failure counts as a success, because the server answered and serves other
+// operations. An exception is a late Narrow answer (waited). A passed deadline of the caller is a
+// failure if the server had the attempt for much longer than recent successes needed (muchLonger).
+// A cancellation is no evidence. A passed deadline of an operation meant to block (Op.Limit
+// negative) is no evidence. The server has an attempt from the time the resource is acquired.
+// During a run of failures, the wait for the resource counts too, because the attempts before had
+// no answer either.
 //
-// Shorter deadlines add up (silence): while calls that had as long as three in four lately needed end without an answer and no call is answered,
-// their times are summed, each moment once. From half a second of silence on, and from four times that need, such a deadline is a failure: one
-// call in four may be late, but not all. The wait for a grant in the silence counts, as in a run. A use of several commands with an answer to
-// one of them is an answer (Call.Answered).
+// Silence. Shorter deadlines add up while no attempt is answered. An attempt adds its time if the
+// time is at least as long as 3 in 4 recent successes needed. Each moment counts once, even if
+// several attempts were in progress. After half a second of silence, and four times the needed
+// time, each such deadline is a failure: 1 in 4 attempts may be late, but not all. The wait for a
+// resource counts if the wait is in the silence, as in a run. An attempt with several commands and
+// an answer to any of the commands counts as answered (Call.Answered).
 //
-// One event is one observation. The failures since the last success are a run. The first failure counts. A later failure counts if the
-// server's part of the call began after the first failure had ended: then the failure is a second observation. Otherwise the failure is an
-// echo: both may have the same cause, as when a proxy cuts all connections. A lost connection is an echo unless the call began after the latest
-// failure that counts had ended: so each cut of all connections is one failure, and a server that serves between cuts is not refused. A
-// deadline or an answer belongs to one call: calls that hang at the same time are several observations. No clock is needed to tell: each failure
-// that counts moves a number, and each use notes the number when the use begins. A use after a wait is judged by its grant, a failed dial by
-// the beginning of the dial. The pool may tell all waiters of one failed dial: the dial counts once.
+// Duplicates. A single event is a single observation. The failures since the last success are a
+// run. The first failure counts. A later failure counts if the server's part of the attempt began
+// after the first failure had ended, so the failure is a second observation. Otherwise the failure
+// is a duplicate. Both failures may have the same cause, as when a proxy cuts all connections. A
+// lost connection is a duplicate unless the attempt began after the latest counted failure had
+// ended. So each cut of all connections is a single failure, and successes between the cuts keep
+// the breaker closed. A deadline or an answer belongs to a single attempt, so attempts hanging at
+// the same time are several observations. The comparison needs no clock: each counted failure
+// increments a number, and each attempt stores the number at its beginning. An attempt with a wait
+// is compared by the time of its acquisition. A failed dial is compared by the beginning of the
+// dial. The pool may fail all waiters because of a single failed dial, so the dial counts once.
 //
-// How many convince. A run opens the breaker when chance does not explain the run: where a share p of the other calls in the window fails, n
-// failures in a row come about with probability p^n (independent trials), and p^n must be at most 1e-6. p is taken as if 16 further calls
-// had met 1 failure (additive smoothing), so a few calls prove little; n is at least 5. And the run must have lasted for 300 ms:
-// a server that restarts is often back before then, and serves the uses that have waited. ConsecutiveFailures, if set, replaces both
-// conditions: so many failures, without echoes.
+// Rules. A run opens the breaker when chance does not explain the run. If a share p of the other
+// attempts in the window fails, n failures in a row have the probability p^n (independent trials).
+// p^n must be at most 1e-6. p is computed as if 16 further attempts had met 1 failure (additive
+// smoothing), so few attempts prove little. n is at least 5. The run must also have lasted for
+// 300 ms: a restarted server is often back earlier, and serves the waiters. ConsecutiveFailures, if
+// set, replaces both conditions by a number of failures without duplicates.
 
 const (
-	fewest  = 5                      // failures in a row, at least
-	lasting = 300 * time.Millisecond // of a run, at least
-	chance  = 1e-6                   // a run of this probability is no chance
-	priorOf = 16                     // as if so many calls had met 1 failure
+	fewest  = 5                      // minimum number of failures in a run
+	lasting = 300 * time.Millisecond // minimum length of a run
+	chance  = 1e-6                   // chance does not explain a run of at most this probability
+	priorOf = 16                     // number of assumed attempts with 1 failure
 )
 
-// run counts the failures since the last success.
+// run counts the failures since the last success. The fields without an atomic type are guarded by
+// Breaker.mu.
 type run struct {
-	length atomic.Int64  // failures, without echoes; 0: there is no run
-	number atomic.Uint64 // moved by each failure that counts
-	first  atomic.Int64  // when the first failure of this run ended; set under the breaker's mutex
-	begun  uint64        // number after the first failure; guarded by the breaker's mutex, like the next three
-	latest time.Duration // when the latest failure that counts ended
-	dial   time.Duration // when the failed dial began that was counted last
-	scope  *scope        // what the failures of this run are about, echoes too
+	length atomic.Int64  // failures without duplicates; 0: no run
+	number atomic.Uint64 // incremented by each counted failure
+	first  atomic.Int64  // end of the first failure of the run; set under Breaker.mu
+	begun  uint64        // number after the first failure
+	latest time.Duration // end of the latest counted failure
+	dial   time.Duration // beginning of the failed dial counted last
+	scope  *scope        // the scope of the run, including duplicates
 }
 
-// failure is a failure as the breaker knows it.
+// failure is the failure of an attempt.
 type failure struct {
-	from, to time.Duration // of the server's part; from is 0 if the use did not have to wait
-	run      uint64        // run.number when the use began
-	dial     bool          // a failed dial: all who waited may have been told of it
-	answered bool          // the server has answered this very call
+	from, to time.Duration // the server's part; from is 0 if the attempt did not wait
+	run      uint64        // run.number at the beginning of the attempt
+	dial     bool          // a failed dial; the dial may have failed several attempts
+	answered bool          // the server answered this attempt
 	class    pool.Class
 	err      error
 
-	// What it is about, see scope.
+	// The scope of the failure, see type scope.
 	work    work
-	granted bool          // the use had a resource
-	lost    bool          // the use has lost its connection: there was neither an answer nor a deadline
-	held    time.Duration // how long the call had, its wait included, if only the caller's deadline ended it; else forever
+	granted bool // the attempt got a resource
+	lost    bool // the connection broke, without an answer and without a deadline
+	// held is the time of the attempt, including the wait, if only the caller's deadline ended the
+	// attempt. Otherwise held is forever.
+	held time.Duration
 }
 
-// add counts f, unless f is an echo, and says whether f is evidence. It is called under the breaker's mutex.
+// add counts f unless f is a duplicate, and reports whether f was counted. add is called under
+// Breaker.mu.
 func (r *run) add(f *failure) bool {
 	if r.length.Load() == 0 {
 		r.scope = none
@@ -97,31 +112,39 @@ func (r *run) add(f *failure) bool {
 	return true
 }
 
-// end notes a success.
+// end ends the run after a success.
 func (r *run) end() {
-	if r.length.Load() != 0 { // read first: a write each time would make all processors share the word
+	if r.length.Load() != 0 { // a store on each success would slow down all processors
 		r.length.Store(0)
 	}
 }
 
-// unanswered returns since when the server has answered nothing, as far as the present run tells. ok is false if there is no run.
+// unanswered returns the end of the first failure of the run. The server has answered nothing
+// since. ok is false if there is no run.
 func (r *run) unanswered() (since time.Duration, ok bool) {
 	return time.Duration(r.first.Load()), r.length.Load() > 0
 }
 
-// silence is the time that the server has had calls since the last answer: of those that a deadline ended, after as long as commonly needed. The
-// silence outlasts the closed state, so that probes with short deadlines are judged by it as well.
+// silence is the time without an answer in which the server had attempts. Only attempts ended by a
+// deadline count, and only if the attempt had as much time as 3 in 4 recent successes needed. The
+// silence continues after the closed state, so the breaker also judges probes with short deadlines
+// by the silence.
 type silence struct {
-	lasted       atomic.Int64
-	since, until time.Duration // from the first call to the last one; under the breaker's mutex
+	lasted atomic.Int64
+	// since is the beginning of the first attempt, until the end of the last attempt. Breaker.mu
+	// guards both.
+	since, until time.Duration
 }
 
-// add adds the time of a call, from its grant on, or from its beginning if that was in the silence, unless the time is less than the least that
-// counts. A silence begins with a call that did not have to wait. It returns how long the silence has lasted. It is called under the breaker's mutex.
+// add adds the time of an attempt, and returns the length of the silence. The time counts from the
+// acquisition of the resource, or from the beginning of the wait as far as the wait is in the
+// silence. A time shorter than least does not count. Only an attempt without a wait begins a
+// silence. add is called under Breaker.mu.
 func (s *silence) add(began, granted, ended, least time.Duration) time.Duration {
 	if s.lasted.Load() == 0 {
 		if granted-began >= 2*tick {
-			return 0 // others wait for this pool: that calls get too little time may be the pool's doing
+			// Other uses compete for the resources, so the pool may be the reason for the short time.
+			return 0
 		}
 		s.since, s.until = granted, granted
 	}
@@ -134,14 +157,15 @@ func (s *silence) add(began, granted, ended, least time.Duration) time.Duration 
 	return time.Duration(s.lasted.Add(int64(more)))
 }
 
-// end notes an answer.
+// end ends the silence after an answer.
 func (s *silence) end() {
-	if s.lasted.Load() != 0 { // read first, as in run.end
+	if s.lasted.Load() != 0 { // no store unless necessary, as in run.end
 		s.lasted.Store(0)
 	}
 }
 
-// convincing returns how many failures in a row open the breaker, and whether n has as many. since is when the run began.
+// convincing returns the number of consecutive failures required to open the breaker, and reports
+// whether the run opens the breaker. since is the end of the first failure of the run.
 func (c Config) convincing(n Counts, since, now time.Duration) (limit int64, ok bool) {
 	switch {
 	case c.ConsecutiveFailures < 0:

@@ -2,8 +2,10 @@ package breaker
 
 import "github.com/earnorm/poolstack/pool"
 
-// Levels makes it a [pool.Leveler]. "state" is the state; "failure_ratio" that of the calls in the window, or of those it opened with
-// while it is not closed; "threshold" is Config.FailureRatio, unless that rule is off.
+// Levels implements [pool.Leveler]. The level "state" is the State as a number. The level
+// "failure_ratio" is the share of failed attempts in the window. While the breaker is not closed,
+// the share is taken from the window at the time of opening. The level "threshold" is
+// Config.FailureRatio, and is absent if the rule is disabled.
 func (b *Breaker) Levels() []pool.Level {
 	states := []string{StateClosed: StateClosed.String(), StateOpen: StateOpen.String(), StateHalfOpen: StateHalfOpen.String()}
 	return []pool.Level{

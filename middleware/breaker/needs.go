@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// needs is the time that the server lately needed for successes, by operation and to within a factor of two. A success within two steps of
-// the pool's coarse clock costs nothing; only slow successes are noted. The counts halve with each window of enough successes. So they
-// outlast a quiet time and an outage.
+// needs records how long recent successes of each operation took, to within a factor of two. Only
+// slow successes are recorded. A success within two steps of the pool's coarse clock costs nothing.
+// The counts halve with each window of enough successes. So the counts outlast a quiet time and an
+// outage.
 type needs struct {
 	window time.Duration
-	ops    sync.Map     // of *slow, by the operation's name
-	n      atomic.Int64 // how many there are
-	known  atomic.Int64 // successes behind the counts
+	ops    sync.Map     // of *slow, by the name of the operation
+	n      atomic.Int64 // number of entries in ops
+	known  atomic.Int64 // number of successes represented by the counts
 
 	mu    sync.Mutex
 	since time.Duration // when the counts were last halved
@@ -22,18 +23,19 @@ type needs struct {
 
 const (
 	tick     = 10 * time.Millisecond // a step of the pool's coarse clock
-	slowest  = 16                    // classes of slow successes
-	maxOps   = 256                   // operations with counts of their own; the others share a count
-	enough   = 20                    // successes before anything is known
-	rare     = 1000                  // 1 in so many successes is not minded
-	common   = 4                     // 1 in so many may need longer than a deadline that adds to a silence
-	weight   = 4                     // of a slow success: remembered for three windows
-	muchMore = 4
-	quiet    = time.Second / 2 // a shorter silence is no evidence
-	unknown  = time.Second     // a shorter deadline is no evidence while nothing is known
+	slowest  = 16                    // number of classes of slow successes
+	maxOps   = 256                   // operations with separate counts; the rest share a count
+	enough   = 20                    // minimum number of successes for a bound
+	rare     = 1000                  // 1 in 1,000 successes may exceed the bound of muchLonger
+	common   = 4                     // 1 in 4 successes may exceed the bound of commonly
+	weight   = 4                     // of a slow success, remembered for three windows
+	muchMore = 4                     // this many times a bound is much longer
+	quiet    = time.Second / 2       // a shorter silence is no evidence
+	unknown  = time.Second           // while no bound is known, a shorter deadline is no evidence
 )
 
-// slow counts an operation's slow successes: class i took less than 2^(i+2) ticks.
+// slow counts the slow successes of an operation. Class i holds successes of less than 2^(i+2)
+// ticks.
 type slow [slowest]atomic.Int64
 
 // note counts a success of at least two ticks.
@@ -51,7 +53,8 @@ func (n *needs) note(op string, took time.Duration) {
 	s[min(bits.Len(uint(took/tick))-2, slowest-1)].Add(weight) //nolint:gosec // took is positive
 }
 
-// age halves the counts if it is time. The last window had so many successes.
+// age halves the counts if a window has passed with at least enough successes. successes is the
+// number of successes in the latest window.
 func (n *needs) age(now time.Duration, successes int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -76,15 +79,17 @@ func (n *needs) age(now time.Duration, successes int64) {
 	})
 }
 
-// outlast keeps the knowledge of a closed state that ends with so many successes in its window, for the probes and for the next closed state.
+// outlast keeps the bounds after a closed state ends, for the probes and for the next closed state.
+// successes is the number of successes in the window of the closed state.
 func (n *needs) outlast(successes int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.known.Store(max(n.known.Load(), successes))
 }
 
-// bound returns the time within which all successes of op but one in so many ended. successes counts the successes since the counts were last
-// halved. ok is false while too little is known.
+// bound returns the time within which all but 1 in one successes of op ended. successes is the
+// number of successes since the counts were last halved. ok is false while too few successes are
+// known.
 func (n *needs) bound(op string, successes, one int64) (need time.Duration, ok bool) {
 	known := n.known.Load() + successes
 	if known < enough {
@@ -92,7 +97,7 @@ func (n *needs) bound(op string, successes, one int64) (need time.Duration, ok b
 	}
 	v, found := n.ops.Load(op)
 	if !found {
-		v, found = n.ops.Load("") // too many operations: op shares a count
+		v, found = n.ops.Load("") // too many operations: op may share a count
 	}
 	need = 2 * tick
 	if s, _ := v.(*slow); found {
@@ -106,8 +111,8 @@ func (n *needs) bound(op string, successes, one int64) (need time.Duration, ok b
 	return need, true
 }
 
-// muchLonger returns how long the server must have had a call of op to have had the call for much longer than lately needed: four times the
-// bound within which 999 in 1,000 successes ended.
+// muchLonger returns the least time of an attempt of op at the server that is evidence by itself.
+// The time is four times the bound within which 999 in 1,000 successes ended.
 func (n *needs) muchLonger(op string, successes int64) time.Duration {
 	if need, ok := n.bound(op, successes, rare); ok {
 		return muchMore * need
@@ -115,7 +120,8 @@ func (n *needs) muchLonger(op string, successes int64) time.Duration {
 	return unknown
 }
 
-// commonly returns the bound within which three in four successes of op ended. A cold start may be slow for more than one in ten.
+// commonly returns the bound within which 3 in 4 successes of op ended. A stricter bound would be
+// too strict for a cold start: more than 1 in 10 successes may then be slow.
 func (n *needs) commonly(op string, successes int64) time.Duration {
 	if need, ok := n.bound(op, successes, common); ok {
 		return need

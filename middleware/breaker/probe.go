@@ -5,27 +5,32 @@ import (
 	"time"
 )
 
-// round is one half-open state: the probes under way and what the others have shown. Everything in it is guarded by the breaker's mutex.
+// round is a stay in the half-open state: the probes in progress and the results of finished
+// probes. All fields are guarded by Breaker.mu.
 type round struct {
-	underway  []*probe // in the order in which they began
+	underway  []*probe // in the order of their beginning
 	successes int
 	failures  int
 	reason    string // of the latest failure: ReasonProbeFailed or ReasonProbeTimeout
-	errorType string // its error.type
-	passing   bool   // the latest failure was an answer that the server gives for a while only
+	errorType string // error.type and cause of the latest failure
+	passing   bool   // the latest failure was a temporary refusal by the server
 }
 
-// probe is a permit of a round. One that has left its round, because it ended or was given up, cannot change it any more.
+// probe is a permit of a round. After its end or its timeout, a probe has no effect on the round.
 type probe struct {
-	round   *round
-	since   time.Duration // on the breaker's clock
-	patient bool          // its caller has much time, and would have passed without a permit; belongs to the use
+	round *round
+	since time.Duration // on the breaker's clock
+	// patient: the caller has much time, and would pass without a permit. Only the attempt of the
+	// probe uses this field.
+	patient bool
 }
 
-// held is how long a probe holds its permit back from others: a use may last, and must not keep others from finding out.
+// held is the time for which a probe occupies its permit. A use may last long, and must not keep
+// other uses from probing.
 const held = 500 * time.Millisecond
 
-// begin gives out a permit, nil when limit probes have been under way for less than held.
+// begin returns a new permit. begin returns nil if limit probes have been in progress for less than
+// held.
 func (r *round) begin(now time.Duration, limit int) *probe {
 	young := 0
 	for _, p := range r.underway {
@@ -41,7 +46,7 @@ func (r *round) begin(now time.Duration, limit int) *probe {
 	return p
 }
 
-// end takes the permit back. It says whether p still had one.
+// end takes the permit back, and reports whether p still had the permit.
 func (r *round) end(p *probe) bool {
 	i := slices.Index(r.underway, p)
 	if i < 0 {
@@ -51,7 +56,7 @@ func (r *round) end(p *probe) bool {
 	return true
 }
 
-// expire gives up the probes that began at least timeout ago: they count as failed.
+// expire counts each probe that began at least timeout ago as failed, and takes its permit.
 func (r *round) expire(now, timeout time.Duration) {
 	for len(r.underway) > 0 && now-r.underway[0].since >= timeout {
 		r.underway = slices.Delete(r.underway, 0, 1)

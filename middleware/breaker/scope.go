@@ -8,33 +8,44 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A breaker refuses only what the evidence is about. A server that fails one operation may serve the others. A server that is too slow for
-// callers with 100 ms may serve callers with 2 s.
+// A breaker rejects only the operations in its evidence. A server may fail a single operation and
+// serve all other operations. A server may be too slow for callers with 100 ms and fast enough for
+// callers with 2 s.
 //
-//   - The scope of an open breaker holds the operations (Op.Name and Op.Target) that failed in the run. Uses of other operations pass. The
-//     first of them that fails puts its operation into the scope too.
-//   - An operation that failed by deadlines of its callers only is refused to callers with at most twice as long as the longest of the failed
-//     calls had. Callers with more time pass, and a failure of theirs raises the bound.
-//   - A failure to get a resource is evidence about all operations. So are failures of more operations than maxScope. An explicit
-//     ConsecutiveFailures and FailureRatio are about the server as a whole, whatever the probes show.
-//   - A probe that succeeds takes its operation out of the scope. When nothing is left, the breaker closes. The operation whose probe failed
-//     last leaves the next round to the others for one OpenFor.
-//   - A caller with more time is a probe too if there is a permit, and passes without a permit. Such a success counts if it took no longer than
-//     the failed calls had.
-//   - A half-open breaker that has waited for Config.Window takes any use as a probe: the operations in the scope may not be used any more.
+//   - The scope of an open breaker holds the operations (Op.Name and Op.Target) that failed in the
+//     run. Uses of other operations pass. The first failure of another operation adds the operation
+//     to the scope.
+//   - If an operation failed only at deadlines of its callers, the breaker rejects only callers
+//     with little time: at most twice as long as the longest failed attempt had. Callers with more
+//     time, or without a deadline, pass. A failure of such a caller raises the bound.
+//   - A failure to acquire a resource is evidence about all operations. Failures of more operations
+//     than maxScope are evidence about all operations, too. An explicit ConsecutiveFailures and
+//     FailureRatio concern the whole server, so probes do not change their scope.
+//   - A successful probe removes its operation from the scope. When the scope is empty, the breaker
+//     closes. The operation of the latest failed probe leaves the next round to the other
+//     operations for OpenFor.
+//   - A caller with more time is a probe if there is a permit, and passes without a permit
+//     otherwise. The success of such a probe counts if the probe took no longer than the failed
+//     attempts.
+//   - After Config.Window in half-open, any use may be a probe, because the operations in the scope
+//     may not be used any more.
 //
-// Uses that pass an open breaker without a permit can only widen the scope. A scope does not change once it is published.
+// A use passing an open breaker without a permit can only widen the scope. A published scope does
+// not change.
 
 const (
-	maxScope = 16                       // operations in a scope
-	forever  = time.Duration(1<<63 - 1) // of scoped.held: callers are refused whatever their deadlines
+	maxScope = 16 // maximum number of operations in a scope
+	// forever as scoped.held means: callers are rejected whatever their deadlines.
+	forever = time.Duration(1<<63 - 1)
 
-	// moreTime is how many times as long as the failed calls had a caller must have to pass. A smaller number refuses fewer callers that would
-	// be served. A larger one spares a frozen server's callers the wait: each kind of caller with more time waits for one deadline of its own.
+	// moreTime is the ratio between the caller's time and the time of the failed attempts. A caller
+	// with a larger ratio passes. A smaller moreTime rejects fewer callers with enough time. A larger
+	// moreTime spares more callers of a frozen server the wait: each group of callers with more time
+	// waits for a deadline before the breaker rejects the group.
 	moreTime = 2
 )
 
-// work is a kind of work.
+// work identifies an operation.
 type work struct{ name, target string }
 
 func workOf(c *pool.Call) work {
@@ -46,13 +57,13 @@ func workOf(c *pool.Call) work {
 type scoped struct {
 	work
 
-	held time.Duration // how long the longest of the failed calls had, or forever
+	held time.Duration // the time of the longest failed attempt, or forever
 }
 
-// scope is what an open breaker refuses.
+// scope is the set of uses rejected by an open breaker.
 type scope struct {
-	all   bool // every use
-	fixed bool // by an explicit setting: probes do not change the scope
+	all   bool // all uses
+	fixed bool // because of an explicit setting: probes do not change the scope
 	ops   []scoped
 }
 
@@ -62,8 +73,8 @@ var (
 	none  = &scope{}
 )
 
-// covers says whether the evidence concerns a use of c, and whether the use is refused in ctx. If nothing is left in the scope, the rest of
-// the probes decides about all uses.
+// covers reports whether the evidence concerns a use of c, and whether the breaker rejects the use
+// in ctx. If the scope is empty, both are true: the remaining probes decide about all uses.
 func (s *scope) covers(ctx context.Context, c *pool.Call) (concerned, refused bool) {
 	if s.all || len(s.ops) == 0 {
 		return true, true
@@ -80,7 +91,7 @@ func (s *scope) covers(ctx context.Context, c *pool.Call) (concerned, refused bo
 	return true, ok && time.Until(deadline) <= moreTime*held
 }
 
-// held is how long the longest of the failed calls of w had, or forever.
+// held returns the time of the longest failed attempt of w, or forever.
 func (s *scope) held(w work) time.Duration {
 	if i := s.index(w); i >= 0 && !s.all {
 		return s.ops[i].held
@@ -88,17 +99,19 @@ func (s *scope) held(w work) time.Duration {
 	return forever
 }
 
-// served says whether the probes that have succeeded leave nothing to refuse. A resource that a probe has got contradicts evidence about all.
+// served reports whether the successful probes leave nothing to reject. If the evidence is about
+// all operations, a resource acquired by a probe contradicts the evidence.
 func (s *scope) served() bool { return s.all || len(s.ops) == 0 }
 
 func (s *scope) index(w work) int {
 	return slices.IndexFunc(s.ops, func(o scoped) bool { return o.work == w })
 }
 
-// unreached says whether the evidence is that no resource could be had, or that many operations failed: a look that passes contradicts.
+// unreached reports whether the evidence is a failure to acquire a resource, or failures of many
+// operations. A passed look contradicts this evidence.
 func (s *scope) unreached() bool { return s.all && !s.fixed }
 
-// with returns the scope with one failure more.
+// with returns the scope with the failure f added.
 func (s *scope) with(f *failure) *scope {
 	i := s.index(f.work)
 	switch {
@@ -117,8 +130,8 @@ func (s *scope) with(f *failure) *scope {
 	return &scope{ops: ops}
 }
 
-// afterProbe returns the scope after a probe of w, which failed with f, or succeeded if f is nil. A resource that a probe has got says that
-// the evidence about all operations is out of date.
+// afterProbe returns the scope after a probe of w. f is the failure of the probe, nil after a
+// success. If a failed probe had a resource, evidence about all operations is out of date.
 func (s *scope) afterProbe(w work, f *failure) *scope {
 	switch i := s.index(w); {
 	case s.fixed:

@@ -2,13 +2,13 @@ package breaker
 
 import "time"
 
-// State is what a breaker does with uses. The zero State is StateClosed.
+// State is the state of a breaker. The zero State is StateClosed.
 type State uint8
 
 // The states.
 const (
 	StateClosed   State = iota // uses pass
-	StateOpen                  // uses are refused
+	StateOpen                  // uses are rejected
 	StateHalfOpen              // a few uses pass, as probes
 )
 
@@ -25,17 +25,17 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Counts are outcomes of calls.
+// Counts holds numbers of outcomes. Each outcome belongs to an attempt.
 type Counts struct {
 	Successes   int64
 	Failures    int64
-	Consecutive int64 // failures since the last success, also beyond the window
+	Consecutive int64 // failures since the last success, even before the window
 }
 
-// Calls returns how many outcomes there are.
+// Calls returns the number of outcomes: Successes plus Failures.
 func (n Counts) Calls() int64 { return n.Successes + n.Failures }
 
-// FailureRatio returns the part of the calls that failed, 0 when there are none.
+// FailureRatio returns the share of failures among the outcomes, and 0 if there are no outcomes.
 func (n Counts) FailureRatio() float64 {
 	if n.Failures == 0 {
 		return 0
@@ -43,21 +43,23 @@ func (n Counts) FailureRatio() float64 {
 	return float64(n.Failures) / float64(n.Calls())
 }
 
-// Snapshot is how a breaker stands at one moment.
+// Snapshot is the state of a breaker at a moment.
 type Snapshot struct {
-	Pool  string // the name of the pool it is attached to, "" before that
+	Pool  string // name of the pool, "" before Attach
 	State State
-	Since time.Time // when this state began
-	// Counts are those in the window; when the breaker is not closed, those it opened with.
+	Since time.Time // beginning of the state
+	// Counts are the outcomes in the window. When the breaker is not closed, Counts are the outcomes
+	// at the time of opening.
 	Counts Counts
-	Trip   Trip // why it opened; zero when closed
-	Rounds int  // rounds of probes that have failed since; 0 when closed
-	// NextProbe is when the next probe may pass: in the past when none has been asked for since. Zero unless open.
+	Trip   Trip // why the breaker opened; zero when closed
+	Rounds int  // rounds of probes failed since Trip; 0 when closed
+	// NextProbe is the earliest time of the next probe. The time may be in the past if no use came
+	// since. Zero unless open.
 	NextProbe time.Time
-	// What the probes of this half-open state are doing; 0 in the others.
+	// The numbers of probes in the current half-open state; 0 in other states.
 	ProbesUnderway, ProbesSucceeded, ProbesFailed int
 
-	Opened  uint64 // how often it has opened, from closed and from half-open, since it was made
-	Refused uint64 // how many uses it has refused since it was made
-	Config  Config // the settings in force, as from Breaker.Config
+	Opened  uint64 // number of changes to open since New, from closed and half-open
+	Refused uint64 // number of rejected uses since New
+	Config  Config // current settings, as from Breaker.Config
 }

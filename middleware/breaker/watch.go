@@ -9,40 +9,46 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// While the breaker is open, the pool itself looks at the server ([pool.PoolInfo].Look), so no user has to find out about a server that is
-// still dead. A watch is the goroutine behind the looks.
+// While the breaker is open, the pool itself looks at the server ([pool.PoolInfo].Look). So no use
+// has to test a server that is still down. A watch is the goroutine of the looks.
 //
-//   - The first look comes at once: if it fails, the pool tells the borrowers that still wait for a dial. The later pauses begin at 100 ms
-//     and double up to LookMax; each is up to half as short at random. A pause runs from the beginning of the look before, so looks that
-//     hang follow without a pause. Each look is given a second.
-//   - A server that answers a look with a refusal for a while (it loads its data, or serves as many clients as it can) is about to serve, and
-//     such an answer costs the server little. Then the pauses do not grow beyond 200 ms. A refusal for good, as of a wrong password, is none.
-//   - The watch ends with the first look that passes. If looks had failed before, or the evidence is that no resource could be had, the looks
-//     see the trouble, and so they see its end: the breaker closes. Otherwise the next use after the open period is a probe.
-//   - If all resources are lent, there is nothing to look with. Then the users' probes may tell, until a look fails. The watch looks again
-//     after the pause: uses that hang hold all resources at first, and return the resources soon after.
-//   - Configure makes the watch look at once, and so does [pool.Pool.Clear]: the server may be another one. A watch also ends after a probe has
-//     closed the breaker.
-//   - Attach begins a watch if the breaker is open. Detach ends the watch, and waits for the end.
+//   - The first look begins at once. If this look fails, the pool also fails the waiters for a
+//     dial. The later pauses begin at 100 ms and double up to LookMax. Each pause is shortened at
+//     random by up to half. A pause counts from the beginning of the previous look, so a hanging
+//     look is followed by a look without a pause. The timeout of a look is 1 s.
+//   - A server with a temporary refusal (loading data, or at its maximum of clients) will serve
+//     soon, and the answer costs the server little. So the pauses then grow to 200 ms only. A
+//     permanent refusal, for example for a wrong password, does not shorten the pauses.
+//   - The watch ends with the first passed look. The breaker closes if an earlier look failed, or
+//     if the evidence was a failure to acquire a resource. In these cases the looks detect the
+//     trouble, and so also its end. Otherwise the next use after the open period is a probe.
+//   - If all resources are in use, a look is impossible. Then uses may be probes, until a look
+//     fails. The watch looks again after the pause: hanging uses hold all resources at first, and
+//     release the resources soon.
+//   - Configure and [pool.Pool.Clear] start a look at once, because the server may be another
+//     server. A watch also ends after a probe has closed the breaker.
+//   - Attach starts a watch if the breaker is open. Detach stops the watch and waits for its end.
 //
-// A dead server has about a dial a second from each instance. The probes find out about trouble that no look can see, such as commands that
-// fail while checks pass, at open periods that grow.
+// A dead server receives about 1 dial a second from each instance. The probes detect trouble
+// invisible to looks, such as commands that fail while checks pass. The open periods between probes
+// grow.
 
 const (
 	firstLook   = 100 * time.Millisecond
-	answeredMax = 2 * firstLook // the longest pause after a refusal for a while
+	answeredMax = 2 * firstLook // maximum pause after a temporary refusal
 	lookTimeout = time.Second
-	lookJitter  = 0.5
+	lookJitter  = 0.5 // maximum share by which a pause is shortened
 )
 
+// watch is the goroutine of the looks.
 type watch struct {
 	cancel context.CancelFunc
 	over   chan struct{}
-	wake   chan struct{} // of capacity 1
-	next   time.Time     // when the next look begins; under the breaker's mutex
+	wake   chan struct{} // starts a look at once; of capacity 1
+	next   time.Time     // beginning of the next look; guarded by Breaker.mu
 }
 
-// stop ends the watch, and waits for the end. A nil watch has ended.
+// stop ends the watch and waits for its end. stop may be called on nil, and then does nothing.
 func (w *watch) stop() {
 	if w != nil {
 		w.cancel()
@@ -50,7 +56,8 @@ func (w *watch) stop() {
 	}
 }
 
-// look has the pool look at once, if there is a pool and LookMax allows looks. It is called under mu when the breaker opens or is attached.
+// look starts a look at once, if there is a pool and LookMax allows looks. look is called under mu
+// when the breaker opens, and when an open breaker is attached.
 func (b *Breaker) look() {
 	nobody := b.info == nil || b.cfg.Load().LookMax < 0
 	if b.seen.Store(nobody); nobody {
@@ -67,10 +74,11 @@ func (b *Breaker) look() {
 	go b.watchOver(ctx, w, b.info)
 }
 
-// lookAnew makes the watch look at once, or end if the breaker has closed, by the settings in force. It is called under mu.
+// lookAnew wakes the watch. The watch then looks at once with the current settings, or ends if the
+// breaker has closed. lookAnew is called under mu.
 func (b *Breaker) lookAnew() {
 	if b.watch == nil {
-		return // a look has passed already, or the probes have to tell
+		return // a look has passed already, or there are no looks
 	}
 	select {
 	case b.watch.wake <- struct{}{}:
@@ -78,7 +86,7 @@ func (b *Breaker) lookAnew() {
 	}
 }
 
-// watchOver is the watch's goroutine.
+// watchOver runs the watch.
 func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 	defer close(w.over)
 	defer w.cancel()
@@ -93,7 +101,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 			pause = firstLook
 		case <-cleared:
 			pause, cleared = firstLook, info.Cleared()
-			if isClosed(cleared) { // and so is the pool
+			if isClosed(cleared) { // the pool is closed
 				cleared = nil
 			}
 		case <-ctx.Done():
@@ -121,6 +129,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 	}
 }
 
+// isClosed reports whether c is closed.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -130,7 +139,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// prepare plans the next look when a look begins, or ends the watch if there is nothing to look for. longest is the LookMax in force.
+// prepare returns the time of the next look, at the beginning of a look. prepare ends the watch and
+// returns false if no look is needed any more. longest is the current LookMax.
 func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longest time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,7 +154,8 @@ func (b *Breaker) prepare(w *watch, pause time.Duration) (next time.Time, longes
 	return w.next, longest, true
 }
 
-// leave says whether w was the watch. From now on there is none: the users' probes have to tell. It is called under mu.
+// leave ends the watch w, and reports whether w was still the watch. After this, uses may be
+// probes. leave is called under mu.
 func (b *Breaker) leave(w *watch) bool {
 	if b.watch != w {
 		return false
@@ -154,7 +165,7 @@ func (b *Breaker) leave(w *watch) bool {
 	return true
 }
 
-// allowProbes notes whether the users' probes may tell, as the looks cannot.
+// allowProbes stores whether uses may be probes, because a look is impossible.
 func (b *Breaker) allowProbes(w *watch, may bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,14 +174,17 @@ func (b *Breaker) allowProbes(w *watch, may bool) {
 	}
 }
 
-// endWatch notes that a look has passed: the next use after the open period may be a probe. If the looks see the trouble, they see its end:
-// the breaker closes.
+// endWatch ends the watch after a passed look, and reports the changes of state. failed reports
+// whether an earlier look failed.
 func (b *Breaker) endWatch(w *watch, failed bool) {
 	for _, event := range b.believe(w, failed) {
 		b.pools.Emit(*event)
 	}
 }
 
+// believe closes the breaker if an earlier look failed, or if the evidence was a failure to acquire
+// a resource. In both cases the looks detect the trouble, and so also its end. Otherwise the next
+// use after the open period may be a probe. believe locks mu.
 func (b *Breaker) believe(w *watch, failed bool) (events []*pool.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -189,14 +203,15 @@ func (b *Breaker) believe(w *watch, failed bool) (events []*pool.Event) {
 	return append(events, b.follow(ReasonLookPassed))
 }
 
+// look calls info.Look with the timeout of a look.
 func look(ctx context.Context, info pool.PoolInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	return info.Look(ctx)
 }
 
-// Conditions makes the breaker a [pool.HealthReporter]: while the breaker is open, the pool is degraded, by choice. Conditions may be called
-// concurrently.
+// Conditions implements [pool.HealthReporter]. While the breaker is open, the pool is degraded. In
+// other states, Conditions returns nil. Conditions may be called concurrently.
 func (b *Breaker) Conditions() []pool.Condition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,7 +222,8 @@ func (b *Breaker) Conditions() []pool.Condition {
 	return []pool.Condition{{Status: pool.StatusDegraded, Reason: "breaker open by " + b.trip.String() + ", " + b.nextCheck(p)}}
 }
 
-// nextCheck says when the server is next looked at. It is called under mu, with the open phase.
+// nextCheck returns a text about the time of the next check. p is the open phase. nextCheck is
+// called under mu.
 func (b *Breaker) nextCheck(p *phase) string {
 	due := p.refusal.NextProbe
 	if b.watch != nil {

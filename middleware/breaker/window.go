@@ -8,33 +8,35 @@ import (
 	"time"
 )
 
-// window counts the outcomes of one closed state over the time just past. Each closed state has a window of its own, so that an outcome
-// that comes in late finds the one it belongs to.
+// window counts the outcomes of a closed state over the recent past. Each closed state has its own
+// window, so a late outcome finds the window of its state.
 //
-// Times are those of the breaker's clock. Counting takes no lock, except by the first outcome of each step of the window. An outcome
-// that was delayed between finding its bucket and adding to it until the bucket's turn comes again, which takes a whole window less a step,
-// is counted in a later step than it belongs to, or lost.
+// Times are on the breaker's clock. Counting takes no lock, except for the first outcome in each
+// step of the window. A goroutine may be delayed after finding its bucket and before adding to the
+// bucket. If the delay lasts until the bucket is used again, which takes a whole window minus a
+// step, the outcome counts in a later step or is lost.
 type window struct {
-	run // of failures since the last success
+	run // the failures since the last success
 
 	step    time.Duration
 	buckets []bucket
-	current atomic.Pointer[bucket] // the latest; set under mu
-	looked  atomic.Int64           // Call.Tick when a success last made sure of current
-	needs   *needs                 // what the server lately needed
+	current atomic.Pointer[bucket] // the latest bucket; set under mu
+	looked  atomic.Int64           // Call.Tick of the last success that compared the time with current
+	needs   *needs                 // how long recent successes took
 
-	mu sync.Mutex // held by who turns a bucket to a new step, or adds up
+	mu sync.Mutex // held while a bucket moves to a new step, and while counts are added up
 }
 
-// bucket holds the counts of one step, until its turn comes again.
+// bucket holds the counts of a step, until the bucket is used again.
 type bucket struct {
-	until     atomic.Int64 // the end of its step
+	until     atomic.Int64 // end of the step
 	failures  atomic.Int64
-	step      int64  // which one, from the breaker's beginning; guarded by the window's mutex
-	successes []cell // as many as a power of two
+	step      int64  // number of the step on the breaker's clock; guarded by window.mu
+	successes []cell // the number of cells is a power of two
 }
 
-// cell is a part of a bucket's successes, alone on its cache line: each processor mostly adds to one of its own.
+// cell is a part of a bucket's successes, on its own cache line. Each processor mostly adds to its
+// own cell.
 type cell struct {
 	n atomic.Int64
 	_ [56]byte
@@ -55,15 +57,16 @@ func newWindow(c *Config, lately *needs) *window {
 	return w
 }
 
-// success counts one in b, in a use whose Call has the shard given.
+// success counts a success in b. shard is the Shard of the attempt's Call.
 func (w *window) success(b *bucket, shard uint32) {
 	cells := b.successes
 	cells[int(shard)&(len(cells)-1)].n.Add(1)
 	w.end()
 }
 
-// failure counts one, and says whether the rules are to be looked at. An echo counts in the ratio only if the server has answered, as that
-// answer was given for this call. It is called under the breaker's mutex.
+// failure counts f, and reports whether the rules must be evaluated. A duplicate counts for
+// FailureRatio only if the server answered, because the answer belongs to this attempt. failure is
+// called under Breaker.mu.
 func (w *window) failure(now time.Duration, f *failure) bool {
 	if !w.add(f) && !f.answered {
 		return false
@@ -72,7 +75,7 @@ func (w *window) failure(now time.Duration, f *failure) bool {
 	return true
 }
 
-// at returns the bucket for now.
+// at returns the bucket for the time now.
 func (w *window) at(now time.Duration) *bucket {
 	b := w.current.Load()
 	if int64(now) < b.until.Load() {
@@ -81,7 +84,8 @@ func (w *window) at(now time.Duration) *bucket {
 	return w.turn(now)
 }
 
-// turn moves on to the step of now, unless somebody has done so for this or a later one. The bucket for it is empty before anyone finds it.
+// turn moves the window to the step of now, unless another goroutine has already moved the window
+// there or further. The new bucket is empty before another goroutine can find the bucket.
 func (w *window) turn(now time.Duration) *bucket {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -101,14 +105,14 @@ func (w *window) turn(now time.Duration) *bucket {
 	return b
 }
 
-// counts adds up what is not older than the window.
+// counts returns the sum of the counts in the window.
 func (w *window) counts(now time.Duration) Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sum(now)
 }
 
-// sum is counts under mu.
+// sum implements counts. sum is called under mu.
 func (w *window) sum(now time.Duration) Counts {
 	oldest := int64(now/w.step) - int64(len(w.buckets)) + 1
 	n := Counts{Consecutive: w.length.Load()}
