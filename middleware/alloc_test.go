@@ -24,7 +24,8 @@ type discard struct{ sdktrace.SpanProcessor }
 func (discard) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 func (discard) OnEnd(sdktrace.ReadOnlySpan)                     {}
 
-// recording are options with real tracing, recorded or skipped below an unsampled parent, and real metrics.
+// recording are options with real tracing, recorded or skipped below an unsampled parent, and real
+// metrics.
 func recording() middleware.Options {
 	o := quiet()
 	o.Tracing.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(discard{}))
@@ -33,7 +34,8 @@ func recording() middleware.Options {
 	return o
 }
 
-// What a success costs with the standard stack: the two lazy deadlines, and five of OpenTelemetry's SDK for a span that is recorded.
+// What a success costs with the standard stack: the two lazy deadlines, and five of OpenTelemetry's
+// SDK for a span that is recorded.
 func TestAllocs(t *testing.T) {
 	near, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -51,7 +53,8 @@ func TestAllocs(t *testing.T) {
 		{"no-op telemetry, the caller's deadline is nearer", far, near, 0},
 		{"metrics, unsampled parent", recording(), unsampled, 2},
 		{"metrics, sampled", recording(), context.Background(), 2 + 5},
-		// OpenTelemetry's global tracer makes a span, a value and a context even while it has nobody to delegate to.
+		// OpenTelemetry's global tracer makes a span, a value and a context even while it has nobody to
+		// delegate to.
 		{"the global providers, as nobody has set them", middleware.Options{}, context.Background(), 2 + 3},
 	} {
 		// A driver without an interrupter: what that costs where the caller can cancel is the pool's.

@@ -26,7 +26,7 @@ type simScenario struct {
 	takes     time.Duration // the server's time for a command
 	ops       []*simOp      // in turn; none: simGet
 	cold      bool          // no connection at the beginning
-	nested    bool          // there is another server, which is dead, and a client of the same kind for it
+	nested    bool          // there is another, dead server, with a client of the same kind
 	pool      func(cfg *pool.Config)
 
 	setUp     func(s *simServer) // before the first dial
@@ -282,7 +282,8 @@ func TestJudgeOutages(t *testing.T) {
 	judge(t, list)
 }
 
-// gaps are three gaps in which the connections are cut and dials refused, each followed by good time.
+// gaps are three gaps in which the connections are cut and dials refused, each followed by good
+// time.
 func gaps(gap, good time.Duration) simScenario {
 	return simScenario{
 		name: fmt.Sprintf("three times cut, refused for %v", gap), size: 20, rate: 200, takes: 20 * ms, deadlines: in(time.Second),

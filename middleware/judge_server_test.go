@@ -10,7 +10,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The simulated server of the judge (see judge_test.go) and of TestRandom, its driver and its bare client.
+// The simulated server of the judge (see judge_test.go) and of TestRandom, its driver and its bare
+// client.
 
 // simMode is how the server behaves as a whole.
 type simMode int
@@ -49,8 +50,10 @@ type simOp struct {
 type simUse struct {
 	*simOp
 
-	inside  func(ctx context.Context) error // what the use's function does before its command; nil: nothing
-	carried int                             // how often the server has carried out the operation; under the server's lock
+	// inside is what the use's function does before its command; nil: nothing
+	inside func(ctx context.Context) error
+	// how often the server has carried out the operation; under the server's lock
+	carried int
 }
 
 // simServer is a simulated server. Set its fields before the load begins, or within change.
@@ -74,7 +77,8 @@ type simServer struct {
 	commands int                       // round trips so far
 	changed  chan struct{}             // closed at each change
 	deadline time.Duration             // of the callers
-	useless  int                       // calls and dials that began while the server could not answer, and failed
+	// useless counts calls and dials that began while the server could not answer, and failed.
+	useless int
 }
 
 // simConn is a connection to the server. Connections are numbered from 1.
@@ -197,7 +201,8 @@ func (s *simServer) work(ctx context.Context, c *simConn, u *simUse) error {
 type message struct {
 	use   *simUse       // nil: a dial or a check
 	takes time.Duration // the server's time
-	again time.Duration // the first pause before it is sent again, when it is lost; each further pause is twice as long
+	// the first pause before a lost message is sent again; each further pause is twice as long
+	again time.Duration
 }
 
 // The pauses of TCP.
@@ -243,7 +248,8 @@ func (s *simServer) answer(ctx context.Context, c *simConn, m message) error {
 	}
 }
 
-// resumed says when the answer comes, if the server can be reached again from now on. ready is when it should have come, zero: m was lost.
+// resumed returns the time of the answer if the server can be reached again from now on. ready is
+// the time at which the answer should have come; zero if m was lost.
 func (m message) resumed(sent, ready time.Time) time.Time {
 	now := time.Now()
 	if !ready.IsZero() {
@@ -328,10 +334,11 @@ func (d simDriver) Classify(err error) pool.Class {
 	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
-// bareClient does what go-redis does with its defaults and ContextTimeoutEnabled: 4 s for the wait, 5 s for a dial, 3 s for a reply, three
-// retries of what the network or a quick refusal ended, pauses of 8 to 512 ms. A dial is tried five times, 100 ms apart. After as many failed
-// dials as there are slots, uses fail at once, and a dial each second finds out whether the server is back. An idle connection that the
-// server has cut is seen and dropped.
+// bareClient does what go-redis does with its defaults and ContextTimeoutEnabled: 4 s for the wait,
+// 5 s for a dial, 3 s for a reply, three retries of what the network or a quick refusal ended,
+// pauses of 8 to 512 ms. A dial is tried five times, 100 ms apart. After as many failed dials as
+// there are slots, uses fail at once, and a dial each second finds out whether the server is back.
+// An idle connection that the server has cut is seen and dropped.
 type bareClient struct {
 	s      *simServer
 	slots  chan struct{}

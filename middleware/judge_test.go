@@ -17,22 +17,29 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The judge runs each scenario in synctest bubbles: with the default stack, with a pool without layers, and with a bare client. The gates
-// compare the stack with the bare client. `go test -v -run TestJudge ./middleware` prints the table.
+// The judge runs each scenario in synctest bubbles: with the default stack, with a pool without
+// layers, and with a bare client. The gates compare the stack with the bare client. This command
+// prints the table:
 //
-// (A) The server can serve. The stack serves at least as many uses in time as the bare client, less 1 %, and refuses at most 0.5 % of
-// the uses needlessly.
+//	go test -v -run TestJudge ./middleware
 //
-// (B) The server cannot serve. The stack's useless calls are at most a tenth of the bare client's, or the uses of 0.4 s if these are more,
-// plus 10 and the looks: four in three seconds. (A deadline has to pass, of 0.1 s at least, and a run of failures has to last for 0.3 s before
-// the breaker believes the run. In an outage of 2 s that is more than a tenth.) In outages of 10 s and more the callers of the stack wait at
-// most a third of the time that the callers of the bare client wait. All uses are served again (99 % in each slot of 100 ms) within 1.5 s of
-// the server's return. Where a check does not see the trouble, only the uses of callers can find out that it is over, after an open period of
-// at most 2.5 s: 2.8 s then.
+// (A) The server can serve. The stack serves at least as many uses in time as the bare client, less
+// 1 %, and rejects at most 0.5 % of the uses needlessly.
 //
-// A use counts as served when it ends well within its caller's time, and the server has carried it out once (an idempotent operation:
-// once or more). A needless refusal is a refusal by the breaker while the server would have served in time. A useless call is a command or
-// a dial that began while the server could not serve in time, and failed. A use in progress when the load ends does not count.
+// (B) The server cannot serve. The stack's useless calls are at most a tenth of the bare client's,
+// or the uses of 0.4 s if these are more, plus 10 and the looks (four in three seconds). In an
+// outage of 2 s, 0.4 s is more than a tenth: a deadline of at least 0.1 s must pass, and a run of
+// failures must last for 0.3 s before the breaker opens. In outages of 10 s and more, the callers
+// of the stack wait at most a third of the time that the callers of the bare client wait. Within
+// 1.5 s of the server's return, all uses are served again (99 % in each slot of 100 ms). If a check
+// does not see the trouble, only uses can detect its end, after an open period of at most 2.5 s.
+// The limit is then 2.8 s.
+//
+// A use counts as served when it ends well within its caller's time, and the server has carried it
+// out once (an idempotent operation: once or more). A needless rejection is a rejection by the
+// breaker while the server would have served in time. A useless call is a command or a dial that
+// began while the server could not serve in time, and failed. A use in progress when the load ends
+// does not count.
 
 // simClient is what the callers use.
 type simClient interface {
@@ -98,8 +105,9 @@ type simResult struct {
 	conns                                    int           // connections dialled
 	waited                                   time.Duration // by all callers together
 	longest                                  time.Duration // wait of one caller
-	back                                     time.Duration // from the end of the script until 99 % are served
-	opened                                   uint64        // how often the breaker opened
+	// back is the time from the end of the script until 99 % are served.
+	back   time.Duration
+	opened uint64 // how often the breaker opened
 }
 
 // simRun is one run of a scenario.
@@ -327,7 +335,8 @@ func judge(t *testing.T, scenarios []simScenario) {
 			results := map[string]simResult{}
 			kinds := []string{withStack, withPool, withBare}
 			if sc.down > 10*time.Second {
-				kinds = []string{withStack, withBare} // as in the shorter outages, and no gate asks for the pool
+				// as in the shorter outages, and no gate asks for the pool
+				kinds = []string{withStack, withBare}
 			}
 			for _, kind := range kinds {
 				res := sc.run(t, kind)

@@ -21,7 +21,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// saturate makes uses of a command at a steady rate over a pool of ten connections, and returns how many were served.
+// saturate makes uses of a command at a steady rate over a pool of ten connections, and returns how
+// many were served.
 func saturate(t *testing.T, rate int, caller time.Duration, layers ...pool.Middleware) (served int, s pool.Stat) {
 	fake := &pooltest.Fake{}
 	fake.Inject(pooltest.Use, -1, pooltest.Slow(100*time.Millisecond))
@@ -49,8 +50,9 @@ func saturate(t *testing.T, rate int, caller time.Duration, layers ...pool.Middl
 	return int(ok.Load()), p.Stat()
 }
 
-// A healthy server and more uses than the pool's connections can carry: queueing is not laid at the server. (In the stack before, the
-// breaker opened and refused about 500 of the 6,600 uses, and more than 300 connections were closed as broken.)
+// A healthy server gets more uses than the pool's connections can carry. Queueing is not attributed
+// to the server. (With an earlier stack, the breaker opened and rejected about 500 of the 6,600
+// uses, and more than 300 connections were closed as broken.)
 func TestSaturatedPool(t *testing.T) {
 	for _, load := range []struct {
 		rate   int
@@ -70,8 +72,9 @@ func TestSaturatedPool(t *testing.T) {
 	}
 }
 
-// An attempt that begins with 5 ms of the total limit left, because the use had to wait, is no evidence against a server that needs 20 ms. A
-// server that has had nearly all of the time is.
+// An attempt begins with 5 ms of the total limit left, because the use had to wait. Its failure is
+// no evidence against a server that needs 20 ms. If the server had nearly all of the time, the
+// failure is evidence.
 func TestTotalPassesInAnAttempt(t *testing.T) {
 	for _, tc := range []struct {
 		held time.Duration // by another borrower
@@ -113,7 +116,8 @@ func TestTotalPassesInAnAttempt(t *testing.T) {
 	}
 }
 
-// A cursor, a transaction or a subscription: a lease lives for as long as its borrower needs, with the defaults of the standard stack.
+// A cursor, a transaction or a subscription: a lease lives for as long as its borrower needs, with
+// the defaults of the standard stack.
 func TestLongLease(t *testing.T) {
 	for _, step := range []string{"at once", "after a retry"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -144,8 +148,8 @@ func TestLongLease(t *testing.T) {
 	}
 }
 
-// An operation that is meant to block says so (a negative Op.Limit): time that runs out in it is nobody's failure, whoever's time that is.
-// What else happens to it counts.
+// An operation meant to block has a negative Op.Limit. Time that runs out in the operation is
+// nobody's failure, whether the time was the caller's or a layer's. All other outcomes count.
 func TestBlockingOperation(t *testing.T) {
 	block := func(ctx context.Context, _ conn) error { <-ctx.Done(); return ctx.Err() }
 	for _, tc := range []struct {
@@ -239,7 +243,8 @@ func (h *house) configure(limit time.Duration) error {
 	return nil
 }
 
-// Limits that defeat one another are warned of by whoever's Configure brings that about, a third party's layer included; each once.
+// A change of settings may make limits defeat one another. Then the pool warns once for each such
+// pair, whatever layer was configured, a third party's layer included.
 func TestLimitsThatDefeatOneAnother(t *testing.T) {
 	o, house, seen := quiet(), &house{}, &recorder{kinds: []pool.Kind{pool.EventWarning}}
 	o.Without = []string{middleware.KindAttempt}
@@ -282,7 +287,8 @@ func TestLimitsThatDefeatOneAnother(t *testing.T) {
 		if err := step.configure(); err != nil {
 			t.Fatal(err)
 		}
-		got := slices.DeleteFunc(take(), func(w string) bool { return strings.Contains(w, "gives a probe up") }) // below
+		// This warning is not the subject of the test.
+		got := slices.DeleteFunc(take(), func(w string) bool { return strings.Contains(w, "gives a probe up") })
 		if step.want == "" && got != nil || step.want != "" && (len(got) != 1 || !strings.Contains(got[0], step.want)) {
 			t.Errorf("%s: warnings %q, want %q", step.name, got, step.want)
 		}

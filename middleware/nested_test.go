@@ -25,8 +25,9 @@ func (d strict) Classify(err error) pool.Class {
 	return d.Fake.Classify(err)
 }
 
-// The usual shape of a cache in front of a database: a use of the cache's pool that, within it, uses the database's. Whatever befalls the
-// database, the cache is healthy: its breaker stays as it is, and what was written to it, which is not idempotent, is not written again.
+// The usual shape of a cache in front of a database: within a use of the cache's pool, a use of the
+// database's pool. Whatever happens to the database, the cache is healthy. The breaker of the cache
+// does not change, and a write to the cache, which is not idempotent, is not repeated.
 func TestCacheInFrontOfADatabase(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
@@ -91,7 +92,8 @@ func TestCacheInFrontOfADatabase(t *testing.T) {
 	}
 }
 
-// Where the cache's own limit cuts short the wait for the database, that is no wait for the cache's resource: it has been written to.
+// If the cache's own limit cuts short the wait for the database, this wait is no wait for the
+// cache's resource: the use has already written to the resource.
 func TestLimitPassesInAnotherPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cacheDriver, databaseDriver pooltest.Fake

@@ -18,8 +18,9 @@ type threeMethods struct{ pool.Driver[conn] }
 // errNoRows is such a client's name for a miss: a plain value, of which the pool cannot know.
 var errNoRows = errors.New("sql: no rows in result set")
 
-// Requests for a missing row, over a driver of three methods and the whole stack at its defaults: each is sent once, no connection is
-// closed, the breaker has nothing to count, and err == errNoRows holds.
+// Requests for a missing row, over a driver of three methods and the whole stack at its defaults:
+// each is sent once, no connection is closed, the breaker has nothing to count, and err ==
+// errNoRows holds.
 func TestMissingRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 20
@@ -49,8 +50,9 @@ func TestMissingRows(t *testing.T) {
 	})
 }
 
-// "Not the server's fault" is not "the server is well": uses that met another pool's outage only neither close the breaker of a dead server
-// nor keep it closed, and earn no retries.
+// "Not the server's fault" does not mean "the server is well". Uses that met only the outage of
+// another pool do not close the breaker of a dead server, do not keep a breaker closed, and earn no
+// retries.
 func TestElsewhereIsNoEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, down := &pooltest.Fake{}, &pooltest.Fake{}

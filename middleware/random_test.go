@@ -54,7 +54,8 @@ func (k rCounter) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// rRun is one plan under way, and what it is checked by: no use outlasts its bound, nobody waits while a place is free, the books add up.
+// rRun is a plan in progress, and its invariants: no use outlasts its bound, no use waits while a
+// place is free, and the counts add up.
 type rRun struct {
 	plan           *rPlan
 	start          time.Time
@@ -293,7 +294,8 @@ func (r *rRun) books() {
 	}
 }
 
-// Random callers meet a random server, by a plan that the seed decides. POOLSTACK_SEEDS is how many plans are tried.
+// Random callers meet a random server, by a plan that the seed decides. POOLSTACK_SEEDS is how many
+// plans are tried.
 func TestRandom(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("POOLSTACK_SEEDS"))
 	if err != nil {

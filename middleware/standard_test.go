@@ -76,7 +76,8 @@ func (r *recorder) take() []pool.Event {
 	return events
 }
 
-// newPool makes a pool; the function it returns closes it, and must be called before the test, or its bubble, ends.
+// newPool makes a pool; the function it returns closes it, and must be called before the test, or
+// its bubble, ends.
 func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
@@ -107,7 +108,8 @@ func TestSuite(t *testing.T) {
 	})
 }
 
-// The layers in their order, all and with each left out; New has nothing to say about them, unless what is left out is a limit.
+// The layers in their order: all layers, and all but each in turn. New warns of nothing, unless the
+// missing layer is a limit.
 func TestOrder(t *testing.T) {
 	for _, without := range append([]string{""}, middleware.Kinds()...) {
 		t.Run("without "+without, func(t *testing.T) {
@@ -196,7 +198,8 @@ func TestOptions(t *testing.T) {
 					`timeout.attempt`,
 			},
 		},
-		{middleware.Options{Retry: retry.Config{MaxAttempts: -3}, Without: []string{"retry"}}, nil}, // not looked at
+		// The settings of a layer left out are not validated.
+		{middleware.Options{Retry: retry.Config{MaxAttempts: -3}, Without: []string{"retry"}}, nil},
 	} {
 		_, err := middleware.Standard(tc.o)
 		if (err == nil) != (tc.want == nil) {
@@ -427,7 +430,8 @@ func TestLease(t *testing.T) {
 		stack, fake := standard(t, o), &pooltest.Fake{}
 		p, end := newPool(t, fake, pool.Config{OpenBackoff: time.Millisecond}, stack.Layers()...)
 		defer end()
-		fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrBroken)) // repeated, and a failure that the breaker counts
+		// repeated, and a failure that the breaker counts
+		fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrBroken))
 		for i := range 4 {
 			l, err := p.Acquire(context.Background(), pool.Op{})
 			if err != nil {
@@ -471,7 +475,8 @@ func TestTotal(t *testing.T) {
 	})
 }
 
-// B4: six callers that cancel open gobreaker's and failsafe's breakers. With ours and retry, nothing opens and nothing is repeated.
+// B4: six callers that cancel open gobreaker's and failsafe's breakers. In the stack, nothing opens
+// and nothing is repeated.
 func TestPitfallB4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stack := standard(t, quiet())
@@ -499,7 +504,8 @@ func TestPitfallB4(t *testing.T) {
 	})
 }
 
-// B6: failsafe's timeout sets no deadline, and does not return early. In the stack, each attempt has one and ends by it.
+// B6: failsafe's timeout sets no deadline, and does not return early. In the stack, each attempt
+// has one and ends by it.
 func TestPitfallB6(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := quiet()
@@ -522,7 +528,8 @@ func TestPitfallB6(t *testing.T) {
 	})
 }
 
-// B7: backoff v4 starts a 10 s wait with 50 ms left, and loses the operation's error. The same with a deadline of our own total limit.
+// B7: backoff v4 starts a 10 s wait with 50 ms left, and loses the operation's error. The same with
+// a deadline of our own total limit.
 func TestPitfallB7(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := quiet()
@@ -538,7 +545,8 @@ func TestPitfallB7(t *testing.T) {
 	})
 }
 
-// B9: attempts must not multiply. The worst case can be read off the layers, and it is what a server that is down gets to see.
+// B9: attempts must not multiply. The worst case can be read off the layers, and it is what a
+// server that is down gets to see.
 func TestPitfallB9(t *testing.T) {
 	for attempts := 1; attempts <= 5; attempts++ {
 		synctest.Test(t, func(t *testing.T) {
@@ -605,7 +613,8 @@ func (bad) Error() string { panic("bad error") }
 func (bad) Unwrap() error { panic("bad error") }
 func (bad) Is(error) bool { panic("bad error") }
 
-// The breaker's looks meet the errors of a driver in a goroutine of the breaker's: an error whose methods panic does not end the process.
+// The breaker's goroutine for looks receives the errors of a driver. An error whose methods panic
+// does not end the process.
 func TestADriversErrorThatPanics(t *testing.T) {
 	for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check} {
 		synctest.Test(t, func(t *testing.T) {

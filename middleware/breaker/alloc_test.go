@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A success allocates nothing, nor does a refusal: its error is made when the breaker opens.
-// Not under the race detector, which makes a sync.Pool forget at random.
+// A success allocates nothing. A rejection allocates nothing, because its error is made when the
+// breaker opens. The test does not run under the race detector, which makes a sync.Pool drop
+// entries at random.
 func TestAllocations(t *testing.T) {
 	ctx := context.Background()
 	for _, test := range []struct {

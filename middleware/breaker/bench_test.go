@@ -28,8 +28,8 @@ func plain(tb testing.TB, layers ...pool.Middleware) *pool.Pool[*conn] {
 // callKey is the key of what a use does with its Call.
 type callKey struct{}
 
-// calls returns a function that calls f with the Call of a use that has had a resource: the successes of others count for nothing. All Calls
-// are of one pool, so each processor has a shard of its own.
+// calls returns a function that calls f with the Call of a use with a resource. (Successes without
+// a resource do not count.) All Calls belong to the same pool, so each processor has its own shard.
 func calls(tb testing.TB) func(f func(c *pool.Call)) {
 	tb.Helper()
 	p := plain(tb, pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {

@@ -20,7 +20,7 @@ const kind = "breaker"
 type Breaker struct {
 	start   time.Time       // the origin of the breaker's clock
 	bracket pool.Middleware // around layer
-	// With defaults filled in. cfg, phase and scope are stored under mu.
+	// cfg has defaults filled in. cfg, phase and scope are stored under mu.
 	cfg     atomic.Pointer[Config]
 	phase   atomic.Pointer[phase]
 	scope   atomic.Pointer[scope] // the rejected uses while the breaker is not closed
@@ -55,8 +55,8 @@ type phase struct {
 	state  State
 	since  time.Time
 	window *window // only when closed
-	// On the breaker's clock. When open, until is the end of the open period. When half-open, any use
-	// may be a probe from until on.
+	// until is on the breaker's clock. In open, until is the end of the open period. In half-open, any
+	// use may be a probe from until on.
 	until   time.Duration
 	near    *atomic.Bool // when open: until is less than a tick away, or has passed
 	round   *round       // only when half-open

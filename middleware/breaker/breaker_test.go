@@ -348,7 +348,8 @@ func TestJitterSpreadsProbes(t *testing.T) {
 	})
 }
 
-// A server that answers the probes that it refuses for a while, as in the midst of a script, is about to serve: the open periods do not grow.
+// A server that answers the probes with a temporary refusal, as in the midst of a script, is about
+// to serve. So the open periods do not grow.
 func TestProbesThatAreAnswered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for range 20 {
@@ -483,7 +484,7 @@ func TestOneBreakerServesOnePoolAtATime(t *testing.T) {
 	}
 }
 
-// What a breaker that has moved to another pool refuses names the new one, in whatever state it moved.
+// After the breaker has moved to another pool, its rejections name the new pool, in each state.
 func TestRefusalNamesTheNewPool(t *testing.T) {
 	for _, half := range []bool{false, true} {
 		bubble(t, func(t *testing.T) {
@@ -521,7 +522,7 @@ func TestRefusalNamesTheNewPool(t *testing.T) {
 	}
 }
 
-// A refusal says what befell the use that opened the breaker, in the words of the error.
+// A rejection contains the failure that opened the breaker, in the words of the error.
 func TestRefusalNamesTheRootCause(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 1}, pool.Config{MaxSize: 1})

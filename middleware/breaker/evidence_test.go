@@ -70,8 +70,9 @@ func TestCutOnceOpensNothing(t *testing.T) {
 	}
 }
 
-// A failed dial is one event, whoever is told: 50 wait for two rounds of dials, and all are told of the second, which is one dial. So the breaker
-// has two failures, whether the dials were answered by the server or not.
+// A failed dial is a single event, however many uses receive the error. Here 50 uses wait for two
+// rounds of dials, and all receive the error of the second round, which is a single dial. So the
+// breaker counts two failures, whether the server answered the dials or not.
 func TestADialCountsOnce(t *testing.T) {
 	for _, refusal := range []error{pooltest.ErrBroken, pooltest.ErrRefused} {
 		bubble(t, func(t *testing.T) {
@@ -93,7 +94,8 @@ func TestADialCountsOnce(t *testing.T) {
 	}
 }
 
-// A number that the user has set needs neither time nor improbability, but echoes are no failures of their own.
+// An explicit ConsecutiveFailures needs neither a length of time nor improbability. Duplicates
+// still do not count.
 func TestExplicitNumberIsObeyed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{ConsecutiveFailures: 4})
@@ -111,8 +113,8 @@ func TestExplicitNumberIsObeyed(t *testing.T) {
 	})
 }
 
-// A proxy that is restarted three times, and refuses dials for 100 ms each time, costs no refusal; a server that is killed is found within a
-// second.
+// A proxy restarts three times, and refuses dials for 100 ms each time. No use is rejected. A
+// killed server is detected within a second.
 func TestRestartsAndDeath(t *testing.T) {
 	for name, away := range map[string]time.Duration{"restart": 100 * time.Millisecond, "death": time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +184,8 @@ func TestNoiseOpensNothing(t *testing.T) {
 	}
 }
 
-// Callers with deadlines of their own find out that a server is frozen within two of them, if those are longer than what it lately needed.
+// The deadlines of callers reveal a frozen server within two deadlines, if the deadlines are longer
+// than the time needed by recent successes.
 func TestFrozenServerIsFoundByCallersDeadlines(t *testing.T) {
 	for _, deadline := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, time.Second, 2900 * time.Millisecond} {
 		t.Run(deadline.String(), func(t *testing.T) {
@@ -208,8 +211,9 @@ func TestFrozenServerIsFoundByCallersDeadlines(t *testing.T) {
 	}
 }
 
-// A young breaker, whose window has not passed once, knows in its probes too how long operations took: when looks pass and each reply comes
-// after the callers' deadline, probes fail and are few.
+// A new breaker, whose window has not passed once, also uses the times of recent successes for its
+// probes. Looks pass, and each reply comes after the callers' deadline. So the probes fail and are
+// few.
 func TestProbesOfAYoungBreakerAreJudgedByDeadlines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 10})
@@ -235,8 +239,10 @@ func TestProbesOfAYoungBreakerAreJudgedByDeadlines(t *testing.T) {
 	})
 }
 
-// Deadlines too short to be evidence each add up while the server answers nothing: a server that is frozen, or slower than all its callers wait,
-// is found after half a second, and the probes find it, too. Deadlines below what the server lately needed do not add up, nor do those among answers.
+// Deadlines too short to be evidence by themselves add up while the server answers nothing. A
+// server that is frozen, or slower than all its callers wait, is detected after half a second. The
+// probes detect the server, too. Deadlines below the time needed by recent successes do not add up,
+// and deadlines among answers do not add up.
 func TestShortDeadlinesAddUp(t *testing.T) {
 	const takes, deadline = 60 * time.Millisecond, 100 * time.Millisecond
 	for _, test := range []struct {
@@ -300,7 +306,8 @@ func TestShortDeadlinesAddUp(t *testing.T) {
 	}
 }
 
-// answering is a driver that knows whether a use has asked its server something, and whether the server has answered.
+// answering is a driver with a witness: whether a use has asked its server something, and whether
+// the server has answered.
 type answering struct {
 	*pooltest.Fake
 
@@ -325,7 +332,8 @@ func over(t *testing.T, d *answering, cfg pool.Config, b *Breaker) *pool.Pool[*c
 	return p
 }
 
-// A use that has sent nothing says nothing, though it succeeds: it neither ends a run of failures nor closes the breaker as a probe.
+// A use without a command proves nothing, though the use succeeds. Its success does not end a run
+// of failures, and does not close the breaker as a probe.
 func TestUsesThatSendNothingSayNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d, b := &answering{}, must(t, Config{ConsecutiveFailures: 4, LookMax: -1})
@@ -355,7 +363,8 @@ func TestUsesThatSendNothingSayNothing(t *testing.T) {
 	})
 }
 
-// The first command of each use is answered, and the second later than the deadline: such a server is not silent, whatever the deadlines add up to.
+// The server answers the first command of each use, and the second command only after the deadline.
+// Such a server is not silent, whatever the sum of the deadlines is.
 func TestAnAnswerWithinAUseIsNoSilence(t *testing.T) {
 	for _, answers := range []bool{true, false} {
 		bubble(t, func(t *testing.T) {
@@ -379,8 +388,8 @@ func TestAnAnswerWithinAUseIsNoSilence(t *testing.T) {
 	}
 }
 
-// What is not evidence: a cancel, a deadline shorter than what the server lately needed, time spent in an operation that is meant to block or in
-// a lease, and time spent with another pool.
+// No evidence are: a cancellation, a deadline shorter than the time needed by recent successes,
+// time spent in an operation meant to block or in a lease, and time spent with another pool.
 func TestTimeThatIsNoEvidence(t *testing.T) {
 	hang := func(ctx context.Context, _ *conn) error { <-ctx.Done(); return ctx.Err() }
 	for _, test := range []struct {
@@ -445,7 +454,8 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 	}
 }
 
-// One call in 33 takes two seconds, and all have a deadline of one: nothing opens. Once the server is frozen, the breaker does.
+// 1 attempt in 33 takes two seconds, and all attempts have a deadline of one second: the breaker
+// stays closed. Once the server is frozen, the breaker opens.
 func TestSlowOperationsAmongFastOnes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 64})
@@ -485,7 +495,8 @@ func TestSlowOperationsAmongFastOnes(t *testing.T) {
 	})
 }
 
-// A server that refuses writes serves reads: whatever the order, no read is refused, and a probe that meets such an answer closes.
+// A server that refuses writes serves reads. Whatever the order of uses, no read is rejected. A
+// probe with such an answer closes the breaker.
 func TestNarrowFailuresOpenNothing(t *testing.T) {
 	for seed := range uint64(50) {
 		bubble(t, func(t *testing.T) {
@@ -511,8 +522,9 @@ func TestNarrowFailuresOpenNothing(t *testing.T) {
 	}
 }
 
-// A server that has become too slow ends each command at the caller's deadline, with a narrow answer. That is found as a silent server is, about
-// this operation only: others pass, and so do callers with much more time.
+// A server that has become too slow ends each command at the caller's deadline, with a narrow
+// answer. The breaker detects this server as a silent server, and rejects this operation only.
+// Other operations pass, and callers with much more time pass.
 func TestNarrowAnswersThatTakeLongAreEvidence(t *testing.T) {
 	for _, deadline := range []time.Duration{100 * time.Millisecond, time.Second, 3 * time.Second} {
 		for _, after := range []bool{false, true} { // whether the answer comes after the deadline
@@ -554,7 +566,8 @@ func TestNarrowAnswersThatTakeLongAreEvidence(t *testing.T) {
 	}
 }
 
-// All connections are cut four times in a row, each time with 20 calls under way and before a call could end. The server is up: nobody is refused.
+// All connections are cut four times in a row, each time with 20 attempts in progress and before an
+// attempt could end. The server is up, so no use is rejected.
 func TestCutsInARow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{})
@@ -580,7 +593,7 @@ func TestCutsInARow(t *testing.T) {
 	})
 }
 
-// What says nothing about the server closes no breaker, as it opens none.
+// Outcomes that say nothing about the server do not close the breaker, and do not open the breaker.
 func TestNoEvidenceClosesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -596,7 +609,8 @@ func TestNoEvidenceClosesNothing(t *testing.T) {
 	})
 }
 
-// A deadline that the borrower's function derives is judged as the caller's is: it says something if the server has had the call for long.
+// A deadline derived by the function of the use is judged as the caller's deadline. The deadline is
+// evidence if the server had the attempt for long.
 func TestDeadlineWithinTheFunction(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -11,7 +11,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// After five failures in a row, as it is told, the server is left alone: uses are refused at once, and the error says why.
+// After five failures in a row (an explicit setting), the breaker rejects uses at once, and the
+// error contains the reason.
 func Example() {
 	b, err := breaker.New(breaker.Config{ConsecutiveFailures: 5, OpenFor: time.Minute})
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Every number of Config at its extremes: what Validate accepts refuses nobody while the server is well, and no use panics or hangs, neither
-// while the server is gone nor after that. What Validate does not accept is named.
+// Every number of Config at its extremes. If Validate accepts the Config, no use is rejected while
+// the server is well, and no use panics or hangs, neither while the server is down nor after that.
+// If Validate does not accept the Config, the error names the field.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[Config]()
 	for i := range typ.NumField() {

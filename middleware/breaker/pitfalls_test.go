@@ -12,11 +12,12 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// What other breakers get wrong, as reproduced in them, and ours does not. Where it is cheap gobreaker, on which ours is built, is shown
-// doing it; the others are described.
+// These tests are about mistakes of other breakers, reproduced in these breakers and avoided here.
+// Where the proof is cheap, a test shows the mistake in gobreaker, the state machine of this
+// package. Other mistakes are only described.
 
-// Some hold a lock during the call: gobreaker's distributed breaker that of its store, so that 8 concurrent calls of 50 ms took 402 ms and
-// only one of them was counted.
+// Some breakers hold a lock during the call. gobreaker's distributed breaker holds the lock of its
+// store: 8 concurrent calls of 50 ms took 402 ms, and only 1 of the calls was counted.
 func TestPitfallB1NoLockDuringTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{})
@@ -67,7 +68,8 @@ func TestPitfallB2CallbackMayUseTheBreaker(t *testing.T) {
 	})
 }
 
-// A probe in two steps of which nothing is heard leaves gobreaker half-open for ever, refusing everything.
+// A two-step probe without an outcome leaves gobreaker half-open for ever, and all uses are
+// rejected.
 func TestPitfallB3LostProbeDoesNotWedge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		peer := gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
@@ -134,7 +136,8 @@ func TestPitfallB4CallersThatGiveUpOpenNothing(t *testing.T) {
 	})
 }
 
-// A half-open probe that panics keeps its permit in failsafe-go's breaker, which then refuses for ever.
+// A half-open probe that panics keeps its permit in failsafe-go's breaker, which then refuses for
+// ever.
 func TestPitfallB5PanickingProbeGivesItsPermitBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -159,7 +162,8 @@ func TestPitfallB5PanickingProbeGivesItsPermitBack(t *testing.T) {
 	})
 }
 
-// eapache/go-resiliency's breaker opens after 3 failures in 1000 calls, as successes do not reset its count.
+// eapache/go-resiliency's breaker opens after 3 failures in 1000 calls, as successes do not reset
+// its count.
 func TestPitfallB8FewFailuresAmongManyCallsOpenNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, Config{ConsecutiveFailures: 3})

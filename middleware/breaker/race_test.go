@@ -92,7 +92,8 @@ func (f *referee) transitions() uint64 {
 	return n
 }
 
-// Thousands of changes of state under load: never more probes than permits, only legal changes, and all books agree.
+// Thousands of changes of state under load: there are never more probes than permits, all changes
+// are legal, and all counts agree.
 func TestRaceOverThousandsOfTransitions(t *testing.T) {
 	cfg := Config{
 		Window: 50 * time.Millisecond, Buckets: 5, FailureRatio: 0.2, MinCalls: 8, ConsecutiveFailures: 4,
@@ -150,7 +151,8 @@ func race(t *testing.T, cfg Config, probes int, wild bool) {
 	recoverNow(t, p, b)
 }
 
-// raceUse is one use of a server that is well for a while and ill for a while. It says whether it was refused.
+// raceUse is a use of a server that alternates between well and ill. raceUse reports whether the
+// use was rejected.
 func raceUse(p *pool.Pool[*conn], wild bool) bool {
 	hold := time.Duration(rand.IntN(3000)) * time.Microsecond
 	if wild && rand.IntN(50) == 0 {

@@ -18,7 +18,8 @@ type past struct {
 	outcome               error
 }
 
-// verdict is the reference judge: it goes through what has ended, in order, and looks at all of it again each time.
+// verdict is the reference judge. It goes through the finished uses in order, and looks at all of
+// them again each time.
 func verdict(cfg Config, uses []past) (openedAt time.Time) {
 	slices.SortFunc(uses, func(a, b past) int { return a.ended.Compare(b.ended) })
 	for i := range uses {

@@ -15,7 +15,8 @@ import (
 
 // The six rules by which the breaker works on gobreaker, a test each.
 
-// Rule 1: every call into gobreaker is made under the breaker's own mutex, never on the success path of closed and never to read a state.
+// Rule 1: every call into gobreaker is made under the breaker's own mutex, never on the success
+// path of closed and never to read a state.
 func TestRule1GobreakerIsCalledUnderOurMutexOnly(t *testing.T) {
 	t.Run("under the mutex", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -94,7 +95,8 @@ func unlocked(t *testing.T, b *Breaker, what string, f func()) {
 	}
 }
 
-// Rule 2: admission in closed leads to that closed state's window, and each has a new one: a late outcome is never reported.
+// Rule 2: admission in closed leads to that closed state's window, and each has a new one: a late
+// outcome is never reported.
 func TestRule2LateOutcomeLandsInItsOwnWindow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -125,8 +127,9 @@ func TestRule2LateOutcomeLandsInItsOwnWindow(t *testing.T) {
 	})
 }
 
-// Rule 3: a failure is reported only while its window is the current one, and only if our rules open the breaker: gobreaker's own counts, which
-// see no success, could decide nothing.
+// Rule 3: a failure is reported to gobreaker only while its window is the current window, and only
+// if our rules open the breaker. gobreaker's own counts see no success, so these counts decide
+// nothing.
 func TestRule3ReportMeansOpen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -149,7 +152,8 @@ func TestRule3ReportMeansOpen(t *testing.T) {
 	})
 }
 
-// A success writes the counter of failures in a row only when it is not 0: it is everybody's word.
+// A success writes the counter of failures in a row only when the counter is not 0, because all
+// processors share the word.
 func TestRule3SuccessLeavesTheConsecutiveCounterAlone(t *testing.T) {
 	r := newRig(t, quick())
 	w := r.phase.Load().window
@@ -163,7 +167,8 @@ func TestRule3SuccessLeavesTheConsecutiveCounterAlone(t *testing.T) {
 	}
 }
 
-// Rule 4: the open period is ours (gobreaker's is over at once), the probes are counted by us, and gobreaker hears one verdict a round.
+// Rule 4: the open period is ours (gobreaker's is over at once), the probes are counted by us, and
+// gobreaker hears one verdict a round.
 func TestRule4OurOpenPeriodAndOneVerdictARound(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		cfg := quick()
@@ -191,7 +196,8 @@ func TestRule4OurOpenPeriodAndOneVerdictARound(t *testing.T) {
 	})
 }
 
-// Rule 5: an excluded or cancelled probe gives its permit back, a lost one counts as failed, an outcome of an earlier round is dropped.
+// Rule 5: an excluded or cancelled probe gives its permit back, a lost one counts as failed, an
+// outcome of an earlier round is dropped.
 func TestRule5ExcludedProbeGivesItsPermitBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -211,7 +217,8 @@ func TestRule5ExcludedProbeGivesItsPermitBack(t *testing.T) {
 	})
 }
 
-// An observer that ends the goroutine when it hears of half-open: the use that it does so to is no probe. One that panics does no harm.
+// An observer ends the goroutine when it receives the change to half-open. The use in this
+// goroutine is no probe. An observer that panics does no harm.
 func TestRule5ObserverThatExitsTakesNoPermit(t *testing.T) {
 	for name, leave := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -268,7 +275,8 @@ func TestRule5LostProbeCountsAsFailed(t *testing.T) {
 	})
 }
 
-// A use may take 10 s with the defaults of the standard stack. A probe that takes as long is not given up.
+// A use may take 10 s with the defaults of the standard stack. A probe that takes as long is not
+// given up.
 func TestRule5SlowProbeIsNotGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -310,7 +318,8 @@ func TestRule5OutcomeOfAnEarlierRoundIsDropped(t *testing.T) {
 	}
 }
 
-// An outcome is better than a guess: it counts when the time has run out but nobody has looked, unlike other probes that are lost.
+// An outcome is better than a guess. The outcome of a late probe counts if its timeout has passed
+// but nobody has compared the time yet. Other late probes then count as lost.
 func TestRule5LateProbeIsJudgedByItsOutcome(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())
@@ -336,7 +345,8 @@ func TestRule5LateProbeIsJudgedByItsOutcome(t *testing.T) {
 	})
 }
 
-// Rule 6: OnStateChange only records; events go out after unlocking, with the context of the use that caused them.
+// Rule 6: OnStateChange only records; events go out after unlocking, with the context of the use
+// that caused them.
 func TestRule6EventsGoOutAfterUnlocking(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, quick())

@@ -26,7 +26,8 @@ func (n *tally) note(err error) {
 	}
 }
 
-// load makes uses of op at a rate, each with a deadline, for a while. The server does what serve says.
+// load makes uses of op at a rate, each with a deadline, for a while. The server does what serve
+// says.
 func (r *rig) load(wg *sync.WaitGroup, n *tally, op pool.Op, every, deadline, lasts time.Duration, serve func(context.Context) error) {
 	wg.Go(func() {
 		for end := time.Now().Add(lasts); time.Now().Before(end); time.Sleep(every) {
@@ -41,8 +42,8 @@ func (r *rig) load(wg *sync.WaitGroup, n *tally, op pool.Op, every, deadline, la
 
 func hang(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
-// One operation of two fails: with the server's answer, by losing its connection, and by no answer at all. The other one is served, however
-// rare it is.
+// One operation of two fails: with the server's answer, by losing its connection, and by no answer
+// at all. The other one is served, however rare it is.
 func TestAnOperationThatFailsAlone(t *testing.T) {
 	for name, serve := range map[string]func(context.Context) error{
 		"refused": func(context.Context) error { return fail },
@@ -69,7 +70,8 @@ func TestAnOperationThatFailsAlone(t *testing.T) {
 	}
 }
 
-// The server becomes too slow for callers with little time. Callers with more time are served all along, also those with not much more.
+// The server becomes too slow for callers with little time. Callers with more time are served all
+// along, also those with not much more.
 func TestPatientCallersPass(t *testing.T) {
 	for _, test := range []struct{ took, patience time.Duration }{
 		{400 * time.Millisecond, 2 * time.Second},
@@ -91,7 +93,8 @@ func TestPatientCallersPass(t *testing.T) {
 			if patient.refused.Load()+patient.failed.Load() > 0 {
 				t.Errorf("of the patient uses (%v) %d were refused, %d failed", test.patience, patient.refused.Load(), patient.failed.Load())
 			}
-			// What the patient callers got shows that the server is well, so a hasty probe proves nothing: one at a time is let through.
+			// The successes of the patient callers show that the server is well. So a hasty probe proves
+			// nothing, and passes only with a permit, one at a time.
 			if hasty.failed.Load() > hasty.refused.Load()/5 {
 				t.Errorf("of the hasty uses %d failed, and %d were refused", hasty.failed.Load(), hasty.refused.Load())
 			}
@@ -99,8 +102,9 @@ func TestPatientCallersPass(t *testing.T) {
 	}
 }
 
-// The calls that opened the breaker had little time. Their callers are gone, and callers with more time remain: what they get closes the
-// breaker, if it took no longer than the failed calls had.
+// The attempts that opened the breaker had little time. Their callers are gone, and callers with
+// more time remain. The successes of these callers close the breaker, if a success took no longer
+// than the failed attempts had.
 func TestPatientCallersAreProbes(t *testing.T) {
 	for name, test := range map[string]struct {
 		took time.Duration
@@ -131,7 +135,8 @@ func TestPatientCallersAreProbes(t *testing.T) {
 	}
 }
 
-// The operation that opened the breaker is not used any more. After a window's time the uses of others close the breaker.
+// The operation that opened the breaker is not used any more. After a window's time the uses of
+// others close the breaker.
 func TestAnOperationThatIsUsedNoMore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
@@ -143,7 +148,8 @@ func TestAnOperationThatIsUsedNoMore(t *testing.T) {
 			t.Fatal("the breaker is closed")
 		}
 		time.Sleep(2 * time.Second)
-		if err := r.pool.Do(context.Background(), pool.Op{Name: "XADD", Limit: -1}, nothing); err != nil { // proves nothing
+		// An operation meant to block proves nothing.
+		if err := r.pool.Do(context.Background(), pool.Op{Name: "XADD", Limit: -1}, nothing); err != nil {
 			t.Fatal(err)
 		}
 		r.wantState(StateHalfOpen)
@@ -158,7 +164,8 @@ func TestAnOperationThatIsUsedNoMore(t *testing.T) {
 	})
 }
 
-// Two operations were refused, and one of them comes back only at night. The uses of the other one close the breaker.
+// Two operations were refused, and one of them comes back only at night. The uses of the other one
+// close the breaker.
 func TestAnOperationThatIsRare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
@@ -178,7 +185,8 @@ func TestAnOperationThatIsRare(t *testing.T) {
 	})
 }
 
-// A server that was away comes back, but fails one operation, which makes up most of the load. The other one is served again.
+// A server that was away comes back, but fails one operation, which makes up most of the load. The
+// other one is served again.
 func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 100})
@@ -215,8 +223,9 @@ func TestAnOperationThatFailsOnAfterAnOutage(t *testing.T) {
 	})
 }
 
-// The looks that saw the server away see the server's return: nobody waits for probes. A breaker that opened by what no look sees needs
-// them, and a probe that lasts keeps the others out for half a second only. An operation that is meant to block is no probe.
+// If the looks saw the server down, the looks also see its return, and no use waits for probes. If
+// the breaker opened because of trouble invisible to looks, the breaker needs probes. A long probe
+// keeps other uses out for half a second only. An operation meant to block is no probe.
 func TestRecoveryWaitsForNoLongUse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})

@@ -26,7 +26,8 @@ func (r *rig) dead() {
 	r.wantState(StateOpen)
 }
 
-// While a server is dead the pool looks about once a second, and no use reaches it; when it is back, uses are served within LookMax.
+// While a server is dead, the pool looks about once a second, and no use reaches the server. When
+// the server is back, uses are served within LookMax.
 func TestPoolLooksForItself(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 2, ProbeSuccesses: 1}, pool.Config{MaxSize: 2})
@@ -50,7 +51,8 @@ func TestPoolLooksForItself(t *testing.T) {
 	})
 }
 
-// When the pool is cleared, the server may be another one: the pool looks at once, however long the pauses have become.
+// When the pool is cleared, the server may be another one: the pool looks at once, however long the
+// pauses have become.
 func TestClearWakesTheWatch(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for range 20 {
@@ -90,12 +92,14 @@ func TestLooksThatAreAnswered(t *testing.T) {
 	})
 }
 
-// A server that lets nobody in because of a wrong password is asked no more often than one that does not answer.
+// A server that refuses all clients because of a wrong password is asked no more often than a
+// server that does not answer.
 func TestLooksThatAreAnsweredForGood(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 2}, pool.Config{MaxSize: 2})
 		r.pool.Clear()
-		r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied)) // with a code, and not to be repeated
+		// with a code, and not to be repeated
+		r.fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
 		_, _ = r.use(nil), r.use(nil)
 		r.wantState(StateOpen)
 		time.Sleep(10 * time.Second)
@@ -107,7 +111,8 @@ func TestLooksThatAreAnsweredForGood(t *testing.T) {
 	})
 }
 
-// No resource could be had, and the gap is over when the breaker opens: the first look says so, and nobody waits for probes.
+// No resource could be acquired, and the trouble is over when the breaker opens. The first look
+// passes, and no use waits for probes.
 func TestLookContradictsEvidenceAboutAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{}, pool.Config{MaxSize: 2})
@@ -195,7 +200,8 @@ func TestConfigureWakesTheWatch(t *testing.T) {
 // settle lets everybody go on who can at this moment.
 func settle() { time.Sleep(time.Nanosecond) }
 
-// While everything is lent, there is nothing to look with: the probes may tell. The pool looks again soon.
+// While all resources are in use, a look is impossible, so uses may be probes. The pool looks again
+// soon.
 func TestEverythingIsLent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRigOn(t, Config{ConsecutiveFailures: 2, ProbeSuccesses: 1}, pool.Config{MaxSize: 3})
@@ -275,8 +281,9 @@ func (d *numb) Open(ctx context.Context) (*conn, error) {
 	return d.Fake.Open(ctx)
 }
 
-// A look that hangs, of a driver that ignores its context, delays neither Close beyond its context nor what comes after; nothing looks after
-// detach, and the breaker looks for its next pool.
+// A look hangs because the driver ignores its context. The look delays Close only until the context
+// of Close is over, and delays nothing that comes after. No look begins after detach, and the
+// breaker looks at the server of its next pool.
 func TestDetachWhileALookHangs(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := &numb{release: make(chan struct{})}
@@ -325,7 +332,8 @@ func TestDetachWhileALookHangs(t *testing.T) {
 	})
 }
 
-// Fifty instances whose breakers opened together, over a server that a look finds well, do not probe within 100 ms of one another.
+// The breakers of fifty instances opened together, and a look finds the server well. The instances
+// do not all probe within the same 100 ms.
 func TestInstancesDoNotProbeTogether(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const instances = 50

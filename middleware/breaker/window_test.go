@@ -51,7 +51,8 @@ func TestWindowAgreesWithAList(t *testing.T) {
 	}
 }
 
-// Nothing is lost when many count at once while the buckets turn, as long as the window is not over.
+// No outcome is lost when many goroutines count at once while the buckets turn, as long as the
+// window is not over.
 func TestWindowCountsFromManyGoroutines(t *testing.T) {
 	const workers, each, steps = 8, 2000, 100
 	w := newWindow(&Config{Window: steps * time.Millisecond, Buckets: steps}, &needs{window: time.Hour})

@@ -15,8 +15,8 @@ import (
 
 func nothing(context.Context, conn) error { return nil }
 
-// What a success costs: the lazy deadline, and the cause of a limit that an operation has of its own; nothing where the caller's deadline is
-// nearer, or the operation is meant to block.
+// What a success costs: the lazy deadline, and the cause of a limit that an operation has of its
+// own; nothing where the caller's deadline is nearer, or the operation is meant to block.
 func TestAllocs(t *testing.T) {
 	near, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

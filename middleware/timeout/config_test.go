@@ -52,7 +52,8 @@ func TestValidate(t *testing.T) {
 		{timeout.Config{Limit: -1, MinLeft: time.Hour}, ""},
 		{timeout.Config{MinLeft: -time.Second}, "timeout: MinLeft is -1s: must be 0 (any time left will do) or more"},
 		{timeout.Config{Limit: time.Second, MinLeft: time.Second}, "timeout: MinLeft is 1s: must be less than Limit, which is 1s"},
-		{timeout.Config{MinLeft: 4 * time.Second}, "timeout: MinLeft is 4s: must be less than Limit, which is 3s"}, // the default
+		// The limit of 3 s is the default.
+		{timeout.Config{MinLeft: 4 * time.Second}, "timeout: MinLeft is 4s: must be less than Limit, which is 3s"},
 	} {
 		_, err := timeout.NewAttempt(tc.cfg)
 		if (err == nil) != (tc.want == "") || err != nil && err.Error() != tc.want {
@@ -61,7 +62,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Every pool that the layer is around hears of new settings, until it is closed, and nobody of what was refused.
+// Each pool around which the layer stands reports the new settings, until the pool is closed. No
+// pool reports rejected settings.
 func TestConfigureIsReported(t *testing.T) {
 	seen := []*configured{{}, {}}
 	l := total(t, timeout.Config{})

@@ -126,7 +126,7 @@ func TestFirstIsNamed(t *testing.T) {
 	})
 }
 
-// What came of earlier attempts, as retry keeps that in its error, does not keep the total limit from being named.
+// The errors of earlier attempts, kept by retry in its error, do not hide the total limit.
 func TestEarlierAttempts(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -188,7 +188,8 @@ func TestErrorText(t *testing.T) {
 	})
 }
 
-// A client that comes back so late that the caller's own deadline has passed as well was kept waiting by the server all the same.
+// A client returns so late that the caller's own deadline has passed as well. The server is still
+// at fault.
 func TestLateBeyondTheCallersDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &judge{}

@@ -11,7 +11,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// A use may take 2 s in all, each attempt of it 20 ms. (Between the two, retry would make further attempts.)
+// A use may take 2 s in all, each attempt of it 20 ms. (Between the two, retry would make further
+// attempts.)
 func Example() {
 	total, err := timeout.NewTotal(timeout.Config{Limit: 2 * time.Second})
 	if err != nil {

@@ -16,8 +16,9 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// Every number of Config at its extremes: what Validate accepts serves a use that takes no time, unless the limit allows none or the caller
-// has less left than MinLeft. What Validate does not accept is named.
+// Every number of Config at its extremes: what Validate accepts serves a use that takes no time,
+// unless the limit allows none or the caller has less left than MinLeft. What Validate does not
+// accept is named.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[timeout.Config]()
 	for name, build := range map[string]func(timeout.Config) (*timeout.Timeout, error){

@@ -56,7 +56,8 @@ func (s stand) quicken(op pool.Op) {
 	s.serve(1, op, time.Millisecond)
 }
 
-// want checks how much time an attempt of the operation has, for a caller without a deadline. The use of the check fails.
+// want checks how much time an attempt of the operation has, for a caller without a deadline. The
+// use of the check fails.
 func (s stand) want(op pool.Op, want time.Duration) {
 	s.t.Helper()
 	err := s.Do(context.Background(), op, func(ctx context.Context, _ conn) error {
@@ -87,7 +88,8 @@ const (
 	whole   = 10 * time.Second
 )
 
-// An operation that needs 6 s is served to callers with 10 s, each time and from the first time on, beside an operation of 1 ms.
+// An operation that needs 6 s is served to callers with 10 s, each time and from the first time on,
+// beside an operation of 1 ms.
 func TestSlowOperation(t *testing.T) {
 	onStand(t, func(s stand) {
 		for range 25 {
@@ -236,7 +238,8 @@ var repeat = pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 	}
 })
 
-// After a cut, the next attempt of the use has the rest of the time. If that is not enough either, the operation is slow.
+// After a cut, the next attempt of the use has the rest of the time. If that is not enough either,
+// the operation is slow.
 func TestRestAfterCut(t *testing.T) {
 	for _, takes := range []time.Duration{time.Millisecond, 6 * time.Second, 8 * time.Second} {
 		onStand(t, func(s stand) {

@@ -14,7 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The limits cover the acquisition of a lease; what the borrower does with the lease takes as long as it takes.
+// The limits cover the acquisition of a lease; what the borrower does with the lease takes as long
+// as it takes.
 func TestLease(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -25,7 +26,8 @@ func TestLease(t *testing.T) {
 		{"the operation's own", 30 * time.Second, 30 * time.Second},
 		{"one that blocks", -1, 0},
 	} {
-		for _, asked := range []bool{false, true} { // whether somebody has waited for the total limit before the grant
+		// asked: somebody has waited for the total limit before the grant
+		for _, asked := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, asked %t", tc.name, asked), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					seen := &recorder{}
@@ -111,7 +113,8 @@ func TestOperationsLimit(t *testing.T) {
 		{time.Millisecond, time.Second, time.Minute, timeout.ErrAttempt, time.Millisecond, pool.FaultServer},
 		{2 * time.Second, -1, time.Minute, timeout.ErrAttempt, 2 * time.Second, pool.FaultServer},
 		{time.Hour, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultServer},
-		{-1, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultLocal}, // meant to block: no evidence
+		// meant to block: no evidence
+		{-1, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultLocal},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(tc.total)), attempt(t, limit(tc.attempt)))

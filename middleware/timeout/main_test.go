@@ -74,7 +74,8 @@ func attempt(t testing.TB, cfg timeout.Config) *timeout.Timeout {
 
 func limit(d time.Duration) timeout.Config { return timeout.Config{Limit: d} }
 
-// newPool makes a pool that is closed when the test, or its bubble, ends; call the returned function in a bubble.
+// newPool makes a pool that is closed when the test, or its bubble, ends; call the returned
+// function in a bubble.
 func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)

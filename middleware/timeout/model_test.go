@@ -15,7 +15,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// schedule is one use of a pool of one resource: how long everything takes, and when what ends. Times count from the use's beginning.
+// schedule is a use of a pool with a single resource: the lengths of all steps, and the times of
+// all ends. Times count from the beginning of the use.
 type schedule struct {
 	held           time.Duration // by another borrower
 	takes          time.Duration // the server
@@ -152,7 +153,8 @@ func (deriver) Begin(ctx context.Context, _ *pool.Call) (context.Context, func()
 }
 func (deriver) End(_ context.Context, _ *pool.Call, cancel func(), _ error) { cancel() }
 
-// Random schedules of waits, limits, deadlines and cancels: who is to blame, when, and what is said, as in the model.
+// Random schedules of waits, limits, deadlines and cancellations: the fault, the time and the error
+// are as in the model.
 func TestWhoIsToBlame(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))

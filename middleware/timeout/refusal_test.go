@@ -78,7 +78,8 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// An attempt that would begin after the total limit has passed does not cost a resource, and the total limit is named.
+// An attempt that would begin after the total limit has passed does not cost a resource, and the
+// total limit is named.
 func TestAttemptAfterTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {

@@ -84,7 +84,8 @@ func away(ctx context.Context) time.Duration {
 	return 0
 }
 
-// A limit that passes: who is named, what the breaker's place sees, and what the context's cause is.
+// A limit passes: the error that is returned, the class at the place of the breaker, and the cause
+// of the context.
 func TestPassed(t *testing.T) {
 	for _, tc := range []struct {
 		name           string
@@ -160,7 +161,8 @@ func TestContextEnds(t *testing.T) {
 	})
 }
 
-// A real socket whose read deadline is the context's: what comes back is an i/o timeout, and never a context's error.
+// A real socket takes its read deadline from the context. The error from the socket is an i/o
+// timeout, never an error of the context.
 func TestSocket(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

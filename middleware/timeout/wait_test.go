@@ -14,8 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// When the wait for a resource is cut short by the total limit, the pool's error decides: a full pool is local, and so is a dial that is
-// under way for no longer than dials take; one that hangs is the server's.
+// When the total limit cuts short the wait for a resource, the pool's error decides. A full pool is
+// local. A dial in progress for no longer than usual is local, too. A hanging dial is the server's.
 func TestAcquireStage(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -65,7 +65,8 @@ func TestAcquireStage(t *testing.T) {
 	}
 }
 
-// The attempt's limit is the server's time: the limit counts from the grant, and the pool's AcquireTimeout bounds the wait.
+// The attempt's limit is the server's time: the limit counts from the grant, and the pool's
+// AcquireTimeout bounds the wait.
 func TestLimitCountsFromTheGrant(t *testing.T) {
 	for _, tc := range []struct {
 		name            string
@@ -128,7 +129,8 @@ func isOurs(err error) bool {
 	return errors.Is(err, timeout.ErrTotal) || errors.Is(err, timeout.ErrAttempt)
 }
 
-// A total limit that passes after a wait for most of it is not the server's fault, unless the server has failed in an earlier attempt.
+// A total limit that passes after a wait for most of it is not the server's fault, unless the
+// server has failed in an earlier attempt.
 func TestTotalAfterAWait(t *testing.T) {
 	for _, tc := range []struct {
 		held  time.Duration
@@ -165,8 +167,8 @@ func TestTotalAfterAWait(t *testing.T) {
 	}
 }
 
-// A layer inside puts a context of its own around ours, and the limit passes before the pool is asked: the pool takes that for the
-// caller's deadline, which it is not.
+// A layer inside puts its own context around ours, and the limit passes before the pool is asked.
+// The pool wrongly takes the limit for the caller's deadline.
 func TestTurnedAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
@@ -206,7 +208,8 @@ func TestPoolsOwn(t *testing.T) {
 	})
 }
 
-// A refusal of the pool that comes out when the limit has passed is still a refusal, even if its cause has to do with time.
+// A refusal by the pool that is returned after the limit has passed is still a refusal, even if its
+// cause is a timeout.
 func TestLateRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
