@@ -6,28 +6,34 @@ import (
 	"time"
 )
 
-// The limits that a Limit of 0 stands for: in total for callers without a deadline, and at least for an attempt.
+// The defaults for a Limit of 0. defaultTotal holds for callers without a deadline. defaultAttempt
+// is the minimum for an attempt.
 const (
 	defaultTotal   = 10 * time.Second
 	defaultAttempt = 3 * time.Second
 )
 
-// Config says how long things may take. The zero Config works.
+// Config holds the settings of a [Timeout]. The zero Config is valid.
 type Config struct {
-	// Limit is the most that a use may take, all included (NewTotal), or that the server may take for an attempt, counted from when the
-	// attempt has its resource (NewAttempt). Of a lease, Limit bounds the acquisition. Negative: only the context's own deadline counts.
+	// For NewTotal, Limit is the maximum time of a use, including waits and pauses. For NewAttempt,
+	// Limit is the maximum time of an attempt, counted from the acquisition of the resource. In a
+	// two-step use, Limit bounds the acquisition. Negative: only the deadline of the context holds.
 	//
-	// 0 leaves the time to the caller. For NewTotal: the deadline of the caller's context, or 10 s if the context has none. For NewAttempt:
-	// 3 s, or half of the time until the caller's deadline if that is more, in operations that are known to be quick; an attempt of any other
-	// operation has all of the time that is left of the use. See the package's part on slow operations.
+	// 0 means a default that depends on the caller. For NewTotal, the default is the deadline of the
+	// caller's context, or 10 s without a deadline. For NewAttempt, the default is 3 s, or half of the
+	// time until the caller's deadline if this is more. The default for NewAttempt holds only for
+	// operations known to be quick. An attempt of any other operation has all of the remaining time of
+	// the use. See Slow operations in the documentation of this package.
 	Limit time.Duration
 
-	// MinLeft is how much time the context must have left when the use or attempt begins; with less it is refused at once with
-	// [ErrNoTime], before it costs a resource. 0 means that it is refused only when the deadline has passed already.
+	// MinLeft is the minimum time until the deadline of the context at the beginning of the use or
+	// attempt. With less time, the layer returns [ErrNoTime] at once, before a resource is acquired. 0
+	// means that only a passed deadline is rejected.
 	MinLeft time.Duration
 }
 
-// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+// Validate returns an error naming each invalid field, its value and the allowed values. Validate
+// returns nil if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	if c.MinLeft < 0 {

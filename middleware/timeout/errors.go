@@ -10,41 +10,47 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// What an [Error] can be about; test for them with errors.Is. All of them are context.DeadlineExceeded as well.
+// The reasons of an [Error]; test for a reason with errors.Is. An Error with any of these reasons
+// is also context.DeadlineExceeded.
 var (
 	ErrTotal   = errors.New("the use took too long")         // the limit of NewTotal has passed
 	ErrAttempt = errors.New("the attempt took too long")     // the limit of NewAttempt has passed
-	ErrNoTime  = errors.New("too little time left to begin") // refused: Config.MinLeft
+	ErrNoTime  = errors.New("too little time left to begin") // rejected: see Config.MinLeft
 )
 
-// Stage is what was cut short.
+// Stage is the part of a use cut short by a limit.
 type Stage string
 
-// The stages: also Event.Reason and the stage of poolstack.timeouts.
+// The stages. A stage is also the Reason of [pool.EventTimeout] and the attribute stage of
+// poolstack.timeouts.
 const (
-	StageBegin   Stage = "begin"   // nothing: too little time was left to begin
-	StageAcquire Stage = "acquire" // the wait for a resource: the total limit has passed
-	StageAttempt Stage = "attempt" // an attempt that had its resource
-	StageTotal   Stage = "total"   // a use that had its resource, or waited between attempts
+	StageBegin   Stage = "begin"   // nothing began: too little time was left
+	StageAcquire Stage = "acquire" // the wait for a resource
+	StageAttempt Stage = "attempt" // an attempt that had a resource
+	StageTotal   Stage = "total"   // a use that had a resource, or paused between attempts
 )
 
-// Error is a use that took too long, or was not begun because it would have. It is also the context's cause once a limit has passed;
-// Err is nil then. It is the kind of error that says so by itself: Timeout() is true.
+// Error is the error of a use that took too long, or had too little time to begin. Timeout()
+// returns true. Error is also the cause of a context whose limit has passed, and then has no Err.
+// An Error must not be modified. All methods may be called concurrently.
 type Error struct {
-	Pool  string // the pool's name; empty in a context's cause
+	Pool  string // name of the pool; empty in the cause of a context
 	Stage Stage
-	Limit time.Duration // the limit that passed; what was left, if the use was refused: 0 or less after the deadline
-	Err   error         // what came back from inside; nil if the use was refused
+	// Limit is the passed limit. If the use was rejected, Limit is the time left: 0 or less after the
+	// deadline.
+	Limit time.Duration
+	Err   error // the wrapped error from inside of the layer; nil if the use was rejected
 
 	about   error // ErrTotal, ErrAttempt or ErrNoTime
 	class   pool.Class
-	attempt int // of the use; 0 in a context's cause
+	attempt int // number of the attempt; 0 in the cause of a context
 }
 
-// Error names the pool, and says which limit passed, what the limit cut short, and what came back.
+// Error returns the name of the pool, the passed limit, the stage and the wrapped error as a
+// sentence.
 func (e *Error) Error() string {
 	text := "timeout: "
-	if e.Pool != "" && e.Stage != StageAcquire { // there the pool's own error names the pool
+	if e.Pool != "" && e.Stage != StageAcquire { // there, the error of the pool has the name
 		text = fmt.Sprintf("timeout: pool %q: ", e.Pool)
 	}
 	if e.Stage == StageBegin && e.Limit <= 0 {
@@ -61,30 +67,34 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is makes the error ErrTotal, ErrAttempt or ErrNoTime, and context.DeadlineExceeded.
+// Is reports whether target is the reason of the error (ErrTotal, ErrAttempt or ErrNoTime) or
+// context.DeadlineExceeded.
 func (e *Error) Is(target error) bool { return target == e.about || target == context.DeadlineExceeded }
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout is true.
+// Timeout returns true.
 func (e *Error) Timeout() bool { return true }
 
-// Class makes the error [pool.Classified]. A server that did not answer in time has failed, and nobody knows whether the server did what it
-// was asked. When only the wait for a resource was cut short, the pool's own error decides, for nothing has been sent. The error is laid at
-// this process when the total limit has passed and the use spent at least half of the limit on its wait, and when what came back is by its
-// own class not of the server's making: what a use of another pool met, or an operation that is meant to block (a negative Op.Limit).
+// Class implements [pool.Classified]. A server without an answer in time has failed (FaultServer),
+// and the operation may or may not be done. If the limit cut short only the wait for a resource,
+// the class is from the error of the pool, because nothing was sent. The Fault is FaultLocal in two
+// cases. In the first case, the total limit has passed, the use was in its first attempt, and the
+// wait took at least half of the limit. In the second case, the wrapped error is by its own class
+// not a failure of the server. Examples are a failure in a use of another pool, and a timeout in an
+// operation meant to block (a negative Op.Limit).
 func (e *Error) Class() pool.Class { return e.class }
 
-// newCause makes the cause of a context whose limit passes.
+// newCause returns the cause of a context with a passed limit.
 func newCause(stage Stage, about error, limit time.Duration) *Error {
 	return &Error{Stage: stage, Limit: limit, about: about, class: pool.Class{
 		Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(stage),
 	}}
 }
 
-// newRefusal makes the error of a use that is not begun with so little time left. A deadline that has passed is the caller's affair, one
-// that is too near for Config.MinLeft is refused by us.
+// newRefusal returns the error of a use rejected for lack of time. A passed deadline is the
+// caller's fault. A deadline too near for Config.MinLeft is a rejection by this layer.
 func newRefusal(left time.Duration, in string) *Error {
 	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: pool.Class{Fault: pool.FaultLocal, Type: "timeout_begin"}}
 	if left <= 0 {
@@ -93,8 +103,8 @@ func newRefusal(left time.Duration, in string) *Error {
 	return e
 }
 
-// translate returns err as an Error if it came about because the time was up, nil if it did not. outer is the context that the limit was
-// put on.
+// translate returns err wrapped into an Error if the passed limit caused err, and nil otherwise.
+// outer is the context around the limit.
 func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Error {
 	if !cutShort(c, err) {
 		return nil
@@ -107,8 +117,11 @@ func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Er
 	case refused && !granted:
 		e.Stage = StageAcquire
 		e.class = acquireClass(class)
-	case !granted, isOver(outer): // the class says that it is the caller's, and nobody knows what it was before
-	case class.Fault != pool.FaultServer: // the use has spent its time on something else than its resource's server
+	// The pool classified err as the caller's because outer is over. The class before this correction
+	// is unknown.
+	case !granted, isOver(outer):
+	// The use spent its time on something else than the server of its resource.
+	case class.Fault != pool.FaultServer:
 		e.class.Fault = pool.FaultLocal
 	case e.Stage == StageTotal && waitedMost(c, e.Limit):
 		e.class.Fault = pool.FaultLocal
@@ -116,20 +129,22 @@ func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Er
 	return &e
 }
 
-// waitedMost says whether a use whose total limit has passed spent at least half of the limit on the wait for its resource. A use that was
-// repeated did not: retry repeats what the server has failed to do.
+// waitedMost reports whether a use over its total limit waited for its resource during at least
+// half of the limit. A repeated use did not, because retry repeats the failures of the server.
 func waitedMost(c *pool.Call, limit time.Duration) bool {
 	wait, _, _ := c.Acquired()
 	return c.Attempt() == 1 && wait >= limit/2
 }
 
+// isOver reports whether ctx is done, or its deadline has passed.
 func isOver(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
 }
 
-// cutShort says whether err is what a passed deadline makes of an operation. Not so when the latest attempt's error has been translated
-// already: the limit that passed first is the one to name. What retry has kept of earlier attempts does not count.
+// cutShort reports whether err is the usual result of a passed deadline. cutShort returns false if
+// the latest attempt's error is already an Error, because the limit that passed first has named the
+// error. An Error of an earlier attempt, kept by retry, does not count.
 func cutShort(c *pool.Call, err error) bool {
 	if translated, ok := errors.AsType[*Error](err); ok && translated.attempt == c.Attempt() {
 		return false
@@ -143,7 +158,8 @@ func cutShort(c *pool.Call, err error) bool {
 		errors.As(err, &t) && t.Timeout()
 }
 
-// acquireClass is the pool's class of an acquisition that we cut short: that the time was up was not the caller's doing.
+// acquireClass returns the class of an acquisition cut short by this layer, given the class of the
+// pool. The pool attributes the passed deadline to the caller, and acquireClass corrects this.
 func acquireClass(class pool.Class) pool.Class {
 	if class.Fault == pool.FaultCaller {
 		class.Fault, class.Repeat = pool.FaultLocal, pool.RepeatAlways

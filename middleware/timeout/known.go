@@ -9,19 +9,25 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The default limit of an attempt leaves time for another attempt when a connection or a server gives no answer. An operation that needs
-// longer than the limit would be cut in each attempt, though its callers have time enough. So the default limit is for operations that are
-// known to be quick; an attempt of another operation has all of the use's time:
+// The default limit of an attempt leaves time for another attempt when a connection or a server
+// gives no answer. An operation that needs longer than the limit would be cut in each attempt,
+// although its callers have enough time. So the default limit holds for operations known to be
+// quick. An attempt of any other operation has all of the time of the use.
 //
-//   - An operation is quick after quickUses quick successes, quickTime after its first success at the earliest: the slow calls among the
-//     first calls have ended by then. A success is quick if the server took less than half of the least default limit. A call that takes
-//     longer now may exceed the limit later.
-//   - A slow success ends that for slowUses quick successes and for slowTime, and so does a second cut by the default limit. So a name that
-//     stands for quick and slow calls is slow if one call in slowUses is. The second cut is of an attempt that began after the first cut. For a
-//     frozen server cuts all attempts of a moment, and the cuts of the next attempts tell the breaker.
-//   - After a cut, the next attempt of the same use has all of the time that is left. With a part of that time the attempt could do less than
-//     the attempt before. If the time runs out, that is a second cut.
-//   - An operation is an Op.Name with its Op.Target. maxOps have records of their own, the others share a record.
+//   - An operation is quick after quickUses quick successes, and not before quickTime after its
+//     first success. By then, the slow calls among the first calls have ended. A success is quick
+//     if the server took less than half of the minimal default limit. A longer call may exceed the
+//     limit in the future.
+//   - A slow success, and a second cut by the default limit, make the operation slow for slowUses
+//     quick successes and for slowTime. So an operation with quick and slow calls is slow if 1 call
+//     in slowUses is slow. The second cut is a cut of an attempt that began after the first cut. A
+//     frozen server cuts all attempts of a moment, and the cuts of the next attempts tell the
+//     breaker about the server.
+//   - After a cut, the next attempt of the same use has all of the remaining time. A part of the
+//     time would let the attempt do less than the attempt before. If the time runs out, this is a
+//     second cut.
+//   - An operation is an Op.Name with its Op.Target. maxOps operations have their own records. All
+//     further operations share a record.
 //
 // An attempt of a quick operation reads a map that never changes, and writes nothing.
 
@@ -34,24 +40,28 @@ const (
 	maxOps    = 256
 )
 
+// work identifies an operation.
 type work struct{ name, target string }
 
-// known is what is known of operations.
+// known holds the records of operations.
 type known struct {
-	made   time.Time                        // all other times count from here
+	made   time.Time                        // the origin of all other times
 	ops    atomic.Pointer[map[work]*record] // replaced by a larger map, never changed
-	mu     sync.Mutex                       // held by who replaces ops
-	others record                           // of all operations that have no record in ops when ops is full
+	mu     sync.Mutex                       // held while ops is replaced
+	others record                           // for all operations without a record once ops is full
 }
 
-// record is what is known of an operation. The zero record is of an operation without a success.
+// record holds the successes and cuts of an operation. The zero record is a record without a
+// success.
 type record struct {
-	quick atomic.Int64 // successes; the operation is quick from quickUses on
-	until atomic.Int64 // until when the operation is not quick, however many successes there are; 0: there was no success
-	cut   atomic.Int64 // when the first of two cuts was; 0: there was none
+	quick atomic.Int64 // number of successes; the operation is quick from quickUses on
+	// until is the time before which the operation is not quick, even with enough successes. 0: there
+	// was no success.
+	until atomic.Int64
+	cut   atomic.Int64 // time of the first of two cuts; 0: none
 }
 
-// of returns the record of the operation, nil if there is none.
+// of returns the record of the operation, or nil.
 func (k *known) of(c *pool.Call) *record {
 	ops := k.ops.Load()
 	if ops == nil {
@@ -67,7 +77,7 @@ func (k *known) of(c *pool.Call) *record {
 	return nil
 }
 
-// add returns the record of the operation, a new one if there is none.
+// add returns the record of the operation, and creates a missing record.
 func (k *known) add(c *pool.Call) *record {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -85,7 +95,7 @@ func (k *known) add(c *pool.Call) *record {
 	return r
 }
 
-// answered notes that the server has answered an attempt that began at began. r is what of returned.
+// answered records the answer of the server to an attempt begun at began. r is the record from of.
 func (k *known) answered(c *pool.Call, r *record, began time.Time) {
 	now := c.Clock()
 	took := now.Sub(began)
@@ -106,7 +116,7 @@ func (k *known) answered(c *pool.Call, r *record, began time.Time) {
 	}
 }
 
-// cutShort notes that time ran out in an attempt that began at began.
+// cutShort records a cut of an attempt begun at began.
 func (k *known) cutShort(r *record, began time.Time) {
 	now, first := time.Since(k.made), r.cut.Load()
 	switch {
@@ -117,10 +127,11 @@ func (k *known) cutShort(r *record, began time.Time) {
 	}
 }
 
-// isQuick says whether the default limit holds for the operation. It may be called on nil.
+// isQuick reports whether the default limit holds for the operation. isQuick may be called on nil.
 func (r *record) isQuick() bool { return r != nil && r.quick.Load() >= quickUses }
 
-// succeeded notes a quick success of an operation that is not quick. Of successes at the same moment one may count.
+// succeeded records a quick success of an operation not known to be quick. Of several successes at
+// the same moment, some may not be counted.
 func (r *record) succeeded(now time.Duration) {
 	if r.until.Load() == 0 {
 		r.until.CompareAndSwap(0, int64(now+quickTime))
@@ -130,7 +141,7 @@ func (r *record) succeeded(now time.Duration) {
 	}
 }
 
-// isSlow notes that the operation may need longer than the default limit.
+// isSlow makes the operation slow: it may need longer than the default limit.
 func (r *record) isSlow(now time.Duration) {
 	r.until.Store(int64(now + slowTime))
 	r.quick.Store(quickUses - slowUses)

@@ -10,35 +10,37 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Timeout is a layer that bounds time. It is made by [NewTotal] or [NewAttempt]; one may be put around several pools. All methods may be
-// called concurrently.
+// Timeout is a layer that bounds time, made by [NewTotal] or [NewAttempt]. A Timeout may be used
+// around several pools. All methods may be called concurrently. There is nothing to close.
 type Timeout struct {
 	kind     string
 	role     pool.Role
 	stage    Stage
 	about    error
-	standard time.Duration // what a Limit of 0 stands for, if the caller's deadline asks for nothing else
+	standard time.Duration // default for a Limit of 0, see limit
 	settings atomic.Pointer[settings]
 	attached pool.Attached
-	known    known // for the default limit of an attempt
+	known    known // the quick operations; used by NewAttempt with a Limit of 0
 }
 
-// settings are what Configure replaces.
+// settings are the values replaced by Configure.
 type settings struct {
 	Config
 
-	limit time.Duration // Config.Limit, or what 0 stands for
+	limit time.Duration // Config.Limit, or the default for 0
 	cause *Error
 }
 
-// NewTotal makes the layer that bounds the whole use; its place is outside of retry. The error is that of [Config.Validate].
+// NewTotal returns the layer that bounds the whole use. The layer's place is outside of retry. The
+// error is the error of [Config.Validate].
 func NewTotal(cfg Config) (*Timeout, error) {
 	t := &Timeout{kind: "timeout.total", role: pool.RoleTotal, stage: StageTotal, about: ErrTotal, standard: defaultTotal}
 	return t.configured(cfg)
 }
 
-// NewAttempt makes the layer that bounds each attempt; its place is inside of retry and breaker, so that the breaker judges an attempt
-// that took too long. The error is that of [Config.Validate].
+// NewAttempt returns the layer that bounds each attempt. The layer's place is inside of retry and
+// breaker, so the breaker judges an attempt over the limit. The error is the error of
+// [Config.Validate].
 func NewAttempt(cfg Config) (*Timeout, error) {
 	t := &Timeout{kind: "timeout.attempt", role: pool.RoleAttempt, stage: StageAttempt, about: ErrAttempt, standard: defaultAttempt}
 	return t.configured(cfg)
@@ -52,11 +54,12 @@ func (t *Timeout) configured(cfg Config) (*Timeout, error) {
 	return t, nil
 }
 
-// Config returns the settings in force. A Limit of 0 stays 0, as the caller's deadline decides what the limit is.
+// Config returns the current settings. A Limit of 0 stays 0, because the limit depends on the
+// caller's deadline.
 func (t *Timeout) Config() Config { return t.settings.Load().Config }
 
-// Configure puts other settings in force, for what begins from now on: deadlines already set stay. It is reported as a
-// [pool.EventConfigured]. After an error nothing has changed.
+// Configure replaces the settings for uses and attempts that begin later; existing deadlines stay.
+// Configure reports a [pool.EventConfigured]. After an error, the settings are unchanged.
 func (t *Timeout) Configure(cfg Config) error {
 	filled := cfg
 	filled.Limit = cmp.Or(cfg.Limit, t.standard)
@@ -88,19 +91,21 @@ func (t *Timeout) Describe() pool.LayerInfo {
 	}
 }
 
-// Attach implements [pool.Attacher]: the pool's observers will hear of Configure.
+// Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.
 func (t *Timeout) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.Add(p), nil }
 
-// attempt is a use, or an attempt of one, on its way through the layer.
+// attempt is the state of a use or an attempt in the layer.
 type attempt struct {
 	ctx      context.Context // with the deadline, if there is one
-	deadline *pool.Deadline  // nil if there is no limit, or the context's own deadline is nearer
-	cause    *Error          // of the context when the deadline has passed
+	deadline *pool.Deadline  // nil if the limit does not apply
+	cause    *Error          // cause of the context after the deadline
 	began    time.Time
-	learns   bool    // the default limit holds, if the operation is known to be quick
-	op       *record // what is known of the operation; nil: nothing
-	rest     bool    // the default limit has cut an attempt of this use, and this attempt has the rest of the time
-	cut      bool    // by the limit, in the midst of what the server does
+	learns   bool    // the default limit applies if the operation is quick
+	op       *record // record of the operation; nil: no record
+	// rest: the default limit has cut an attempt of this use, so this attempt has all of the remaining
+	// time.
+	rest bool
+	cut  bool // the limit has cut the attempt at the server
 }
 
 // Wrap implements [pool.Middleware].
@@ -126,7 +131,7 @@ func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// begin sets the deadline, and fills in a, or refuses the use.
+// begin sets the deadline and fills in a, or rejects the use.
 func (t *Timeout) begin(ctx context.Context, c *pool.Call, a *attempt) error {
 	s := t.settings.Load()
 	a.began = time.Now()
@@ -153,7 +158,8 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call, a *attempt) error {
 	return nil
 }
 
-// limit returns the limit of a use that begins now, whatever is known of its operation; 0 or less: none.
+// limit returns the limit of a use that begins at now, without regard to the record of its
+// operation. The limit is 0 or less if none applies.
 func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration {
 	own := c.Op().Limit
 	if t.role == pool.RoleAttempt && own != 0 {
@@ -172,13 +178,16 @@ func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration 
 	return max(s.limit, deadline.Sub(now)/2)
 }
 
-// learns says whether the limit is the default of what the server does: neither the user nor the operation has set another.
+// learns reports whether the limit is the default for an attempt: neither Config.Limit nor Op.Limit
+// is set.
 func (t *Timeout) learns(c *pool.Call, s *settings) bool {
 	return t.role == pool.RoleAttempt && s.Limit == 0 && c.Op().Limit == 0 && !c.TwoStep()
 }
 
-// learned returns the default limit if it holds for the operation; 0 if the attempt has all of the time that ctx leaves. Where ctx leaves time
-// without end, that is as long as a use has by default.
+// learned returns the default limit if the operation is quick and no earlier attempt of the use was
+// cut. Otherwise learned returns 0, so the attempt has all of the time left by ctx. learned also
+// returns 0 if the deadline of ctx is nearer than the limit. If ctx has no deadline, learned
+// returns at least the default limit of a use in place of 0.
 func (t *Timeout) learned(ctx context.Context, c *pool.Call, limit time.Duration, a *attempt) time.Duration {
 	deadline, ok := ctx.Deadline()
 	a.rest = c.Attempt() > 1 && c.Value(t) != nil
@@ -195,7 +204,8 @@ func (t *Timeout) learned(ctx context.Context, c *pool.Call, limit time.Duration
 	return max(limit, defaultTotal)
 }
 
-// learn notes what an attempt that ended with err, and that may have asked the server something, tells of its operation.
+// learn updates the record of the operation after an attempt. err is the outcome of the attempt.
+// The server may have been asked something in the attempt.
 func (t *Timeout) learn(ctx context.Context, c *pool.Call, a *attempt, err error) {
 	switch {
 	case err == nil:
@@ -205,26 +215,28 @@ func (t *Timeout) learn(ctx context.Context, c *pool.Call, a *attempt, err error
 			t.known.cutShort(a.op, a.began)
 			c.SetValue(t, a.op)
 		}
-	case !a.op.isQuick() && c.Classify(err).Fault == pool.FaultNone: // an answer, if not a welcome one
+	// an answer of the server, though an error
+	case !a.op.isQuick() && c.Classify(err).Fault == pool.FaultNone:
 		t.known.answered(c, a.op, a.began)
 	}
 }
 
-// refuse reports and returns the error of a use that has too little time left.
+// refuse reports the rejection of a use with too little time, and returns the error.
 func (t *Timeout) refuse(ctx context.Context, c *pool.Call, left time.Duration) error {
 	err := newRefusal(left, c.Identity().Name)
 	c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: t.kind, Reason: err.class.Type, Err: err})
 	return err
 }
 
-// bounds says whether the limit is one of what the server does, counted from the grant: that of an attempt. Of a lease, an attempt's limit
-// covers the acquisition, unless it is the operation's own.
+// bounds reports whether the limit counts from the acquisition of the resource: a limit for an
+// attempt. In a two-step use, only an explicit Op.Limit counts from the acquisition. The limit of
+// an attempt otherwise covers the acquisition.
 func (t *Timeout) bounds(c *pool.Call) bool {
 	return t.role == pool.RoleAttempt && (!c.TwoStep() || c.Op().Limit > 0)
 }
 
-// within calls next under the deadline d, which ends with the use: with its acquisition in a two-step use, or with its lease if d bounds
-// that.
+// within calls next under the deadline d. d ends with the use, or with its acquisition in a
+// two-step use, or with the lease if d bounds the lease.
 func (t *Timeout) within(ctx context.Context, c *pool.Call, d *pool.Deadline, next pool.Handler) (err error) {
 	err = pool.ErrAborted // after a panic or Goexit
 	defer func() {
@@ -239,7 +251,7 @@ func (t *Timeout) within(ctx context.Context, c *pool.Call, d *pool.Deadline, ne
 	return err
 }
 
-// timedOut returns err, translated if the limit brought it about.
+// timedOut returns err, wrapped into an Error if the limit caused err.
 func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, a *attempt, err error) error {
 	e := translate(ctx, a.cause, c, err)
 	if e == nil {
