@@ -51,8 +51,8 @@ type Config struct {
 	// them, in any length of time. Outcomes count in the order of their arrival. Duplicates do not
 	// count. A failure is a duplicate if its attempt was in progress when the first failure ended. A
 	// lost connection is a duplicate if its attempt was in progress when the latest failure ended. 0
-	// means an automatic number: at least 5 failures in at least 300 ms, and more where other attempts
-	// fail too, so chance does not explain the failures. Negative disables this rule.
+	// means an automatic number: at least 5 failures in at least 300 ms. The number grows where other
+	// attempts fail too, so chance does not explain the failures. Negative disables this rule.
 	ConsecutiveFailures int
 
 	// OpenFor is the length of the open period after the closed state, before the reduction by Jitter.

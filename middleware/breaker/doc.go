@@ -22,7 +22,7 @@
 //     the dial fails many attempts.
 //   - Closed: all uses pass. A run opens the breaker if the run has lasted for 300 ms and chance
 //     does not explain the run. Chance does not explain a run of n failures if n is at least 5 and
-//     p^n is at most 1e-6, where p is the share of failures among the other attempts.
+//     p^n is at most 1e-6. Here p is the share of failures among the other attempts.
 //     ConsecutiveFailures, if set, replaces both conditions by a length of the run. FailureRatio
 //     opens the breaker if at least this share of the attempts in the window failed, and the window
 //     holds at least MinCalls attempts.

@@ -23,9 +23,9 @@ import (
 // Silence. Shorter deadlines add up while no attempt is answered. An attempt adds its time if the
 // time is at least as long as 3 in 4 recent successes needed. Each moment counts once, even if
 // several attempts were in progress. After half a second of silence, and four times the needed
-// time, each such deadline is a failure: 1 in 4 attempts may be late, but not all. The wait for a
-// resource counts if the wait is in the silence, as in a run. An attempt with several commands and
-// an answer to any of the commands counts as answered (Call.Answered).
+// time, each such deadline is a failure. The reason: 1 in 4 attempts may be late, but not all. The
+// wait for a resource counts if the wait is in the silence, as in a run. An attempt with several
+// commands and an answer to any of the commands counts as answered (Call.Answered).
 //
 // Duplicates. A single event is a single observation. The failures since the last success are a
 // run. The first failure counts. A later failure counts if the server's part of the attempt began

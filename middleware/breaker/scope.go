@@ -16,8 +16,9 @@ import (
 //     run. Uses of other operations pass. The first failure of another operation adds the operation
 //     to the scope.
 //   - If an operation failed only at deadlines of its callers, the breaker rejects only callers
-//     with little time: at most twice as long as the longest failed attempt had. Callers with more
-//     time, or without a deadline, pass. A failure of such a caller raises the bound.
+//     with little time. Little time is at most twice the time of the longest failed attempt.
+//     Callers with more time, or without a deadline, pass. A failure of such a caller raises the
+//     bound.
 //   - A failure to acquire a resource is evidence about all operations. Failures of more operations
 //     than maxScope are evidence about all operations, too. An explicit ConsecutiveFailures and
 //     FailureRatio concern the whole server, so probes do not change their scope.
@@ -40,7 +41,7 @@ const (
 
 	// moreTime is the ratio between the caller's time and the time of the failed attempts. A caller
 	// with a larger ratio passes. A smaller moreTime rejects fewer callers with enough time. A larger
-	// moreTime spares more callers of a frozen server the wait: each group of callers with more time
+	// moreTime spares more callers of a frozen server the wait. Each group of callers with more time
 	// waits for a deadline before the breaker rejects the group.
 	moreTime = 2
 )

@@ -13,8 +13,8 @@ import (
 //
 // Times are on the breaker's clock. Counting takes no lock, except for the first outcome in each
 // step of the window. A goroutine may be delayed after finding its bucket and before adding to the
-// bucket. If the delay lasts until the bucket is used again, which takes a whole window minus a
-// step, the outcome counts in a later step or is lost.
+// bucket. If the delay lasts until the bucket is used again, the outcome counts in a later step or
+// is lost. A bucket is used again after a whole window minus a step.
 type window struct {
 	run // the failures since the last success
 
