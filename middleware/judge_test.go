@@ -32,8 +32,8 @@ import (
 // failures must last for 0.3 s before the breaker opens. In outages of 10 s and more, the callers
 // of the stack wait at most a third of the time that the callers of the bare client wait. Within
 // 1.5 s of the server's return, all uses are served again (99 % in each slot of 100 ms). If a check
-// does not see the trouble, only uses can detect its end, after an open period of at most 2.5 s.
-// The limit is then 2.8 s.
+// does not see the trouble, only uses can detect its end, as probes after an open period. The limit
+// is then 2.8 s.
 //
 // A use counts as served when it ends well within its caller's time, and the server has carried it
 // out once (an idempotent operation: once or more). A needless rejection is a rejection by the

@@ -16,7 +16,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The kinds of the layers of the standard stack: what they are called in [Options.Without], in descriptions and in events.
+// The kinds of the layers in the standard stack. A kind is the name of its layer in
+// [Options.Without], in descriptions and in events.
 const (
 	KindTracing = "tracing"
 	KindMetrics = "metrics"
@@ -27,13 +28,14 @@ const (
 	KindAttempt = "timeout.attempt"
 )
 
-// Kinds returns the kinds of the layers of the standard stack, outermost first.
+// Kinds returns the kinds of the layers in the standard stack, outermost first.
 func Kinds() []string {
 	return []string{KindTracing, KindMetrics, KindLogging, KindTotal, KindRetry, KindBreaker, KindAttempt}
 }
 
-// Options are the settings of the layers of a standard stack. The zero Options work: every layer with its defaults, telemetry to the
-// process's global providers and default logger.
+// Options holds the settings of the layers in a standard stack. The zero Options are valid: all
+// layers have their defaults, and telemetry uses the global providers and the default logger of the
+// process.
 type Options struct {
 	Tracing tracing.Config
 	Metrics metrics.Config
@@ -42,26 +44,31 @@ type Options struct {
 	Total   timeout.Config
 	Retry   retry.Config
 	Breaker breaker.Config
-	// Attempt bounds each attempt. Its Limit should be well below that of Total, or an attempt that hangs leaves no time for another.
+	// Attempt bounds each attempt. Its Limit should be well below the Limit of Total, or an attempt
+	// without an answer leaves no time for another attempt.
 	Attempt timeout.Config
 
-	// Without names the layers to leave out, by their kinds. nil means none.
+	// Without lists the kinds of the layers to leave out. nil means none.
 	Without []string
 }
 
-// Queue returns the Options for work that has to be done and can wait, such as the consumer of a queue or a job at night: a use is attempted
-// up to twelve times within a second or so, however many uses fail. Everything else is the default.
+// Queue returns the Options for work that must be done and can wait, for example the consumer of a
+// queue or a nightly job. A use has up to twelve attempts within about a second, however many uses
+// fail. All other settings have their defaults. The caller may change the returned Options.
 //
-// The default retries are budgeted: in the long run one retry for two successes. The budget protects an overloaded server from callers that
-// all repeat at once, and suffices while less than about a third of the attempts fail. A server that quickly answers 60 % of the attempts
-// with failures serves more than 99 % of the uses in twelve attempts, and about 60 % within the budget. Change the returned Options as you like.
+// The default retries have a budget: in the long run 1 retry for 2 successes. The budget protects
+// an overloaded server from callers that all retry at the same time. The budget is enough while
+// less than about a third of the attempts fail. Example: a server quickly answers 60 % of the
+// attempts with failures. Then more than 99 % of the uses succeed with twelve attempts, and about
+// 60 % succeed within the budget.
 func Queue() Options {
 	return Options{Retry: retry.Config{MaxAttempts: 12, MaxDelay: 100 * time.Millisecond, Budget: -1}}
 }
 
-// Stack is a standard stack. Its fields are the handles through which the layers are looked at and tuned while the pool is in use; those
-// of layers that were left out are nil. A Stack is for one pool: its breaker refuses to serve a second, for the failures of one server
-// say nothing about another. Its methods may be called concurrently; there is nothing to close.
+// Stack is a standard stack. Its fields are the layers, for inspection and tuning while the pool is
+// in use. The field of a layer left out is nil. A Stack serves a single pool: its breaker returns
+// an error for a second pool, because the failures of a server say nothing about another server.
+// All methods may be called concurrently. There is nothing to close.
 type Stack struct {
 	Tracing *tracing.Tracing
 	Metrics *metrics.Metrics
@@ -74,8 +81,8 @@ type Stack struct {
 	layers []pool.Middleware
 }
 
-// Standard makes the recommended stack. The error names every layer whose settings are not valid, with what is wrong with them, and
-// every entry of Without that names no layer.
+// Standard returns the recommended stack. The error names each layer with invalid settings, the
+// reason for each setting, and each entry of Without that is not a kind.
 func Standard(o Options) (*Stack, error) {
 	b := &builder{without: o.Without}
 	for _, kind := range o.Without {
@@ -84,7 +91,7 @@ func Standard(o Options) (*Stack, error) {
 		}
 	}
 	s := &Stack{
-		Tracing: add(b, KindTracing, "Tracing", tracing.New, o.Tracing), // outermost first: the order in which they are evaluated
+		Tracing: add(b, KindTracing, "Tracing", tracing.New, o.Tracing), // outermost first
 		Metrics: add(b, KindMetrics, "Metrics", metrics.New, o.Metrics),
 		Logging: add(b, KindLogging, "Logging", logging.New, o.Logging),
 		Total:   add(b, KindTotal, "Total", timeout.NewTotal, o.Total),
@@ -99,17 +106,18 @@ func Standard(o Options) (*Stack, error) {
 	return s, nil
 }
 
-// Layers returns the layers in order, outermost first, for [pool.New].
+// Layers returns the layers for [pool.New], outermost first. The slice is a copy.
 func (s *Stack) Layers() []pool.Middleware { return slices.Clone(s.layers) }
 
-// builder collects the layers and what is wrong with them.
+// builder collects the layers and the errors of their settings.
 type builder struct {
 	without []string
 	layers  []pool.Middleware
 	errs    []error
 }
 
-// add makes a layer of the settings in a field of Options and puts it inside of those there are, unless it is to be left out.
+// add constructs a layer from a field of Options, and puts the layer inside of the layers added
+// before. If the layer is to be left out or its settings are invalid, add returns the zero value.
 func add[L pool.Middleware, C any](b *builder, kind, field string, construct func(C) (L, error), cfg C) (none L) {
 	if slices.Contains(b.without, kind) {
 		return none
