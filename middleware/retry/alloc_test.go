@@ -15,7 +15,8 @@ func succeed(context.Context, conn) error { return nil }
 func answer(context.Context, conn) error  { return pooltest.ErrReply }
 func deny(context.Context, conn) error    { return pooltest.ErrDenied }
 
-// A success costs nothing, nor does an answer; a failure costs the mark with which it leaves the use.
+// A success and an answer make no allocation. A failure makes a single allocation: the mark of the
+// use ([pool.UseError]).
 func TestAllocs(t *testing.T) {
 	p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, newRetry(t, retry.Config{}))
 	defer end()

@@ -2,13 +2,14 @@ package retry
 
 import "sync/atomic"
 
-// token is what a retry costs; the budget is counted in fractions of it.
+// token is the cost of a retry. The budget counts in millionths of a token.
 const token = 1_000_000
 
-// budget is the token bucket that all uses of a layer share. It is full as a rule, and then a success only reads it.
+// budget is the token bucket shared by all uses of a layer. The bucket is usually full; then a
+// success only reads the bucket.
 type budget struct{ tokens, limit atomic.Int64 }
 
-// earn adds amount, up to the limit.
+// earn adds amount, in millionths of a token, up to the limit.
 func (b *budget) earn(amount int64) {
 	for {
 		have, limit := b.tokens.Load(), b.limit.Load()
@@ -19,10 +20,12 @@ func (b *budget) earn(amount int64) {
 			break
 		}
 	}
-	b.trim() // the limit may have fallen in between, and resize been too early to take this away
+	// The limit may have fallen after the load, and resize may have trimmed too early to remove
+	// amount.
+	b.trim()
 }
 
-// spend takes a token, if there is one.
+// spend takes a token and reports whether the budget had a whole token.
 func (b *budget) spend() bool {
 	for {
 		have := b.tokens.Load()
@@ -35,13 +38,14 @@ func (b *budget) spend() bool {
 	}
 }
 
-// resize changes the limit, and takes away what is above the new limit. Calls of resize must not overlap.
+// resize changes the limit and removes the tokens above the new limit. Calls of resize must not
+// overlap.
 func (b *budget) resize(limit int64) {
 	b.limit.Store(limit)
 	b.trim()
 }
 
-// trim takes away what is above the limit.
+// trim removes the tokens above the limit.
 func (b *budget) trim() {
 	for {
 		have, limit := b.tokens.Load(), b.limit.Load()

@@ -121,7 +121,8 @@ func TestBudgetSwitchedOn(t *testing.T) {
 	})
 }
 
-// What comes back to the budget late, from a use begun under a higher limit, does not lift it above the limit in force.
+// A use begun under a higher limit may return tokens late. The tokens do not lift the budget above
+// the current limit.
 func TestBudgetConfiguredMeanwhile(t *testing.T) {
 	for name, outcome := range map[string]error{"a success": nil, "an answer": pooltest.ErrReply, "a pause cut short": pooltest.ErrRefused} {
 		t.Run(name, func(t *testing.T) {

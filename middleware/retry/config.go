@@ -21,42 +21,55 @@ const (
 	defaultBudgetBurst  = 100
 )
 
-// Config says how often, when and how much is repeated. The zero Config works: up to 4 attempts, pauses of about 50 ms to 1 s, at most
-// one retry for two successes in the long run. The pauses suit a pool whose server is in the same network and whose callers wait; for
-// work in the background, longer ones do (InitialDelay 1 s, MaxDelay 5 s, Jitter 0.1).
+// Config holds the settings of a [Retry]. The zero Config is valid: at most 4 attempts, random
+// pauses of at most 50, 100 and 200 ms, and in the long run at most a single retry for two
+// successes. Such pauses suit a server in the same network and callers that wait. Background work
+// needs longer pauses: InitialDelay 1 s, MaxDelay 5 s, Jitter 0.1.
 //
-// The defaults are those with which a server of whose calls 30 % fail quickly serves as many uses as it does a bare client: go-redis makes
-// 4 attempts too, and without a budget. Of 100 uses 30 need a second attempt, 9 of them a third and 3 a fourth: 42 retries, for which 99
-// successes have to pay. With 3 attempts 3 % of the uses fail; with a budget of 0.2 it runs dry. While a server is down the budget is spent
-// once, and an open breaker refuses retries sooner than that.
+// The defaults are chosen for a server that quickly fails 30 % of the calls: as many uses succeed
+// as with a bare client. A bare go-redis client makes 4 attempts too, without a budget. Of 100
+// uses, 30 need a second attempt, 9 a third and 3 a fourth. These are 42 retries, and 99 successes
+// pay for them. With 3 attempts, 3 % of the uses fail. With a Budget of 0.2 the budget runs out.
+// While a server is down, the budget is spent once. An open breaker refuses retries even earlier.
 type Config struct {
-	// MaxAttempts bounds the attempts of one use, the first included. 0 means 4; 1: nothing is repeated.
+	// MaxAttempts is the maximum number of attempts of a use, including the first attempt. 0 means 4.
+	// 1 means no retry.
 	MaxAttempts int
 
-	// InitialDelay is the longest pause before the second attempt. 0 means 50 ms, or MaxDelay if MaxDelay is shorter. The pauses grow from a
-	// microsecond if InitialDelay is less.
+	// InitialDelay is the longest pause before the second attempt. 0 means 50 ms, or MaxDelay if
+	// MaxDelay is shorter. If InitialDelay is shorter than a microsecond, the pauses grow from a
+	// microsecond.
 	InitialDelay time.Duration
-	// MaxDelay bounds each pause. A server that asks for time ([pool.Class.RetryAfter]) gets that time, however much, and the pause on top, or
-	// a random part, up to Jitter, of a quarter of that time if the part is longer: what bounds the use then is its context's deadline, which
-	// package timeout sets for all. 0 means 1 s, or InitialDelay if InitialDelay is longer.
+	// MaxDelay is the longest pause of the layer's own. 0 means 1 s, or InitialDelay if InitialDelay
+	// is longer.
+	//
+	// A server may ask for time ([pool.Class.RetryAfter]). Then the pause is the server's time,
+	// however long, plus the layer's own pause. A random part of a quarter of the server's time, up to
+	// the share Jitter, replaces the own pause if the random part is longer. Only the deadline of the
+	// context bounds such a pause. The layers of package timeout set a deadline for every use.
 	MaxDelay time.Duration
-	// Multiplier is by how much each pause may be longer than the one before. 0 means 2; else it is 1 or more.
+	// Multiplier is the factor from each pause to the next. 0 means 2. Any other value must be 1 or
+	// more.
 	Multiplier float64
-	// Jitter is the share of each pause that is random, up to 1: a pause of nominally d lasts between (1-Jitter)*d and d.
-	// 0 means 0.8; negative: none.
+	// Jitter is the random share of each pause, up to 1. A nominal pause d lasts between (1-Jitter)*d
+	// and d. 0 means 0.8. A negative value means no randomness.
 	Jitter float64
 
-	// Budget is how many retries each success of the layer pays for, up to 1. A success pays only if the use had a resource and, where
-	// the driver can tell, asked its server something. 0 means 0.5: in the long run one retry for two successes; negative: retries are
-	// not budgeted, and an outage multiplies the load by MaxAttempts.
+	// Budget is the number of tokens a success earns, up to 1. A retry costs a token. An error
+	// answered by a healthy server ([pool.FaultNone]) counts as a success. A success earns nothing if
+	// the use had no resource or, where the driver can tell, sent the server nothing. 0 means 0.5: in
+	// the long run a single retry for two successes. A negative value means no budget: an outage
+	// multiplies the load by MaxAttempts.
 	Budget float64
-	// BudgetBurst is how many retries the budget can save up for, and holds at the beginning. 0 means 100, or the MaxSizes of the layer's
-	// pools together, if that is more: when all connections are cut at once, each use in flight has its retry. Then the budget follows
-	// the pools as they come, go and are configured.
+	// BudgetBurst is the maximum number of tokens in the budget. A new budget is full. 0 means 100, or
+	// the sum of MaxSize over the layer's pools if the sum is larger. So each use in flight has a
+	// retry when all connections are cut at once. With 0 the maximum changes when a pool is attached,
+	// closed or configured.
 	BudgetBurst int
 }
 
-// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+// Validate returns an error naming every invalid field, its value and the allowed range. Validate
+// returns nil if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(field string, value any, allowed string) {
@@ -71,7 +84,8 @@ func (c Config) Validate() error {
 	if c.MaxDelay < 0 || c.MaxDelay > 0 && c.MaxDelay < c.InitialDelay {
 		bad("MaxDelay", c.MaxDelay, fmt.Sprintf("0 (default 1s) or at least InitialDelay, which is %v", c.InitialDelay))
 	}
-	if c.Multiplier != 0 && !(c.Multiplier >= 1) || math.IsInf(c.Multiplier, 1) { // not < 1, which NaN is not either
+	// Not Multiplier < 1: NaN would pass.
+	if c.Multiplier != 0 && !(c.Multiplier >= 1) || math.IsInf(c.Multiplier, 1) {
 		bad("Multiplier", c.Multiplier, "0 (default 2) or from 1 on")
 	}
 	if !(c.Jitter <= 1) {
@@ -86,7 +100,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns c with every 0 that stands for a default replaced by the default, but for BudgetBurst, whose 0 follows the pools.
+// withDefaults returns c with the default in place of each 0. BudgetBurst stays 0, because a
+// BudgetBurst of 0 follows the pools.
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxAttempts, defaultMaxAttempts)
 	if c.InitialDelay == 0 && c.MaxDelay > 0 {
@@ -107,7 +122,7 @@ func setDefault[V comparable](field *V, value V) {
 	}
 }
 
-// describe gives the settings for [pool.LayerInfo].
+// describe returns the settings as a [pool.LayerInfo].
 func (c Config) describe() pool.LayerInfo {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 	return pool.LayerInfo{Kind: kind, Role: pool.RoleRepeat, Multiplier: c.MaxAttempts, Settings: map[string]string{

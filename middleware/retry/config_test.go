@@ -103,7 +103,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// Every pool that the layer is around hears of new settings, until it is closed, and nobody of what was refused.
+// Each open pool of the layer hears of new settings. No pool hears of refused settings.
 func TestConfigureIsReported(t *testing.T) {
 	seen := []*configured{{}, {}}
 	l := newRetry(t, retry.Config{})

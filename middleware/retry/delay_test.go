@@ -7,11 +7,14 @@ import (
 	"time"
 )
 
-// A pause is never longer than MaxDelay, or Jitter of a quarter of what the server asked for, on top of that; never shorter than what the
-// server asked for; never below what Jitter allows; and never begun if it would not end before the deadline.
+// A pause is never longer than the time the server asked for, plus the longer of MaxDelay and
+// Jitter of a quarter of that time. A pause is never shorter than the time the server asked for,
+// and never shorter than Jitter allows. A pause that would not end before the deadline is not
+// begun.
 func FuzzDelay(f *testing.F) {
 	f.Add(int64(50*time.Millisecond), int64(time.Second), 2.0, 0.8, int64(0), int64(time.Second))
-	f.Add(int64(time.Second), int64(5*time.Second), 2.0, 0.1, int64(time.Minute), int64(time.Second)) // EarnORM's
+	// EarnORM's settings.
+	f.Add(int64(time.Second), int64(5*time.Second), 2.0, 0.1, int64(time.Minute), int64(time.Second))
 	f.Add(int64(1), int64(1), 1.0, 1.0, int64(0), int64(0))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), math.MaxFloat64, 1.0, int64(0), int64(-1))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1.5, -1.0, int64(math.MaxInt64), int64(math.MaxInt64))

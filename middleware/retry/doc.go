@@ -1,23 +1,44 @@
-// Package retry makes another attempt of a use that failed, where that is safe and promises something.
+// Package retry is a layer that repeats the attempt of a failed use, if a retry is safe and may
+// succeed.
 //
-// An attempt is repeated only if its error is laid at the server ([pool.FaultServer]) and
+// A retry follows an error only if the error is the server's fault ([pool.FaultServer]) and
 //
-//   - nothing was sent, the server refused it unexecuted, or it has only read, as the driver has seen ([pool.RepeatAlways]), or
-//   - the server may have executed it ([pool.RepeatIfIdempotent]) and the operation is declared idempotent ([pool.Op]).
+//   - nothing was sent, the server refused the operation without executing any of it, or the driver
+//     has seen only reads ([pool.RepeatAlways]), or
+//   - the server may have executed the operation ([pool.RepeatIfIdempotent]), and the operation is
+//     declared idempotent ([pool.Op]).
 //
-// What this process refuses itself (an open breaker, a full or closed pool) and what the caller ended is never repeated.
+// No retry follows a refusal by this process (an open breaker, a full or closed pool) or the end of
+// the caller's context.
 //
-// Attempts are bounded in number, by the context's deadline, and by a budget that all uses of the layer share: each retry costs one
-// token, each success earns a fraction of one. While a server is down the budget runs out, and retries stop adding to its load. An attempt
-// counts when it comes to the pool: one that a layer inside refuses, such as an open breaker, costs no token and is not reported as a
-// retry. An attempt that had a resource and sent nothing, as the driver knows, costs no token either. Neither a failure that is not the
-// server's nor a use that sent nothing earns anything. An operation (Op.Name and Op.Target) whose retries have been in vain for a second, in
-// eight uses or more, gets only one use in 32 repeated until a use of the operation succeeds: so the budget is left to the other operations.
+// # Budget
 //
-// Pauses grow exponentially and are random, so that callers who failed together do not come back together; that holds on top of the time
-// that a server asks for. A pause that would not end before the context's deadline is not begun: the use fails at once. A retry is reported
-// ([pool.EventRetry]) when its pause is over and it comes to the pool; what is given up in a pause or refused, with how long the pause
-// lasted ([pool.EventGaveUp]).
+// Three limits bound the attempts of a use: a maximum number, the context's deadline, and a budget.
+// The budget is a token bucket shared by all uses of the layer. Each retry costs a token, and each
+// success earns a fraction of a token. While a server is down, the budget runs out, and retries no
+// longer add to the server's load.
 //
-// In a two-step use the acquisition is repeated, nothing after it; for the budget, too, it succeeds with the acquisition.
+// An attempt counts when the attempt reaches the pool. An attempt refused by a layer inside, such
+// as an open breaker, costs no token and is not reported as a retry. An attempt that had a resource
+// and, according to the driver, sent nothing costs no token either. Only a success, or an error
+// answered by a healthy server, earns. A use that sent nothing earns nothing.
+//
+// An operation is an Op.Name with an Op.Target. If the retries of an operation have been in vain
+// for a second and in 8 uses or more, only 1 use in 32 of the operation is retried. The next
+// success of the operation ends this limit. So the budget is left for the other operations.
+//
+// # Pauses
+//
+// Pauses grow exponentially and are random, so callers that failed together do not return together.
+// If a server asks for time, the random pause is added to the server's time. A pause that would not
+// end before the context's deadline is not begun: the use fails at once.
+//
+// A retry is reported ([pool.EventRetry]) after the pause, when the attempt reaches the pool. A use
+// given up is reported too ([pool.EventGaveUp]). This event has the length of the last pause if the
+// use ended in the pause, or if a layer inside refused the attempt after the pause.
+//
+// # Two-step uses
+//
+// In a two-step use only the acquisition is retried, nothing after the acquisition. For the budget,
+// too, the use succeeds when the resource is acquired.
 package retry

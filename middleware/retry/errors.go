@@ -9,35 +9,40 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// ErrGaveUp says that an error allows another attempt, which was not made; test for it with errors.Is. [Error.Reason] says why.
+// ErrGaveUp matches the error of a use given up although the last error allowed another attempt.
+// Test with errors.Is. [Error.Reason] holds the reason.
 var ErrGaveUp = errors.New("gave up")
 
-// Why no further attempt was made: the values of [Error.Reason], and of Event.Reason of a pool.EventGaveUp but for the last.
+// The reasons for making no further attempt: the values of [Error.Reason]. Event.Reason of a
+// [pool.EventGaveUp] has the same values except ReasonFinal.
 const (
-	ReasonAttempts = "attempts" // Config.MaxAttempts have been made
-	ReasonBudget   = "budget"   // the retry budget is used up
-	ReasonDeadline = "deadline" // the context's deadline has passed, or would have before the pause was over
+	ReasonAttempts = "attempts" // Config.MaxAttempts attempts were made
+	ReasonBudget   = "budget"   // the budget is used up, or kept for other operations
+	ReasonDeadline = "deadline" // the context's deadline has passed, or would pass in the pause
 	ReasonCanceled = "canceled" // the context was cancelled
 	ReasonRefused  = "refused"  // a layer inside, such as an open breaker, refused the next attempt
-	ReasonFinal    = "final"    // the last attempt's error allows no repetition; it was not the first
+	ReasonFinal    = "final"    // a later attempt failed with an error that allows no retry
 )
 
-// Error is a use that failed although it was, or could have been, attempted again. It wraps what its attempts came to, what refused a
-// further one, and the context's error and cause if the context is over. Its class is that of the last attempt's error, unless the caller
-// cancelled.
+// Error is the error of a use whose first error allowed another attempt, whether or not another
+// attempt was made. Error wraps the errors of the attempts, the refusal of a further attempt, and
+// the error and cause of the context if the context is over. The class of Error is the class of the
+// last attempt's error. With ReasonCanceled, the class has [pool.FaultCaller].
 type Error struct {
-	Pool     string  // the pool's name
-	Attempts int     // how many were made: one that a layer inside refused is none
-	Reason   string  // why not more
-	Err      error   // what the last attempt came to
-	Earlier  []error // what the attempts before it came to, oldest first: one for each other error.type, four at most
-	Refusal  error   // what refused the attempt after the last, if Reason is ReasonRefused; else nil
+	Pool     string // the pool's name
+	Attempts int    // number of attempts, without attempts refused by a layer inside
+	Reason   string // why no further attempt was made, such as ReasonAttempts
+	Err      error  // error of the last attempt
+	// Earlier holds errors of the attempts before, oldest first: the first error of each error.type
+	// other than the type of Err, at most 4.
+	Earlier []error
+	Refusal error // error refusing the next attempt, if Reason is ReasonRefused; else nil
 
 	context error
 	class   pool.Class
 }
 
-// Error says in one line how many attempts were made, why not more, and what they came to.
+// Error returns a single line with the number of attempts, the reason and the errors.
 func (e *Error) Error() string {
 	attempts := "1 attempt"
 	if e.Attempts != 1 {
@@ -57,10 +62,10 @@ func (e *Error) Error() string {
 	return text
 }
 
-// line returns the text of err in one line.
+// line returns the text of err in a single line.
 func line(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }
 
-// why says the reasons in words.
+// why holds the text of each reason.
 var why = map[string]string{
 	ReasonAttempts: "gave up",
 	ReasonBudget:   "gave up, the retry budget is used up,",
@@ -70,10 +75,10 @@ var why = map[string]string{
 	ReasonFinal:    "failed",
 }
 
-// Is makes the error ErrGaveUp, unless its last attempt's error allowed no repetition.
+// Is reports whether target is ErrGaveUp and the last error allowed another attempt.
 func (e *Error) Is(target error) bool { return target == ErrGaveUp && e.Reason != ReasonFinal }
 
-// Unwrap returns Err, Earlier, Refusal and the context's error, those that there are.
+// Unwrap returns Err and Earlier, and also Refusal and the context's error if not nil.
 func (e *Error) Unwrap() []error {
 	all := append([]error{e.Err}, e.Earlier...)
 	for _, err := range []error{e.Refusal, e.context} {
@@ -84,10 +89,11 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// Class makes the error [pool.Classified].
+// Class returns the class described at [Error]. Class implements [pool.Classified].
 func (e *Error) Class() pool.Class { return e.class }
 
-// contextError returns why ctx is over, with its cause where that says more.
+// contextError returns the cause of the end of ctx, joined with ctx.Err() if the cause does not
+// wrap ctx.Err(). contextError returns nil while ctx is not over.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if err == nil || errors.Is(cause, err) {

@@ -25,7 +25,8 @@ func Example() {
 	defer p.Close(context.Background())
 
 	for _, op := range []pool.Op{{Name: "GET", Idempotent: true}, {Name: "INCR"}} {
-		server.Inject(pooltest.Use, 2, pooltest.Fail(pooltest.ErrBroken)) // the next two lose their connection
+		// The next two commands lose their connection.
+		server.Inject(pooltest.Use, 2, pooltest.Fail(pooltest.ErrBroken))
 		attempts := 0
 		err := p.Do(context.Background(), op, func(ctx context.Context, c *pooltest.Conn) error {
 			attempts++
@@ -38,7 +39,7 @@ func Example() {
 	// INCR: 1 attempts, error: pooltest: the connection is broken
 }
 
-// The error tells how many attempts were made, and why not more.
+// The error holds the number of attempts, and the reason why no further attempt was made.
 func ExampleError() {
 	r, err := retry.New(retry.Config{InitialDelay: time.Minute})
 	if err != nil {

@@ -81,7 +81,8 @@ func newRetry(t testing.TB, cfg retry.Config) *retry.Retry {
 	return r
 }
 
-// newPool makes a pool; the function it returns closes it, and must be called before the test, or its bubble, ends.
+// newPool makes a pool. The returned function closes the pool; the caller must call the function
+// before the end of the test or of its bubble.
 func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)

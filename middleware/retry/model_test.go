@@ -200,8 +200,8 @@ func randomConfig(r *rand.Rand) retry.Config {
 	}
 }
 
-// Whatever comes in whatever order, the attempts, the events, the budget and the error are those of the model: several pools share the
-// layer, come, go and are configured, and so is the layer.
+// The attempts, the events, the budget and the error are always the model's. Several pools share
+// the layer. The pools are added, closed and configured in any order, and so is the layer.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
@@ -305,8 +305,8 @@ func (w *world) checkUse(what string, err error, reason string, s script, m *mod
 	}
 }
 
-// Many at once, over pools that share the budget: each attempt that came to a pool is a retry that was reported and paid for, one that was
-// refused is neither, and each error tells of the attempts that were made.
+// Many uses at once, over pools sharing the budget. Each attempt that reached a pool is a reported
+// and paid retry; a refused attempt is neither. Each error has the number of attempts made.
 func TestModelAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := retry.Config{InitialDelay: time.Microsecond, MaxDelay: 50 * time.Microsecond}

@@ -18,8 +18,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// 150 in flight when the server dies: the breaker refuses their further attempts, which cost no token, are not reported as retries, and are
-// not among the attempts that the errors tell of.
+// 150 uses are in flight when the server dies. The breaker refuses their further attempts. Such
+// attempts cost no token, are not reported as retries, and are not counted in the errors.
 func TestServerDiesWithManyInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := breaker.New(breaker.Config{ConsecutiveFailures: 5})
@@ -71,11 +71,13 @@ func TestServerDiesWithManyInFlight(t *testing.T) {
 	})
 }
 
-// 60 callers who are told 2 s do not come back together, and who is told so again waits longer.
+// 60 callers get a hint of 2 s and do not return together. A caller that gets the hint again waits
+// longer.
 func TestHintIsSpreadAndGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 60}, newRetry(t, retry.Config{
-			Budget: -1, InitialDelay: 600 * time.Millisecond, MaxDelay: 10 * time.Second, // longer than a quarter of the hint: what grows shows
+			// Longer than a quarter of the hint, so the growth is visible.
+			Budget: -1, InitialDelay: 600 * time.Millisecond, MaxDelay: 10 * time.Second,
 		}))
 		defer end()
 		begin := time.Now()
@@ -212,7 +214,8 @@ func TestBurstFollowsPools(t *testing.T) {
 	})
 }
 
-// Neither what asked the server nothing nor what a layer answered in the pool's place pays for retries.
+// A use that asked the server nothing earns no tokens, and neither does an answer of a layer in
+// place of the pool.
 func TestNoEvidenceEarnsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRetry(t, retry.Config{BudgetBurst: 2, Budget: 1}), &witness{Fake: &pooltest.Fake{}}
@@ -263,7 +266,8 @@ func (w *witness) Testify(_ conn, err error) (pool.Testimony, bool) {
 	return pool.Testimony{Asked: w.asked, Answered: w.asked && err == nil, Own: err}, true
 }
 
-// An attempt that had a resource and sent nothing, as when a client has closed its sockets, costs no token.
+// An attempt that had a resource and sent nothing costs no token. Example: a client has closed its
+// sockets.
 func TestUnsentAttemptsAreFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &witness{Fake: &pooltest.Fake{}}
@@ -287,7 +291,8 @@ func TestUnsentAttemptsAreFree(t *testing.T) {
 	})
 }
 
-// Every field at its extremes: what Validate accepts works, and no use panics, hangs or makes more attempts than it may.
+// Every field at its extremes: a configuration that Validate accepts works. No use panics, hangs or
+// makes more attempts than allowed.
 func TestExtremes(t *testing.T) {
 	ints := []int{math.MinInt, -1, 0, 1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MaxInt}
 	durations := []time.Duration{math.MinInt64, -1, 0, 1, time.Hour, math.MaxInt64}

@@ -13,19 +13,20 @@ import (
 
 const kind = "retry"
 
-// Retry is the layer. It is made by [New]. It may be put around several pools, which then share its budget. All methods may be called
-// concurrently.
+// Retry is the retry layer. Create a Retry with [New]. A Retry may serve several pools; the pools
+// share the budget. All methods may be called concurrently. A Retry needs no closing.
 type Retry struct {
 	settings atomic.Pointer[settings]
-	changing sync.Mutex // settings, the budget's limit, pooled
-	pooled   int64      // what the pools' sizes make of a BudgetBurst of 0
+	changing sync.Mutex // guards changes of settings, of the budget's limit and of pooled
+	pooled   int64      // the burst for a BudgetBurst of 0, from the pools' sizes
 	budget   budget
 	vain     vain
 	series   sync.Pool // of *series
 	attached pool.Attached
 }
 
-// New makes the layer. The error is that of [Config.Validate].
+// New returns a Retry with the settings cfg. New returns the error of [Config.Validate] if cfg is
+// invalid.
 func New(cfg Config) (*Retry, error) {
 	r := &Retry{pooled: defaultBudgetBurst}
 	r.series.New = func() any { return newSeries() }
@@ -35,12 +36,14 @@ func New(cfg Config) (*Retry, error) {
 	return r, nil
 }
 
-// Config returns the settings in force, with defaults filled in. BudgetBurst stays 0 where it follows the pools.
+// Config returns the current settings, with defaults filled in. A BudgetBurst that follows the
+// pools stays 0.
 func (r *Retry) Config() Config { return r.settings.Load().Config }
 
-// Configure puts other settings in force, for uses that begin from now on. Nothing is reset: the budget keeps its tokens, as far as a
-// smaller BudgetBurst allows; but a budget that is switched on is full, as a new layer's. It is reported as a [pool.EventConfigured]. After
-// an error nothing has changed.
+// Configure replaces the settings for all uses that begin afterwards. The budget keeps its tokens,
+// up to a smaller BudgetBurst. A budget that was switched off and is switched on is full, like the
+// budget of a new layer. Configure reports a [pool.EventConfigured]. If cfg is invalid, Configure
+// returns the error of [Config.Validate] and changes nothing.
 func (r *Retry) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -55,20 +58,21 @@ func (r *Retry) configure(s *settings) {
 	defer r.changing.Unlock()
 	r.budget.resize(s.burst(r.pooled))
 	if old := r.settings.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
-		r.budget.earn(math.MaxInt64 / 2) // before anybody can miss it
+		r.budget.earn(math.MaxInt64 / 2) // before a use can see the new settings
 	}
 	r.settings.Store(s)
 }
 
-// Attach implements [pool.Attacher]: the pool's observers will hear of Configure, and the pool's size counts for the budget.
+// Attach implements [pool.Attacher]. The observers of p receive the events of Configure. The
+// MaxSize of p counts for a BudgetBurst of 0.
 func (r *Retry) Attach(p pool.PoolInfo) (detach func(), err error) {
 	forget := r.attached.Add(p)
 	r.follow()
 	return func() { forget(); r.follow() }, nil
 }
 
-// follow has a BudgetBurst of 0 follow the pools: their number and their sizes change. The tokens that the limit gains are there at once, as
-// in a new layer.
+// follow adapts a BudgetBurst of 0 to the number and the sizes of the pools. If the limit grows,
+// the additional tokens are available at once, as in a new layer.
 func (r *Retry) follow() {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -87,8 +91,8 @@ func (r *Retry) follow() {
 	}
 }
 
-// Budget returns how many retries the budget has tokens for, between 0 and what Config.BudgetBurst allows. It means nothing while retries
-// are not budgeted.
+// Budget returns the number of tokens in the budget, between 0 and the burst. A retry costs 1. The
+// result has no meaning while retries are not budgeted.
 func (r *Retry) Budget() float64 {
 	if r.settings.Load().BudgetBurst == 0 {
 		r.follow()
@@ -96,7 +100,9 @@ func (r *Retry) Budget() float64 {
 	return float64(r.budget.tokens.Load()) / token
 }
 
-// Describe implements [pool.LayerDescriber]. Of a BudgetBurst that follows the pools it tells what that came to when a retry was last due.
+// Describe implements [pool.LayerDescriber]. For a BudgetBurst of 0, the description holds the
+// burst computed last. The burst is computed when a pool is attached or closed, before a retry, and
+// in [Retry.Budget].
 func (r *Retry) Describe() pool.LayerInfo {
 	cfg := r.Config()
 	cfg.BudgetBurst = int(r.budget.limit.Load() / token)
@@ -124,13 +130,14 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// mayRepeat says whether an error of this class allows another attempt.
+// mayRepeat reports whether an error of this class allows another attempt.
 func mayRepeat(class *pool.Class, idempotent bool) bool {
 	return class.Fault == pool.FaultServer &&
 		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
 }
 
-// succeeded pays for later retries, if the attempt has asked the server something.
+// succeeded records a success. The success earns tokens if the attempt may have sent the server
+// something.
 func (r *Retry) succeeded(c *pool.Call) {
 	r.vain.succeeded(c)
 	if s := r.settings.Load(); s.budgeted() && c.Asked() {
@@ -138,7 +145,7 @@ func (r *Retry) succeeded(c *pool.Call) {
 	}
 }
 
-// again makes the attempts from the second on. err and class are of the first.
+// again makes the attempts after the first attempt. err and class are the first attempt's.
 func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *settings, err error, class pool.Class) error {
 	a, _ := r.series.Get().(*series)
 	a.begin(s)
@@ -160,13 +167,13 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 			class.RetryAfter = later.RetryAfter
 			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: ReasonRefused, Err: err, Refusal: latest, class: class})
 		}
-		a.report(ctx, c) // a layer inside may have answered in the pool's place
+		a.report(ctx, c) // for an attempt that a layer inside answered in place of the pool
 		if _, _, granted := c.Acquired(); granted && !c.Asked() {
-			r.giveBack(s) // nothing was sent, so the attempt has not added to the server's load
+			r.giveBack(s) // nothing was sent: the attempt added no load to the server
 		}
 		err, class = latest, later
 		switch {
-		case class.Fault == pool.FaultNone: // success, or an answer, if not a welcome one
+		case class.Fault == pool.FaultNone: // a success, or an error answered by a healthy server
 			r.succeeded(c)
 			return err
 		case class.Fault == pool.FaultElsewhere:
@@ -180,13 +187,15 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 	}
 }
 
-// refused says whether an error of this class, of an attempt that has not come to the pool, is no answer to it either.
+// refused reports whether a layer inside refused an attempt that has not reached the pool. With
+// another fault, the layer answered in place of the pool.
 func refused(class *pool.Class) bool {
 	return class.Fault != pool.FaultNone && class.Fault != pool.FaultServer
 }
 
-// pause makes the pause after the nth attempt, and pays for the next attempt. took is how long the pause lasted, reason why there must be
-// no other attempt, "" if there may.
+// pause waits before the attempt after the nth attempt, and pays for the next attempt. took is the
+// length of the pause. reason tells why no further attempt may follow; reason is "" if another
+// attempt may follow.
 func (r *Retry) pause(ctx context.Context, c *pool.Call, s *settings, n int, delay time.Duration) (took time.Duration, reason string) {
 	switch {
 	case n >= s.MaxAttempts:
@@ -205,13 +214,13 @@ func (r *Retry) pause(ctx context.Context, c *pool.Call, s *settings, n int, del
 	return took, over(ctx)
 }
 
-// fits says whether a pause of delay ends before ctx's deadline.
+// fits reports whether a pause of delay ends before the deadline of ctx.
 func fits(ctx context.Context, delay time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || delay < time.Until(deadline)
 }
 
-// wait returns after delay, or when ctx ends, and says how long that took.
+// wait waits for delay, or until ctx ends, and returns the time waited.
 func wait(ctx context.Context, delay time.Duration) time.Duration {
 	begin := time.Now()
 	timer := time.NewTimer(delay)
@@ -223,7 +232,7 @@ func wait(ctx context.Context, delay time.Duration) time.Duration {
 	return time.Since(begin)
 }
 
-// spend pays for an attempt, if the budget allows it.
+// spend pays for an attempt, and reports whether the budget had a token.
 func (r *Retry) spend(s *settings) bool {
 	if s.BudgetBurst == 0 {
 		r.follow()
@@ -231,14 +240,14 @@ func (r *Retry) spend(s *settings) bool {
 	return r.budget.spend()
 }
 
-// giveBack is for an attempt that was paid for and not made.
+// giveBack returns the token of an attempt that was not made, or that sent nothing.
 func (r *Retry) giveBack(s *settings) {
 	if s.budgeted() {
 		r.budget.earn(token)
 	}
 }
 
-// over says how ctx, which is over, ended.
+// over returns the reason for the end of ctx, ReasonDeadline or ReasonCanceled. ctx must be over.
 func over(ctx context.Context) (reason string) {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ReasonDeadline
@@ -246,7 +255,8 @@ func over(ctx context.Context) (reason string) {
 	return ReasonCanceled
 }
 
-// giveUp reports that there is no attempt more, and completes e, the error of the use. paused is how long the last pause lasted.
+// giveUp reports that no further attempt follows, and completes e, the error of the use. paused is
+// the length of the last pause.
 func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time.Duration, e *Error) error {
 	if e.Attempts > 1 && e.Reason != ReasonRefused && e.Reason != ReasonCanceled {
 		r.vain.failed(c)
@@ -263,12 +273,13 @@ func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time
 	return e
 }
 
-// settings are what Configure replaces.
+// settings holds a Config and the values computed from the Config. Configure replaces both.
 type settings struct {
 	Config
 
-	middle, spread float64 // a pause of nominally d is drawn from middle*d, give or take the share spread of it
-	perSuccess     int64   // in fractions of a token; 0 if retries are not budgeted
+	// A nominal pause d is drawn from middle*d, plus or minus the share spread.
+	middle, spread float64
+	perSuccess     int64 // millionths of a token for each success; 0: no budget
 }
 
 func newSettings(cfg Config) *settings {
@@ -282,7 +293,8 @@ func newSettings(cfg Config) *settings {
 
 func (s *settings) budgeted() bool { return s.perSuccess > 0 }
 
-// burst returns the budget's limit. pooled is what the pools' sizes make of a BudgetBurst of 0.
+// burst returns the budget's limit in millionths of a token. pooled is the burst for a BudgetBurst
+// of 0.
 func (s *settings) burst(pooled int64) int64 {
 	if s.BudgetBurst > 0 {
 		pooled = int64(s.BudgetBurst)

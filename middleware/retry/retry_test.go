@@ -64,7 +64,8 @@ func TestWhatIsRepeated(t *testing.T) {
 	}
 }
 
-// A full or paused pool refuses by itself: that is not repeated. A server that cannot be reached is, whatever the operation.
+// A refusal by a full or paused pool is not retried. A failure to reach the server is retried for
+// every operation.
 func TestPoolErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, attempts := &pooltest.Fake{}, &counter{}
@@ -235,7 +236,8 @@ func TestHint(t *testing.T) {
 	}
 }
 
-// A cancelled context ends the pause at once; both errors are in the result, and the retry that was not made costs nothing.
+// A cancelled context ends the pause at once. Both errors are in the result, and the retry that was
+// not made costs nothing.
 func TestCancelInPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seen, attempts, judge := &recorder{}, &counter{}, &judge{}
@@ -390,7 +392,8 @@ func TestAcquire(t *testing.T) {
 	})
 }
 
-// A layer inside that fails after the grant, and leaves the grant standing: the attempt is not made on top of it.
+// A layer inside fails after the grant, and keeps the grant. No further attempt is made on top of
+// the grant.
 func TestGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		careless := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -451,7 +454,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// B7: backoff v4 starts a wait of 10 s with 50 ms left on the context, and loses the operation's error.
+// B7: backoff v4 starts a wait of 10 s with 50 ms left on the context, and loses the operation's
+// error.
 func TestPitfallB7(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seen := &recorder{}
@@ -482,8 +486,9 @@ func TestPitfallB7(t *testing.T) {
 	})
 }
 
-// B9: four attempts of ours times the client's own four are sixteen calls to a server that is down. Here the number of calls is the
-// product of what the layers say of themselves, and a second layer that would multiply it is refused.
+// B9: four attempts of ours times the client's own four are sixteen calls to a server that is down.
+// Here the number of calls is the product of the multipliers of the described layers. A second
+// retry layer would multiply the calls, and is refused.
 func TestPitfallB9(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0

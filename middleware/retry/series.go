@@ -12,23 +12,24 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// maxCauses bounds how many different causes of one use are kept.
+// maxCauses is the maximum number of errors kept of a use, each with another error.type.
 const maxCauses = 4
 
-// series is the state of one use's attempts from the second on. A use takes a series only after its first failure.
+// series is the state of the attempts of a use after the first attempt. A use takes a series only
+// after the first failure.
 type series struct {
 	backoff *backoff.ExponentialBackOff
 	longest time.Duration
 	jitter  float64
 
-	begun   pool.Event  // reports the attempt that is under way
-	reached atomic.Bool // the attempt that is under way has come to the pool
+	begun   pool.Event  // the event of the attempt in progress
+	reached atomic.Bool // the attempt in progress has reached the pool
 	reach   func(context.Context, *pool.Call)
 
 	causes []cause
 }
 
-// cause is the error of an attempt.
+// cause is the error of an attempt and its error.type.
 type cause struct {
 	err       error
 	errorType string
@@ -40,9 +41,11 @@ func newSeries() *series {
 	return a
 }
 
-// begin starts anew. Backoff applies the cap first, and then adds randomness to both sides. So backoff gets the middle of each pause: no
-// pause exceeds the nominal pause, and pauses at the cap are spread too. Backoff counts whole nanoseconds and rounds down: an interval of
-// a few nanoseconds would never grow. So the first interval is at least a microsecond.
+// begin prepares the series for a use. Package backoff applies the cap first, and then adds
+// randomness to both sides. So backoff gets the middle of each pause: no pause exceeds the nominal
+// pause, and pauses at the cap are random too. Package backoff counts whole nanoseconds and rounds
+// down, so an interval of a few nanoseconds would never grow. The first interval is therefore at
+// least a microsecond.
 func (a *series) begin(s *settings) {
 	b := a.backoff
 	b.InitialInterval = max(part(s.InitialDelay, s.middle), time.Microsecond)
@@ -52,7 +55,8 @@ func (a *series) begin(s *settings) {
 	a.longest, a.jitter = s.MaxDelay, max(s.Jitter, 0)
 }
 
-// part returns the share of d; the share is at most 1. The float64 next to the longest duration is beyond the longest duration.
+// part returns the given share of d; the share is at most 1. The float64 next to the longest
+// duration exceeds the longest duration. Then part returns d.
 func part(d time.Duration, share float64) time.Duration {
 	if p := float64(d) * share; p < math.MaxInt64 {
 		return time.Duration(p)
@@ -60,15 +64,16 @@ func part(d time.Duration, share float64) time.Duration {
 	return d
 }
 
-// end lets go of the use.
+// end drops all references to the use.
 func (a *series) end() {
 	a.begun = pool.Event{}
 	clear(a.causes)
 	a.causes = a.causes[:0]
 }
 
-// delay returns the next pause: the time that the server asked for, plus the layer's own pause. If a random part of a quarter of the asked
-// time is longer than the own pause, the part takes the place of the own pause. So callers do not come back in one instant.
+// delay returns the next pause: the time asked for by the server, plus the layer's own pause. If a
+// random part of a quarter of the asked time is longer than the own pause, the random part replaces
+// the own pause. So callers do not return at the same instant.
 func (a *series) delay(asked time.Duration) time.Duration {
 	d := a.backoff.NextBackOff()
 	if d < 0 || d > a.longest { // the arithmetic of backoff can overflow
@@ -84,23 +89,23 @@ func (a *series) delay(asked time.Duration) time.Duration {
 	return asked + d
 }
 
-// announce prepares the report of the next attempt. The report is made when the attempt comes to the pool, and not if a layer inside
-// refuses the attempt.
+// announce prepares the event of the next attempt. The event is emitted when the attempt reaches
+// the pool, and never if a layer inside refuses the attempt.
 func (a *series) announce(c *pool.Call, begun pool.Event) {
 	a.begun = begun
 	a.reached.Store(false)
 	c.OnReach(a.reach)
 }
 
-// report reports the attempt that is under way, once.
+// report emits the event of the attempt in progress, once.
 func (a *series) report(ctx context.Context, c *pool.Call) {
 	if a.reached.CompareAndSwap(false, true) {
 		c.Emit(ctx, a.begun)
 	}
 }
 
-// failed keeps the error of an attempt: the first error of each error.type. If there are more types than maxCauses, failed keeps the
-// first type and the latest types.
+// failed keeps the error of an attempt: the first error of each error.type. If there are more types
+// than maxCauses, failed keeps the first type and the latest types.
 func (a *series) failed(err error, class *pool.Class) {
 	for i := range a.causes {
 		if a.causes[i].errorType == class.Type {

@@ -8,21 +8,24 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// All operations share the budget. An operation that fails for good, such as a command on a broken collection, would spend what the others
-// earn, and the others would miss their retries. So an operation whose retries are in vain is not repeated:
+// All operations share the budget. An operation that always fails, such as a command on a broken
+// collection, would spend the tokens earned by the other operations. The other operations would
+// lose their retries. So an operation with retries in vain is rarely retried:
 //
-//   - A use that was repeated and failed nevertheless was in vain. After vainUses of an operation in a row, within vainTime at least, only one
-//     use in vainShare of the operation is repeated.
-//   - A success of the operation ends that, at whatever attempt.
-//   - An operation is an Op.Name with its Op.Target. At most vainOps are counted. A success costs nothing while none is.
+//   - A use is in vain if the use was retried and failed nevertheless. After vainUses such uses in
+//     a row, over at least vainTime, only 1 use in vainShare of the operation is retried.
+//   - A success of the operation, in any attempt, ends this limit.
+//   - An operation is an Op.Name with an Op.Target. At most vainOps operations are counted. A
+//     success costs nothing while no operation is counted.
 
 const (
 	vainUses  = 8
-	vainTime  = time.Second // a shorter outage is over before the callers' time is
+	vainTime  = time.Second // a shorter outage ends before the callers' deadlines
 	vainShare = 32
 	vainOps   = 256
 )
 
+// work identifies an operation.
 type work struct{ name, target string }
 
 func workOf(c *pool.Call) work {
@@ -30,19 +33,19 @@ func workOf(c *pool.Call) work {
 	return work{op.Name, op.Target}
 }
 
-// vain counts uses in vain, by operation.
+// vain counts the uses in vain of each operation.
 type vain struct {
-	ops sync.Map // of *streak, by work
+	ops sync.Map // from work to *streak
 	n   atomic.Int64
 }
 
-// streak counts the uses of an operation in vain since its last success.
+// streak counts the uses of an operation in vain since the operation's last success.
 type streak struct {
-	uses  atomic.Int64 // and those that were not repeated for this reason
+	uses  atomic.Int64 // includes the uses not retried because of the streak
 	since time.Time
 }
 
-// allows says whether a use of c may be repeated.
+// allows reports whether a use of c may be retried.
 func (v *vain) allows(c *pool.Call) bool {
 	if v.n.Load() == 0 {
 		return true
@@ -58,7 +61,7 @@ func (v *vain) allows(c *pool.Call) bool {
 	return s.uses.Add(1)%vainShare == 0
 }
 
-// failed notes a use in vain.
+// failed counts a use in vain.
 func (v *vain) failed(c *pool.Call) {
 	w := workOf(c)
 	found, ok := v.ops.Load(w)
@@ -74,7 +77,7 @@ func (v *vain) failed(c *pool.Call) {
 	s.uses.Add(1)
 }
 
-// succeeded notes a success.
+// succeeded ends the streak of c's operation.
 func (v *vain) succeeded(c *pool.Call) {
 	if v.n.Load() == 0 {
 		return

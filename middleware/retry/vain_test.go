@@ -14,7 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// An operation that fails for good does not spend the budget of the others, and is repeated again when it is well.
+// An operation that always fails does not spend the budget of the other operations. After a success
+// the operation is retried again.
 func TestRetriesInVain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := &counter{}
@@ -42,7 +43,8 @@ func TestRetriesInVain(t *testing.T) {
 			time.Sleep(30 * time.Millisecond)
 		}
 		wg.Wait()
-		if lost.Load() > goodUses.Load()/200 { // a few at first, when the burst is spent and the second is not over
+		// A few at first: the burst is spent, and the operation has not been in vain for a second yet.
+		if lost.Load() > goodUses.Load()/200 {
 			t.Errorf("%d of %d good uses had no retry", lost.Load(), goodUses.Load())
 		}
 		if n := int64(len(attempts.take())) - goodUses.Load() - 2*goodUses.Load()/5; n > badUses.Load()*3/2 || n < badUses.Load()*21/20 {
