@@ -10,10 +10,11 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// eventSocketOpened is reported by backends whose resources are no sockets: there, this is the dial.
+// eventSocketOpened is the event of a dial, reported by backends whose resources are not sockets.
 const eventSocketOpened pool.Kind = "socket_opened"
 
-// background makes a span of what a pool did for no use in particular: a root, for whoever may be waiting for it waits for others too.
+// background makes a span of the pool's background work. The span is a root, because several uses
+// may wait for the same work.
 func (t *Tracing) background(e pool.Event) {
 	var name string
 	var o outcome

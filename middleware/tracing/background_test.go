@@ -13,8 +13,9 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// work has a pool do what it does in the background, while a use waits for it: an opening that fails, one that succeeds, a check that
-// fails, and the end of a pause. The pool holds one connection at most, so no second dial takes the place of the slow one.
+// work makes the pool do its background work while a use waits: an open that fails, an open that
+// succeeds, a check that fails, and the end of a pause. The pool holds at most 1 connection, so no
+// second dial replaces the slow dial.
 func work(t *testing.T, r *rig) {
 	t.Helper()
 	r.server.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))

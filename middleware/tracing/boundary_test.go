@@ -13,8 +13,10 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The commands of a pool within a use of another are not the other's: where nobody observes them, they have no span, least of all one that
-// names the other's system. What is not a pool's own ends at no boundary: span, baggage and deadline.
+// A use of an inner pool runs within a use of an outer pool. The commands of the inner pool do not
+// belong to the outer use. If nobody observes the inner pool, its commands have no span, and never
+// a span with the outer pool's system. Span, baggage and deadline belong to no pool and pass
+// through.
 func TestCommandsOfAnInnerPool(t *testing.T) {
 	outer := newRig(t, mongodb, Config{Commands: true}, pool.Config{}).warm()
 	for name, inner := range map[string]*rig{

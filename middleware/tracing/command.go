@@ -11,13 +11,13 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// commandObserver hears of the commands as well.
+// commandObserver is an observer that also observes commands.
 type commandObserver struct{ observer }
 
-// WantsCommandText says whether the text of commands is recorded.
+// WantsCommandText reports whether the text of commands is recorded.
 func (o commandObserver) WantsCommandText() bool { return o.t.cfg.CommandText }
 
-// commandContext remembers when a command was sent.
+// commandContext holds the start time of a command.
 type commandContext struct {
 	context.Context
 	use   *use
@@ -26,7 +26,7 @@ type commandContext struct {
 
 type commandKey struct{ t *Tracing }
 
-// Value finds the commandContext itself.
+// Value returns the commandContext itself for the key of its layer.
 func (x *commandContext) Value(key any) any {
 	if k, ok := key.(commandKey); ok && k.t == x.use.layer.t {
 		return x
@@ -34,7 +34,7 @@ func (x *commandContext) Value(key any) any {
 	return x.Context.Value(key)
 }
 
-// BeginCommand notes the time.
+// BeginCommand records the start time in the returned context.
 func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ pool.Command) context.Context {
 	u := o.t.useOf(c)
 	if u == nil {
@@ -43,7 +43,8 @@ func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ pool.
 	return &commandContext{ctx, u, time.Now()}
 }
 
-// EndCommand makes the command's span: below that of the borrower's in whose context it was sent, if there is one.
+// EndCommand makes the command's span. If the command was sent in the context of a borrower's span,
+// the command's span is a child of the borrower's span.
 func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Command, err error) {
 	u := o.t.useOf(c)
 	x, _ := ctx.Value(commandKey{o.t}).(*commandContext)
@@ -61,7 +62,7 @@ func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.
 	u.add(c, ch)
 }
 
-// extra returns the attributes that differ from one command to another of its name.
+// extra returns the attributes that differ between commands of the same name.
 func (o commandObserver) extra(cmd pool.Command) (attrs []attribute.KeyValue) {
 	switch {
 	case cmd.Batch > 1:

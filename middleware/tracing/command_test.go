@@ -88,7 +88,8 @@ func TestCommandsBelowOwnSpans(t *testing.T) {
 	})
 }
 
-// What a use inside of another one sends is not shown as the other's, even if both look alike and only the outer one is traced.
+// The commands of an inner use are not shown as commands of the outer use, even if both uses look
+// alike and only the outer use is traced.
 func TestNestedUses(t *testing.T) {
 	quiet := false
 	r := newRig(t, redis, Config{Commands: true, Filter: func(pool.Op) bool { return !quiet }}, pool.Config{MaxSize: 2},
@@ -106,7 +107,8 @@ func TestNestedUses(t *testing.T) {
 	r.want(false, cacheUse, "  * poolstack.timeout poolstack.attempt=1 poolstack.layer=x")
 }
 
-// A borrower that keeps the context of its use gets nothing recorded with it later, and disturbs nobody.
+// A borrower keeps the context of its use after the end of the use. A late command in the context
+// is not recorded and disturbs no other use.
 func TestLateCommand(t *testing.T) {
 	r := newRig(t, redis, Config{Commands: true}, pool.Config{}).warm()
 	var late, open context.Context

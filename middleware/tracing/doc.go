@@ -1,68 +1,81 @@
-// Package tracing is the layer that makes OpenTelemetry spans of the uses of a pool. It belongs outermost, so that a span covers what the
-// caller waited for, and so that every layer inside works in the span's context.
+// Package tracing is a layer that makes OpenTelemetry spans for the uses of a pool. Put the layer
+// outermost. Then a span covers the whole time of the caller's wait, and every layer inside works
+// in the context of the span.
 //
 // # Spans
 //
-// There is one span a use, from its beginning to its end: in a two-step use ([pool.Pool.Acquire]) to the release of the lease. It is
-// named after the operation and its target ("GET sessions", "find orders") and has kind CLIENT. Below it:
+// Each use has a single span from its beginning to its end. A two-step use ([pool.Pool.Acquire])
+// ends when the lease is released. The span is named after the operation and its target ("GET
+// sessions", "find orders") and has kind CLIENT. The child spans are:
 //
-//   - "acquire", INTERNAL: the wait for a resource, only when it took longer than Config.WaitThreshold or was in vain; a use
-//     that the pool refused at once has not waited;
-//   - "attempt", INTERNAL: one attempt, only when a layer made more than one; the wait and the commands of that attempt are below it;
-//   - one CLIENT span for each command that the backend's client sent, only with Config.Commands. The span of the use is then INTERNAL
-//     and has no db.* attributes but the pool's name, for a service graph draws one edge for each CLIENT span.
+//   - "acquire", INTERNAL: the wait for a resource, only if the wait was longer than
+//     Config.WaitThreshold or failed. A use that the pool refused at once has not waited.
+//   - "attempt", INTERNAL: an attempt, only if a layer made more than 1 attempt. The wait and the
+//     commands of the attempt are children of the attempt's span.
+//   - a CLIENT span for each command sent by the backend's client, only with Config.Commands. Then
+//     the use's span is INTERNAL and has no db.* attribute except the pool's name. The reason: a
+//     service graph draws an edge for each CLIENT span.
 //
-// The spans below are made when what they show is over, with the times at which it happened. In a one-step use, commands beyond the
-// 64th of the first attempt are shown below the use even if another attempt follows.
+// Each child span is made at its end, with the true start and end times. In a one-step use, the
+// layer holds back at most 64 child spans of the first attempt. With more than 64, child spans of
+// the first attempt may be children of the use's span even if another attempt follows.
 //
-// The context that the borrower gets holds the span of the use. Spans that the borrower makes are below it, not below the attempt, and
-// commands that are sent in the context of such a span are below that. Baggage and everything else in a context stay as they are, and
-// nothing global is set.
+// The borrower's context holds the use's span. A span made by the borrower is a child of the use's
+// span, not of the attempt's span. A command sent in the context of a borrower's span is a child of
+// the borrower's span. Baggage and all other values of a context stay unchanged, and the layer sets
+// nothing global.
 //
-// An error makes a span's status Error, without a description; a miss does not. A use that a layer or the pool refuses is a short span
-// with that status. The work that a pool does in the background is in nobody's trace: it makes no spans, or, with Config.Background,
-// roots of kind INTERNAL: "open", "open socket" for drivers that open those by themselves, and "check" or "reset" if that failed.
+// An error sets the status of a span to Error, without a description. A miss does not. A use
+// refused by a layer or by the pool is a short span with status Error.
+//
+// The background work of a pool belongs to no trace. By default, background work has no spans. With
+// Config.Background, background work has root spans of kind INTERNAL: "open", "open socket" for
+// drivers with clients that open sockets themselves, and "check" or "reset" after a failure.
 //
 // # Attributes
 //
-// By the database conventions of OpenTelemetry (semantic conventions 1.43.0), on the CLIENT spans:
+// CLIENT spans follow the database conventions of OpenTelemetry (semantic conventions 1.43.0):
 //
 //	db.system.name           Identity.System
-//	db.namespace             Identity.Namespace, or the command's own
-//	db.operation.name        Op.Name, or the command's
-//	db.collection.name       Op.Target, unless the system is Redis
-//	db.query.summary         Redis: the operation and Op.Target
-//	db.operation.batch.size  a command that is a pipeline of 2 or more, or of none: how many
-//	db.query.text            a command, with Config.CommandText: its text without values
+//	db.namespace             Identity.Namespace, or the command's namespace
+//	db.operation.name        Op.Name, or the command's name
+//	db.collection.name       Op.Target, or the command's target, unless the system is Redis
+//	db.query.summary         Redis: the operation and the target
+//	db.operation.batch.size  pipeline of 0, 2 or more commands: the number of commands
+//	db.query.text            command, with Config.CommandText: the text without values
 //	db.response.status_code  on failure: the server's own code
 //	server.address           Identity.Address
-//	server.port              Identity.Port, if it is not the system's default
+//	server.port              Identity.Port, unless the port is the system's default
 //
-// On every span that failed:
+// Every failed span has:
 //
-//	error.type               the server's code, else timeout, canceled, a layer's reason, or _OTHER
+//	error.type               the server's code, else a reason such as timeout, canceled or
+//	                         connection_refused, else a layer's reason, else _OTHER
 //
-// And ours:
+// The library adds:
 //
-//	db.client.connection.pool.name  use, acquire, background: the pool's name, as on its metrics
-//	poolstack.connection.fresh      acquire: whether the resource was opened lately and had not been used
-//	poolstack.attempt               attempt: which, from 1
-//	poolstack.events.dropped        use: how many span events there was no room for
+//	db.client.connection.pool.name  use, acquire, background: the pool's name, as on the metrics
+//	poolstack.connection.fresh      acquire: whether this is the first use of the resource
+//	poolstack.attempt               attempt: the number of the attempt, from 1
+//	poolstack.events.dropped        use: the number of span events above the maximum
 //
-// Keys, values and texts of errors are never recorded.
+// Keys, values and error texts are never recorded.
 //
 // # Span events
 //
-// What the layers did is recorded on the span of the use, up to 32 times, as poolstack.retry, poolstack.gave_up, poolstack.rejected,
-// poolstack.timeout, poolstack.state_changed and, generally, poolstack. and the kind of the [pool.Event], with as many of these as it
-// has:
+// The use's span records the events of the layers, at most 32 in a use. The names are
+// poolstack.retry, poolstack.gave_up, poolstack.rejected, poolstack.timeout,
+// poolstack.state_changed and, in general, poolstack. followed by the kind of the [pool.Event]. A
+// span event has these attributes, as far as the [pool.Event] has values for them:
 //
-//	poolstack.layer          who did it
-//	poolstack.attempt        in which attempt
-//	poolstack.reason         why
-//	poolstack.cause          of what a breaker refused, and of its change to open: error.type of the failure that opened it
+//	poolstack.layer          the layer reporting the event
+//	poolstack.attempt        the number of the attempt
+//	poolstack.reason         the reason
+//	poolstack.cause          a breaker's refusal or change to open: error.type of the failure that
+//	                         opened the breaker
 //	poolstack.from           the breaker's state before
-//	poolstack.to             and after
-//	poolstack.duration       in seconds: the pause before a retry or in which it was given up, the limit that was hit, how long until it
-//	                         makes sense to come back
+//	poolstack.to             the breaker's state after
+//	poolstack.duration       in seconds: the pause before a retry, the pause in which the use was given
+//	                         up, the timeout that ended the use, or the time to wait before the
+//	                         next use
 package tracing

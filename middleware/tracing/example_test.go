@@ -22,7 +22,8 @@ func Example() {
 		return
 	}
 	ctx := context.Background()
-	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"}, layer) // a real pool has a real driver, and more layers inside
+	// A real pool has a real driver, and more layers inside.
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"}, layer)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -195,7 +195,8 @@ func TestNoOpInstallsNothing(t *testing.T) {
 	}
 	called := false
 	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
-	if err := layer.Wrap(next)(nil, nil); err != nil || !called { // a layer that did anything would panic
+	// A layer that did anything would panic.
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called {
 		t.Error("Wrap did not return next itself")
 	}
 }

@@ -81,7 +81,8 @@ func (r *rig) warm() *rig {
 	return r
 }
 
-// tree draws the spans that have ended, the times since the rig was made: only exact in a synctest bubble.
+// tree draws the ended spans. The times count from the creation of the rig and are exact only in a
+// synctest bubble.
 func (r *rig) tree(times bool) string {
 	spans := r.recorder.Ended()
 	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {

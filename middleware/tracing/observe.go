@@ -21,36 +21,37 @@ var (
 	droppedKey  = attribute.Key("poolstack.events.dropped")
 )
 
-// maxNotes bounds the span events of one use.
+// maxNotes is the maximum number of span events of a use.
 const maxNotes = 32
 
-// observer hears of what happens within the uses, and besides them.
+// observer receives the events of uses and of background work.
 type observer struct{ t *Tracing }
 
-// WantsKind leaves out the end of each use, which the span's own says.
+// WantsKind reports whether the layer needs events of kind k. EventReleased is not needed, because
+// the end of the span is the end of the use.
 func (o observer) WantsKind(k pool.Kind) bool { return k != pool.EventReleased }
 
-// Observe hears of what belongs to no use.
+// Observe handles an event that belongs to no use.
 func (o observer) Observe(_ context.Context, e pool.Event) {
 	if o.t.cfg.Background {
 		o.t.background(e)
 	}
 }
 
-// ObserveUse records e on the span of the use of c.
+// ObserveUse records e on the span of c's use.
 func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	u := o.t.useOf(c)
 	if u == nil {
 		return
 	}
 	switch e.Kind {
-	case pool.EventReleased: // from another layer that passes it on
+	case pool.EventReleased: // passed on by another layer
 	case pool.EventAcquired:
 		if e.Duration > o.t.cfg.WaitThreshold {
 			u.wait(c, e, outcome{}, freshKey.Bool(e.Fresh))
 		}
 	case pool.EventAcquireFailed:
-		if e.Duration > 0 { // else it was refused at once
+		if e.Duration > 0 { // else the use was refused at once
 			u.wait(c, e, outcome{failed: true, reason: e.Reason})
 		}
 	case pool.EventRetry:
@@ -58,7 +59,9 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 		u.attemptOver(c, e, outcome{failed: true, reason: e.Reason})
 	case pool.EventGaveUp:
 		u.note(e)
-		if e.Attempt > 1 && e.Duration > 0 { // in a pause, with the attempt over: the use may end otherwise, as cancelled
+		// Given up in a pause: the attempt is over. The use may have another outcome, such as a
+		// cancellation.
+		if e.Attempt > 1 && e.Duration > 0 {
 			u.attemptOver(c, e, judge(c, e.Err))
 		}
 	default:
@@ -66,13 +69,14 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	}
 }
 
+// wait adds a child span for the wait reported by e.
 func (u *use) wait(c *pool.Call, e pool.Event, o outcome, extra ...attribute.KeyValue) {
 	now := time.Now()
 	p := u.layer.plans.get(c, spec{kind: ofWait, name: "acquire"})
 	u.add(c, child{plan: p, extra: extra, begin: now.Add(-e.Duration), end: now, outcome: o})
 }
 
-// note makes a span event of e.
+// note records e as a span event.
 func (u *use) note(e pool.Event) {
 	u.mu.Lock()
 	u.notes++

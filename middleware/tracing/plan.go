@@ -17,12 +17,15 @@ import (
 
 const systemRedis = "redis"
 
-// defaultPorts are those that server.port is left out for.
+// defaultPorts holds the default port of each system. A default port is not recorded as
+// server.port.
 var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
 
-// maxPlans bounds the plans that a pool's layer keeps. The span of an operation beyond it costs a few allocations more.
+// maxPlans is the maximum number of plans kept for a pool. Beyond maxPlans, a span of a new
+// operation costs a few more allocations.
 const maxPlans = 2000
 
+// specKind is the kind of a span.
 type specKind uint8
 
 const (
@@ -33,26 +36,28 @@ const (
 	ofAttempt
 )
 
-// spec is what a span is about.
+// spec identifies a plan.
 type spec struct {
 	kind                    specKind
 	name, target, namespace string
 }
 
-// plan is how a span begins: made once for each spec, and shared, so the slice is never appended to.
+// plan is the name and the start options of a span. A plan is made once for each spec and is
+// shared, so no options may be appended to the slice.
 type plan struct {
 	name    string
 	options []trace.SpanStartOption
 }
 
-// startedAt returns the options for a span that began earlier, with attributes of its own.
+// startedAt returns the options for a span that began at begin, with the additional attributes
+// extra.
 func (p *plan) startedAt(begin time.Time, extra ...attribute.KeyValue) []trace.SpanStartOption {
 	options := make([]trace.SpanStartOption, 0, len(p.options)+2)
 	options = append(options, p.options...)
 	return append(options, trace.WithTimestamp(begin), trace.WithAttributes(extra...))
 }
 
-// plans holds a pool's plans in a map that is replaced, never changed.
+// plans holds the plans of a pool. The map is replaced, never changed.
 type plans struct {
 	known atomic.Pointer[map[spec]*plan]
 	mu    sync.Mutex
@@ -70,7 +75,7 @@ func (p *plans) get(c *pool.Call, s spec) *plan {
 	return p.add(s, newPlan(c.Identity(), s))
 }
 
-// add keeps made, and perhaps a few more than maxPlans when several add at once.
+// add keeps the plan. Concurrent calls may exceed maxPlans by a few plans.
 func (p *plans) add(s spec, made *plan) *plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +104,8 @@ func newPlan(id pool.Identity, s spec) *plan {
 	return &plan{name, []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}}
 }
 
-// spanName follows the conventions: the operation and its target, else what there is of them, else the system.
+// spanName returns the span name by the conventions: the operation and its target, or the part that
+// is not empty, else the system. Without a system, spanName returns the pool's name.
 func spanName(id pool.Identity, s spec) string {
 	name := strings.TrimSpace(s.name + " " + s.target)
 	if name == "" {
@@ -136,18 +142,20 @@ func database(id pool.Identity, s spec) (attrs []attribute.KeyValue) {
 	return attrs
 }
 
-// outcome is how something ended, in terms that may be recorded.
+// outcome is the result of a span, in values that may be recorded.
 type outcome struct {
 	failed       bool
-	reason, code string // error.type, db.response.status_code
+	reason, code string // values of error.type and db.response.status_code
 }
 
+// judge returns the outcome of err. A miss is no failure.
 func judge(c *pool.Call, err error) outcome {
 	class := c.Classify(err)
 	return outcome{failed: err != nil && !class.Miss, reason: class.Type, code: class.Code}
 }
 
-// mark records the outcome on a span. The conventions advise against a status description that only repeats error.type.
+// mark records a failure on the span. The status has no description, because the conventions advise
+// against a description that only repeats error.type.
 func (o outcome) mark(span trace.Span, database bool) {
 	if !o.failed {
 		return

@@ -14,7 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// Baggage and a remote parent come through to the borrower, in one step and in two, traced or not; and nothing global is touched.
+// Baggage and a remote parent reach the borrower, in one-step and two-step uses, traced or not.
+// Nothing global is changed.
 func TestPropagation(t *testing.T) {
 	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
 	carrier := propagation.MapCarrier{

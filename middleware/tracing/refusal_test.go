@@ -8,7 +8,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A use that the pool refuses at once has not waited. A span without any duration would say that it had, and Jaeger warns of it.
+// A use that the pool refuses at once has not waited. An "acquire" span without a duration would be
+// wrong, and Jaeger warns of such a span.
 func TestARefusalAtOnceIsNoWait(t *testing.T) {
 	r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{})
 	if err := r.pool.Close(context.Background()); err != nil {

@@ -60,7 +60,8 @@ func TestStandardStack(t *testing.T) {
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-1.1s internal Error timeout_attempt 2",
 		}},
-		// The second attempt has a tenth of a second: the total limit ends it, and the breaker learns nothing of the server.
+		// The second attempt has a tenth of a second. The total limit ends the attempt, and the breaker
+		// learns nothing about the server.
 		{"the use takes too long", [][]use{{hang, hang}}, []string{
 			"GET 0s-1.2s client Error timeout_total",
 			"  * timeout by timeout.attempt attempt 1s",
@@ -125,7 +126,8 @@ func TestStandardStack(t *testing.T) {
 	}
 }
 
-// drawn is a line for each span and span event, in the order in which they began, with the values of what says how they ended.
+// drawn returns a line for each span and span event, in the order of their beginnings. A line has
+// the attributes that tell how the span ended.
 func drawn(spans tracetest.SpanStubs, start time.Time) (lines []string) {
 	slices.SortStableFunc(spans, func(a, b tracetest.SpanStub) int { return cmp.Compare(a.StartTime.UnixNano(), b.StartTime.UnixNano()) })
 	var draw func(parent trace.SpanID, indent string)

@@ -20,30 +20,36 @@ const ScopeName = "github.com/earnorm/poolstack/middleware/tracing"
 
 const defaultWaitThreshold = time.Millisecond
 
-// Config says what is traced. The zero Config works.
+// Config holds the settings of a [Tracing]. The zero Config is valid.
 type Config struct {
-	// TracerProvider makes the tracer. nil stands for the global one. With a provider of OpenTelemetry's package trace/noop the layer
-	// installs nothing and costs nothing.
+	// TracerProvider makes the tracer. nil means the global provider at the time of New. With a
+	// provider of OpenTelemetry's package trace/noop, the layer does nothing and costs nothing.
 	TracerProvider trace.TracerProvider
-	// WaitThreshold is how long a use may wait for its resource without an "acquire" span. 0 means 1 ms. A wait in vain always gets one.
+	// WaitThreshold is the longest wait for a resource without an "acquire" span. 0 means 1 ms. A
+	// failed wait always has an "acquire" span.
 	WaitThreshold time.Duration
-	// Commands asks for a span for each command that the backend's client sends. They are then the CLIENT spans; a backend that tells of
-	// none leaves a trace without any.
+	// Commands enables a span for each command sent by the backend's client. Then the command spans
+	// have kind CLIENT instead of the use's span. With a backend that reports no commands, a trace has
+	// no CLIENT span.
 	Commands bool
-	// CommandText asks for the text of these commands (db.query.text): "SET ? ?", {"find":"orders","filter":{"total":"?"}}. The backend
-	// takes all values out of it, and for Redis the keys. It needs Commands.
+	// CommandText enables the text of commands (db.query.text): "SET ? ?",
+	// {"find":"orders","filter":{"total":"?"}}. The backend removes all values, and for Redis also the
+	// keys. CommandText requires Commands.
 	CommandText bool
-	// SkipUnsampled saves the cost of a span that would not be sampled, about 0.4 us, where the parent is not: such uses are not traced
-	// at all. Leave it off if a sampler is installed that samples below unsampled parents.
+	// SkipUnsampled disables the tracing of a use whose parent span is not sampled. This saves about
+	// 0.4 us, the cost of a span that is not sampled. Leave SkipUnsampled false if the sampler samples
+	// below unsampled parents.
 	SkipUnsampled bool
-	// Background asks for spans of what the pool does for no use in particular: the opening of a connection, and a check or reset that
-	// failed. Each is a trace of its own.
+	// Background enables spans for the pool's background work: opening a connection, and a failed
+	// check or reset. Each span is the root of a separate trace.
 	Background bool
-	// Filter says which operations are traced. nil means all. It is called for each use, concurrently.
+	// Filter reports whether an operation is traced. nil means all operations. Filter is called for
+	// each use, concurrently.
 	Filter func(pool.Op) bool
 }
 
-// Validate says what is wrong with c, or returns nil.
+// Validate returns an error naming every invalid field and its allowed values. Validate returns nil
+// if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	if c.WaitThreshold < 0 {
@@ -55,13 +61,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Tracing is the layer. It may be used for several pools, concurrently, and needs no closing.
+// Tracing is the tracing layer. Create a Tracing with [New]. A Tracing may serve several pools,
+// concurrently, and needs no closing.
 type Tracing struct {
 	cfg    Config
-	tracer trace.Tracer // nil when there is nothing to do
+	tracer trace.Tracer // nil with a noop provider
 }
 
-// New makes the layer. It fails when cfg is not valid.
+// New returns a Tracing with the settings cfg. New returns the error of [Config.Validate] if cfg is
+// invalid.
 func New(cfg Config) (*Tracing, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -79,7 +87,7 @@ func New(cfg Config) (*Tracing, error) {
 	return t, nil
 }
 
-// Wrap is called by [pool.New].
+// Wrap implements [pool.Middleware].
 func (t *Tracing) Wrap(next pool.Handler) pool.Handler {
 	if t.tracer == nil {
 		return next
@@ -87,7 +95,8 @@ func (t *Tracing) Wrap(next pool.Handler) pool.Handler {
 	return pool.Bracket(&layer{t: t}).Wrap(next)
 }
 
-// Unwrap shows [pool.New] the optional faces of the layer: what it observes depends on its Config.
+// Unwrap returns the observer of the layer, for [pool.New]. The observer's type depends on Config.
+// With a noop provider, Unwrap returns nil.
 func (t *Tracing) Unwrap() []any {
 	switch {
 	case t.tracer == nil:
@@ -98,7 +107,7 @@ func (t *Tracing) Unwrap() []any {
 	return []any{observer{t}}
 }
 
-// Describe is called by [pool.New].
+// Describe implements [pool.LayerDescriber].
 func (t *Tracing) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
 		"wait_threshold": t.cfg.WaitThreshold.String(),
@@ -110,19 +119,19 @@ func (t *Tracing) Describe() pool.LayerInfo {
 	}}
 }
 
-// layer is what one pool's uses pass through.
+// layer traces the uses of a single pool.
 type layer struct {
 	t     *Tracing
 	plans plans
 }
 
-// begun is what Begin hands to End.
+// begun is the value passed from Begin to End.
 type begun struct {
-	span trace.Span // nil when the use is not traced
-	use  *use       // nil when the span records nothing
+	span trace.Span // nil if the use is not traced
+	use  *use       // nil if the span is not recording
 }
 
-// Begin starts the span.
+// Begin starts the span of a use.
 func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, begun, error) {
 	op := c.Op()
 	if l.t.cfg.Filter != nil && !l.t.cfg.Filter(op) {
@@ -147,7 +156,7 @@ func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, begun
 	return ctx, begun{span, u}, nil
 }
 
-// End ends it.
+// End ends the span of a use.
 func (l *layer) End(_ context.Context, c *pool.Call, b begun, err error) {
 	if b.span == nil {
 		return

@@ -108,7 +108,8 @@ func TestPanic(t *testing.T) {
 	r.want(false, "p client Error db.client.connection.pool.name=p error.type=aborted")
 }
 
-// The span of a two-step use ends at Release, wherever that happens, and what happens under the lease is in it.
+// The span of a two-step use ends at Release, in any goroutine, and includes everything done under
+// the lease.
 func TestTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, pool.Identity{Name: "p"}, Config{Commands: true}, pool.Config{})
@@ -292,7 +293,7 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 	})
 }
 
-// In two steps it is the acquisition that is attempted again; the last attempt lasts to the release.
+// In a two-step use only the acquisition is retried. The last attempt ends with the release.
 func TestAttemptsInTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, redis, Config{Commands: true}, alone, repeat{2, time.Second})

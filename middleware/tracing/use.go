@@ -11,37 +11,38 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// maxPending bounds the children that are held back until it is known whether they belong to an attempt or to the use itself.
+// maxPending is the maximum number of child spans held back until their parent is known: the
+// attempt's span or the use's span.
 const maxPending = 64
 
 var attemptKey = attribute.Key("poolstack.attempt")
 
-// use is what belongs to the recording span of one use. The use's Call has it, by which events and commands find it. Its record is used
-// again.
+// use is the state of a use with a recording span. Events and commands find the state in the use's
+// Call. The record is reused.
 //
-// An attempt is known to be one of several only when the next begins, and a layer that stands outermost cannot put anything around the
-// second. So all spans below the use are made when what they show is over.
+// Only the beginning of a second attempt shows that the use has several attempts. The layer is
+// outermost and cannot wrap the second attempt. So all child spans are made at their end.
 type use struct {
 	layer *layer
-	ctx   context.Context // with the span
+	ctx   context.Context // holds span
 	span  trace.Span
 
-	mu       sync.Mutex      // attempts may be made at once
-	notes    int             // span events, those left out included
-	begin    time.Time       // of the present attempt
-	attempts int             // that are over
-	attempt  trace.Span      // of the present attempt, nil while nothing needs it
-	within   context.Context // with that span
-	pending  []child         // of the first attempt
+	mu       sync.Mutex      // attempts may be concurrent
+	notes    int             // number of span events, including dropped events
+	begin    time.Time       // start of the current attempt
+	attempts int             // number of attempts that are over
+	attempt  trace.Span      // of the current attempt; nil until the span is needed
+	within   context.Context // holds attempt
+	pending  []child         // child spans held back, of the first attempt
 }
 
-// child is a span below the use, after the fact.
+// child is a child span of a use, known at its end.
 type child struct {
 	plan       *plan
 	extra      []attribute.KeyValue
 	begin, end time.Time
 	outcome    outcome
-	database   bool // it is a CLIENT span
+	database   bool // the span is a CLIENT span
 }
 
 var uses = sync.Pool{New: func() any { return new(use) }}
@@ -52,17 +53,18 @@ func newUse(ctx context.Context, l *layer, span trace.Span, begin time.Time) *us
 	return u
 }
 
-// useOf returns what belongs to the span of c's use, nil if there is none or it records nothing.
+// useOf returns the state of c's use. useOf returns nil if the use has no recording span.
 func (t *Tracing) useOf(c *pool.Call) *use {
 	u, _ := c.Value(t).(*use)
 	return u
 }
 
-// add makes the span of a child, or puts it off as long as another attempt may follow the first.
+// add makes the span of a child. While another attempt may follow the first attempt, add holds the
+// child back.
 func (u *use) add(c *pool.Call, ch child) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	settled := c.TwoStep() && ch.database // what is lent is not asked for again
+	settled := c.TwoStep() && ch.database // after a grant no further attempt follows
 	switch {
 	case u.attempts == 0 && !settled && len(u.pending) < maxPending:
 		u.pending = append(u.pending, ch)
@@ -74,7 +76,8 @@ func (u *use) add(c *pool.Call, ch child) {
 	}
 }
 
-// attemptOver ends the present attempt, which was over when the pause began that e tells the end of. Another one begins now, if any.
+// attemptOver ends the current attempt. e reports the end of the pause after the attempt, so the
+// attempt ended e.Duration ago. The next attempt, if any, begins now.
 func (u *use) attemptOver(c *pool.Call, e pool.Event, o outcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -83,7 +86,7 @@ func (u *use) attemptOver(c *pool.Call, e pool.Event, o outcome) {
 	u.attempts, u.begin = e.Attempt, now
 }
 
-// end ends the use, which is then somebody else's.
+// end ends the use. Afterwards the record may belong to another use.
 func (u *use) end(c *pool.Call, o outcome) {
 	u.mu.Lock()
 	if u.attempt != nil || u.attempts > 0 && c.Attempt() > u.attempts {
@@ -99,20 +102,21 @@ func (u *use) end(c *pool.Call, o outcome) {
 	uses.Put(u)
 }
 
-// inAttempt returns the context of the present attempt's span, which is made when it is first needed. It begins when the pause before
-// it was over, or earlier, if something was in it by then.
+// inAttempt returns the context of the current attempt's span, and makes the span at the first
+// call. The span begins at the end of the pause before the attempt, or at by if by is earlier.
 func (u *use) inAttempt(c *pool.Call, by time.Time) context.Context {
 	if u.attempt == nil {
 		if u.begin.After(by) {
 			u.begin = by
 		}
 		p := u.layer.plans.get(c, spec{kind: ofAttempt, name: "attempt"})
-		u.within, u.attempt = u.layer.t.tracer.Start(u.ctx, p.name, //nolint:spancheck // closeAttempt ends it
+		u.within, u.attempt = u.layer.t.tracer.Start(u.ctx, p.name, //nolint:spancheck // see closeAttempt
 			p.startedAt(u.begin, attemptKey.Int(u.attempts+1))...)
 	}
 	return u.within
 }
 
+// closeAttempt ends the span of the current attempt at now.
 func (u *use) closeAttempt(c *pool.Call, now time.Time, o outcome) {
 	u.flush(u.inAttempt(c, now))
 	o.mark(u.attempt, false)
@@ -120,7 +124,7 @@ func (u *use) closeAttempt(c *pool.Call, now time.Time, o outcome) {
 	u.attempt, u.within = nil, nil
 }
 
-// flush makes the children that were put off.
+// flush makes the child spans held back, as children of the span in parent.
 func (u *use) flush(parent context.Context) {
 	for _, ch := range u.pending {
 		u.make(parent, ch)
@@ -129,6 +133,7 @@ func (u *use) flush(parent context.Context) {
 	u.pending = u.pending[:0]
 }
 
+// make makes the span of a child, as a child of the span in parent.
 func (u *use) make(parent context.Context, ch child) {
 	_, span := u.layer.t.tracer.Start(parent, ch.plan.name, ch.plan.startedAt(ch.begin, ch.extra...)...)
 	ch.outcome.mark(span, ch.database)
