@@ -78,7 +78,8 @@ func TestAllocationsOfEvents(t *testing.T) {
 	}
 }
 
-// What is read at a collection allocates nothing either; what the SDK makes of it is its own affair.
+// Reading the levels at a collection makes no allocation either. Allocations of the SDK are not
+// tested.
 func TestAllocationsOfLevels(t *testing.T) {
 	r := newRig(t, redis, pool.Config{}, newStack(t, stackConfig{}).layers()...)
 	l := made(r.layer.recorder.newLevels(r.pool))(t)

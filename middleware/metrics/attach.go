@@ -13,7 +13,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Attach begins to observe the pool's levels.
+// Attach implements [pool.Attacher]. Until the pool is closed, the levels of p are read at each
+// collection.
 func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 	l, err := r.newLevels(p)
 	if err != nil {
@@ -31,12 +32,12 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 	}, nil
 }
 
-// levels is what is read at each collection from one pool.
+// levels holds the levels of a pool, read at each collection.
 type levels struct {
 	target   *target
 	pool     pool.PoolInfo
 	mu       sync.Mutex
-	waited   uint64 // of the pool's waits, those that have been counted
+	waited   uint64 // number of the pool's waits counted so far
 	idle     []metric.ObserveOption
 	used     []metric.ObserveOption
 	opening  []metric.ObserveOption
@@ -46,11 +47,11 @@ type levels struct {
 	layers   []layerLevel
 }
 
-// layerLevel is a level that a layer has.
+// layerLevel is a level of a layer.
 type layerLevel struct {
 	instrument metric.Float64Observable
 	read       func() (value float64, ok bool)
-	states     [][]metric.ObserveOption // of each state that it can be; nil when it is a number
+	states     [][]metric.ObserveOption // of each possible state; nil if the level is a number
 }
 
 func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
@@ -89,7 +90,7 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 	return l, nil
 }
 
-// instrumentOf returns the index of the instrument that shows a layer's level, -1 if none does.
+// instrumentOf returns the index of the instrument for a layer's level, or -1 if there is none.
 func instrumentOf(level pool.Level) int {
 	name := "poolstack." + level.Layer + "." + level.Name
 	for _, i := range layerLevels {
@@ -100,7 +101,7 @@ func instrumentOf(level pool.Level) int {
 	return -1
 }
 
-// observe is called at each collection.
+// observe records the levels. The SDK calls observe at each collection.
 func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	r, stat, cfg := l.target.r, l.pool.Stat(), l.pool.Config()
 	l.countWaits(stat.Waited)
@@ -110,7 +111,7 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	level(connectionCount, stat.Idle, l.idle)
 	level(connectionCount, stat.InUse, l.used)
 	level(connectionMax, stat.Max, l.byName)
-	level(connectionIdleMax, stat.Max, l.byName) // what comes back is kept, up to the maximum
+	level(connectionIdleMax, stat.Max, l.byName) // the pool keeps up to Max idle resources
 	level(connectionIdleMin, stat.MinIdle, l.byName)
 	level(connectionPending, stat.Waiters, l.byName)
 	level(connectionMaintenance, stat.Opening, l.opening)
@@ -126,13 +127,14 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	return nil
 }
 
-// countWaits counts the waits of the pool that have come since it was called last: a counter, which goes on when the pool has been closed
-// and made again, but one that costs a use nothing.
+// countWaits counts the waits since the last call; all is the number of all waits of the pool. The
+// counter continues when the pool is closed and made again. Counting at a collection costs a use
+// nothing.
 func (l *levels) countWaits(all uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if all > l.waited {
-		l.target.add(context.Background(), acquireWaits, int64(all-l.waited)) //nolint:gosec // waits are counted, not made up
+		l.target.add(context.Background(), acquireWaits, int64(all-l.waited)) //nolint:gosec // a count
 		l.waited = all
 	}
 }

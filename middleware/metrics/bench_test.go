@@ -13,7 +13,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Many operations cost a use no more than few, as long as they are told apart; those beyond are looked up twice or three times.
+// While all operations are told apart, many operations cost a use no more than a few operations.
+// The operations beyond the maximum need two or three look-ups.
 func BenchmarkOperations(b *testing.B) {
 	for _, c := range []struct{ operations, limit int }{{10, 1000}, {1000, 1000}, {1000, 10}} {
 		b.Run(fmt.Sprintf("%d/limit=%d", c.operations, c.limit), func(b *testing.B) {
@@ -31,7 +32,8 @@ func BenchmarkOperations(b *testing.B) {
 	}
 }
 
-// Collecting a pool beside collecting as many observables of the same names and attributes whose values are at hand.
+// BenchmarkCollect compares the collection of a pool with the collection of as many observables
+// with the same names and attributes and constant values.
 func BenchmarkCollect(b *testing.B) {
 	b.Run("pool", func(b *testing.B) { benchmarkCollect(b, newLevelled(b)) })
 	b.Run("bare", func(b *testing.B) { benchmarkCollect(b, newBare(b, newLevelled(b).collect())) })
@@ -47,7 +49,8 @@ func benchmarkCollect(b *testing.B, r *reader) {
 	}
 }
 
-// newLevelled is a reader of the levels of one pool, with all layers: counters and histograms are left out.
+// newLevelled returns a reader of the levels of a pool with all layers, without counters and
+// histograms.
 func newLevelled(t testing.TB) *reader {
 	pushed := func(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 		drop := i.Kind == sdkmetric.InstrumentKindCounter || i.Kind == sdkmetric.InstrumentKindHistogram

@@ -7,14 +7,14 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// The attributes of our own.
+// The attributes added by the library.
 const (
-	faultKey  = "poolstack.fault"  // whose failure it is: none, server, caller, local, elsewhere
+	faultKey  = "poolstack.fault"  // none, server, caller, local or elsewhere
 	fromKey   = "poolstack.from"   // a breaker's state
-	layerKey  = "poolstack.layer"  // who did it: pool, or a layer's kind
-	reasonKey = "poolstack.reason" // why
-	stageKey  = "poolstack.stage"  // what was cut short: acquire, attempt, total
-	stateKey  = "poolstack.state"  // a breaker's state, or what a resource is undergoing
+	layerKey  = "poolstack.layer"  // "pool", or the kind of the reporting layer
+	reasonKey = "poolstack.reason" // the reason
+	stageKey  = "poolstack.stage"  // the stage of a timeout: acquire, attempt or total
+	stateKey  = "poolstack.state"  // a breaker's state, or the maintenance of a resource
 	toKey     = "poolstack.to"     // a breaker's state
 )
 
@@ -23,31 +23,33 @@ const (
 	connectionStateKey = string(semconv.DBClientConnectionStateKey)
 )
 
-// Kind is what an [Instrument] does.
+// Kind is the kind of an [Instrument].
 type Kind uint8
 
 // The kinds of instruments.
 const (
-	Counter       Kind = iota // counts events as they happen
-	UpDownCounter             // a level that adds up over pools, read at each collection
-	Gauge                     // a level that does not, read at each collection
-	Histogram                 // a distribution, recorded as it happens
+	Counter       Kind = iota // counts events when they happen
+	UpDownCounter             // a level, read at each collection; the sum over pools is useful
+	Gauge                     // a level, read at each collection; the sum over pools is not useful
+	Histogram                 // a distribution, recorded at each event
 )
 
-// String returns the kind in OpenTelemetry's words.
+// String returns the OpenTelemetry name of the kind, such as "Counter". String panics if k is not a
+// declared Kind.
 func (k Kind) String() string {
 	return [...]string{"Counter", "UpDownCounter", "Gauge", "Histogram"}[k]
 }
 
-// Instrument is one metric of the [Catalogue].
+// Instrument describes a metric of the [Catalogue].
 type Instrument struct {
 	Name        string
 	Kind        Kind
-	Unit        string // in UCUM's notation; what is counted stands in braces
+	Unit        string // in UCUM notation; counted things are in braces
 	Description string
-	Attributes  []string // those it may have; the first, the pool's name, is always there
+	Attributes  []string // possible attributes; the first, the pool's name, is always present
 
-	// Buckets are a Histogram's bounds, in its unit. RedisBuckets are those of a Redis pool, nil when they are the same.
+	// Buckets are the bucket bounds of a Histogram, in Unit. RedisBuckets are the bounds for a Redis
+	// pool; nil means Buckets.
 	Buckets, RedisBuckets []float64
 }
 
@@ -84,20 +86,23 @@ const (
 	subscriptionConnections
 	subscriptionOpened
 
-	instruments // how many
+	instruments // number of instruments
 )
 
-// layerLevels are the levels that layers tell, a layer's kind and the level's name being in the instrument's name.
+// layerLevels are the instruments for the levels of layers. The name of such an instrument consists
+// of "poolstack", the layer's kind and the level's name.
 var layerLevels = []int{retryBudget, breakerState, breakerFailureRatio, breakerThreshold, subscriptionConnections}
 
 const connections = "{connection}"
 
-// timeBuckets tell waits from uses of a server and slow from stuck; the conventions have none for these.
+// timeBuckets are bucket bounds in seconds. The bounds separate waits from uses of a server, and
+// slow uses from hanging uses. The conventions have no bounds for these metrics.
 var timeBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 //go:generate go test -count=1 -run=^TestDocuments$ . -update
 
-// catalogue is the one table that instruments are created from. Those of the name db.client.* are OpenTelemetry's, word by word.
+// catalogue is the table of all instruments. The instruments named db.client.* are OpenTelemetry's,
+// word by word.
 var catalogue = [instruments]Instrument{
 	operationDuration: {
 		Name: "db.client.operation.duration", Kind: Histogram, Unit: "s",
@@ -260,7 +265,7 @@ var catalogue = [instruments]Instrument{
 	},
 }
 
-// Catalogue returns all metrics that the layer makes.
+// Catalogue returns all metrics of the layer. The result is a copy.
 func Catalogue() []Instrument {
 	all := slices.Clone(catalogue[:])
 	for i := range all {
@@ -271,9 +276,10 @@ func Catalogue() []Instrument {
 	return all
 }
 
-// PrometheusName returns the name under which Prometheus has the metric, with the suffixes and underscores that the exporters give it
-// by default (the translation strategy UnderscoreEscapingWithSuffixes). A Histogram is three there: the name with _bucket, _sum and _count.
-// Attributes become labels with underscores for the dots.
+// PrometheusName returns the name of the metric in Prometheus. The name has the suffixes and
+// underscores of the exporters' default translation strategy, UnderscoreEscapingWithSuffixes. A
+// Histogram has three series in Prometheus: the name with _bucket, _sum and _count. Attributes
+// become labels, with underscores for the dots.
 func (i Instrument) PrometheusName() string {
 	name := strings.ReplaceAll(i.Name, ".", "_")
 	switch {

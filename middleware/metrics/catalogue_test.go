@@ -51,8 +51,8 @@ func TestCatalogueFollowsTheConventions(t *testing.T) {
 	}
 }
 
-// Everything that is emitted is in the catalogue as it is emitted, and everything in the catalogue is emitted: whatever is counted
-// happens, to real layers.
+// All emitted metrics are in the catalogue, with the same properties, and all metrics of the
+// catalogue are emitted. Every counted event happens to real layers.
 func TestCatalogueIsEmitted(t *testing.T) {
 	for _, id := range []pool.Identity{redis, mongodb} {
 		t.Run(id.System, func(t *testing.T) {
@@ -215,7 +215,7 @@ poolstack.timeouts poolstack.stage=total 0`
 	}
 }
 
-// Whatever can be known beforehand to be counted is there from the first collection, and it can really happen.
+// Every series known beforehand exists from the first collection, and can be counted.
 func TestZeroCounters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newLife(newReader(t), redis)
@@ -225,7 +225,8 @@ func TestZeroCounters(t *testing.T) {
 		r.do(context.Background(), nil) // refused
 		last := r.counters()
 		for series := range last {
-			if _, ok := first[series]; !ok && series != "poolstack.retry.attempts poolstack.reason=REFUSED" { // a server's own code
+			// REFUSED is a server's own code.
+			if _, ok := first[series]; !ok && series != "poolstack.retry.attempts poolstack.reason=REFUSED" {
 				t.Errorf("%s does not exist from the first collection", series)
 			}
 		}

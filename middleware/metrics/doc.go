@@ -1,19 +1,22 @@
-// Package metrics is the layer that records OpenTelemetry metrics of a pool: how long uses take and how they end, how full the pool is,
-// and what the other layers do. Its place is outside of them, inside of tracing only: then it sees what the caller sees, and each
-// measurement carries the span of its use, from which an SDK makes exemplars.
+// Package metrics is a layer that records OpenTelemetry metrics of a pool: the duration and the
+// outcome of uses, the levels of the pool, and the events of the other layers. Put the layer
+// outside of all other layers except tracing. Then the layer sees the same outcomes as the caller.
+// Each measurement carries the span of its use, and an SDK makes exemplars from the span.
 //
-// What happens is recorded when it happens, without an allocation; how things stand is read at each collection, from the pool and from
-// those of its layers that can tell (see [pool.Leveler]): it is never out of date. Counters exist from the beginning, at 0, for the
-// outcomes that are known beforehand. When the pool is closed its levels end; its counters stay as they are, and go on when a pool of
-// that name is made again.
+// Events are recorded at once, without an allocation. Levels are read at each collection, from the
+// pool and from layers with levels ([pool.Leveler]), so a level is never out of date. The counters
+// of outcomes known beforehand exist from the beginning, with value 0. When a pool is closed, its
+// levels end. Its counters keep their values, and continue when a pool with the same name is made.
 //
-// Pools that are open at the same time have different names, as the conventions ask: [pool.New] calls the second pool of the name
-// "cache" "cache~2". So the metrics of two pools over one server never add up, unless a query adds them.
+// Pools open at the same time have different names, as required by the conventions: if two pools
+// have the name "cache", [pool.New] renames the second pool to "cache~2". So the metrics of two
+// pools for the same server never add up, unless a query adds them.
 //
 // # Metrics
 //
-// Those of the name db.client.* are the ones of the database conventions of OpenTelemetry (semantic conventions 1.43.0). All have the
-// attribute db.client.connection.pool.name, and those that follow "by". In parentheses is the name in Prometheus:
+// The metrics named db.client.* follow the database conventions of OpenTelemetry (semantic
+// conventions 1.43.0). All metrics have the attribute db.client.connection.pool.name, and the
+// attributes after "by". In parentheses is the name in Prometheus:
 //
 //	db.client.operation.duration (db_client_operation_duration_seconds)
 //		Histogram, s: Duration of database client operations.
@@ -90,37 +93,51 @@
 //	poolstack.subscription.opened (poolstack_subscription_opened_total)
 //		Counter, {connection}: Connections that were opened for subscriptions; one more each time that a subscription had lost its connection.
 //
-// [Catalogue] returns the same as values, with the buckets of the histograms. In Prometheus a histogram is three series, the name with
-// _bucket, _sum and _count, and attributes are labels with underscores for the dots. The names there are those of the translation that
-// exporters use by default, UnderscoreEscapingWithSuffixes.
+// [Catalogue] returns the same list as values, with the buckets of the histograms. In Prometheus a
+// histogram has three series: the name with _bucket, _sum and _count. Attributes become labels,
+// with underscores for the dots. The names in Prometheus come from the exporters' default
+// translation strategy, UnderscoreEscapingWithSuffixes.
 //
-// The duration is recorded once a use, in a two-step use at the release of the lease, and includes waits, attempts and pauses. A miss is
-// a success. db.query.summary and the finer buckets are for Redis, db.collection.name is for all others; server.port is left out when it
-// is the system's default; db.response.status_code and error.type are there on failure. Of a retry, error.type is the last attempt's.
+// The duration is recorded once for each use, and includes waits, attempts and pauses. In a
+// two-step use the duration is recorded when the lease is released. A miss counts as a success. The
+// duration has db.query.summary and finer buckets for Redis, and db.collection.name for all other
+// systems. server.port is left out if the port is the system's default. db.response.status_code and
+// error.type are present on failure. After retries, error.type describes the last attempt.
 //
 // # Attributes
 //
-// Those of our own are:
+// The attributes added by the library are:
 //
 //	poolstack.fault
-//		none (the server answered with an error), server, caller, local (this process refused), elsewhere (the error says nothing about
-//		the server: another pool's, the function's own): see pool.Fault. A refusal by a breaker counts for what opened it: server. How many
-//		uses it refused is in rejections
+//		The values of pool.Fault: none (the server answered with an error), server, caller,
+//		local (this process refused the use), elsewhere (the error says nothing about the
+//		server: an error of another pool, or the function's own error). A refusal by a breaker
+//		has the fault of the failure that opened the breaker: server. The number of such
+//		refusals is in poolstack.rejections.
 //	poolstack.reason
-//		of connection.closed: the name of a pool.CloseReason; of check.failures: check, reset; of open.failures: error.type, such as
-//		connection_refused, timeout, dns, tls, the server's code, or open_failed; of retry.attempts: error.type of the attempt before; of
-//		retry.give_ups: attempts, budget, deadline, canceled, refused (by a layer inside, such as the breaker); of rejections: error.type
-//		of the refusal; of breaker.transitions: the rule, a Reason of package breaker
+//		connection.closed: the name of a pool.CloseReason.
+//		check.failures: check, reset.
+//		open.failures: error.type, such as connection_refused, timeout, dns, tls, the server's
+//		code, or open_failed.
+//		retry.attempts: error.type of the attempt before.
+//		retry.give_ups: attempts, budget, deadline, canceled, refused (by a layer inside, such
+//		as the breaker).
+//		rejections: error.type of the refusal.
+//		breaker.transitions: the rule, a Reason of package breaker.
 //	poolstack.layer
-//		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that refuses uses
+//		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that
+//		refuses uses
 //	poolstack.stage
 //		acquire (the wait for a connection), attempt, total
 //	poolstack.state
-//		of breaker.state: closed, open, half-open; of connection.maintenance: opening, checking, closing
+//		breaker.state: closed, open, half-open.
+//		connection.maintenance: opening, checking, closing.
 //	poolstack.from, poolstack.to
 //		closed, open, half-open
 //
-// All come from bounded sets. A pool's operations are told apart up to Config.MaxOperations, and the ways for one of them to fail up to
-// 30; what is beyond is added up as _OTHER, and the first time that happens to a pool it reports a [pool.EventWarning], which the logging
-// layer writes. Counters have up to 500 series a pool. Keys, values, statements and texts of errors are never among the attributes.
+// All attributes have bounded sets of values. Up to Config.MaxOperations operations of a pool are
+// told apart, and up to 30 ways to fail of each operation. Further values are added up as _OTHER.
+// The first time, the pool reports a [pool.EventWarning], and the logging layer writes the warning.
+// The counters of a pool have up to 500 series. Attributes never hold keys, values, statements or
+// error texts.
 package metrics

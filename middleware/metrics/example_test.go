@@ -23,7 +23,8 @@ func Example() {
 		return
 	}
 	ctx := context.Background()
-	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache", MaxSize: 4}, layer) // a real pool has a real driver, and more layers
+	// A real pool has a real driver, and more layers.
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache", MaxSize: 4}, layer)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -12,7 +12,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The one number of Config at its extremes: what Validate accepts tells operations apart, or adds them up.
+// The only number of Config at its extremes: with a number accepted by Validate, operations are
+// told apart or added up.
 func TestConfigAtItsExtremes(t *testing.T) {
 	for most, apart := range map[int]int{1: 1, 2: 2, math.MaxInt / 2: 20, math.MaxInt - 1: 20, math.MaxInt: 20} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {

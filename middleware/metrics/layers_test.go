@@ -50,7 +50,8 @@ func (s *stack) layers() []pool.Middleware {
 	return []pool.Middleware{s.total, s.retry, s.breaker, s.attempt}
 }
 
-// The breaker's state is the true one at each collection: also when it was not closed when its pool was made, and when nobody has told.
+// Each collection shows the breaker's current state, also if the breaker was not closed when its
+// pool was made, and if no event reported the state.
 func TestBreakerLevels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 2, MinCalls: 100, Jitter: -1, ProbeSuccesses: 3}})
@@ -172,7 +173,8 @@ func (strangers) Levels() []pool.Level {
 	return []pool.Level{{Layer: "cache", Name: "entries", Read: read}, {Layer: "acquire", Name: "timeout", Read: read}}
 }
 
-// What a breaker refuses counts for what opened it; what this process refuses by itself, and what another pool met, do not.
+// A refusal by a breaker has the fault of the failure that opened the breaker. A refusal by this
+// process itself, and an error of another pool, do not.
 func TestWhoseFaultRefusalsAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStack(t, stackConfig{breaker: breaker.Config{ConsecutiveFailures: 1}})

@@ -17,8 +17,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// newLife makes a pool of one resource, within real layers, to which everything can be made to happen that there is an instrument for.
-// It belongs into a synctest bubble.
+// newLife makes a pool of a single resource within real layers. Every event with an instrument can
+// be made to happen to the pool. newLife must be called in a synctest bubble.
 func newLife(r *reader, id pool.Identity) life {
 	s := newStack(r.t, stackConfig{
 		total: timeout.Config{Limit: 25 * time.Second}, attempt: timeout.Config{Limit: 10 * time.Second},
@@ -119,7 +119,8 @@ func (g life) limits() {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	_ = g.pool.Do(context.Background(), get, hold) // hits the limit of an attempt, twice, and that of the whole use in the third
+	// Two attempts hit the limit of an attempt, and the third hits the limit of the whole use.
+	_ = g.pool.Do(context.Background(), get, hold)
 	configure(g.t, g.stack.attempt, func(c *timeout.Config) { c.Limit = time.Minute })
 	_ = g.pool.Do(context.Background(), get, hold) // hits the limit of the whole use
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

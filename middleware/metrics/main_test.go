@@ -74,7 +74,8 @@ func (r *reader) collect() []metricdata.Metrics {
 	return all
 }
 
-// lines draws every series of the instruments, sorted: times are drawn as the number of their measurements.
+// lines returns every series of the instruments, sorted. A histogram is shown as the number of its
+// measurements.
 func (r *reader) lines(names ...string) []string {
 	r.t.Helper()
 	var lines []string

@@ -19,19 +19,22 @@ const ScopeName = "github.com/earnorm/poolstack/middleware/metrics"
 
 const defaultMaxOperations = 200
 
-// Config says where the metrics go. The zero Config works.
+// Config holds the settings of a [Metrics]. The zero Config is valid.
 type Config struct {
-	// MeterProvider makes the instruments. nil stands for the global one. With a provider of OpenTelemetry's package metric/noop the
-	// layer installs nothing and costs nothing.
+	// MeterProvider makes the instruments. nil means the global provider at the time of New. With a
+	// provider of OpenTelemetry's package metric/noop, the layer does nothing and costs nothing.
 	MeterProvider metric.MeterProvider
-	// MaxOperations is how many different pairs of an operation's name and target the metrics of a pool tell apart, and to how many
-	// names beyond that they add up the targets as _OTHER. What comes later is added up as the operation _OTHER; the first time, a
-	// [pool.EventWarning] says so. 0 means 200. The SDK keeps 2,000 series of an instrument by default, and each operation takes one for
-	// success and one for each way to fail.
+	// MaxOperations is the maximum number of operations told apart in the metrics of a pool. An
+	// operation is an Op.Name with an Op.Target. 0 means 200. Beyond MaxOperations, the targets of up
+	// to MaxOperations further names are added up as the target _OTHER. All other operations are added
+	// up as the operation _OTHER. A [pool.EventWarning] reports the first operation added up. The SDK
+	// keeps 2,000 series of an instrument by default. Each operation takes a series for success and a
+	// series for each way to fail.
 	MaxOperations int
 }
 
-// Validate says what is wrong with c, or returns nil.
+// Validate returns an error naming the invalid field and its allowed values. Validate returns nil
+// if all fields are valid.
 func (c Config) Validate() error {
 	if c.MaxOperations < 0 {
 		return fmt.Errorf("metrics: MaxOperations is %d: must be 0 (default %d) or more", c.MaxOperations, defaultMaxOperations)
@@ -39,14 +42,15 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Metrics is the layer. It may be used for several pools, concurrently, and needs no closing: a pool's levels end when the pool is
-// closed.
+// Metrics is the metrics layer. Create a Metrics with [New]. A Metrics may serve several pools,
+// concurrently, and needs no closing: a pool's levels end when the pool is closed.
 type Metrics struct {
 	max      int
-	recorder *recorder // nil when there is nothing to do
+	recorder *recorder // nil with a noop provider
 }
 
-// New makes the layer. It fails when cfg is not valid, or the provider cannot make the instruments.
+// New returns a Metrics with the settings cfg. New fails if cfg is invalid, or if the provider
+// cannot make the instruments.
 func New(cfg Config) (*Metrics, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func New(cfg Config) (*Metrics, error) {
 	return m, err
 }
 
-// Wrap is called by [pool.New].
+// Wrap implements [pool.Middleware].
 func (m *Metrics) Wrap(next pool.Handler) pool.Handler {
 	if m.recorder == nil {
 		return next
@@ -74,7 +78,8 @@ func (m *Metrics) Wrap(next pool.Handler) pool.Handler {
 	return pool.Bracket(&layer{r: m.recorder}).Wrap(next)
 }
 
-// Unwrap shows [pool.New] the optional faces of the layer: it observes and attaches itself only if there is something to do.
+// Unwrap returns the recorder of the layer, an observer and attacher, for [pool.New]. With a noop
+// provider, Unwrap returns nil.
 func (m *Metrics) Unwrap() []any {
 	if m.recorder == nil {
 		return nil
@@ -82,12 +87,13 @@ func (m *Metrics) Unwrap() []any {
 	return []any{m.recorder}
 }
 
-// Describe is called by [pool.New].
+// Describe implements [pool.LayerDescriber].
 func (m *Metrics) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
 }
 
-// faultOf says whose fault a failed use is counted under: for a refusal because of failures, whose they were.
+// faultOf returns the fault counted for a failed use. For a refusal because of an earlier failure,
+// faultOf returns the fault of the earlier failure.
 func faultOf(class pool.Class, err error) pool.Fault {
 	if class.Fault == pool.FaultLocal {
 		if root, ok := pool.Because(err); ok {
@@ -97,13 +103,14 @@ func faultOf(class pool.Class, err error) pool.Fault {
 	return class.Fault
 }
 
-// layer is what one pool's uses pass through.
+// layer measures the uses of a single pool.
 type layer struct {
 	r      *recorder
 	target atomic.Pointer[target]
 }
 
-// Begin notes the time. It is zero when nobody wants to know how long the use takes.
+// Begin returns the start time of the use. The start time is zero if no reader collects the
+// duration.
 func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, time.Time, error) {
 	t := l.target.Load()
 	if t == nil {
@@ -116,7 +123,7 @@ func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, time.
 	return ctx, c.Started(), nil
 }
 
-// End records the use. It may see an error where there is none for metrics: a miss.
+// End records the use. err may be a miss: a miss is no failure in the metrics.
 func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err error) {
 	t := l.target.Load()
 	class := c.Classify(err)

@@ -156,8 +156,8 @@ func TestPanic(t *testing.T) {
 	r.want("poolstack.failures poolstack.fault=caller", "1")
 }
 
-// Two pools of one name do not add up, with one layer and with two; when one is closed its levels end, and the next goes on where it
-// stopped.
+// Two pools of the same name do not add up, with a single layer and with two layers. When a pool is
+// closed its levels end, and the next pool continues its counters.
 func TestPoolsOfOneName(t *testing.T) {
 	r := newReader(t)
 	first := newRigOn(r, redis, Config{}, pool.Config{})
@@ -219,7 +219,8 @@ func TestNameOfAFailedNew(t *testing.T) {
 	taken := newStack(t, stackConfig{}).breaker
 	newRigOn(r, mongodb, Config{}, pool.Config{}, taken)
 	layer := made(New(Config{MeterProvider: r.provider}))(t)
-	if _, err := pool.New(&server{id: redis}, pool.Config{}, layer, taken); err == nil { // the breaker serves one pool
+	// The breaker serves only 1 pool.
+	if _, err := pool.New(&server{id: redis}, pool.Config{}, layer, taken); err == nil {
 		t.Fatal("New did not fail")
 	}
 	const level = "db.client.connection.max"
@@ -327,7 +328,8 @@ func (w *warnings) Observe(_ context.Context, e pool.Event) {
 	}
 }
 
-// Measurements lead to the span of the use they belong to, which tracing begins outside of metrics, not to the caller's.
+// A measurement leads to the span of its use, not to the caller's span. Tracing, outside of
+// metrics, begins the span of the use.
 func TestExemplars(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spans := tracetest.NewInMemoryExporter()
@@ -425,7 +427,8 @@ func TestNoOpInstallsNothing(t *testing.T) {
 	}
 	called := false
 	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
-	if err := layer.Wrap(next)(nil, nil); err != nil || !called { // a layer that did anything would panic
+	// A layer that did anything would panic.
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called {
 		t.Error("Wrap did not return next itself")
 	}
 }

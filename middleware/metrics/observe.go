@@ -16,16 +16,16 @@ const (
 	stageTotal   = "total"
 )
 
-// kindPool is Event.Layer of the pool itself.
+// kindPool is Event.Layer of the events of the pool itself.
 const kindPool = "pool"
 
-// eventSubscriptionOpened is reported by a backend that has subscriptions beside the pool.
+// eventSubscriptionOpened is the event of a backend with subscriptions beside the pool.
 const eventSubscriptionOpened pool.Kind = "subscription_opened"
 
-// poolRefusals are the error types of uses that the pool refused, at once or while they waited.
+// poolRefusals are the error types of uses refused by the pool, at once or during a wait.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 
-// openReasons are the error types of connections that cannot be opened, as far as no server names its own.
+// openReasons are the error types of failed opens, except the codes of servers.
 var openReasons = []string{"open_failed", "connection_refused", "timeout", "dns", "tls"}
 
 // The states of a breaker, as in its events.
@@ -35,7 +35,8 @@ const (
 	halfOpen = "half-open"
 )
 
-// transitions are the changes of a breaker's state that are known beforehand, and the rules by which they come about.
+// transitions are the known changes of a breaker's state: the state before, the state after, and
+// the rule of the change.
 var transitions = [][3]string{
 	{closed, open, "failure_ratio"},
 	{closed, open, "consecutive_failures"},
@@ -47,7 +48,8 @@ var transitions = [][3]string{
 	{halfOpen, open, "probe_timeout"},
 }
 
-// Observe counts what happened in a pool that the layer is attached to, or was: there may be something left to close.
+// Observe counts an event of a pool with an attached layer. Observe also counts events after the
+// end of the attachment, because resources may still be closed.
 func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	t := r.find(e.Pool)
 	if t == nil {
@@ -79,7 +81,7 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	case pool.EventRejected:
 		t.count(ctx, rejections, e.Layer, e.Reason)
 	case pool.EventTimeout:
-		if e.Reason != stageAcquire { // the pool has reported that itself
+		if e.Reason != stageAcquire { // notAcquired counts acquire timeouts
 			t.count(ctx, timeouts, e.Reason)
 		}
 	case pool.EventStateChanged:
@@ -88,16 +90,19 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 	}
 }
 
+// record records d in a histogram of the pool.
 func (t *target) record(ctx context.Context, instrument int, d time.Duration) {
 	if h := t.r.histograms[instrument]; h.Enabled(ctx) {
 		h.Record(ctx, d.Seconds(), t.byName...)
 	}
 }
 
-// notAcquired counts a use that got no resource. Cancelled ones and those for which none could be opened are counted elsewhere.
+// notAcquired counts a use that got no resource. Cancelled uses and failed opens are counted
+// elsewhere.
 func (t *target) notAcquired(ctx context.Context, e pool.Event) {
 	switch {
-	case errors.Is(e.Err, pool.ErrAcquireTimeout): // whatever the reason: it may name what opening a resource met
+	// For any reason: the reason may be the error type of a failed open.
+	case errors.Is(e.Err, pool.ErrAcquireTimeout):
 		t.count(ctx, connectionTimeouts)
 		t.count(ctx, timeouts, stageAcquire)
 	case slices.Contains(poolRefusals, e.Reason):
@@ -105,7 +110,7 @@ func (t *target) notAcquired(ctx context.Context, e pool.Event) {
 	}
 }
 
-// zero makes the counters exist before anything has happened, so that the first event shows as an increase.
+// zero creates the counters with value 0, so the first event is visible as an increase.
 func (t *target) zero(layers []pool.LayerInfo) {
 	zero := func(instrument int, values ...string) {
 		for _, v := range values {

@@ -15,22 +15,23 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// recorder holds the instruments of one provider, and what the pools they are used for need.
+// recorder holds the instruments of a provider, and the targets of the layer's pools.
 type recorder struct {
 	provider      metric.MeterProvider
 	meter         metric.Meter
 	maxOperations int
 
-	// Those of the catalogue that are of the kind; nil else. The operation's duration is not here: its buckets depend on the system.
+	// The instruments by their index in the catalogue; nil for an instrument of another kind. The
+	// operation's duration is not here, because its buckets depend on the system.
 	counters   [instruments]metric.Int64Counter
 	histograms [instruments]metric.Float64Histogram
 	levels     [instruments]metric.Int64Observable
 	gauges     [instruments]metric.Float64Observable
 	observed   []metric.Observable // the levels and gauges
 
-	latest  atomic.Pointer[target] // the one that was looked for last: mostly there is but one
+	latest  atomic.Pointer[target] // the target found last: most programs have a single pool
 	mu      sync.Mutex
-	targets atomic.Pointer[map[string]*target] // by the pools' names; replaced, never changed
+	targets atomic.Pointer[map[string]*target] // by pool name; the map is replaced, never changed
 }
 
 func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
@@ -62,8 +63,9 @@ func (r *recorder) create(i int, spec Instrument) (err error) {
 	return err
 }
 
-// durationOf creates the operation's duration for a system. Of two instruments with one name in one scope an SDK keeps the buckets of
-// the first, so each system has a scope of its own.
+// durationOf creates the histogram of the operation's duration for a system. If a scope has two
+// instruments of the same name, an SDK keeps the buckets of the first instrument. So each system
+// has its own scope.
 func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
 	spec := catalogue[operationDuration]
 	buckets := spec.Buckets
@@ -76,7 +78,7 @@ func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
 		metric.WithExplicitBucketBoundaries(buckets...))
 }
 
-// find returns the target of the pool's name, or nil.
+// find returns the target of the pool, or nil.
 func (r *recorder) find(name string) *target {
 	if t := r.latest.Load(); t != nil && t.name == name {
 		return t
@@ -92,7 +94,7 @@ func (r *recorder) find(name string) *target {
 	return t
 }
 
-// put makes t the target of its name.
+// put makes t the target of its pool name.
 func (r *recorder) put(t *target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,8 +107,8 @@ func (r *recorder) put(t *target) {
 	r.latest.Store(t)
 }
 
-// targetOf returns the target of a pool whose uses are recorded. If the layer has not been attached, being hidden within another, it
-// makes one.
+// targetOf returns the target of a pool with recorded uses. If the layer is hidden in another layer
+// and so was not attached, targetOf makes a target.
 func (r *recorder) targetOf(id pool.Identity) *target {
 	if t := r.find(id.Name); t != nil {
 		return t

@@ -17,18 +17,22 @@ import (
 
 const (
 	systemRedis = "redis"
-	other       = "_OTHER" // the conventions' word for what has no name of its own
+	other       = "_OTHER" // the conventions' value for everything without a name
 
-	maxFailures   = 30 // ways for an operation to fail that are told apart
+	maxFailures   = 30 // ways to fail told apart in an operation
 	maxAttributes = 3  // of a counter, besides the pool's name
 
-	maxSeries = 500 // series of a pool's counters; more than the pool and the layers can fill, unless an error type has no bounds
+	// maxSeries is the maximum number of series of a pool's counters. The pool and the layers need
+	// fewer series, unless the error types are unbounded.
+	maxSeries = 500
 )
 
-// defaultPorts are those that server.port is left out for.
+// defaultPorts holds the default port of each system. A default port is not recorded as
+// server.port.
 var defaultPorts = map[string]int{systemRedis: 6379, "mongodb": 27017}
 
-// target is a pool, as far as recording is concerned. All options are made once; recording with a slice that exists allocates nothing.
+// target holds the options for recording the metrics of a pool. All options are made once.
+// Recording with an existing slice makes no allocation.
 type target struct {
 	r        *recorder
 	name     string
@@ -39,9 +43,10 @@ type target struct {
 	byName     []metric.RecordOption // the pool's name only
 	operations cache[operationKey, *operation]
 	series     cache[seriesKey, []metric.AddOption]
-	folded     atomic.Bool // something has been added up as _OTHER, and that has been told
+	folded     atomic.Bool // a warning about values added up as _OTHER was emitted
 }
 
+// newTarget returns a target. The target is not nil even if the error is not nil.
 func (r *recorder) newTarget(id pool.Identity) (*target, error) {
 	duration, err := r.durationOf(id.System)
 	return &target{
@@ -67,14 +72,15 @@ func identify(id pool.Identity) []attribute.KeyValue {
 
 type operationKey struct{ name, target string }
 
-// operation holds the options for one operation's outcomes.
+// operation holds the options for the outcomes of an operation.
 type operation struct {
 	attrs    []attribute.KeyValue
 	success  []metric.RecordOption
 	failures cache[failureKey, []metric.RecordOption]
 }
 
-// outcome returns the options for an outcome of op. folded says that it is one too many to be told from all others.
+// outcome returns the options for an outcome of op. folded reports whether the outcome is added up
+// as _OTHER.
 func (t *target) outcome(op pool.Op, class pool.Class, failed bool) (options []metric.RecordOption, folded bool) {
 	o, folded := t.operation(op)
 	if !failed {
@@ -87,6 +93,7 @@ func (t *target) outcome(op pool.Op, class pool.Class, failed bool) (options []m
 	return options, folded || !ok
 }
 
+// operation returns the options for op. folded reports whether op is added up as _OTHER.
 func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 	k := operationKey{op.Name, op.Target}
 	if o, ok := t.operations.get(k, t.r.maxOperations, t.newOperation); ok {
@@ -102,7 +109,7 @@ func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 	return o, true
 }
 
-// tellFolded says whether nobody has been told yet.
+// tellFolded reports whether the caller is the first and must emit the warning.
 func (t *target) tellFolded() bool { return !t.folded.Load() && t.folded.CompareAndSwap(false, true) }
 
 func (t *target) newOperation(k operationKey) *operation {
@@ -137,7 +144,8 @@ func (o *operation) newFailure(k failureKey) []metric.RecordOption {
 	return o.options(extra...)
 }
 
-// seriesKey is a counter and the values of its attributes besides the pool's name, in the catalogue's order.
+// seriesKey identifies a series: a counter and the values of its attributes after the pool's name,
+// in the order of the catalogue.
 type seriesKey struct {
 	instrument int
 	values     [maxAttributes]string
@@ -148,6 +156,7 @@ func (t *target) count(ctx context.Context, instrument int, values ...string) {
 	t.add(ctx, instrument, 1, values...)
 }
 
+// add adds n to a counter. values are the values of the attributes after the pool's name.
 func (t *target) add(ctx context.Context, instrument int, n int64, values ...string) {
 	counter := t.r.counters[instrument]
 	if !counter.Enabled(ctx) {
@@ -172,13 +181,14 @@ func (t *target) newSeries(k seriesKey) []metric.AddOption {
 	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
 }
 
-// cache is a map that is replaced, never changed, so that it is read without a lock.
+// cache is a map that is read without a lock. The map is replaced, never changed.
 type cache[K comparable, V any] struct {
 	known atomic.Pointer[map[K]V]
 	mu    sync.Mutex
 }
 
-// get returns what is kept for k, built for the first who asks. ok is false when there is nothing, and limit entries are kept already.
+// get returns the value of k, and builds the value at the first call. ok is false if k has no value
+// and the cache has limit entries.
 func (c *cache[K, V]) get(k K, limit int, build func(K) V) (v V, ok bool) {
 	known := c.known.Load()
 	if known != nil {
