@@ -1,6 +1,7 @@
-// Package logging is the layer that writes what deserves a line to a log/slog logger: uses that failed, changes of a breaker's state,
-// connections that cannot be opened, leaks. Its place is outside of the layers whose work it reports, inside of tracing: then each line
-// of a use has its trace_id and span_id.
+// Package logging is a layer that writes the important events of a pool to a log/slog logger:
+// failed uses, changes of a breaker's state, failed opens and leaks. Put the layer outside of the
+// layers whose events it reports, and inside of tracing. Then each line of a use has the use's
+// trace_id and span_id.
 //
 // # Lines
 //
@@ -31,39 +32,49 @@
 //	DEBUG  closed                               connection closed
 //	DEBUG  another package's                    event
 //
-// The fault is local when the pool is full or a layer refused; the caller's when it gave up; nobody's when the server answered with an
-// error; elsewhere when the error says nothing about the server: it is another pool's, or the function's own. A use that a breaker refused
-// is WARN whatever opened the breaker. ERROR is for what somebody has to look at, WARN for what may become that and for what this process
-// does to protect itself, INFO for what explains the lines around it, DEBUG for what the failure of a use is made up of. A miss is no
-// failure, and successes are not logged; nor are acquired and released, of which there is one in every use.
+// A use fails by local fault if the pool is full or a layer refused the use. A use fails by the
+// caller's fault if the caller gave up, and by nobody's fault if the server answered with an error.
+// A use fails elsewhere if the error says nothing about the server: the error of another pool, or
+// the function's own error. A use refused by a breaker is WARN, whatever failure opened the
+// breaker.
+//
+// ERROR lines need attention. WARN lines may need attention later, or tell how this process
+// protects itself. INFO lines explain the lines around them. DEBUG lines are details, mostly of
+// failed uses. A miss is no failure. Successes are not logged, and neither are the events acquired
+// and released: every use has both.
 //
 // # Sampling
 //
-// An outage does not flood the log: of lines that are about the same (pool, message, layer, level, fault, and reason or error type) the
-// first in each Config.Interval is written, and then every Config.Every-th, with the number of those left out since the last one as
-// suppressed. Each change of state is one line, always written, as are warnings and what is done to a pool by hand.
+// An outage does not flood the log. Lines are alike if they have the same pool, message, layer,
+// level, fault, and reason or error type. Of alike lines, the first line in each Config.Interval is
+// written, and then every Config.Every-th line. The attribute suppressed is the number of lines
+// left out since the last written line. Changes of state and of the configuration, warnings, and
+// Pause, Resume and Clear of a pool are always written.
 //
 // # Attributes
 //
 //	pool         the pool's name
-//	layer        the kind of the layer that reports, unless it is the pool
-//	kind         of an event of another package
+//	layer        the kind of the reporting layer, unless the pool reports
+//	kind         the kind of an event of another package
 //	operation    Op.Name
 //	target       Op.Target
-//	attempt      which attempt of the use, from the second on
-//	reason       why; of a warning, what about
-//	error_type   of a failed use: as in spans and metrics
-//	fault        of a failed use: none, server, caller, local or elsewhere; of one that a breaker refused, whose fault it is that it is open
-//	cause        of what a breaker refused, and of its change to open: error_type of the failure that opened it, such as connection_refused
-//	state        of a use that got no resource: how things stood in the pool, a group of figures
+//	attempt      the number of the attempt, from the second attempt on
+//	reason       the reason; the text of a warning
+//	error_type   of a failed use: error.type, as in spans and metrics
+//	fault        of a failed use: none, server, caller, local or elsewhere; after a refusal by a
+//	             breaker, the fault of the failure that opened the breaker
+//	cause        of a breaker's refusal or change to open: error_type of the failure that opened
+//	             the breaker, such as connection_refused
+//	state        of a use without a resource: the state of the pool, a group of numbers
 //	from, to     the states of a breaker
-//	duration     how long the use, or what failed, took
-//	next_probe, pause, retry_after, limit, held   what the duration of the event means
-//	error        what the driver said of a connection, the operator of a pause; the error of a use only with Config.ErrorText
-//	suppressed   how many lines like this have been left out
-//	stack        the borrower's, of a lease that is out for too long
-//	trace_id, span_id   those of the use's span, or of the caller's
+//	duration     the duration of the use, or of the failed step
+//	next_probe, pause, retry_after, limit, held   the duration of the event, by its meaning
+//	error        the driver's error of a connection, or the cause of a pause; the error of a use
+//	             only with Config.ErrorText
+//	suppressed   the number of alike lines left out
+//	stack        the borrower's stack, of a leaked lease or of a warning about a borrower
+//	trace_id, span_id   of the use's span, or else of the caller's span
 //
-// Keys, values and statements are not among them: drivers see to it that what they say of a connection holds no secrets, and Op.Key is
-// never written.
+// Attributes never hold keys, values or statements. Drivers keep secrets out of the errors of
+// connections. Op.Key is never written.
 package logging

@@ -13,7 +13,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The rows of the table of lines in the package's documentation that belong to no kind of event, and what each is about.
+// The rows of the table of lines in the package documentation that are no kind of event, and the
+// error or event of each row.
 var special = map[string]struct {
 	err error
 	e   pool.Event
@@ -32,7 +33,8 @@ var special = map[string]struct {
 
 var row = regexp.MustCompile(`^//\t(DEBUG|INFO|WARN|ERROR) +(\S.*?) {2,}(.*)$`)
 
-// The table of lines in the package's documentation is what is written, and has a row for all that is.
+// The table of lines in the package documentation agrees with the written lines, and has a row for
+// each line.
 func TestDocumentedLines(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -69,7 +71,8 @@ func TestDocumentedLines(t *testing.T) {
 	}
 }
 
-// written returns the level and the message of what is logged of a use that ends with err or, if that is nil, of e.
+// written returns the level and the message of the line for a use that ends with err. If err is
+// nil, written returns the level and the message of the line for e.
 func written(t *testing.T, err error, e pool.Event) (level, message string) {
 	t.Helper()
 	var got slog.Record

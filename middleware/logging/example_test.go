@@ -12,7 +12,8 @@ import (
 )
 
 func Example() {
-	// Without what differs from run to run; a program takes its own logger, or none for the default one.
+	// The logger leaves out everything that differs from run to run. A program uses its own logger, or
+	// nil for the default logger.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "duration" || a.Key == "fault" {
 			return slog.Attr{}
@@ -25,7 +26,8 @@ func Example() {
 		return
 	}
 	ctx := context.Background()
-	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"}, layer) // a real pool has a real driver, and more layers inside
+	// A real pool has a real driver, and more layers inside.
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "cache"}, layer)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -15,7 +15,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// Every number of Config at its extremes: what Validate accepts writes the first line of what is the same, and no more than there is.
+// Every number of Config at its extremes: with numbers accepted by Validate, the first of alike
+// lines is written, and no more lines than events.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[Config]()
 	for i := range typ.NumField() {

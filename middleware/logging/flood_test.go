@@ -20,7 +20,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// An outage of 10,000 uses, with a breaker that opens and with one that is not there: every line that it makes at the level INFO.
+// An outage of 10,000 uses, with a breaker that opens and without a breaker: all lines written at
+// the level INFO.
 func TestNoFlood(t *testing.T) {
 	const (
 		refused = `level=ERROR msg="use failed" pool=cache operation=GET error_type=REFUSED fault=server duration=0s`
@@ -109,7 +110,8 @@ func TestNoFloodInParallel(t *testing.T) {
 	}
 	wg.Wait()
 	_ = p.Close(context.Background())
-	if n := strings.Count(log.String(), "\n"); n < 10 || n > 20 { // more only if it takes longer than an interval
+	// More lines only if the test takes longer than an interval.
+	if n := strings.Count(log.String(), "\n"); n < 10 || n > 20 {
 		t.Errorf("%d lines:\n%s", n, log)
 	}
 }

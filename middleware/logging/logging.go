@@ -18,21 +18,25 @@ const (
 	defaultEvery    = 1000
 )
 
-// Config says where the lines go, and how many. The zero Config works.
+// Config holds the settings of a [Logging]. The zero Config is valid.
 type Config struct {
-	// Logger writes the lines. nil stands for slog.Default() at the time of each. A level that it is not enabled for costs nothing but
-	// to find that out; with slog.DiscardHandler the layer installs nothing.
+	// Logger writes the lines. nil means slog.Default() at the time of each line. A line at a disabled
+	// level costs only the check of the level. With slog.DiscardHandler, the layer does nothing.
 	Logger *slog.Logger
-	// Interval is how long lines that are about the same are counted before the next is written as if it were the first. 0 means 10 s.
+	// Interval is the time for counting alike lines. After Interval the next line is written as a
+	// first line. 0 means 10 s.
 	Interval time.Duration
-	// Every is how many of them, after the first, come to one that is written. 0 means 1000; 1 writes all.
+	// Every is the number of alike lines for each written line, after the first line. 0 means 1000. 1
+	// writes all lines.
 	Every int
-	// ErrorText asks for the texts of the errors of uses. They are what borrowers, clients and servers made them, and may hold keys,
-	// values and worse. Without it such an error is told by its type, and the pool's own by how things stood.
+	// ErrorText enables the error texts of uses. Borrowers, clients and servers make the texts, so a
+	// text may hold keys, values or secrets. Without ErrorText, a line has the type of the error, and
+	// for an error of the pool also the state of the pool.
 	ErrorText bool
 }
 
-// Validate says what is wrong with c, or returns nil.
+// Validate returns an error naming every invalid field and its allowed values. Validate returns nil
+// if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Interval < 0 {
@@ -44,13 +48,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Logging is the layer. It may be used for several pools, concurrently, and needs no closing.
+// Logging is the logging layer. Create a Logging with [New]. A Logging may serve several pools,
+// concurrently, and needs no closing.
 type Logging struct {
-	writer *writer // nil when there is nothing to do
+	writer *writer // nil with slog.DiscardHandler
 	cfg    Config  // with defaults
 }
 
-// New makes the layer. It fails when cfg is not valid.
+// New returns a Logging with the settings cfg. New returns the error of [Config.Validate] if cfg is
+// invalid.
 func New(cfg Config) (*Logging, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -68,7 +74,7 @@ func New(cfg Config) (*Logging, error) {
 	return l, nil
 }
 
-// Wrap is called by [pool.New].
+// Wrap implements [pool.Middleware].
 func (l *Logging) Wrap(next pool.Handler) pool.Handler {
 	if l.writer == nil {
 		return next
@@ -76,7 +82,8 @@ func (l *Logging) Wrap(next pool.Handler) pool.Handler {
 	return pool.Bracket(&layer{l.writer}).Wrap(next)
 }
 
-// Unwrap shows [pool.New] the optional faces of the layer: it observes only if there is something to do.
+// Unwrap returns the observer of the layer, for [pool.New]. With slog.DiscardHandler, Unwrap
+// returns nil.
 func (l *Logging) Unwrap() []any {
 	if l.writer == nil {
 		return nil
@@ -84,17 +91,17 @@ func (l *Logging) Unwrap() []any {
 	return []any{l.writer}
 }
 
-// Describe is called by [pool.New].
+// Describe implements [pool.LayerDescriber].
 func (l *Logging) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Kind: "logging", Role: pool.RoleObserve, Settings: map[string]string{
 		"interval": l.cfg.Interval.String(), "every": strconv.Itoa(l.cfg.Every), "error_text": strconv.FormatBool(l.cfg.ErrorText),
 	}}
 }
 
-// layer is what the uses pass through.
+// layer logs the uses of a pool.
 type layer struct{ w *writer }
 
-// Begin has the time read, if a failure would be logged.
+// Begin reads the start time of the use, if failures are logged.
 func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, struct{}, error) {
 	if l.w.logger().Enabled(ctx, slog.LevelError) {
 		c.Started()
@@ -102,7 +109,7 @@ func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, struc
 	return ctx, struct{}{}, nil
 }
 
-// End logs a failure.
+// End logs a failed use.
 func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 	if err == nil || !l.w.logger().Enabled(ctx, slog.LevelError) {
 		return
@@ -131,7 +138,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 
 const useFailed = "use failed"
 
-// why returns what may be said of the error of a use.
+// why returns the attributes for the error of a use.
 func (w *writer) why(err error) (attrs []slog.Attr) {
 	if refused := (*pool.Error)(nil); errors.As(err, &refused) {
 		s := refused.State
@@ -144,8 +151,9 @@ func (w *writer) why(err error) (attrs []slog.Attr) {
 	return attrs
 }
 
-// levelOf says how much a failed use matters to those who run the program: what the server or this process did wrong, not what the
-// caller did or is to deal with.
+// levelOf returns the level of a failed use. Operators need to see failures of the server (ERROR)
+// and of this process (WARN). Failures by the caller, and errors for the caller to handle, are
+// DEBUG.
 func levelOf(class pool.Class, err error) slog.Level {
 	switch {
 	case class.Fault == pool.FaultServer:
@@ -158,7 +166,7 @@ func levelOf(class pool.Class, err error) slog.Level {
 
 // writer writes lines.
 type writer struct {
-	fixed     *slog.Logger // nil: the default one
+	fixed     *slog.Logger // nil means slog.Default()
 	sampler   *sampler
 	errorText bool
 }
@@ -170,7 +178,7 @@ func (w *writer) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// begin returns the attributes that lines begin with.
+// begin returns the first attributes of a line.
 func (w *writer) begin(name string, op pool.Op, attempt int) []slog.Attr {
 	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("pool", name))
@@ -189,7 +197,7 @@ func appendNonEmpty(attrs []slog.Attr, key, value string) []slog.Attr {
 	return append(attrs, slog.String(key, value))
 }
 
-// write writes a line, with what all of them end with.
+// write writes a line, and adds the last attributes: suppressed, trace_id and span_id.
 func (w *writer) write(ctx context.Context, level slog.Level, message string, attrs []slog.Attr, suppressed int) {
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))

@@ -74,7 +74,8 @@ func TestFailedUses(t *testing.T) {
 					if asked {
 						want += c.text
 					}
-					got := slices.DeleteFunc(r.take(), func(l string) bool { return strings.Contains(l, "connection closed") }) // in the background
+					// Connections are closed in the background.
+					got := slices.DeleteFunc(r.take(), func(l string) bool { return strings.Contains(l, "connection closed") })
 					if strings.Join(got, "\n") != want {
 						t.Errorf("got %q, want %q", got, want)
 					}
@@ -189,7 +190,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// An outage makes a line at first, then every so many, and says how many it has left out; other lines are not kept back by it.
+// An outage writes the first line, then every n-th line with the number of suppressed lines. Other
+// lines are not suppressed.
 func TestSampling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, slog.LevelInfo, Config{Interval: time.Minute, Every: 10}, pool.Config{})
@@ -212,8 +214,9 @@ func TestSampling(t *testing.T) {
 	})
 }
 
-// One error type may be the caller's fault and the server's. At DEBUG, callers that give up do not leave out what the server has failed at, not
-// even when more is counted than is counted apart.
+// An error type may be the caller's fault in one use and the server's fault in another. At DEBUG,
+// callers that give up do not suppress failures of the server, even with more than maxCounts
+// counts.
 func TestSamplingKeepsLevelsAndFaultsApart(t *testing.T) {
 	for _, full := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -317,7 +320,8 @@ func TestDiscardInstallsNothing(t *testing.T) {
 	}
 	called := false
 	next := func(ctx context.Context, c *pool.Call) error { called = ctx == nil && c == nil; return nil }
-	if err := layer.Wrap(next)(nil, nil); err != nil || !called { // a layer that did anything would panic
+	// A layer that did anything would panic.
+	if err := layer.Wrap(next)(nil, nil); err != nil || !called {
 		t.Error("Wrap did not return next itself")
 	}
 }

@@ -7,16 +7,17 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// line is how an event is logged.
+// line tells how an event is logged.
 type line struct {
 	level    slog.Level
 	message  string
-	duration string // the name of its Duration; "" if it has none
-	always   bool   // it is not sampled
-	own      bool   // its error is the driver's or the operator's, not that of a use
+	duration string // the key of Event.Duration; "" if the event has none
+	always   bool   // never left out by sampling
+	own      bool   // the error is the driver's or the operator's, not a use's
 }
 
-// lines has the events that are logged. Those at DEBUG are what the failure of a use, logged at its end, is made up of.
+// lines holds the kinds of events with their lines. Most DEBUG events are details of failed uses.
+// The failure itself is logged at the end of the use.
 var lines = map[pool.Kind]line{
 	pool.EventAcquireFailed: {level: slog.LevelDebug, message: "no connection acquired", duration: took},
 	pool.EventOpened:        {level: slog.LevelDebug, message: "connection opened", duration: took},
@@ -38,11 +39,12 @@ var lines = map[pool.Kind]line{
 
 const (
 	stateChanged = "state changed"
-	took         = "duration" // of what happened, from its beginning
-	pause        = "pause"    // before the attempt, or in which it was given up
+	took         = "duration" // the duration of the reported step
+	pause        = "pause"    // before the attempt, or in which the use was given up
 )
 
-// lineOf says how e is logged. Of the kinds of other packages, those that tell of a change of state are taken for one.
+// lineOf returns how e is logged. known reports whether lines holds the kind. An event of another
+// package with From and To is logged as a change of state.
 func lineOf(e pool.Event) (l line, known bool) {
 	l, known = lines[e.Kind]
 	switch {
@@ -56,7 +58,8 @@ func lineOf(e pool.Event) (l line, known bool) {
 	return l, known
 }
 
-// WantsKind leaves out what there is one of in every use.
+// WantsKind reports whether events of kind k are logged. Acquired and released are not logged:
+// every use has both.
 func (w *writer) WantsKind(k pool.Kind) bool {
 	return k != pool.EventAcquired && k != pool.EventReleased
 }
@@ -64,7 +67,7 @@ func (w *writer) WantsKind(k pool.Kind) bool {
 // Observe logs the event.
 func (w *writer) Observe(ctx context.Context, e pool.Event) {
 	if !w.WantsKind(e.Kind) {
-		return // from another layer that passes it on
+		return // passed on by another layer
 	}
 	l, known := lineOf(e)
 	if !w.logger().Enabled(ctx, l.level) {

@@ -8,18 +8,19 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// maxCounts bounds what is counted apart. What comes later is counted by its kind, level and fault only.
+// maxCounts is the maximum number of separate counts. Beyond maxCounts, lines are counted by kind,
+// level and fault only.
 const maxCounts = 1000
 
-// about is what lines that are about the same have in common. A line of another level or fault is about something else: callers that give up by
-// the thousand (DEBUG) do not leave out what the server has failed at (ERROR).
+// about identifies alike lines. Lines of different levels or faults are not alike: thousands of
+// callers giving up (DEBUG) must not suppress a failure of the server (ERROR).
 type about struct {
 	pool, kind, layer, reason string
 	level                     slog.Level
-	fault                     pool.Fault // of a failed use, as written
+	fault                     pool.Fault // of a failed use, as in the line
 }
 
-// sampler says which of many lines that are about the same are written.
+// sampler selects the lines to write among alike lines.
 type sampler struct {
 	interval time.Duration
 	every    int
@@ -28,17 +29,19 @@ type sampler struct {
 	counts map[about]*count
 }
 
+// count counts alike lines.
 type count struct {
-	until      time.Time // the end of the interval that its last first line began
-	seen       int       // in it
-	suppressed int       // since the last line that was written
+	until      time.Time // the end of the current interval, which began with a written line
+	seen       int       // lines in the interval
+	suppressed int       // lines left out since the last written line
 }
 
 func newSampler(interval time.Duration, every int) *sampler {
 	return &sampler{interval: interval, every: every, counts: map[about]*count{}}
 }
 
-// admit says whether the line is to be written, and how many like it have not been.
+// admit reports whether the line is written. suppressed is the number of alike lines left out since
+// the last written line.
 func (s *sampler) admit(a about) (suppressed int, ok bool) {
 	now := time.Now()
 	s.mu.Lock()
@@ -56,6 +59,7 @@ func (s *sampler) admit(a about) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
+// count returns the count for a.
 func (s *sampler) count(a about) *count {
 	c := s.counts[a]
 	if c != nil {
