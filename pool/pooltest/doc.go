@@ -1,4 +1,5 @@
-// Package pooltest holds what tests of drivers and layers need: the conformance suites RunDriver and RunMiddleware, which every
-// backend and every layer of poolstack passes and which third parties may run on theirs; Fake, an in-memory driver with scripted
-// faults; and Main, a goroutine-leak check for TestMain.
+// Package pooltest supports tests of drivers and layers. RunDriver and RunMiddleware are
+// conformance suites. Every backend and every layer of poolstack passes the suites, and third
+// parties may run the suites on their own drivers and layers. Fake is an in-memory driver with
+// scripted faults. Main checks for leaked goroutines, for use in TestMain.
 package pooltest

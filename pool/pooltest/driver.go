@@ -13,27 +13,31 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// DriverSuite says how the suite for drivers gets what it needs. Only New is required; what is nil is not tested.
+// DriverSuite holds the functions needed by [RunDriver]. Only New is required. The tests of a nil
+// function are skipped.
 type DriverSuite[T any] struct {
-	// New returns a driver for a server that is up. It is called for every test.
+	// New returns a driver for a running server. New is called for every test.
 	New func(t testing.TB) pool.Driver[T]
-	// Use sends one cheap command. It must heed ctx.
+	// Use sends a cheap command. Use must return when ctx is over. nil means a function that does
+	// nothing.
 	Use func(ctx context.Context, res T) error
-	// Unreachable returns a driver for a server that is not there.
+	// Unreachable returns a driver for a server that cannot be reached.
 	Unreachable func(t testing.TB) pool.Driver[T]
-	// Break makes res fail from now on, as when its connection has been cut.
+	// Break makes res fail from now on, as after a cut connection.
 	Break func(t testing.TB, res T)
-	// Soil leaves something behind that the next borrower must not see; Soiled says whether it can be seen.
+	// Soil leaves state in res that the next borrower must not see. Soiled reports whether the state
+	// is visible. Soil needs Soiled, and a driver that is a [pool.Resetter].
 	Soil   func(ctx context.Context, res T) error
 	Soiled func(ctx context.Context, res T) (bool, error)
-	// Block sends a command that is not answered while the test lasts.
+	// Block sends a command that gets no answer during the test.
 	Block func(ctx context.Context, res T) error
 	// Secrets are texts that no error, no identity and no print of the driver may contain.
 	Secrets []string
 }
 
-// RunDriver proves that a driver keeps the contract of [pool.Driver] and of the optional faces it has, by itself and under a pool. What it
-// cannot prove, for the driver lacks a face or the suite a function, is a test that is skipped, with the reason; go test -v shows it.
+// RunDriver tests the contract of [pool.Driver] and of the driver's optional interfaces, with and
+// without a pool. If the driver lacks an interface or the suite lacks a function, the test is
+// skipped or the gap is logged, with the reason. go test -v shows the reasons.
 func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
 	t.Helper()
 	if s.Use == nil {
@@ -42,7 +46,7 @@ func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
 	for _, c := range []struct {
 		name    string
 		test    func(t *testing.T)
-		missing string // what the test needs and the suite does not have; "" for nothing
+		missing string // what the test needs and the suite lacks; "" if nothing
 	}{
 		{"opens, checks and closes", s.testLifecycle, ""},
 		{"heeds a context that is over", s.testDeadContext, ""},
@@ -78,7 +82,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// open opens a resource and has it closed at the end of the test.
+// open opens a resource. The resource is closed at the end of the test.
 func (s DriverSuite[T]) open(t *testing.T, d pool.Driver[T]) T {
 	t.Helper()
 	res, err := d.Open(bounded(t))
@@ -138,7 +142,8 @@ func (s DriverSuite[T]) testDeadContext(t *testing.T) {
 	within(t, "Close in a cancelled context", func() { _ = d.Close(ctx, closing) })
 }
 
-// within fails the test when f takes longer than any method may once its context is over.
+// within fails the test if f takes longer than the limit for a method with an ended context,
+// patience/6.
 func within(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -315,7 +320,7 @@ func (s DriverSuite[T]) testWitness(t *testing.T) {
 		t.Errorf("after %v the testimony is %+v", err, got)
 	}
 	got, ok := w.Testify(res, err)
-	if ok && d.Check(ctx, res) == nil && got.Own != nil { // else they broke together
+	if ok && d.Check(ctx, res) == nil && got.Own != nil { // else both resources broke together
 		t.Errorf("another resource has met %v, and the testimony is %+v", err, got)
 	}
 }
@@ -337,7 +342,7 @@ func (s DriverSuite[T]) testIdentity(t *testing.T) {
 	s.silent(t, "the identity", fmt.Sprintf("%+v", id))
 }
 
-// silent fails the test if text holds a secret.
+// silent fails the test if text contains a secret.
 func (s DriverSuite[T]) silent(t *testing.T, what, text string) {
 	t.Helper()
 	for _, secret := range s.Secrets {
@@ -347,7 +352,7 @@ func (s DriverSuite[T]) silent(t *testing.T, what, text string) {
 	}
 }
 
-// testPool has several borrowers use a pool, some of whom give up.
+// testPool lets several borrowers use a pool. Some borrowers give up.
 func (s DriverSuite[T]) testPool(t *testing.T) {
 	const size, borrowers, uses = 3, 8, 25
 	p, err := pool.New(s.New(t), pool.Config{MaxSize: size, AcquireTimeout: patience})

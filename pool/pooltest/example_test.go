@@ -10,7 +10,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// A Fake shows how one's own code takes what a server can do to it.
+// A Fake shows how a program handles the failures of a server.
 func ExampleFake() {
 	ctx := context.Background()
 	fake := &pooltest.Fake{}
@@ -21,7 +21,8 @@ func ExampleFake() {
 	}
 	use := func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) }
 
-	fake.Inject(pooltest.Use, 1, pooltest.Fail(pooltest.ErrBroken)) // the next command breaks its connection
+	// The next command breaks its connection.
+	fake.Inject(pooltest.Use, 1, pooltest.Fail(pooltest.ErrBroken))
 	fmt.Println(p.Do(ctx, pool.Op{Name: "GET"}, use))
 	fmt.Println(p.Do(ctx, pool.Op{Name: "GET"}, use)) // on a new one
 
@@ -37,7 +38,7 @@ func ExampleFake() {
 	// <nil> []
 }
 
-// A driver's own test runs the suite on it; what it cannot do is left nil.
+// A driver's own test runs the suite on the driver. Functions that do not fit the driver stay nil.
 func ExampleRunDriver() {
 	_ = func(t *testing.T) { // TestDriver
 		pooltest.RunDriver(t, pooltest.DriverSuite[*pooltest.Conn]{
@@ -47,7 +48,7 @@ func ExampleRunDriver() {
 	}
 }
 
-// A layer's own test runs the suite on fresh ones.
+// A layer's own test runs the suite on new layers.
 func ExampleRunMiddleware() {
 	_ = func(t *testing.T) { // TestLayer
 		pooltest.RunMiddleware(t, func(testing.TB) pool.Middleware { return pool.Bracket(&pooltest.Spy{}) })

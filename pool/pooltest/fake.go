@@ -12,23 +12,32 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The errors that a [Fake] and its connections return by themselves or are made to return; they are classified as their texts say.
+// The errors returned by a [Fake] and its connections, spontaneously or by [Fake.Inject].
+// [Fake.Classify] returns the class of each error.
 var (
-	ErrBroken  = errors.New("pooltest: the connection is broken")            // server, repeat if idempotent, broken
-	ErrRefused = errors.New("pooltest: the server refused it unexecuted")    // server, repeat always
-	ErrDenied  = errors.New("pooltest: the server will not do this for you") // server, repeat never
-	ErrReply   = errors.New("pooltest: a healthy server's error reply")      // none, repeat never
-	ErrMiss    = errors.New("pooltest: no such thing")                       // none, a miss
-	ErrClosed  = errors.New("pooltest: the connection is closed")            // local, broken
+	// ErrBroken has FaultServer and RepeatIfIdempotent, and its connection is broken.
+	ErrBroken = errors.New("pooltest: the connection is broken")
+	// ErrRefused has FaultServer and RepeatAlways.
+	ErrRefused = errors.New("pooltest: the server refused it unexecuted")
+	// ErrDenied has FaultServer and RepeatNever.
+	ErrDenied = errors.New("pooltest: the server will not do this for you")
+	// ErrReply has FaultNone and RepeatNever.
+	ErrReply = errors.New("pooltest: a healthy server's error reply")
+	// ErrMiss has FaultNone and RepeatNever, and is a miss.
+	ErrMiss = errors.New("pooltest: no such thing")
+	// ErrClosed has FaultLocal and RepeatNever, and its connection is broken.
+	ErrClosed = errors.New("pooltest: the connection is closed")
 )
 
-// A Fault is what goes wrong in a step: it may return an error, block until ctx is over, sleep, panic or end the goroutine.
+// Fault is a failure in a step. A Fault may return an error, block until ctx is over, sleep, panic
+// or end the goroutine. A Fault that returns nil lets the step go on.
 type Fault func(ctx context.Context) error
 
-// Fail returns err.
+// Fail returns a Fault that returns err.
 func Fail(err error) Fault { return func(context.Context) error { return err } }
 
-// Slow takes d, or until ctx is over.
+// Slow returns a Fault that waits for d and returns nil. If ctx ends earlier, the Fault returns
+// ctx.Err().
 func Slow(d time.Duration) Fault {
 	return func(ctx context.Context) error {
 		t := time.NewTimer(d)
@@ -42,7 +51,7 @@ func Slow(d time.Duration) Fault {
 	}
 }
 
-// Hang blocks until ctx is over.
+// Hang returns a Fault that blocks until ctx is over and returns ctx.Err().
 func Hang() Fault {
 	return func(ctx context.Context) error {
 		<-ctx.Done()
@@ -50,10 +59,10 @@ func Hang() Fault {
 	}
 }
 
-// Panic panics with v.
+// Panic returns a Fault that panics with v.
 func Panic(v any) Fault { return func(context.Context) error { panic(v) } }
 
-// Exit calls runtime.Goexit.
+// Exit returns a Fault that calls runtime.Goexit.
 func Exit() Fault {
 	return func(context.Context) error {
 		runtime.Goexit()
@@ -61,10 +70,10 @@ func Exit() Fault {
 	}
 }
 
-// Step is a point at which a [Fake] can be made to fail.
+// Step is a method of a [Fake] or a [Conn] that can be made to fail.
 type Step uint8
 
-// The steps.
+// The steps. Use is [Conn.Use]; the other steps are methods of [Fake].
 const (
 	Open Step = iota
 	Check
@@ -74,13 +83,15 @@ const (
 	steps
 )
 
-// Fake is an in-memory driver of [*Conn] with scripted faults. It keeps book of what the pool does with its connections: see
-// Violations. It is every optional face of a driver; to test a pool without them, embed it as a pool.Driver in a struct. The zero Fake
-// works. All methods may be called concurrently.
+// Fake is an in-memory driver of [*Conn] with scripted faults. A Fake records misuse of its
+// connections, see [Fake.Violations]. A Fake is also a [pool.Resetter], a [pool.Interrupter], a
+// [pool.Inspector], a [pool.Classifier] and a [pool.Describer]. To test a pool without these
+// interfaces, embed the Fake as a pool.Driver in a struct. The zero Fake is ready to use. All
+// methods may be called concurrently.
 type Fake struct {
 	mu         sync.Mutex
 	faults     [steps]Fault
-	left       [steps]int // how often the fault is due; negative: always
+	left       [steps]int // number of calls still to meet the fault; negative: all
 	dieAfter   int
 	opened     int
 	closed     int
@@ -89,7 +100,8 @@ type Fake struct {
 	violations []string
 }
 
-// Conn is a connection of a [Fake].
+// Conn is a connection of a [Fake]. Only [Fake.Open] makes a usable Conn. Two calls of Use or Block
+// at the same time are a violation.
 type Conn struct {
 	ID   int // from 1, in the order of opening
 	fake *Fake
@@ -103,21 +115,22 @@ type Conn struct {
 	once        sync.Once
 }
 
-// Inject makes the next n calls of step meet the fault; a negative n stands for all of them, until the next Inject. n = 0 or a nil fault
-// takes the fault away.
+// Inject makes the next n calls of step meet the fault. A negative n means all calls until the next
+// Inject. n = 0 or a nil fault removes the fault.
 func (f *Fake) Inject(step Step, n int, fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults[step], f.left[step] = fault, n
 }
 
-// DieAfter makes every connection break after n uses; 0 stands for never.
+// DieAfter makes every connection break after n uses: the next use fails. 0 means never.
 func (f *Fake) DieAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dieAfter = n
 }
 
+// meet runs the fault injected into step, if any.
 func (f *Fake) meet(ctx context.Context, step Step) error {
 	f.mu.Lock()
 	fault := f.faults[step]
@@ -133,7 +146,8 @@ func (f *Fake) meet(ctx context.Context, step Step) error {
 	return fault(ctx)
 }
 
-// Open makes a connection.
+// Open makes a connection. Open returns the error of an injected fault. A ctx without a deadline is
+// a violation.
 func (f *Fake) Open(ctx context.Context) (*Conn, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		f.violate("Open was called without a deadline")
@@ -149,7 +163,7 @@ func (f *Fake) Open(ctx context.Context) (*Conn, error) {
 	return &Conn{ID: f.opened, fake: f, interrupted: make(chan struct{})}, nil
 }
 
-// Check fails for a broken connection.
+// Check returns ErrBroken for a broken connection and ErrClosed for a closed connection.
 func (f *Fake) Check(ctx context.Context, c *Conn) error {
 	if err := c.enter("Check"); err != nil {
 		return err
@@ -164,7 +178,8 @@ func (f *Fake) Check(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-// Close ends the connection.
+// Close closes the connection. Close returns the error of an injected fault; the connection is
+// closed nevertheless.
 func (f *Fake) Close(ctx context.Context, c *Conn) error {
 	if c.closed.Swap(true) {
 		f.violate(fmt.Sprintf("connection %d was closed twice", c.ID))
@@ -181,10 +196,10 @@ func (f *Fake) Close(ctx context.Context, c *Conn) error {
 	return f.meet(ctx, Close)
 }
 
-// Dirty says whether the connection has been soiled.
+// Dirty reports whether the connection is soiled.
 func (f *Fake) Dirty(c *Conn) bool { return c.soiled.Load() }
 
-// Reset cleans the connection.
+// Reset removes the state left by [Conn.Soil]. Reset returns ErrClosed for a closed connection.
 func (f *Fake) Reset(ctx context.Context, c *Conn) error {
 	if err := c.enter("Reset"); err != nil {
 		return err
@@ -197,7 +212,8 @@ func (f *Fake) Reset(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-// Interrupt makes a Use in progress return ErrBroken.
+// Interrupt breaks the connection. A [Conn.Block] in progress returns ErrBroken at once. A
+// [Conn.Use] in progress returns ErrBroken after the injected fault, if the fault returns nil.
 func (f *Fake) Interrupt(c *Conn) {
 	if c.closed.Load() {
 		f.violate(fmt.Sprintf("connection %d was interrupted after it had been closed", c.ID))
@@ -206,12 +222,13 @@ func (f *Fake) Interrupt(c *Conn) {
 	c.once.Do(func() { close(c.interrupted) })
 }
 
-// Inspect reports the connection's number.
+// Inspect returns the number of the connection, with the key "conn".
 func (f *Fake) Inspect(_ context.Context, c *Conn) (map[string]string, error) {
 	return map[string]string{"conn": fmt.Sprint(c.ID)}, nil
 }
 
-// Classify knows the errors of this package; any other is the caller's own affair.
+// Classify classifies the errors of this package and of contexts. Any other error has
+// [pool.FaultElsewhere].
 func (f *Fake) Classify(err error) pool.Class {
 	switch {
 	case errors.Is(err, ErrBroken), errors.Is(err, context.DeadlineExceeded):
@@ -232,20 +249,22 @@ func (f *Fake) Classify(err error) pool.Class {
 	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
-// Identity says that it is a fake.
+// Identity returns the system "fake", the address "memory" and the namespace "0".
 func (f *Fake) Identity() pool.Identity {
 	return pool.Identity{System: "fake", Address: "memory", Namespace: "0"}
 }
 
-// Counts returns how many connections have been opened and closed, are alive now, and were alive at most.
+// Counts returns the number of connections opened so far, closed so far and alive now, and the
+// highest number alive at a time.
 func (f *Fake) Counts() (opened, closed, alive, peak int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.opened, f.closed, f.alive, f.peak
 }
 
-// Violations lists what nobody may do to a connection: use it from two hands at a time, use, check, reset or interrupt it after it has
-// been closed, close it twice or while it is in use.
+// Violations returns the recorded violations: an Open without a deadline; two calls for the same
+// connection at the same time; a use, check, reset or interrupt after the close; a second close; a
+// close during a use.
 func (f *Fake) Violations() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -258,7 +277,8 @@ func (f *Fake) violate(what string) {
 	f.violations = append(f.violations, what)
 }
 
-// enter notes that somebody works with c, until busy is reset.
+// enter marks c as busy until the caller resets busy. enter records a violation if c is closed or
+// already busy. If c is closed, enter returns ErrClosed.
 func (c *Conn) enter(what string) error {
 	if c.closed.Load() {
 		c.fake.violate(fmt.Sprintf("%s of connection %d after it had been closed", what, c.ID))
@@ -270,8 +290,10 @@ func (c *Conn) enter(what string) error {
 	return nil
 }
 
-// Use stands for a command: it meets the fault scripted for it and fails when the connection is broken. Like many clients it does not
-// look at ctx while it waits for an answer, except that a scripted fault does; an interrupt makes it return.
+// Use stands for a command. Use meets the injected fault and returns the error of the fault. Use
+// returns ErrBroken if the connection is broken, and ErrClosed if the connection is closed. Like
+// many clients, Use does not watch ctx by itself; only a fault does. The connection breaks if the
+// fault returns ErrBroken, or returns an error when ctx is over.
 func (c *Conn) Use(ctx context.Context) error {
 	if err := c.enter("Use"); err != nil {
 		return err
@@ -295,7 +317,8 @@ func (c *Conn) Use(ctx context.Context) error {
 	return nil
 }
 
-// Block is a Use that never gets an answer and does not look at any context: only an interrupt makes it return, with ErrBroken.
+// Block is a command without an answer. Block watches no context. Only [Fake.Interrupt] makes Block
+// return, with ErrBroken.
 func (c *Conn) Block() error {
 	if err := c.enter("Block"); err != nil {
 		return err
@@ -305,11 +328,11 @@ func (c *Conn) Block() error {
 	return ErrBroken
 }
 
-// Soil leaves something behind for the next borrower, unless the connection is reset.
+// Soil leaves state for the next borrower, unless the connection is reset.
 func (c *Conn) Soil() { c.soiled.Store(true) }
 
-// Soiled says whether something has been left behind.
+// Soiled reports whether the connection has state left by Soil.
 func (c *Conn) Soiled() bool { return c.soiled.Load() }
 
-// Break makes the connection fail from now on, as when the server goes away.
+// Break makes the connection fail from now on, as after a loss of the server.
 func (c *Conn) Break() { c.broken.Store(true) }

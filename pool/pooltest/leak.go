@@ -10,15 +10,17 @@ import (
 	"time"
 )
 
-// leakPatience is how long Main and Leaked wait for goroutines that are on their way out.
+// leakPatience is how long Main and Leaked wait for ending goroutines.
 const leakPatience = 5 * time.Second
 
-// Main runs the tests of a package and then looks for goroutines that outlived them. It returns the exit status: the tests' own,
-// or 1 when they passed but something was left running. Use it as a package's TestMain:
+// Main runs the tests of a package, and then looks for goroutines still running. Main returns the
+// exit status: the status of the tests, or 1 if the tests passed and a goroutine is left. Use Main
+// in the TestMain of a package:
 //
 //	func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 //
-// A goroutine whose stack contains one of ignore (a function's name, or a part of it) is not counted.
+// A goroutine is not counted if its stack contains a text of ignore: the name of a function, or a
+// part of the name.
 func Main(m *testing.M, ignore ...string) int {
 	status := m.Run()
 	if status != 0 {
@@ -31,8 +33,9 @@ func Main(m *testing.M, ignore ...string) int {
 	return 0
 }
 
-// Leaked returns the stacks of the goroutines that are still running, besides the caller's and the runtime's own; it waits up to
-// five seconds for those that are ending. A goroutine whose stack contains one of ignore is not counted. An empty result is a pass.
+// Leaked returns the stacks of the goroutines still running, except the caller's goroutine and
+// goroutines of the runtime and of package testing. Leaked waits up to 5 s for ending goroutines. A
+// goroutine is not counted if its stack contains a text of ignore. An empty result means no leak.
 func Leaked(ignore ...string) []string {
 	ignore = append([]string{
 		"testing.(*T).Run(", "testing.(*M).", "testing.runTests(", "testing.runFuzzing(", "testing.runFuzzTests(",
@@ -50,7 +53,8 @@ func Leaked(ignore ...string) []string {
 	}
 }
 
-// others returns the stacks of all goroutines but the caller's, which runtime.Stack prints first.
+// others returns the stacks of all goroutines except the caller's. runtime.Stack prints the
+// caller's stack first.
 func others() []string {
 	for size := 1 << 20; ; size *= 2 {
 		buf := make([]byte, size)

@@ -16,15 +16,21 @@ import (
 	"github.com/earnorm/poolstack/pool/internal/poison"
 )
 
-// patience bounds what the suites wait for; it is never reached unless something hangs.
+// patience bounds the waits of the suites. A suite reaches patience only if something hangs.
 const patience = 30 * time.Second
 
-// RunMiddleware proves that a layer keeps the laws of package pool, whatever it does besides: that it lets successes, results, errors,
-// panics and Goexits through, in one-step and two-step uses; that every layer around and inside it sees one End for every Begin; that a
-// lease's context lives until Release; that resources come back in every case; that ended Calls are not touched.
+// RunMiddleware tests whether a layer keeps the rules of package pool:
 //
-// fresh returns a new layer at each call; it must be in a state in which it lets uses pass. The suite calls it often, and must not
-// run in parallel with tests that use pools of their own, for it poisons the Calls of all pools.
+//   - Successes, results, errors, panics and runtime.Goexit pass through the layer, in one-step and
+//     two-step uses.
+//   - Every layer outside and inside sees exactly 1 End for each Begin.
+//   - The context of a lease lives until Release.
+//   - Every resource is released, in every case.
+//   - No Call is used after its end.
+//
+// fresh returns a new layer at each call. A new layer must let uses pass. RunMiddleware calls fresh
+// many times. RunMiddleware must not run in parallel with other tests that use pools, because
+// RunMiddleware makes ended Calls panic in all pools of the process.
 func RunMiddleware(t *testing.T, fresh func(t testing.TB) pool.Middleware) {
 	t.Helper()
 	poison.On.Store(true)
@@ -57,7 +63,7 @@ func RunMiddleware(t *testing.T, fresh func(t testing.TB) pool.Middleware) {
 	})
 }
 
-// stage is a pool with a layer between two spies.
+// stage is a pool with the tested layer between two spies.
 type stage struct {
 	t            *testing.T
 	fake         *Fake
@@ -81,7 +87,7 @@ func newStage(t *testing.T, fresh func(t testing.TB) pool.Middleware, tested ...
 	return s
 }
 
-// verify closes the pool and looks at what is left.
+// verify closes the pool, and checks for leases, connections and violations.
 func (s *stage) verify() {
 	s.t.Helper()
 	if n := s.pool.Stat().InUse; n != 0 {
@@ -105,7 +111,7 @@ func (s *stage) verify() {
 	}
 }
 
-// op is one that may be repeated, so that retrying layers do what they do.
+// op is idempotent, so retry layers retry.
 var op = pool.Op{Name: "GET", Target: "things", Key: "k", Idempotent: true}
 
 func testSuccess(t *testing.T, s *stage) {
@@ -141,7 +147,8 @@ func testErrors(t *testing.T, s *stage) {
 	s.finish()
 	ctx := context.Background()
 	for _, want := range []error{ErrReply, ErrMiss, ErrDenied, ErrRefused, ErrBroken, context.DeadlineExceeded, errors.New("the caller's own")} {
-		s := newStage(t, s.fresh, s.fresh(t)) // a fresh one, for some layers let no more pass after failures
+		// A new layer, because some layers let nothing pass after failures.
+		s := newStage(t, s.fresh, s.fresh(t))
 		if err := s.pool.Do(ctx, op, func(context.Context, *Conn) error { return want }); !errors.Is(err, want) {
 			t.Errorf("Do returned %v, want an error that wraps %v", err, want)
 		}
@@ -191,7 +198,7 @@ func testGoexit(t *testing.T, s *stage) {
 	}
 }
 
-// await waits until n connections have been closed.
+// await waits until n connections are closed, at most for patience.
 func (s *stage) await(n int) (opened, closed, alive, peak int) {
 	deadline := time.Now().Add(patience)
 	for {
@@ -211,7 +218,7 @@ func testCancel(t *testing.T, s *stage) {
 	go func() {
 		done <- s.pool.Do(ctx, op, func(_ context.Context, c *Conn) error {
 			using <- c
-			return c.Block() // it notices nothing but the interrupt
+			return c.Block() // only the interrupt ends Block
 		})
 	}()
 	c := <-using
@@ -340,7 +347,8 @@ func testDescription(t *testing.T, s *stage) {
 	}
 }
 
-// testForks puts a layer outside that makes two attempts at once and takes the first.
+// testForks puts another layer outside of the tested layer. The other layer makes two attempts at
+// once and adopts a successful attempt.
 func testForks(t *testing.T, s *stage) {
 	s.finish()
 	s = newStage(t, s.fresh, pool.MiddlewareFunc(race), s.fresh(t))
@@ -361,7 +369,7 @@ func testForks(t *testing.T, s *stage) {
 	}
 }
 
-// race is a hedge without delay.
+// race is a hedging layer without a delay.
 func race(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		forks := []*pool.Call{c.Fork(), c.Fork()}
@@ -388,7 +396,7 @@ func race(next pool.Handler) pool.Handler {
 	}
 }
 
-// testLoad mixes everything, with random outcomes.
+// testLoad mixes all kinds of uses, with random outcomes.
 func testLoad(t *testing.T, s *stage) {
 	var wg sync.WaitGroup
 	for range 16 {
@@ -435,14 +443,15 @@ func loadOnce(s *stage) {
 	}
 }
 
-// Spy is a layer that counts. The zero Spy works; all methods may be called concurrently.
+// Spy is a layer that counts uses, for [pool.Bracket]. The zero Spy is ready to use. All methods
+// may be called concurrently.
 type Spy struct {
 	mu           sync.Mutex
 	begins, ends int
 	last         error
 }
 
-// Begin counts.
+// Begin counts the beginning of a use.
 func (s *Spy) Begin(ctx context.Context, _ *pool.Call) (context.Context, int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -450,7 +459,8 @@ func (s *Spy) Begin(ctx context.Context, _ *pool.Call) (context.Context, int, er
 	return ctx, s.begins, nil
 }
 
-// End counts, and keeps the outcome. It asks the Call for all it knows, so that a Call that is over is found out.
+// End counts the end of a use, and keeps the outcome. End calls several methods of the Call. In
+// RunMiddleware these methods panic if the Call has ended.
 func (s *Spy) End(_ context.Context, c *pool.Call, _ int, err error) {
 	_, _, _ = c.Op(), c.Attempt(), c.Classify(err)
 	c.Acquired()
@@ -460,14 +470,14 @@ func (s *Spy) End(_ context.Context, c *pool.Call, _ int, err error) {
 	s.last = err
 }
 
-// Counts returns how many uses have begun and ended.
+// Counts returns the number of Begin calls and of End calls.
 func (s *Spy) Counts() (begins, ends int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.begins, s.ends
 }
 
-// Last returns the outcome of the use that ended last.
+// Last returns the outcome of the use ended last. Last returns nil if no use has ended.
 func (s *Spy) Last() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

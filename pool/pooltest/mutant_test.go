@@ -15,7 +15,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// mutants are layers that each break one law; the suite must find every one of them.
+// mutants are layers that each break a rule. The suite must find all of them.
 var mutants = map[string]func() pool.Middleware{
 	"swallows errors": wrap(func(ctx context.Context, c *pool.Call, next pool.Handler) error {
 		_ = next(ctx, c)
@@ -97,7 +97,8 @@ func (a *attachOnce) Attach(pool.PoolInfo) (func(), error) {
 
 const mutantEnv = "POOLTEST_MUTANT"
 
-// TestMutant runs the suite on the mutant that the environment names, in a process that TestSuiteFindsMutants has started.
+// TestMutant runs the suite on the mutant named by the environment, in a process started by
+// TestSuiteFindsMutants.
 func TestMutant(t *testing.T) {
 	mutant, ok := mutants[os.Getenv(mutantEnv)]
 	if !ok {
