@@ -75,7 +75,7 @@
 //	                         opened the breaker
 //	poolstack.from           the breaker's state before
 //	poolstack.to             the breaker's state after
-//	poolstack.duration       in seconds: the pause before a retry, the pause in which the use was given
-//	                         up, the timeout that ended the use, or the time to wait before the
-//	                         next use
+//	poolstack.duration       in seconds: the pause before a retry, the pause in which the use was
+//	                         given up, the timeout that ended the use, or the time to wait before
+//	                         the next use
 package tracing
