@@ -11,16 +11,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A command that is meant to block says how long the server may keep it waiting. Its reply is waited for ten seconds longer than that,
-// however the command was made: go-redis does so for its own methods, outside of pipelines.
+// A command that is meant to block gives the longest time of the wait to the server. The client
+// waits 10 s longer for the reply. go-redis does the same for its own methods, but not in pipelines
+// and not for Do. This package does it for every command.
 
 const blockMargin = 10 * time.Second
 
-// forever is the block time of a command that sets no limit to it.
+// forever is the block time of a command without a limit.
 const forever time.Duration = math.MaxInt64
 
-// replyDeadline returns until when to wait for the replies of commands that block, one after another. The zero Time means for ever. ok is false
-// if no command says how long it blocks.
+// replyDeadline returns the deadline for the replies to commands that block one after another. The
+// zero Time means no deadline. ok is false if no command has a block time. The deadline of ctx also
+// bounds the wait.
 func replyDeadline(ctx context.Context, cmds []redis.Cmder) (deadline time.Time, ok bool) {
 	total := time.Duration(0)
 	for _, cmd := range cmds {
@@ -43,7 +45,8 @@ func replyDeadline(ctx context.Context, cmds []redis.Cmder) (deadline time.Time,
 	return deadline, true
 }
 
-// blockTime returns how long a command may block: forever if it says 0. ok is false for a command that does not block, or does not say.
+// blockTime returns the longest time for which a command may block, or forever if the command gives
+// 0. ok is false if the command does not block or gives no time.
 func blockTime(args []any) (d time.Duration, ok bool) {
 	if len(args) < 2 {
 		return 0, false
@@ -67,7 +70,7 @@ func blockTime(args []any) (d time.Duration, ok bool) {
 	}
 	n, ok := number(args[at])
 	switch {
-	case !ok || !(n >= 0): // nor NaN
+	case !ok || !(n >= 0): // also rejects NaN
 		return 0, false
 	case n == 0 || n*float64(unit) >= float64(forever):
 		return forever, true
@@ -75,7 +78,8 @@ func blockTime(args []any) (d time.Duration, ok bool) {
 	return time.Duration(n * float64(unit)), true
 }
 
-// streamWords returns where XREAD and XREADGROUP have the time of BLOCK and the first key, each 0 if there is none. What follows GROUP are names.
+// streamWords returns two indexes into the words of an XREAD or XREADGROUP: the time of BLOCK and
+// the first key. An index is 0 if there is no such word. The two words after GROUP are names.
 func streamWords(args []any) (block, key int) {
 	for i := 1; i < len(args)-1; i++ {
 		text, _ := word(args[i])
@@ -92,7 +96,7 @@ func streamWords(args []any) (block, key int) {
 	return block, 0
 }
 
-// number returns the number that arg is, or is the text of.
+// number returns arg as a number. arg may be a number, a bool or the text of a number.
 func number(arg any) (n float64, ok bool) {
 	if text, ok := word(arg); ok {
 		n, err := strconv.ParseFloat(text, 64)

@@ -13,51 +13,54 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// replies says what the replies mean by their prefix, but for those that are simply an answer the caller did not like. A reply is narrow if
-// the server says that it refuses one kind of work, and is evidence for all work else:
+// replies maps the code of an error reply to a class. A code not in the map is an answer of a
+// healthy server. A class is narrow if the server refuses a single kind of work and serves other
+// work. Any other class is evidence about all work:
 //
-//	LOADING      all      nothing is served before the data set has been read
-//	BUSY         all      a script runs, and no command but SCRIPT KILL is served; a reason to back off
-//	MASTERDOWN   all      no data is served while the primary is out of reach
-//	CLUSTERDOWN  all      but narrow when the text says that a slot, or a write, is what is refused
-//	max clients  all      (an ERR) the server takes no more connections
-//	WRONGPASS    all      this user is not let in
-//	NOAUTH       all      the session is nobody's
-//	DENIED       all      protected mode lets nobody in from outside
+//	LOADING      all      the server serves no command before it has read the data set
+//	BUSY         all      a script runs, only SCRIPT KILL is served; a reason to back off
+//	MASTERDOWN   all      the server serves no data while the primary is not reachable
+//	CLUSTERDOWN  all      but narrow if the text is about a slot or about writes
+//	max clients  all      (an ERR) the server accepts no more connections
+//	WRONGPASS    all      the login is refused
+//	NOAUTH       all      the session is not authenticated
+//	DENIED       all      protected mode refuses clients of other hosts
 //	OOM          narrow   writes that need memory
-//	MISCONF      narrow   writes: the last one could not be saved
+//	MISCONF      narrow   writes: the server could not save its data
 //	READONLY     narrow   writes: the server is a replica, and serves reads
-//	NOREPLICAS   narrow   writes: too few replicas are in reach
-//	NOPERM       narrow   this user has no right to this command or key
-//	TRYAGAIN     narrow   commands on several keys of a slot that moves
+//	NOREPLICAS   narrow   writes: too few replicas are reachable
+//	NOPERM       narrow   the user has no permission for this command or key
+//	TRYAGAIN     narrow   commands on several keys of a slot in migration
 var replies = map[string]pool.Class{
-	// Refused unexecuted, for a while.
+	// The server has not executed the command. The refusal is temporary.
 	"LOADING":     {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"BUSY":        {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"MASTERDOWN":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"CLUSTERDOWN": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
 	"TRYAGAIN":    {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
 	"NOREPLICAS":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
-	// Refused unexecuted: the name may lead to another server by now, so the connection goes as well.
+	// The server has not executed the command. The connection is closed as well, because the server's
+	// name may lead to another server by now.
 	"READONLY": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Narrow: true},
 
-	// Refused, and the answer would be the same.
+	// Another attempt would get the same answer.
 	"OOM":       {Fault: pool.FaultServer, Narrow: true},
 	"MISCONF":   {Fault: pool.FaultServer, Narrow: true},
 	"NOPERM":    {Fault: pool.FaultServer, Narrow: true},
 	"WRONGPASS": {Fault: pool.FaultServer},
 	"DENIED":    {Fault: pool.FaultServer},
-	// The session lost its authentication, or never had any.
+	// The session has lost its authentication, or never had any.
 	"NOAUTH": {Fault: pool.FaultServer, Broken: true},
 }
 
-// Classify says what err means, as the table in the package's documentation does.
+// Classify returns the class of err, by the table in the package documentation.
 func (d *Driver) Classify(err error) pool.Class {
 	if errors.Is(err, redis.Nil) {
 		return pool.Class{Miss: true}
 	}
 	if errors.Is(err, redis.TxFailedErr) {
-		return pool.Class{Type: "tx_failed"} // a watched key has changed: the caller's loop reads it again
+		// A watched key has changed. The caller reads the key again in a loop.
+		return pool.Class{Type: "tx_failed"}
 	}
 	if own, ok := errors.AsType[*ownDeadlineError](err); ok {
 		return pool.Class{Fault: pool.FaultCaller, Broken: d.Classify(own.error).Broken}
@@ -67,7 +70,8 @@ func (d *Driver) Classify(err error) pool.Class {
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		class := classifyReply(reply)
-		if class.Code == "READONLY" && d.finder != nil && d.finder.replicas { // a write where only reads belong
+		// A write was sent to a pool for reads.
+		if class.Code == "READONLY" && d.finder != nil && d.finder.replicas {
 			class = pool.Class{Code: class.Code, Broken: true}
 		}
 		return class
@@ -79,28 +83,31 @@ func classifyReply(reply redis.Error) pool.Class {
 	code := code(reply)
 	class := replies[code]
 	switch {
-	case redis.IsReadOnlyError(reply): // also from within a script
+	case redis.IsReadOnlyError(reply): // also from a script
 		code = "READONLY"
 		class = replies[code]
-	case isMaxClients(reply): // the server hangs up after it
+	case isMaxClients(reply): // the server hangs up afterwards
 		class = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
 	case code == "CLUSTERDOWN":
 		text := reply.Error()
 		class.Narrow = strings.Contains(text, "slot not served") || strings.Contains(text, "only accepts read")
-	case code == "UNBLOCKED" && strings.Contains(reply.Error(), "instance state changed"): // the master became a replica
+	// The primary has become a replica.
+	case code == "UNBLOCKED" && strings.Contains(reply.Error(), "instance state changed"):
 		class = replies["READONLY"]
 	}
 	class.Code = code
 	return class
 }
 
-// isMaxClients says whether the server has too many clients. A node of a cluster says it in other words than a single server.
+// isMaxClients reports whether the server has too many clients. A node of a cluster uses another
+// text than a single server.
 func isMaxClients(reply error) bool {
 	return redis.IsMaxClientsError(reply) || strings.HasPrefix(reply.Error(), "ERR max number of clients")
 }
 
-// classifyFailure classifies what is no reply. The hook has made an Error of everything that a command met, so that whatever stands alone
-// is the borrower's own: an io.EOF from decoding a value, another service that he could not reach, another client of go-redis that is
+// classifyFailure classifies an error other than a reply. The hook makes an Error of every failure
+// of a command. So an error without an Error is the borrower's own. Examples are an io.EOF from
+// decoding a value, a failure to reach another service, and another client of go-redis that is
 // closed.
 func classifyFailure(err error) pool.Class {
 	if unanswered, ok := errors.AsType[*Error](err); ok {
@@ -112,15 +119,17 @@ func classifyFailure(err error) pool.Class {
 	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
-// classifyUnanswered looks at nothing but what the command met: an error of the borrower's may stand beside it.
+// classifyUnanswered classifies the failure of a command. It looks only at err, because err may be
+// joined with an error of the borrower's own.
 func classifyUnanswered(err *Error) pool.Class {
-	if ended, ok := err.Err.(*endedError); ok { //nolint:errorlint // as the hook made it
+	if ended, ok := err.Err.(*endedError); ok { //nolint:errorlint // made by the hook
 		return classifyUnanswered(ended.first)
 	}
 	switch {
 	case err.Err == nil:
-		return pool.Class{Fault: pool.FaultCaller} // not sent, for its context was over
-	case errors.Is(err.Context, context.Canceled): // by the borrower's function, if the use goes on
+		return pool.Class{Fault: pool.FaultCaller} // not sent: the context was done
+	// If the use goes on, the borrower's function has cancelled the context.
+	case errors.Is(err.Context, context.Canceled):
 		return pool.Class{Fault: pool.FaultCaller, Broken: !err.kept}
 	case err.kept:
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
@@ -135,16 +144,17 @@ func classifyUnanswered(err *Error) pool.Class {
 	case isNetwork(err):
 		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
 	}
-	return pool.Class{Broken: true} // an argument could not be encoded, or a reply not be decoded
+	return pool.Class{Broken: true} // an argument was not encoded, or a reply not decoded
 }
 
-// isNotConnected says whether nothing can have been sent.
+// isNotConnected reports whether there was no connection, so that nothing can have been sent.
 func isNotConnected(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "dial" || errors.Is(err, errNoSentinel) || errors.Is(err, errNoPrimary)
 }
 
-// isDisagreement says whether the two sides do not agree about TLS, which another try would not change.
+// isDisagreement reports whether client and server do not agree about TLS. Another attempt would
+// fail as well.
 func isDisagreement(err error) bool {
 	var (
 		op     *net.OpError
@@ -155,7 +165,7 @@ func isDisagreement(err error) bool {
 		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }
 
-// isNetwork says whether what a command met is about its connection: about its end, or about time.
+// isNetwork reports whether err is about a connection that ended or about a timeout.
 func isNetwork(err error) bool {
 	var (
 		op      *net.OpError
@@ -165,9 +175,10 @@ func isNetwork(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// code returns the code with which the text of a reply begins, such as WRONGTYPE: a word in capitals. It is "" for what has none, and for
-// what is no reply. Where EXEC itself was refused, as in "EXECABORT Transaction discarded because of: READONLY ...", it is that of the
-// cause, by which an abortedError is classified as well.
+// code returns the code of an error reply: the first word of the text, in capitals, such as
+// WRONGTYPE. It returns "" for a reply without a code and for any other error. If EXEC itself was
+// refused, as in "EXECABORT Transaction discarded because of: READONLY ...", code returns the code
+// of the cause. An abortedError is also classified by the cause.
 func code(err error) string {
 	const longest = 32
 	reply, ok := errors.AsType[redis.Error](err)

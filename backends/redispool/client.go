@@ -15,25 +15,31 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// ClientConfig says how a [Client] describes its commands to the layers. The zero ClientConfig is ready for use.
+// ClientConfig are the settings of a [Client]. The zero ClientConfig is ready for use.
 type ClientConfig struct {
-	// Target, if not nil, returns the [pool.Op].Target of a command by its first key: a family of keys, such as "session" for "session:17". It
-	// must return few different words, and may be called concurrently. A command without keys has no Target. nil means none at all.
+	// Target, if not nil, returns the [pool.Op].Target of a command from the command's first key. A
+	// target is a family of keys, such as "session" for "session:17". Target must return few different
+	// values. It may be called concurrently. A command without keys has no target. nil means that no
+	// command has a target.
 	Target func(key string) string
 }
 
-// Client is a go-redis client whose commands go through a pool and its layers. It is a [redis.UniversalClient], so code and libraries that are
-// written for go-redis use a pool without a change. It is made by [NewClient], and its methods may be called concurrently.
+// Client is a go-redis client that sends its commands through a pool and the pool's layers. Client
+// is a [redis.UniversalClient]: code and libraries written for go-redis need no change. [NewClient]
+// makes a Client; the zero Client is not usable. The methods may be called concurrently.
 //
-// Each command is one use of the pool, and so is each pipeline and each transaction (TxPipelined). The name of the use's Op is the command's: "GET",
-// "PIPELINE GET", "MULTI". A read may be repeated, and a write that leaves the same state when it is carried out twice (SET, HSET, DEL, EXPIRE; see
-// [Client.Process]). A [Client.Watch] is one lease.
+// Each command, each pipeline and each transaction (TxPipelined) is a single use of the pool. The
+// name of the use's Op is the name of the command: "GET", "PIPELINE GET", "MULTI". Layers may
+// repeat a read. Layers may also repeat a write that leaves the same state when it is carried out
+// twice (SET, HSET, DEL, EXPIRE; see [Client.Process]). A [Client.Watch] is a single lease.
 //
-// A miss is [redis.Nil], and a reply that is an answer, such as WRONGTYPE, comes as go-redis makes it. Any other error is a [pool.UseError], which
-// wraps what go-redis or the layers returned: ask by errors.Is and errors.As.
+// A miss returns [redis.Nil]. An error reply such as WRONGTYPE, the answer of a healthy server, is
+// returned as go-redis makes it. Any other error is a [pool.UseError] wrapping the error of
+// go-redis or of a layer: use errors.Is and errors.As.
 //
-// A command that changes the session of its connection (SELECT, AUTH, MULTI, SUBSCRIBE, ...) is an error by itself, for the next command has
-// another connection. In a pipeline it acts until the pipeline ends.
+// A command that changes the session of its connection (SELECT, AUTH, MULTI, SUBSCRIBE, ...)
+// returns an error, because the next command has another connection. In a pipeline such a command
+// has effect until the pipeline ends.
 type Client struct {
 	redis.Cmdable
 
@@ -41,14 +47,14 @@ type Client struct {
 	driver *Driver
 	target func(key string) string
 
-	mu     sync.Mutex // guards what follows but for reads of chain
+	mu     sync.Mutex // guards the fields below, but not reads of chain
 	hooks  []redis.Hook
 	chain  atomic.Pointer[chain]
-	pubsub *redis.Client // of subscriptions; nil until the first
+	pubsub *redis.Client // for subscriptions; nil before the first
 	closed atomic.Bool
 }
 
-// chain is the hooks of a Client around its uses of the pool.
+// chain holds the hooks of a Client, composed around its uses of the pool.
 type chain struct {
 	process  redis.ProcessHook
 	pipeline redis.ProcessPipelineHook
@@ -56,15 +62,17 @@ type chain struct {
 
 var _ redis.UniversalClient = (*Client)(nil)
 
-// NewClient makes a client of a pool that was made by this package. The pool stays the caller's, who closes it. An error says that the pool has
-// another driver than a [Driver], such as one that wraps a Driver.
+// NewClient makes a client of a pool made by this package. The caller still owns the pool and
+// closes it. NewClient returns an error if the driver of the pool is not a [*Driver], for example
+// if the driver wraps a Driver.
 func NewClient(p *pool.Pool[*Conn], cfg ClientConfig) (*Client, error) {
 	d, ok := p.Driver().(*Driver)
 	if !ok {
 		return nil, fmt.Errorf("redispool: the pool's driver is a %T: must be a *redispool.Driver", p.Driver())
 	}
 	c := &Client{pool: p, driver: d, target: cfg.Target}
-	// The methods of commands are go-redis' own. They come to the hook, and never to this client's connections: there are none.
+	// The methods for commands come from go-redis. Their commands reach the hook, and never a
+	// connection of this client: it has none.
 	methods := redis.NewClient(&redis.Options{
 		PoolSize: 1, MaxRetries: -1, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -76,7 +84,7 @@ func NewClient(p *pool.Pool[*Conn], cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// clientHook leads what go-redis sends to the pool.
+// clientHook sends the commands of go-redis to the pool.
 type clientHook struct{ c *Client }
 
 func (h clientHook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -89,15 +97,16 @@ func (h clientHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.Process
 	return func(ctx context.Context, cmds []redis.Cmder) error { return h.c.chain.Load().pipeline(ctx, cmds) }
 }
 
-// AddHook adds a hook around the uses of the pool, inside of the hooks before: a hook sees one call for each use, however often a layer repeats
-// it. DialHook is not called.
+// AddHook adds a hook around the uses of the pool, inside the hooks added before. A hook sees a
+// single call for each use, even if a layer repeats the use. DialHook is not called.
 func (c *Client) AddHook(hook redis.Hook) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hooks = append(c.hooks, hook)
 	all := &chain{c.use, c.useAll}
 	for _, h := range slices.Backward(c.hooks) {
-		if process := h.ProcessHook(all.process); process != nil { // nil passes all on, as with go-redis
+		// As in go-redis, a hook may be nil.
+		if process := h.ProcessHook(all.process); process != nil {
 			all.process = process
 		}
 		if pipeline := h.ProcessPipelineHook(all.pipeline); pipeline != nil {
@@ -107,26 +116,28 @@ func (c *Client) AddHook(hook redis.Hook) {
 	c.chain.Store(all)
 }
 
-// Do sends a command given by its words.
+// Do sends a command given as a list of words.
 func (c *Client) Do(ctx context.Context, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
 	_ = c.Process(ctx, cmd)
 	return cmd
 }
 
-// Process sends a command that was made by one of go-redis' constructors, and stores the reply in it.
+// Process sends a command made by a constructor of go-redis, and stores the reply in cmd.
 //
-// An attempt of a write may have been carried out though its reply was lost. Layers repeat the write all the same if the state of the server is
-// then the same as after one: SET, SETEX, MSET, DEL, UNLINK, HSET, HDEL, SADD, SREM, ZADD without INCR, ZREM, EXPIRE, PERSIST, LSET, SETBIT,
-// SETRANGE, GEOADD, PFADD, XACK, XDEL and their like. A reply that counts what has changed counts the last attempt's changes only. What
-// takes away or adds each time (INCR, LPUSH, SPOP), and what tells by its reply who was first (SETNX, GETSET), is not repeated.
+// A write may have been carried out although its reply was lost. Layers repeat a write only if a
+// second execution leaves the same state on the server: SET, SETEX, MSET, DEL, UNLINK, HSET, HDEL,
+// SADD, SREM, ZADD without INCR, ZREM, EXPIRE, PERSIST, LSET, SETBIT, SETRANGE, GEOADD, PFADD,
+// XACK, XDEL and similar commands. If the reply counts changes, the reply counts the changes of the
+// last attempt only. Layers do not repeat a write that adds or removes at each execution (INCR,
+// LPUSH, SPOP). Layers do not repeat a write whose reply names the first caller (SETNX, GETSET).
 func (c *Client) Process(ctx context.Context, cmd redis.Cmder) error {
 	err := c.chain.Load().process(ctx, cmd)
 	cmd.SetErr(err)
 	return err
 }
 
-// use is one use of the pool for a command.
+// use sends a command in a single use of the pool.
 func (c *Client) use(ctx context.Context, cmd redis.Cmder) error {
 	if c.closed.Load() {
 		return redis.ErrClosed
@@ -143,7 +154,7 @@ func (c *Client) use(ctx context.Context, cmd redis.Cmder) error {
 	return c.pool.Do(ctx, op, func(ctx context.Context, conn *Conn) error { return conn.Process(ctx, cmd) })
 }
 
-// useAll is one use of the pool for a pipeline or a transaction.
+// useAll sends a pipeline or a transaction in a single use of the pool.
 func (c *Client) useAll(ctx context.Context, cmds []redis.Cmder) error {
 	if c.closed.Load() {
 		return notSent(cmds, redis.ErrClosed)
@@ -157,13 +168,13 @@ func (c *Client) useAll(ctx context.Context, cmds []redis.Cmder) error {
 	for i, cmd := range inside {
 		k := known.of(cmd)
 		op.Idempotent = op.Idempotent && repeatable(k, cmd)
-		if k&unkept != 0 && !whole { // nothing blocks in a transaction
+		if k&unkept != 0 && !whole { // no command blocks in a transaction
 			op.Limit = -1
 		}
 		if target := c.targetOf(cmd); i == 0 {
 			op.Target = target
 		} else if target != op.Target {
-			op.Target = "" // of several
+			op.Target = "" // several targets
 		}
 	}
 	sent := false
@@ -175,7 +186,7 @@ func (c *Client) useAll(ctx context.Context, cmds []redis.Cmder) error {
 		}
 		_, err = send(ctx, func(p redis.Pipeliner) error {
 			for _, cmd := range inside {
-				cmd.SetErr(nil) // of the attempt before
+				cmd.SetErr(nil) // delete the error of the attempt before
 				_ = p.Process(ctx, cmd)
 			}
 			return nil
@@ -200,9 +211,10 @@ func (c *Client) targetOf(cmd redis.Cmder) string {
 	return c.target(key)
 }
 
-// Watch runs fn after WATCH keys on one lease of the pool, which ends with fn. A transaction that fn sends with tx.TxPipelined is carried out
-// only if none of the keys has changed since, and is [redis.TxFailedErr] otherwise. fn is called once: the layers see the lease, and repeat
-// nothing but to get it. The commands of fn go by tx.
+// Watch runs WATCH keys and then fn, on a single lease of the pool. The lease ends when fn returns.
+// A transaction sent with tx.TxPipelined is carried out only if none of the keys has changed since
+// WATCH. Otherwise it returns [redis.TxFailedErr]. fn is called once: layers see the lease and
+// repeat only its acquisition. fn must send its commands by tx.
 func (c *Client) Watch(ctx context.Context, fn func(tx *redis.Tx) error, keys ...string) (err error) {
 	if c.closed.Load() {
 		return redis.ErrClosed
@@ -211,20 +223,22 @@ func (c *Client) Watch(ctx context.Context, fn func(tx *redis.Tx) error, keys ..
 	if err != nil {
 		return err
 	}
-	err = pool.ErrAborted // what a panic leaves
+	err = pool.ErrAborted // the outcome after a panic
 	defer func() { err = l.Finish(err) }()
-	conn, _ := l.Value() // nobody else has ended the lease
+	conn, _ := l.Value() // the lease has not ended yet
 	c.mu.Lock()
 	hooks := slices.Clone(c.hooks)
 	c.mu.Unlock()
 	return conn.watch(ctx, hooks, fn, keys)
 }
 
-// watch has go-redis make a Tx over the connection: by a client whose only connection writes to this one's socket.
+// watch makes a redis.Tx for the connection. The Tx belongs to a client of go-redis with a single
+// connection. This connection writes to the socket of c.
 func (c *Conn) watch(ctx context.Context, hooks []redis.Hook, fn func(tx *redis.Tx) error, keys []string) error {
 	tx := c.driver.client(&borrowed{socket: c.socket, answers: []string{string(helloReply), "+PONG\r\n"}}, c.addr)
 	defer func() { _ = tx.Close() }()
-	if err := tx.Ping(ctx).Err(); err != nil { // has the client take the connection, before there is a hook that would see HELLO
+	// The PING makes the client open its connection now. A hook added later does not see HELLO.
+	if err := tx.Ping(ctx).Err(); err != nil {
 		return &Error{Command: "WATCH", Err: err, Context: over(ctx)}
 	}
 	for _, h := range append(hooks, hook{c}) {
@@ -233,13 +247,13 @@ func (c *Conn) watch(ctx context.Context, hooks []redis.Hook, fn func(tx *redis.
 	return tx.Watch(ctx, fn, keys...)
 }
 
-// borrowed is a socket for another client of go-redis. It answers the first commands by itself. Whoever closes the borrowed one leaves the
-// socket open.
+// borrowed is a socket for a second client of go-redis. borrowed answers the first commands itself.
+// Close leaves the socket open.
 type borrowed struct {
 	*socket
 
-	answers []string // to the commands that are not sent
-	made    string   // what is read next
+	answers []string // to the commands answered here, in order
+	made    string   // the bytes to read next
 }
 
 func (b *borrowed) Write(p []byte) (int, error) {
@@ -261,7 +275,8 @@ func (b *borrowed) Read(p []byte) (int, error) {
 
 func (b *borrowed) Close() error { return nil }
 
-// Close ends the client: its commands return [redis.ErrClosed] from now on, and its subscriptions end. The pool stays open.
+// Close closes the client and its subscriptions. Later commands return [redis.ErrClosed], and so
+// does a second Close. The pool stays open.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -274,12 +289,13 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// PoolStats is [pool.Pool.Stat] in go-redis' words. Hits are the uses that did not wait, Misses those that did. PubSubStats are of the
-// subscriptions of this client.
+// PoolStats returns [pool.Pool.Stat] in the form of go-redis. Hits counts the uses that did not
+// wait for a connection, and Misses the uses that waited. PubSubStats is about the subscriptions of
+// this client.
 func (c *Client) PoolStats() *redis.PoolStats {
 	s := c.pool.Stat()
 	stats := &redis.PoolStats{
-		Hits: uint32(s.Acquires - s.Waited), Misses: uint32(s.Waited), Timeouts: uint32(s.TimedOut), //nolint:gosec // go-redis' counters wrap as well
+		Hits: uint32(s.Acquires - s.Waited), Misses: uint32(s.Waited), Timeouts: uint32(s.TimedOut), //nolint:gosec // wraps, as in go-redis
 		WaitCount: uint32(s.Waited), WaitDurationNs: s.TotalWait.Nanoseconds(), //nolint:gosec // see above
 		TotalConns: uint32(s.Idle + s.InUse + s.Checking), IdleConns: uint32(s.Idle), //nolint:gosec // below MaxSize
 		PendingRequests: uint32(s.Waiters), StaleConns: uint32(s.Closed.Total()), //nolint:gosec // see above
@@ -292,13 +308,14 @@ func (c *Client) PoolStats() *redis.PoolStats {
 	return stats
 }
 
-// errNoAutoPipeline is returned where go-redis would batch the commands of different callers.
+// errNoAutoPipeline is returned by the methods of go-redis that batch commands of different
+// callers.
 var errNoAutoPipeline = errors.New("redispool: a Client has no automatic pipelines: each command is a use of its own in the layers")
 
-// errSession is the error of a command that changes the session of a connection.
+// errSession is the error of a command that changes the session of its connection.
 var errSession = errors.New("changes the session of one connection, and the next command has another: use Pool.Do, or a pipeline")
 
-// AutoPipeline returns an error: each command is a use of its own, with its own deadline, retries and span.
+// AutoPipeline returns an error: each command is a use with its own deadline, retries and span.
 func (c *Client) AutoPipeline() (*redis.AutoPipeliner, error) { return nil, errNoAutoPipeline }
 
 // AutoPipelineWithOptions returns an error, as [Client.AutoPipeline] does.

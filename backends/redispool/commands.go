@@ -8,33 +8,34 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// kind is the knowledge about a command: the traces left in a session, and the flags below. An unknown command has the zero kind: the
-// command may change anything, and leaves no trace.
+// kind describes a command: the traces left in a session, and the flags below. An unknown command
+// has the zero kind: the command may change anything, and leaves no trace.
 type kind uint32
 
 const (
-	traces kind = 1<<16 - 1 // the bits of a trace
+	traces kind = 1<<16 - 1 // the bits of type trace
 
-	harmless   kind = 1 << (iota + 15) // changes nothing in the sight of another session
-	unkept                             // meant to block: late replies are not waited for
-	uncounted                          // with more replies than one: go-redis sends something before it
-	mayBlock                           // unkept if given the word BLOCK
-	scripts                            // may have done something before the failure
+	harmless   kind = 1 << (iota + 15) // changes nothing visible to other sessions
+	unkept                             // meant to block: the connection is not kept for a late reply
+	uncounted                          // more than 1 reply: go-redis sends a command before this
+	mayBlock                           // unkept if the word BLOCK is among the arguments
+	scripts                            // may have changed something before an error
 	container                          // the second word is the name of a subcommand
-	zeroIsNone                         // has changed nothing if the reply is 0
-	nilIsNone                          // has changed nothing if the reply is nil
+	zeroIsNone                         // a reply of 0 means that nothing has changed
+	nilIsNone                          // a reply of nil means that nothing has changed
 	executes                           // EXEC
 	ends                               // EXEC, DISCARD, UNWATCH: ends a transaction and all watches
-	again                              // a write that leaves the same state when it is carried out twice
+	again                              // a write that leaves the same state if carried out twice
 )
 
-// longestCommand is the length of the longest name in a table.
+// longestCommand is the length of the longest name in a table, in bytes.
 const longestCommand = 32
 
-// commands says what each command does.
+// commands maps the name of a command to the command's kind. The name of a subcommand is
+// "command|subcommand". All names are in lower case.
 type commands map[string]kind
 
-// The reads of Redis 7.0, for servers without COMMAND. The driver takes the word of any other server.
+// The reads of Redis 7.0, for servers without COMMAND. Any other server reports its reads itself.
 const builtinReads = `bitcount bitfield_ro bitpos dbsize dump eval_ro evalsha_ro exists expiretime fcall_ro geodist geohash geopos georadius_ro
 	georadiusbymember_ro geosearch get getbit getrange hexists hget hgetall hkeys hlen hmget hrandfield hscan hstrlen hvals keys lcs lindex
 	llen lolwut lpos lrange mget object|encoding object|freq object|idletime object|refcount memory|usage pexpiretime pfcount pttl randomkey
@@ -42,8 +43,9 @@ const builtinReads = `bitcount bitfield_ro bitpos dbsize dump eval_ro evalsha_ro
 	xinfo|consumers xinfo|groups xinfo|stream xlen xpending xrange xread xrevrange zcard zcount zdiff zinter zintercard zlexcount zmscore
 	zrandmember zrange zrangebylex zrangebyscore zrank zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion`
 
-// baseCommands is knowledge beside COMMAND's flags. The effects of RESET are written in https://redis.io/docs/latest/commands/reset/ ;
-// CLIENT NO-EVICT is listed there, but survives RESET on 7.0.
+// baseCommands has facts about commands beyond the flags in the reply to COMMAND. The source for
+// the effects of RESET is https://redis.io/docs/latest/commands/reset/ . The list there contains
+// CLIENT NO-EVICT, but on 7.0 NO-EVICT survives RESET.
 var baseCommands = func() commands {
 	c := commands{}
 	c.add(harmless, `ping echo time info role lastsave command dbsize lolwut client|id client|info client|list client|getname client|getredir
@@ -62,8 +64,10 @@ var baseCommands = func() commands {
 	c.add(nilIsNone, `lpop rpop lmpop spop getdel getex lmove rpoplpush zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop
 		set xadd`)
 
-	// They set what they name, or take it away by its name. What adds or takes away each time is not among them (INCR, LPUSH, SPOP), nor what
-	// acts on places that move (LTRIM, ZREMRANGEBYRANK), nor what says by its reply who was first (SETNX, GETSET, GETDEL).
+	// These writes set a named value or remove a named value. The list leaves out commands that add or
+	// remove at each execution (INCR, LPUSH, SPOP), commands on places that move (LTRIM,
+	// ZREMRANGEBYRANK), and commands whose reply depends on the order of callers (SETNX, GETSET,
+	// GETDEL).
 	c.add(again, `set setex psetex mset setrange setbit lset del unlink expire pexpire expireat pexpireat persist hset hmset hdel sadd srem smove
 		zadd zrem zremrangebyscore zremrangebylex geoadd pfadd pfmerge xack xdel`)
 
@@ -80,24 +84,25 @@ var baseCommands = func() commands {
 	return c
 }()
 
-// builtinCommands is the knowledge without the server.
+// builtinCommands is the table used before a server has answered COMMAND.
 var builtinCommands = func() commands {
 	c := maps.Clone(baseCommands)
 	c.add(harmless, builtinReads)
 	return c
 }()
 
-// add adds the flags to the kinds of the commands named.
+// add adds flags to the kinds of the named commands.
 func (c commands) add(flags kind, names string) {
 	for name := range strings.FieldsSeq(names) {
 		c[name] |= flags
 	}
 }
 
-// learn makes a table of a server's reply to COMMAND. learn returns nil if the reply has another form.
+// learn makes a table from a server's reply to COMMAND. It returns nil if the reply has another
+// form.
 //
-// Each entry is the name, the arity, the flags, and more; the last, since Redis 7, are the subcommands, in the same form:
-// https://redis.io/docs/latest/commands/command/ .
+// Each entry has the name, the arity, the flags, and more. Since Redis 7 the last element has the
+// subcommands, in the same form. Source: https://redis.io/docs/latest/commands/command/ .
 func learn(reply any) commands {
 	entries, ok := reply.([]any)
 	if !ok || len(entries) == 0 {
@@ -142,8 +147,8 @@ func (c commands) learn(entries []any) commands {
 	return c
 }
 
-// of returns the kind of cmd. of does not allocate for a command with a method, but for subcommands. A command with unreadable words may
-// leave anything behind.
+// of returns the kind of cmd. of allocates only for subcommands and for commands without a method.
+// A command with an unreadable name may leave any trace, and has the kind spoiled.
 func (c commands) of(cmd redis.Cmder) kind {
 	args := cmd.Args()
 	if len(args) == 0 {
@@ -165,7 +170,7 @@ func (c commands) of(cmd redis.Cmder) kind {
 		buffer[i] = b
 	}
 	lower := buffer[:len(name)]
-	k := c[string(lower)] // no allocation: the compiler knows this form
+	k := c[string(lower)] // the compiler avoids an allocation here
 	switch {
 	case k&container != 0:
 		return c.ofContainer(string(lower), k, args)
@@ -177,7 +182,8 @@ func (c commands) of(cmd redis.Cmder) kind {
 	return k
 }
 
-// ofContainer returns the kind of a subcommand. A new subcommand of CLIENT costs a connection rather than a surprise.
+// ofContainer returns the kind of a subcommand. An unknown subcommand of CLIENT has the kind
+// spoiled, so the connection is closed at its release.
 func (c commands) ofContainer(name string, k kind, args []any) kind {
 	sub := secondWord(args)
 	if sub == unreadable && (name == "client" || name == "script") {
@@ -189,12 +195,13 @@ func (c commands) ofContainer(name string, k kind, args []any) kind {
 	case name == "client" && !ours && sub != "":
 		return kind(spoiled)
 	case !known:
-		return k & harmless // Redis 6 gives the flags of the whole
+		return k & harmless // Redis 6 reports flags for the container only
 	}
 	return inner
 }
 
-// repeatable says whether doing cmd, of kind k, twice is like doing it once.
+// repeatable reports whether layers may repeat cmd, of kind k: a second execution leaves the same
+// state.
 func repeatable(k kind, cmd redis.Cmder) bool {
 	args := cmd.Args()
 	switch {
@@ -212,8 +219,8 @@ func repeatable(k kind, cmd redis.Cmder) bool {
 	return true
 }
 
-// decides says whether an option of SET is none of those with which a second SET is like the first: with NX, GET and IFEQ the reply depends on
-// what was there before.
+// decides reports whether arg, an option of SET, may make a second SET different from the first.
+// With NX, GET and IFEQ the reply depends on the earlier value.
 func decides(arg any) bool {
 	if _, ok := number(arg); ok {
 		return false
@@ -234,10 +241,10 @@ func isIncr(arg any) bool {
 	return ok && strings.EqualFold(text, "incr")
 }
 
-// unreadable stands for a word in another form than text. No subcommand has this name.
+// unreadable stands for a word that is not text. No subcommand has this name.
 const unreadable = "?"
 
-// secondWord returns the second word in lower case, "" without a second word.
+// secondWord returns the second word in lower case, or "" if there is no second word.
 func secondWord(args []any) string {
 	if len(args) < 2 {
 		return ""
@@ -249,8 +256,8 @@ func secondWord(args []any) string {
 	return strings.ToLower(text)
 }
 
-// word returns the text of arg, as go-redis sends the text. ok is false for any other type: a type with its own encoding may send other
-// words than it prints.
+// word returns the text of arg in the form sent by go-redis. ok is false for any other type,
+// because a type with its own encoding may send other words than it prints.
 func word(arg any) (text string, ok bool) {
 	switch arg := arg.(type) {
 	case string:
@@ -265,10 +272,11 @@ func word(arg any) (text string, ok bool) {
 	return "", false
 }
 
-// changedNothing says by the reply that a command of kind k has changed nothing. err is nil or redis.Nil.
+// changedNothing reports whether the reply shows that a command of kind k has changed nothing. err
+// is nil or redis.Nil.
 func changedNothing(k kind, cmd redis.Cmder, err error) bool {
 	if k&nilIsNone != 0 && isNil(err) {
-		return !slices.ContainsFunc(cmd.Args()[1:], isGet) // SET with GET returns the old value
+		return !slices.ContainsFunc(cmd.Args()[1:], isGet) // SET with GET: nil is the old value
 	}
 	if k&(zeroIsNone|nilIsNone) == 0 {
 		return false

@@ -9,36 +9,42 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Conn is a connection to Redis, lent by a pool. It has the commands of [redis.Conn], pipelines and transactions included. It is made
-// by a [Driver] and used by one borrower at a time; its methods may be called concurrently, and then wait for one another, none for longer
-// than its context lasts. Each command heeds the context that it is given.
+// Conn is a connection to Redis, acquired from a pool. Conn has the commands of [redis.Conn],
+// including pipelines and transactions. A [Driver] makes a Conn, and the pool closes the Conn. The
+// zero Conn is not usable. A Conn has a single borrower at a time. The methods may be called
+// concurrently: they wait for one another, each no longer than its context lasts. A command obeys
+// the deadline and the cancellation of its own context. A command is not sent if its context is
+// already done. An error other than an error reply is an [Error].
 //
-// Whatever a borrower changes about the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...) is undone before the next borrower gets
-// the connection. A command whose context is over is not sent. An error that is no reply is an [Error].
+// A borrower may change the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...). The pool
+// undoes the changes before the next borrower gets the connection.
 //
-// It cannot receive published messages: a subscription needs a connection of its own, so Conn has no Subscribe. [Client.Subscribe] has one.
-// SUBSCRIBE, MONITOR and CLIENT REPLY sent by [Conn.Do] cost the connection: it is closed when it comes back.
+// A Conn cannot receive published messages, because a subscription needs its own connection. Use
+// [Client.Subscribe]. A connection is closed at its release if SUBSCRIBE, MONITOR or CLIENT REPLY
+// was sent by [Conn.Do].
 //
-// Of a redis.Conn's methods these are missing: Close, as the pool closes a connection; AddHook and RegisterPushNotificationHandler, as what they
-// add would stay for the next borrower; and Monitor, whose connection is no use for anything else.
+// Conn leaves out some methods of redis.Conn. Close is missing because the pool closes a
+// connection. AddHook and RegisterPushNotificationHandler are missing because the next borrower
+// would inherit their additions. Monitor is missing because its connection cannot be used for
+// anything else.
 type Conn struct {
 	redis.StatefulCmdable
 
-	client  *redis.Client // its only connection is pinned by session
+	client  *redis.Client // session holds its only connection
 	session *redis.Conn
 	socket  *socket
-	addr    string // as go-redis knows it
+	addr    string // in the form of go-redis
 
 	driver   *Driver
-	fellBack bool // the server refused HELLO and speaks protocol 2
+	fellBack bool // the server refused HELLO: protocol 2 is used
 	traces   atomic.Uint32
 
 	evidence evidence
 	given    useContext
-	left     atomic.Bool           // the server is not the primary any more
-	ended    atomic.Pointer[Error] // what has ended the connection in the present use; nil if nothing has
+	left     atomic.Bool           // the server is no longer the primary
+	ended    atomic.Pointer[Error] // ended the connection in the present use, or nil
 
-	turn chan struct{} // full while a command or a pipeline is in progress
+	turn chan struct{} // a lock: full while a command or a pipeline is in progress
 }
 
 var (
@@ -46,38 +52,42 @@ var (
 	_ redis.Scripter        = (*Conn)(nil)
 )
 
-// Do sends a command given by its words, for commands that have no method.
+// Do sends a command given as a list of words. Do is for commands without a method.
 func (c *Conn) Do(ctx context.Context, args ...any) *redis.Cmd { return c.session.Do(ctx, args...) }
 
-// DoRaw is [Conn.Do] with the reply as it comes from the server, in the wire protocol.
+// DoRaw is [Conn.Do] with the undecoded reply, in the wire protocol.
 func (c *Conn) DoRaw(ctx context.Context, args ...any) *redis.RawCmd {
 	return c.session.DoRaw(ctx, args...)
 }
 
-// DoRawWriteTo is [Conn.DoRaw] that writes the reply to w as the reply arrives. An error of w costs the connection.
+// DoRawWriteTo is [Conn.DoRaw], but writes the reply to w while the reply arrives. The connection
+// is closed after an error of w.
 func (c *Conn) DoRawWriteTo(ctx context.Context, w io.Writer, args ...any) *redis.RawWriteToCmd {
 	return c.session.DoRawWriteTo(ctx, w, args...)
 }
 
-// Wait waits until so many replicas have acknowledged the writes of this connection, for at most timeout; 0 means until ctx is over. It returns
-// how many have.
+// Wait waits until the given number of replicas have acknowledged the writes of this connection,
+// for at most timeout. A timeout of 0 means until ctx is done. Wait returns the number of replicas
+// that have acknowledged the writes.
 func (c *Conn) Wait(ctx context.Context, replicas int, timeout time.Duration) *redis.IntCmd {
 	return c.session.Wait(ctx, replicas, timeout)
 }
 
-// WaitAOF is [Conn.Wait] for writes that are on the disks of the server (local is 1) and of so many replicas.
+// WaitAOF is [Conn.Wait] for writes to disk: on the server (local is 1) and on the given number of
+// replicas.
 func (c *Conn) WaitAOF(ctx context.Context, local, replicas int, timeout time.Duration) *redis.IntSliceCmd {
 	return c.session.WaitAOF(ctx, local, replicas, timeout)
 }
 
-// Process sends a command that was made by one of go-redis' constructors, and stores the reply in it.
+// Process sends a command made by a constructor of go-redis, and stores the reply in cmd.
 func (c *Conn) Process(ctx context.Context, cmd redis.Cmder) error {
 	return c.session.Process(ctx, cmd)
 }
 
-// Watch runs fn after WATCH keys, on this connection. A transaction that fn sends with tx.TxPipelined is carried out only if none of the
-// keys has changed since, and is [redis.TxFailedErr] otherwise: nothing was done then, and the whole Watch may be tried again. Watches
-// that fn leaves behind are removed.
+// Watch runs WATCH keys and then fn, on this connection. A transaction sent by fn with
+// tx.TxPipelined is carried out only if none of the keys has changed since WATCH. Otherwise it
+// returns [redis.TxFailedErr] and has changed nothing, so the whole Watch may be tried again. Watch
+// removes the watches left by fn.
 func (c *Conn) Watch(ctx context.Context, fn func(tx redis.Cmdable) error, keys ...string) error {
 	args := make([]any, 1, 1+len(keys))
 	args[0] = "watch"
@@ -89,13 +99,15 @@ func (c *Conn) Watch(ctx context.Context, fn func(tx redis.Cmdable) error, keys 
 	}
 	err := fn(c.StatefulCmdable)
 	if c.has(watching) {
-		_ = c.Process(ctx, redis.NewStatusCmd(ctx, "unwatch")) // if that fails, the pool sees to it
+		// After an error the pool resets or closes the connection.
+		_ = c.Process(ctx, redis.NewStatusCmd(ctx, "unwatch"))
 	}
 	return err
 }
 
-// takeTurn waits until nothing is in progress on the connection. It returns false if ctx is over before that. A context is asked for Done
-// only if there is something to wait for, because that is what starts the timer of a lazy one.
+// takeTurn takes the lock turn: it waits until no command is in progress on the connection. It
+// returns false if ctx is done first. It calls ctx.Done only if it has to wait, because Done starts
+// the timer of a lazy context (see pool.WithDeadline).
 func (c *Conn) takeTurn(ctx context.Context) bool {
 	select {
 	case c.turn <- struct{}{}:
@@ -110,7 +122,8 @@ func (c *Conn) takeTurn(ctx context.Context) bool {
 	}
 }
 
-// leaveTurn lets the next command be sent. One that has not returned has panicked, and go-redis has given the connection up.
+// leaveTurn releases the lock turn, so the next command can be sent. A command that has not
+// returned has panicked. Then go-redis has given up the connection.
 func (c *Conn) leaveTurn(returned bool) {
 	if !returned {
 		c.mark(dead)
@@ -118,7 +131,7 @@ func (c *Conn) leaveTurn(returned bool) {
 	<-c.turn
 }
 
-// abort ends the connection and every command in progress on it.
+// abort closes the socket. Every command in progress on the connection ends.
 func (c *Conn) abort() {
 	c.mark(aborted)
 	c.socket.abort()
@@ -126,7 +139,7 @@ func (c *Conn) abort() {
 
 func (c *Conn) at() string { return c.addr }
 
-// leave ends the connection, as its server is not the primary any more.
+// leave closes the connection because its server is no longer the primary.
 func (c *Conn) leave() {
 	c.left.Store(true)
 	c.abort()
@@ -142,7 +155,8 @@ func (c *Conn) mark(t trace) {
 func (c *Conn) clear(t trace)    { c.traces.And(^uint32(t)) }
 func (c *Conn) has(t trace) bool { return c.traces.Load()&uint32(t) != 0 }
 
-// guarded runs f, and has the socket closed if ctx ends meanwhile: go-redis honours a context's deadline, not its cancellation.
+// guarded runs f, and closes the socket if ctx is done meanwhile. go-redis obeys the deadline of a
+// context, but not its cancellation.
 func (c *Conn) guarded(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, c.abort)
 	err := f()

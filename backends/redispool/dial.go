@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// keepAlive has the kernel find dead peers of connections that lie idle: after 30 s, then thrice every 5 s.
+// keepAlive makes the kernel find dead peers of idle connections. The first probe is sent after 30
+// s without traffic. 3 probes are sent, each 5 s after the last.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// dialer makes the sockets that go-redis is given.
+// dialer makes the sockets of connections.
 type dialer struct {
 	timeout time.Duration
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
@@ -32,7 +33,8 @@ func newDialer(o Options, t *TLS) (*dialer, error) {
 	return d, err
 }
 
-// dial connects within ctx and the timeout, TLS handshake included.
+// dial dials address, and does the TLS handshake if TLS is configured. ctx and the timeout bound
+// both together.
 func (d *dialer) dial(ctx context.Context, network, address string) (*socket, error) {
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
@@ -44,7 +46,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (*socket, er
 		err = errors.New("the Dialer returned neither a connection nor an error")
 	}
 	if err != nil {
-		if _, ok := errors.AsType[*net.OpError](err); !ok { // of a Dialer that tells it in its own words
+		// A Dialer may return an error of any type.
+		if _, ok := errors.AsType[*net.OpError](err); !ok {
 			err = &net.OpError{Op: "dial", Net: network, Err: err}
 		}
 		return nil, err

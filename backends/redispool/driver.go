@@ -18,23 +18,24 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Driver opens connections to one Redis server for a [pool.Pool]. It is made by [NewDriver]; its methods are the pool's to call.
+// Driver opens connections to a Redis server for a [pool.Pool]. [NewDriver] makes a Driver. Only
+// the pool calls the methods.
 type Driver struct {
 	dialer      *dialer
-	network     string // with address, where the server is; "" when Sentinels name it
+	network     string // "tcp" or "unix"; "" with Sentinels
 	address     string
 	finder      *finder // nil without Sentinels
 	credentials login
 	base        redis.Options // without credentials, Addr and Dialer
 	db          int
 	clientName  string
-	exact       bool // no other protocol than the one asked for will do
+	exact       bool // Options.Protocol is 3: no fallback to 2
 
-	asked    atomic.Bool // a connection has asked for, or asks for, the server's commands
+	asked    atomic.Bool // a connection has sent COMMAND, or is sending it
 	commands atomic.Pointer[commands]
 	patience patience
 
-	subscriptions atomic.Int64 // their connections
+	subscriptions atomic.Int64 // the number of open connections of subscriptions
 }
 
 var (
@@ -49,8 +50,9 @@ var (
 	_ pool.Leveler            = (*Driver)(nil)
 )
 
-// New makes a pool of connections to the server that opts name, wrapped by layers, the first outermost. It connects to nothing by itself
-// but what cfg.MinIdle asks for, in the background. The errors are those of [NewDriver] and [pool.New]. The pool must be closed.
+// New makes a pool of connections to the server named by opts. The layers wrap the pool; the first
+// layer is outermost. New itself dials nothing. The pool opens cfg.MinIdle connections in the
+// background. The errors are the errors of [NewDriver] and [pool.New]. The caller closes the pool.
 func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
 	d, err := NewDriver(opts)
 	if err != nil {
@@ -59,8 +61,9 @@ func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*
 	return pool.New(d, cfg, layers...)
 }
 
-// NewDriver makes a driver for [pool.New]. It reads the files that opts.TLS names. Its errors are those of [Options.Validate], or name the
-// field and the file.
+// NewDriver makes a driver for [pool.New]. NewDriver reads the files named by opts.TLS and
+// opts.Sentinel.TLS. It returns the errors of [Options.Validate], or an error with the field and
+// the file.
 func NewDriver(opts Options) (*Driver, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -81,13 +84,13 @@ func NewDriver(opts Options) (*Driver, error) {
 	}
 	d.base = redis.Options{
 		Protocol: opts.Protocol,
-		// One connection, pinned, that is never replaced behind our back.
+		// A single connection. go-redis must not replace it.
 		PoolSize: 1, MaxActiveConns: 1, PipelinePoolSize: -1,
-		// A command is sent once, and a socket is dialled once: to try again is for the layers and the pool.
+		// go-redis sends a command once and dials a socket once. Only layers and the pool try again.
 		MaxRetries: -1, DialerRetries: 1,
 		ReadTimeout: ioTimeout(opts.ReadTimeout), WriteTimeout: ioTimeout(opts.WriteTimeout), ContextTimeoutEnabled: true,
-		ConnMaxIdleTime: -1, // the pool's business
-		// A connection costs one round trip less without these.
+		ConnMaxIdleTime: -1, // the pool closes idle connections
+		// Without these settings, opening a connection takes another round trip.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
@@ -99,11 +102,13 @@ func NewDriver(opts Options) (*Driver, error) {
 
 const protocol3 = 3
 
-// DefaultSize is ten connections for each processor that Go uses, as of a redis.Client.
+// DefaultSize returns the default of MaxSize: 10 connections for each processor used by Go, as in a
+// redis.Client.
 func (d *Driver) DefaultSize() int { return 10 * runtime.GOMAXPROCS(0) }
 
-// Identity says what the driver connects to. The name is left to the pool, which makes "redis localhost:6379/0" of the rest; with Sentinels the
-// name is "redis mymaster/0", or "redis mymaster replicas/0".
+// Identity returns the server's address and database. The Name is "", so the pool makes a name of
+// the other fields: "redis localhost:6379/0". With Sentinels the Name is "redis mymaster/0", or
+// "redis mymaster replicas/0".
 func (d *Driver) Identity() pool.Identity {
 	id := pool.Identity{System: "redis", Address: d.address, Namespace: strconv.Itoa(d.db)}
 	switch {
@@ -117,7 +122,8 @@ func (d *Driver) Identity() pool.Identity {
 	return id
 }
 
-// Attach has the driver follow what the Sentinels say of the primary, until the pool is closed.
+// Attach starts to follow the reports of the Sentinels about the primary. detach ends this for the
+// pool. Without Sentinels detach is nil.
 func (d *Driver) Attach(p pool.PoolInfo) (detach func(), err error) {
 	if d.finder != nil {
 		detach = d.finder.attach(p)
@@ -125,7 +131,7 @@ func (d *Driver) Attach(p pool.PoolInfo) (detach func(), err error) {
 	return detach, nil
 }
 
-// locate returns where the server is.
+// locate returns the network and the address of the server.
 func (d *Driver) locate(ctx context.Context) (network, address string, err error) {
 	if d.finder == nil {
 		return d.network, d.address, nil
@@ -134,7 +140,7 @@ func (d *Driver) locate(ctx context.Context) (network, address string, err error
 	return "tcp", address, err
 }
 
-// connect makes a socket to the server.
+// connect locates the server and dials a socket.
 func (d *Driver) connect(ctx context.Context) (s *socket, address string, err error) {
 	network, address, err := d.locate(ctx)
 	if err != nil {
@@ -144,8 +150,9 @@ func (d *Driver) connect(ctx context.Context) (s *socket, address string, err er
 	return s, address, err
 }
 
-// Open connects, authenticates and selects the database, in one round trip besides those of connecting. The driver's first connection also
-// asks for the server's commands, and does without if the server hangs up on that.
+// Open dials the server, authenticates and selects the database. The handshake takes a single round
+// trip (see greet). The first connection of the driver also asks for the server's commands
+// (COMMAND). If the server hangs up on COMMAND, Open tries again without COMMAND.
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	ask := d.asked.CompareAndSwap(false, true)
 	c, err := d.open(ctx, ask)
@@ -178,10 +185,10 @@ func (d *Driver) open(ctx context.Context, ask bool) (*Conn, error) {
 	return c, nil
 }
 
-// opening stands for the opening of a connection in errors.
+// opening is the name of the opening of a connection in errors.
 const opening = "CONNECT"
 
-// connectError says that there is no connection. A reply is one of a Sentinel.
+// connectError returns the error of a failed dial. An error reply comes from a Sentinel.
 func (d *Driver) connectError(err, over error) error {
 	if _, ok := errors.AsType[redis.Error](err); ok {
 		return fmt.Errorf("redispool: %s: %w", opening, err)
@@ -189,7 +196,8 @@ func (d *Driver) connectError(err, over error) error {
 	return &Error{Command: opening, Err: err, Context: over}
 }
 
-// openError says that a handshake has failed, and why, in the words of the reply if there was one.
+// openError returns the error of a failed handshake, with the text of the error reply if there is
+// one.
 func (c *Conn) openError(err, over error, password string) error {
 	if _, ok := errors.AsType[redis.Error](err); !ok {
 		return &Error{Command: opening, Err: fmt.Errorf("handshake with %s: %w", c.addr, err), Context: over}
@@ -197,7 +205,7 @@ func (c *Conn) openError(err, over error, password string) error {
 	return fmt.Errorf("redispool: %s: handshake with %s: %w", opening, c.addr, discreet(err, password))
 }
 
-// newConn gives the socket to a client of its own.
+// newConn makes a Conn with the socket and a client of its own.
 func (d *Driver) newConn(s *socket, address string) *Conn {
 	c := &Conn{client: d.client(s, address), socket: s, addr: address, driver: d, turn: make(chan struct{}, 1)}
 	c.evidence.numberUses()
@@ -206,7 +214,8 @@ func (d *Driver) newConn(s *socket, address string) *Conn {
 	return c
 }
 
-// client makes a client of go-redis with one connection, which is conn, to the server at address.
+// client makes a client of go-redis for the server at address. conn is the only connection of the
+// client.
 func (d *Driver) client(conn net.Conn, address string) *redis.Client {
 	opts := d.base
 	opts.Addr = address
@@ -221,16 +230,18 @@ func (d *Driver) client(conn net.Conn, address string) *redis.Client {
 	return redis.NewClient(&opts)
 }
 
-// greeting says what a handshake consists of beside the usual.
+// greeting selects the optional commands of a handshake.
 type greeting struct {
-	reset bool // RESET comes first
-	ask   bool // COMMAND comes last
+	reset bool // send RESET first
+	ask   bool // send COMMAND last
 }
 
-// errCommandUnanswered says that all of a handshake has been answered but COMMAND.
+// errCommandUnanswered is the error of a handshake if all commands but COMMAND were answered.
 var errCommandUnanswered = errors.New("COMMAND was not answered")
 
-// greet makes a session the one that is lent, in one round trip; in two with a server that does not know HELLO and wants a password.
+// greet does the handshake: afterwards the session is in the state left by Open. greet takes a
+// single round trip. It takes two round trips if the server does not know HELLO and wants a
+// password.
 func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, g greeting) error {
 	var hello, command redis.Cmder
 	cmds, _ := c.session.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -248,7 +259,8 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 	if g.ask {
 		cmds = cmds[:len(cmds)-1]
 		ping, ok := cmds[len(cmds)-1].(*redis.StatusCmd)
-		answered := ok && (ping.Val() != "" || provesConnection(ping.Err())) // go-redis puts the error of COMMAND on those before without an answer
+		// go-redis also sets the error of COMMAND on earlier commands without an answer.
+		answered := ok && (ping.Val() != "" || provesConnection(ping.Err()))
 		if err := command.Err(); err != nil && !isReply(err) && answered {
 			return fmt.Errorf("%w: %w", errCommandUnanswered, err)
 		}
@@ -280,7 +292,8 @@ func (d *Driver) greet(ctx context.Context, c *Conn, username, password string, 
 	return nil
 }
 
-// newHello is HELLO with a login, unless both are "". A user without a password (nopass) has one that is empty.
+// newHello returns HELLO, with a login unless username and password are both "". The password of a
+// user without a password (nopass) is empty.
 func newHello(ctx context.Context, protocol int, username, password string) redis.Cmder {
 	args := []any{"hello", protocol}
 	if username != "" || password != "" {
@@ -289,9 +302,12 @@ func newHello(ctx context.Context, protocol int, username, password string) redi
 	return redis.NewMapStringInterfaceCmd(ctx, args...)
 }
 
-// fallsBack says whether the handshake goes on with protocol 2 after this reply to HELLO. Old servers and proxies refuse HELLO in many words,
-// so any reply will do but one of those that speak of more than HELLO: a refused login, or a server that serves nothing now. A proxy that wants
-// AUTH first (NOAUTH), or a user who may not send HELLO (NOPERM), logs in by AUTH.
+// fallsBack reports whether the handshake continues with protocol 2 after err, the reply to HELLO.
+// Old servers and proxies refuse HELLO with many different texts. So any error reply counts as a
+// refusal, with the exception of replies about more than HELLO: a refused login, or a server that
+// serves no command now. NOAUTH counts as a refusal if there is a login, because a proxy may want
+// AUTH first. NOPERM counts as a refusal, because a user may not have the permission for HELLO.
+// After a refusal the driver logs in by AUTH.
 func (d *Driver) fallsBack(err error, login bool) bool {
 	if !isReply(err) || d.exact || isMaxClients(err) {
 		return false
@@ -307,7 +323,8 @@ func (d *Driver) fallsBack(err error, login bool) bool {
 	}
 }
 
-// furnish sends what makes a fresh session the one that is lent, ROLE if it matters, and a PING that proves the session.
+// furnish sends the rest of the handshake: SELECT and CLIENT SETNAME if configured, ROLE if the
+// server must be the primary, and a PING to prove the session.
 func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 	if d.db != 0 {
 		p.Select(ctx, d.db)
@@ -321,14 +338,15 @@ func (d *Driver) furnish(ctx context.Context, p redis.Pipeliner) {
 	p.Ping(ctx)
 }
 
-// verdict looks at the replies to commands of ours, of which PING is the last.
+// verdict checks the replies to commands of the driver, of which PING is last. It returns the first
+// error.
 func verdict(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		switch failure := cmd.Err(); {
 		case failure == nil:
 		case cmd.Name() == "ping" && provesConnection(failure):
 			return nil
-		case cmd.Name() == "role" && provesConnection(failure): // nobody knows
+		case cmd.Name() == "role" && provesConnection(failure): // the role is not known
 		default:
 			return fmt.Errorf("%s: %w", displayName(cmd.Name()), failure)
 		}
@@ -349,14 +367,19 @@ func verdict(cmds []redis.Cmder) error {
 	return nil
 }
 
-// unavailable has what the servers and proxies say of a command that they do not know, or keep from everybody: a configuration may take PING away
-// (rename-command). The refusal of PING to a subscriber says "allowed in this context", and is another one.
+// unavailable has the texts of servers and proxies for a command that is unknown, or disabled for
+// everybody. For example, a configuration may disable PING (rename-command). The refusal of PING to
+// a subscriber ("allowed in this context") has none of these texts.
 var unavailable = []string{"unknown command", "unsupported", "not supported", "not allowed", "disabled"}
 
-// provesConnection says whether a refusal of PING tells as much about the connection as a PONG: the server does not know PING, a user may not
-// send it, the server is in the midst of a slow script, or it cannot write to its disk and refuses PING as it refuses writes. To close every
-// connection because of that script would help nobody, and leave none for SCRIPT KILL; nor would the reads be served that a full disk leaves
-// alone.
+// provesConnection reports whether err, a refusal of PING, proves the connection as a PONG does. It
+// does if the server does not know PING, if the user may not send PING, or if a slow script is
+// running (BUSY). It also does if the server cannot write to its disk (MISCONF): then the server
+// refuses PING like a write.
+//
+// Closing all connections because of a slow script would help nobody, and would leave no connection
+// for SCRIPT KILL. Closing all connections because of a full disk would stop the reads, which a
+// full disk does not affect.
 func provesConnection(err error) bool {
 	switch code(err) {
 	case "NOPERM", "BUSY", "MISCONF":
@@ -367,8 +390,9 @@ func provesConnection(err error) bool {
 	return false
 }
 
-// Check sends a PING. That the server does not know PING, that the user may not send it, or that the server runs a slow script, is no failure:
-// the connection has answered.
+// Check sends a PING. Check also succeeds if the server does not know PING, if the user may not
+// send PING, if the server runs a slow script, or if the server cannot write to its disk. In all of
+// these cases the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	err := c.guarded(ctx, func() error {
 		return verdict([]redis.Cmder{c.session.Ping(ctx)})
@@ -379,7 +403,8 @@ func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-// Close closes the connection.
+// Close closes the connection. When ctx is done, Close closes the socket without waiting for the
+// peer.
 func (d *Driver) Close(ctx context.Context, c *Conn) error {
 	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
@@ -394,21 +419,26 @@ func (d *Driver) Close(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// Interrupt has the call in progress return. The connection is dirty then, and used again after Reset, unless it broke off in the midst of
-// a reply, or of a command that is meant to block.
+// Interrupt makes the call in progress return at once. The connection is dirty afterwards, and
+// Reset makes it usable again. Reset cannot help if the call stopped inside a reply, or if its
+// command is meant to block.
 func (d *Driver) Interrupt(c *Conn) {
 	c.mark(interrupted)
 	c.socket.stop(byUse)
 }
 
-// Valid says whether an idle connection is open and nothing has arrived. It asks the kernel, and does not wait.
+// Valid reports whether an idle connection is open and no bytes have arrived. Valid asks the kernel
+// and does not wait.
 func (d *Driver) Valid(c *Conn) bool { return c.socket.quiet() }
 
-// Dirty says whether the borrower has changed the session, has left replies to come, or has broken it without saying so. An interrupted
-// connection that no reset can bring back is not called dirty: the pool closes it. A connection with a command in progress, as a
-// goroutine of the borrower has sent it, is closed at once: the command returns.
+// Dirty reports whether the connection needs a Reset: the borrower has changed the session, has
+// left replies to come, or has broken the connection without returning an error. Dirty returns
+// false for an interrupted connection beyond repair by Reset, and the pool closes it.
+//
+// Dirty closes a connection with a command in progress, for example a command of another goroutine
+// of the borrower. The command returns at once.
 func (d *Driver) Dirty(c *Conn) bool {
-	c.given.forget() // it may hold much
+	c.given.forget() // the context may hold much memory
 	if len(c.turn) > 0 && !c.has(interrupted) {
 		c.abort()
 	}
@@ -416,9 +446,16 @@ func (d *Driver) Dirty(c *Conn) bool {
 	return t != 0 && (t&interrupted == 0 || t&beyondReset == 0)
 }
 
-// Reset makes the session what Open made it. It reads the replies that nobody waited for; where the borrower has changed the session, it
-// sends RESET and another handshake in one round trip. It fails, so that the pool closes the connection, when late replies do not come in
-// time, when the session is beyond a reset, and when the borrower has changed it on a server older than Redis 6.2, which has no RESET.
+// Reset restores the state of the session left by Open. Reset reads and discards the late replies.
+// If the borrower has changed the session, Reset sends RESET and another handshake, in a single
+// round trip.
+//
+// Reset returns an error in the following cases, and the pool closes the connection:
+//
+//   - late replies do not arrive in time
+//   - RESET cannot undo the changes
+//   - the borrower has changed the session, and the server is older than Redis 6.2 and does not
+//     know RESET
 func (d *Driver) Reset(ctx context.Context, c *Conn) error {
 	if err := d.reset(ctx, c); err != nil {
 		return fmt.Errorf("redispool: reset: %w", err)
@@ -448,7 +485,7 @@ func (d *Driver) reset(ctx context.Context, c *Conn) error {
 	return discreet(err, password)
 }
 
-// settle has nothing in progress on the connection, and nothing late.
+// settle waits for the command in progress, ends an interruption and reads the late replies.
 func (c *Conn) settle(ctx context.Context) error {
 	if !c.has(late | interrupted) {
 		return nil

@@ -9,22 +9,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Error is a command that got no reply: the connection failed, or the context was over. Replies, even those that are errors, are never
-// wrapped by it; they are what go-redis makes of them.
+// Error is the error of a command without a reply: the connection failed, or the context was done.
+// An Error never wraps a reply. Error replies keep the form of go-redis.
 //
-// It wraps Err, and the context's error if the context was over: errors.Is(err, context.Canceled) holds for a command whose connection
-// was closed because its context was cancelled, and errors.Is(err, context.DeadlineExceeded) for one whose socket timed out because of
-// its context's deadline.
+// An Error wraps Err. It also wraps the context's error if the context was done. So errors.Is(err,
+// context.Canceled) is true if the connection was closed because the command's context was
+// cancelled. errors.Is(err, context.DeadlineExceeded) is true if the socket timed out because of
+// the deadline of the command's context.
 type Error struct {
-	Command string // "GET"; "PIPELINE" or "MULTI" for several; "CONNECT" for the opening of a connection
-	Err     error  // what the client met; nil when the command was not sent because its context was over
-	Context error  // context.Canceled or context.DeadlineExceeded; nil when the context was not over
+	// Command is the name: "GET"; "PIPELINE" or "MULTI" for several commands; "CONNECT" if the
+	// connection could not be opened.
+	Command string
+	// Err is the error of the client. Err is nil if the command was not sent because its context was
+	// done.
+	Err error
+	// Context is context.Canceled or context.DeadlineExceeded. Context is nil if the context was not
+	// done.
+	Context error
 
-	use  uint64 // of which connection; 0 outside of any
-	kept bool   // the connection waits for the reply, and is used again
+	use  uint64 // the use of a connection (see evidence); 0 outside a use
+	kept bool   // the connection is kept, and waits for the late reply
 }
 
-// Error names the command, never its arguments.
+// Error returns a text with the name of the command, and never with the arguments.
 func (e *Error) Error() string {
 	text := "redispool: " + e.Command
 	if e.Context != nil {
@@ -39,7 +46,7 @@ func (e *Error) Error() string {
 	return text + ": " + e.Err.Error()
 }
 
-// Unwrap returns Context and Err, as far as there are.
+// Unwrap returns Context and Err, without nil errors.
 func (e *Error) Unwrap() []error {
 	var errs []error
 	for _, err := range []error{e.Context, e.Err} {
@@ -50,7 +57,8 @@ func (e *Error) Unwrap() []error {
 	return errs
 }
 
-// endedError is the error of a command that is not sent, as an earlier one of the same use has ended the connection.
+// endedError is the error of a command that was not sent, because an earlier command of the same
+// use has ended the connection. first is the error of the earlier command.
 type endedError struct{ first *Error }
 
 func (e *endedError) Error() string {
@@ -58,11 +66,12 @@ func (e *endedError) Error() string {
 }
 func (e *endedError) Unwrap() error { return e.first }
 
-// errMisread is the error of commands that would get parts of an earlier command's reply.
+// errMisread is the error of a command that would read a part of an earlier command's reply.
 var errMisread = errors.New("an earlier reply was not read to its end")
 
-// over returns the error of a context that is over. A context whose deadline has passed is over even if its timer has not fired yet: the
-// socket's may be the faster one.
+// over returns the error of ctx if ctx is done, else nil. A context with a passed deadline counts
+// as done even if its timer has not fired yet. The timer of the socket may fire earlier than the
+// timer of the context.
 func over(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -73,19 +82,20 @@ func over(ctx context.Context) error {
 	return nil
 }
 
-// withheld is a reply to HELLO or AUTH whose text is not shown, because old servers repeat the arguments of a command they do not know.
+// withheld is an error reply to HELLO or AUTH with a hidden text. Old servers repeat the arguments
+// of a command they do not know, and the arguments hold the password.
 type withheld string // the reply's code
 
 func (w withheld) Error() string {
 	return string(w) + " (the rest of the reply is withheld: it repeats the credentials)"
 }
 
-// RedisError makes it a reply.
+// RedisError marks withheld as a reply ([redis.Error]).
 func (withheld) RedisError() {}
 
 var _ redis.Error = withheld("")
 
-// discreet returns err, the reply to a command that carried password, in a form that does not contain it.
+// discreet returns err in a form without password. err is the reply to a command with the password.
 func discreet(err error, password string) error {
 	if err == nil || password == "" {
 		return err

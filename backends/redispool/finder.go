@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	// askTime bounds a question to a Sentinel, connecting included.
+	// askTime bounds a query to a Sentinel, including the dial.
 	askTime = 2 * time.Second
-	// grace is how long the answers of other Sentinels are waited for after the first: as long again as the first took, or grace if that is more.
+	// grace is the least time to wait for other Sentinels after the first answer. The wait lasts as
+	// long as the first answer took, and at least for grace.
 	grace = 100 * time.Millisecond
 )
 
@@ -32,7 +33,7 @@ var (
 	errNoPrimary     = errors.New("the server that the Sentinels name is no primary")
 )
 
-// finder finds the server by asking Sentinels.
+// finder finds the server by queries to the Sentinels.
 type finder struct {
 	master     string
 	replicas   bool
@@ -40,15 +41,15 @@ type finder struct {
 	dialer     *dialer
 	login      login
 
-	next  atomic.Uint64 // whose turn it is among the replicas
+	next  atomic.Uint64 // counts connections, to take the replicas in turn
 	pools pool.Attached
 
 	mu      sync.Mutex
 	follow  *following           // nil while no pool is attached
-	known   map[string]*sentinel // by address
-	present answer               // in force
-	conns   map[located]struct{} // open to the servers
-	stopgap bool                 // there were no replicas, and the primary had to do
+	known   map[string]*sentinel // the known Sentinels by address
+	present answer               // the answer in force
+	conns   map[located]struct{} // the open connections to servers
+	stopgap bool                 // no replica was up, so the primary is used
 }
 
 func newFinder(o Options) (*finder, error) {
@@ -64,7 +65,7 @@ func newFinder(o Options) (*finder, error) {
 	return f, nil
 }
 
-// String names what is looked for.
+// String returns the name of the master, and "replicas" if the finder looks for replicas.
 func (f *finder) String() string {
 	if f.replicas {
 		return f.master + " replicas"
@@ -72,16 +73,17 @@ func (f *finder) String() string {
 	return f.master
 }
 
-// answer is what a Sentinel says of the master.
+// answer is the answer of a Sentinel about the master.
 type answer struct {
-	primary  string   // its address
-	epoch    uint64   // of the configuration: it grows with each failover
-	replicas []string // the addresses of those that are up, in order
+	primary  string   // the address of the primary
+	epoch    uint64   // the configuration epoch: it grows with each failover
+	replicas []string // the sorted addresses of the replicas that are up
 	peers    []string // the addresses of the other Sentinels
 }
 
-// find returns the address to connect to. It asks all Sentinels. It waits for those that answered in time before, no longer than grace after the
-// first, and for any answer if there is none.
+// find queries all Sentinels and returns the address to connect to. find waits for all Sentinels
+// that are not silent. After the first answer the wait is bounded (see grace). Without an answer
+// find waits for the silent Sentinels as well.
 func (f *finder) find(ctx context.Context) (string, error) {
 	a, err := f.look(ctx)
 	if err != nil {
@@ -93,7 +95,8 @@ func (f *finder) find(ctx context.Context) (string, error) {
 	return a.primary, nil
 }
 
-// look asks, and adopts what the Sentinels say. While none can be reached, the latest answer holds: the primary may be up all the same.
+// look queries the Sentinels and adopts an answer. If no Sentinel is reachable, the latest answer
+// holds, because the primary may still be up.
 func (f *finder) look(ctx context.Context) (answer, error) {
 	answers, err := f.askAll(ctx)
 	if err == nil {
@@ -107,7 +110,7 @@ func (f *finder) look(ctx context.Context) (answer, error) {
 	return answer{}, err
 }
 
-// told is what a question to a Sentinel has led to.
+// told is the result of a query to a Sentinel.
 type told struct {
 	answer
 
@@ -151,7 +154,8 @@ func (f *finder) askAll(ctx context.Context) ([]answer, error) {
 	return answers, nil
 }
 
-// failure is the error when no Sentinel has answered: a reply says more than a connection that failed.
+// failure returns the error if no Sentinel has answered. A refusal by a Sentinel explains more than
+// a failed connection, so a refusal comes first.
 func failure(errs []error) error {
 	for _, err := range errs {
 		if isReplied(err) {
@@ -161,20 +165,20 @@ func failure(errs []error) error {
 	return fmt.Errorf("%w: %w", errNoSentinel, errors.Join(errs...))
 }
 
-// isReplied says whether a Sentinel has refused to answer.
+// isReplied reports whether a Sentinel has refused to answer.
 func isReplied(err error) bool {
 	_, ok := errors.AsType[redis.Error](err)
 	return ok || errors.Is(err, errUnknownMaster)
 }
 
-// question is one that all Sentinels have been asked.
+// question is a query sent to several Sentinels.
 type question struct {
 	told    chan told
-	open    int                    // how many have not answered yet
-	waiting map[*sentinel]struct{} // those of them that are waited for
+	open    int                    // the number of Sentinels without an answer
+	waiting map[*sentinel]struct{} // the Sentinels to wait for
 }
 
-// giveUp has nobody wait for those that have not answered, now and until they do.
+// giveUp ends the wait for the Sentinels without an answer. They are silent until they answer.
 func (q *question) giveUp() {
 	for s := range q.waiting {
 		s.silent.Store(true)
@@ -182,8 +186,8 @@ func (q *question) giveUp() {
 	clear(q.waiting)
 }
 
-// ask asks all Sentinels, but those that have been given up and have an earlier question to answer, as long as there are others. It returns nil
-// when no pool is attached.
+// ask queries all Sentinels, except silent Sentinels with an earlier query in progress. If no other
+// Sentinel is left, ask queries the exceptions. It returns nil if no pool is attached.
 func (f *finder) ask(ctx context.Context) *question {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -226,12 +230,13 @@ func (f *finder) ask(ctx context.Context) *question {
 	return q
 }
 
-// adopt chooses an answer and makes it the present one. Where that names another primary, no connection to the old one stays.
+// adopt chooses an answer and puts it in force. If the answer names another primary, adopt closes
+// the connections to the old primary.
 func (f *finder) adopt(answers []answer) answer {
 	f.mu.Lock()
 	old := f.present
 	a := choose(answers, old, len(f.known))
-	if f.follow != nil { // else nobody wants to know any more
+	if f.follow != nil { // nil: all pools are closed
 		f.present = a
 	}
 	f.keep(a.peers)
@@ -241,15 +246,20 @@ func (f *finder) adopt(answers []answer) answer {
 	switch {
 	case old.primary != "" && old.primary != a.primary:
 		f.leave(old.primary, a.primary)
-	case back: // the connections to the primary end
+	case back: // replaces the connections to the primary
 		f.clear()
 	}
 	return a
 }
 
-// choose returns the answer to go by: that of the highest epoch, and of two with the same epoch that which more Sentinels give. An answer of an
-// earlier epoch than the present one comes from a Sentinel that is cut off from the others, unless most of the Sentinels give it: their
-// configuration was made anew then.
+// choose returns the answer to put in force. This is the answer with the highest configuration
+// epoch. If answers have the same epoch, the answer given by more Sentinels wins. See
+// "Configuration epochs" in https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
+// .
+//
+// An answer with an earlier epoch than present comes from a Sentinel cut off from the others, so
+// present holds. There is an exception: if most of the Sentinels give this answer, their
+// configuration was made anew.
 func choose(answers []answer, present answer, sentinels int) answer {
 	votes := map[string]int{}
 	for _, a := range answers {
@@ -262,36 +272,39 @@ func choose(answers []answer, present answer, sentinels int) answer {
 	case best.epoch >= present.epoch || 2*votes[best.primary] > sentinels:
 	case best.primary != present.primary:
 		return present
-	default: // an earlier stay of the same server, or its own Sentinel's configuration was made anew
+	// The same primary: an answer of earlier times, or a Sentinel with a new configuration.
+	default:
 		best.epoch = present.epoch
 	}
 	return best
 }
 
-// sentinel is one that is known.
+// sentinel is a known Sentinel.
 type sentinel struct {
 	address string
 	client  *redis.Client   // guarded by finder.mu
-	ctx     context.Context // over when the Sentinel is known no longer
+	ctx     context.Context // done when the Sentinel is forgotten
 	forget  context.CancelFunc
-	silent  atomic.Bool  // it has failed or been given up, and has not answered since
-	heard   atomic.Bool  // it has answered
-	asked   atomic.Int32 // questions in progress
-	watched bool         // guarded by finder.mu: its messages are received
+	silent  atomic.Bool  // failed or given up, and no answer since
+	heard   atomic.Bool  // the Sentinel has answered
+	asked   atomic.Int32 // queries in progress
+	watched bool         // guarded by finder.mu: watch was called
 }
 
-// learn makes sure that the Sentinel at address is known. The caller holds the lock.
+// learn adds the Sentinel at address unless the Sentinel is known. The caller holds the lock.
 func (f *finder) learn(address string) {
 	if f.follow == nil || f.known[address] != nil {
 		return
 	}
 	s := &sentinel{address: address, client: f.client(f.follow.ctx, address)}
 	s.ctx, s.forget = context.WithCancel(f.follow.ctx)
-	s.silent.Store(!slices.Contains(f.configured, address)) // nobody waits for one that has not proved to be in reach
+	// find does not wait for a Sentinel of unknown reachability.
+	s.silent.Store(!slices.Contains(f.configured, address))
 	f.known[address] = s
 }
 
-// keep knows the configured Sentinels and the peers, and those that are neither no longer, and receives the messages of all that have answered. The
+// keep adds the peers to the known Sentinels. It forgets each silent Sentinel that is neither
+// configured nor a peer. It starts to receive the messages of each Sentinel that has answered. The
 // caller holds the lock.
 func (f *finder) keep(peers []string) {
 	for _, address := range peers {
@@ -310,8 +323,9 @@ func (f *finder) keep(peers []string) {
 	}
 }
 
-// renew gives a Sentinel another client in place of one that has failed. go-redis would take the Sentinel for unreachable for a second more. The
-// failed client is closed when no question can be under way by it.
+// renew replaces the failed client of a Sentinel. The failed client would treat the Sentinel as
+// unreachable for another second. The failed client is closed after askTime, when no query can be
+// in progress on it.
 func (f *finder) renew(s *sentinel, failed *redis.Client) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -329,7 +343,7 @@ func (f *finder) renew(s *sentinel, failed *redis.Client) {
 	})
 }
 
-// client makes a client of a Sentinel, whose dials end with base.
+// client makes a client for a Sentinel. When base is done, a dial of the client ends.
 func (f *finder) client(base context.Context, address string) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: address, Protocol: 2, CredentialsProviderContext: f.login.forClient,
@@ -343,15 +357,17 @@ func (f *finder) client(base context.Context, address string) *redis.Client {
 			}
 			return s.Conn, nil
 		},
-		MaxRetries: 1, MinRetryBackoff: -1, MaxRetryBackoff: -1, DialerRetries: 1, // another try is for a connection that has ended meanwhile
+		// The retry is for a connection that has ended meanwhile.
+		MaxRetries: 1, MinRetryBackoff: -1, MaxRetryBackoff: -1, DialerRetries: 1,
 		PipelinePoolSize: -1, DisableIdentity: true, ContextTimeoutEnabled: true,
 		DialTimeout: askTime, ReadTimeout: askTime, WriteTimeout: askTime,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 
-// askOne asks a Sentinel in one round trip. What the Sentinel's user may not ask is left out, but for the primary's address, and the replicas where
-// they are wanted.
+// askOne queries a Sentinel in a single round trip. The query needs permission for the primary's
+// address, and for the replicas in a pool of replicas. Other facts are left out if the Sentinel's
+// user has no permission for them.
 func (f *finder) askOne(ctx context.Context, client *redis.Client) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -369,7 +385,8 @@ func (f *finder) askOne(ctx context.Context, client *redis.Client) (answer, erro
 		return nil
 	})
 	place, err := address.Result()
-	if err == nil && len(place) == 0 { // go-redis has no connection, and does not say so to each command
+	// Without a connection, go-redis does not set the error of each command.
+	if err == nil && len(place) == 0 {
 		err = failure
 	}
 	switch {
@@ -392,8 +409,9 @@ func (f *finder) askOne(ctx context.Context, client *redis.Client) (answer, erro
 	return a, nil
 }
 
-// replicasUp returns the addresses of the replicas that are up, as a Sentinel sees them: of those with a connection to their primary, and of all if
-// there are none with one, as when the primary is down.
+// replicasUp returns the addresses of the replicas that are up, in the view of a Sentinel. Replicas
+// without a connection to their primary are left out. If all replicas are without a connection, for
+// example because the primary is down, replicasUp returns all of them.
 func replicasUp(states []map[string]string) []string {
 	var up, linked []string
 	for _, r := range states {

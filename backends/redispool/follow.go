@@ -7,30 +7,33 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// EventPrimaryChanged is the kind of the [pool.Event] that says that the Sentinels name another primary: From and To are the addresses, and Reason
-// is the name of the master. The pool's connections to the old primary are closed then.
+// EventPrimaryChanged is the kind of a [pool.Event] for a new primary named by the Sentinels. From
+// and To are the addresses of the old and the new primary, and Reason is the name of the master.
+// The pool closes the connections to the old primary.
 const EventPrimaryChanged pool.Kind = "primary_changed"
 
-// layerName is what the events of this package give as Layer.
+// layerName is the Layer of the events of this package.
 const layerName = "redispool"
 
-// The channels on which a Sentinel says that it takes another server for the primary, that a server is up again, and that there is a new replica.
+// The channels of a Sentinel: the Sentinel has taken another server for the primary; a server is up
+// again; there is a new replica.
 const (
 	switchMaster = "+switch-master"
 	upAgain      = "-sdown"
 	newReplica   = "+slave"
 )
 
-// following is what goes on from the first pool that is attached until the last one is closed.
+// following holds the background work from the first attached pool until the last pool is closed.
 type following struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	pools  int
 	work   sync.WaitGroup
-	wake   chan struct{} // of capacity 1: full when a Sentinel has said something
+	wake   chan struct{} // of capacity 1: full after a message of a Sentinel
 }
 
-// attach begins to follow the Sentinels for a pool. What it returns ends that, and waits for the end.
+// attach starts to follow the Sentinels for a pool. detach ends this for the pool. The last detach
+// ends all background work and waits for its end.
 func (f *finder) attach(p pool.PoolInfo) (detach func()) {
 	forget := f.pools.Add(p)
 	f.mu.Lock()
@@ -56,7 +59,7 @@ func (f *finder) attach(p pool.PoolInfo) (detach func()) {
 	}
 }
 
-// end forgets all. The caller holds the lock.
+// end stops the background work and forgets all Sentinels. The caller holds the lock.
 func (f *finder) end() {
 	f.follow.cancel()
 	for _, s := range f.known {
@@ -66,7 +69,8 @@ func (f *finder) end() {
 	f.present, f.follow = answer{}, nil
 }
 
-// watch has a message of the Sentinel lead to a question to all of them. So has the begin of each subscription: a message may have been missed
+// watch subscribes to the messages of s. After each message, listen queries all Sentinels. The
+// beginning of a subscription also counts as a message, because a message may have been missed
 // before. The caller holds the lock.
 func (f *finder) watch(s *sentinel) {
 	follow, channels := f.follow, []string{switchMaster}
@@ -87,13 +91,13 @@ func (f *finder) watch(s *sentinel) {
 	})
 }
 
-// listen asks the Sentinels when one of them has said something.
+// listen queries the Sentinels after each message of a Sentinel.
 func (f *finder) listen(follow *following) {
 	for {
 		select {
 		case <-follow.wake:
 			ctx, cancel := context.WithTimeout(follow.ctx, askTime)
-			_, _ = f.look(ctx) // else the next connection asks
+			_, _ = f.look(ctx) // after an error, the next connection queries again
 			cancel()
 		case <-follow.ctx.Done():
 			return
@@ -101,13 +105,15 @@ func (f *finder) listen(follow *following) {
 	}
 }
 
-// located is a connection that is open to a server.
+// located is an open connection to a server.
 type located interface {
 	at() string
 	leave()
 }
 
-// leave ends all connections but those to the new primary. The server at their other end may still take it for one, and what it acknowledges is lost.
+// leave closes all connections to servers other than the new primary. Such a server may still
+// accept writes as a primary, and these writes would be lost. In a pool of replicas leave only
+// replaces the connections (see clear).
 func (f *finder) leave(old, primary string) {
 	f.pools.Emit(pool.Event{Kind: EventPrimaryChanged, Layer: layerName, Reason: f.master, From: old, To: primary})
 	f.clear()
@@ -123,14 +129,15 @@ func (f *finder) leave(old, primary string) {
 	}
 }
 
-// clear has the pools open all connections anew.
+// clear makes the pools replace all connections: the idle connections at once, the others at their
+// release.
 func (f *finder) clear() {
 	for _, p := range f.pools.Pools() {
 		p.Clear()
 	}
 }
 
-// add notes a connection that is open, and remove one that is closed.
+// add notes an open connection, and remove deletes a closed connection.
 func (f *finder) add(c located) {
 	f.mu.Lock()
 	f.conns[c] = struct{}{}

@@ -11,18 +11,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Inspect says where the server is, if Sentinels say so, and what the server tells about itself by ROLE and INFO:
+// Inspect returns facts about the server, read by ROLE and INFO:
 //
-//	address                   of the server that the Sentinels have named
+//	address                   of the server; only with Sentinels
 //	role                      master or replica
 //	version                   of the server
-//	connected_replicas        of a master
-//	replica_lag_seconds       of a master with replicas: the longest time since one of them acknowledged
-//	replica_lag_bytes         likewise: how far the last of them is behind
+//	connected_replicas        of a master: the number of connected replicas
+//	replica_lag_seconds       of a master: the longest time since an acknowledgement of a replica
+//	replica_lag_bytes         of a master: how far the slowest replica is behind
 //	master_link_status        of a replica: up or down
-//	master_last_io_seconds    of a replica: since it last heard from the master
+//	master_last_io_seconds    of a replica: the time since the last data from the master
 //
-// What the server does not know is left out, and so is what the user may not ask; "not_permitted" then names the commands. That is no
+// Inspect leaves out facts unknown to the server and facts without a permission of the user. In the
+// latter case "not_permitted" has the names of the refused commands. A missing fact is not an
 // error.
 func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error) {
 	var role *redis.Cmd
@@ -44,7 +45,8 @@ func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error
 			if name := displayName(cmd.Name()); !slices.Contains(refused, name) {
 				refused = append(refused, name)
 			}
-		case strings.HasPrefix(cmd.Err().Error(), "ERR "): // a server that does not know the command, or the section
+		// The server does not know the command or the section.
+		case strings.HasPrefix(cmd.Err().Error(), "ERR "):
 			allowed = false
 		default:
 			return nil, fmt.Errorf("redispool: inspect: %w", cmd.Err())
@@ -67,7 +69,7 @@ func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error
 	return details, nil
 }
 
-// roleName is the role in today's words.
+// roleName returns the present name of a role.
 func roleName(role string) string {
 	if role == "slave" {
 		return "replica"
@@ -75,7 +77,7 @@ func roleName(role string) string {
 	return role
 }
 
-// parseInfo reads a reply to INFO: lines of name:value, and headings that begin with #.
+// parseInfo parses a reply to INFO: lines of name:value, and headings beginning with #.
 func parseInfo(reply string) map[string]string {
 	info := map[string]string{}
 	for line := range strings.Lines(reply) {
@@ -86,7 +88,8 @@ func parseInfo(reply string) map[string]string {
 	return info
 }
 
-// describe picks what Inspect reports. The fields are explained in https://redis.io/docs/latest/commands/info/ .
+// describe selects the facts reported by Inspect. The fields are explained in
+// https://redis.io/docs/latest/commands/info/ .
 func describe(server, replication map[string]string) map[string]string {
 	details := map[string]string{}
 	put := func(name, value string) {
@@ -111,7 +114,8 @@ func describe(server, replication map[string]string) map[string]string {
 	return details
 }
 
-// replicaLag finds the replica that is furthest behind, in lines such as
+// replicaLag returns the largest lags of all replicas, in seconds and in bytes. ok is false if
+// there are no replicas. A line of a replica is such as
 //
 //	slave0:ip=127.0.0.1,port=6380,state=online,offset=28,lag=1
 func replicaLag(replication map[string]string) (seconds, bytes int64, ok bool) {

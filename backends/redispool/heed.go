@@ -5,13 +5,14 @@ import (
 	"sync"
 )
 
-// go-redis honours the deadline of a command's context, not its cancellation. The pool sees to the context of the use ([pool.Interrupter]). A
-// borrower may give a command another context, such as one with a cancel of the borrower's own: the command watches that one itself. A command
-// that is cut in this way leaves a late reply, as one whose deadline has passed does (late.go), and the use goes on.
+// go-redis obeys the deadline of a command's context, but not the cancellation. The pool watches
+// the context of the use ([pool.Interrupter]). A borrower may give a command another context, for
+// example a context with its own cancel function. Then the command itself watches this context.
+// After the cancellation the reply is late, as after a deadline (late.go), and the use goes on.
 
-// useContext is the context that the borrower of a connection got.
+// useContext holds the context given to the borrower of a connection.
 type useContext struct {
-	mu  sync.Mutex // a goroutine that the borrower has left behind may ask late
+	mu  sync.Mutex // a goroutine of the borrower may outlive the use
 	ctx context.Context
 }
 
@@ -27,7 +28,8 @@ func (u *useContext) forget() {
 	u.mu.Unlock()
 }
 
-// is says whether ctx is that very context. Contexts of a type that cannot be compared are others.
+// is reports whether ctx is the context of the use. A context of a type without comparison is
+// another context.
 func (u *useContext) is(ctx context.Context) (same bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -35,7 +37,7 @@ func (u *useContext) is(ctx context.Context) (same bool) {
 	return u.ctx == ctx
 }
 
-// lasts says whether the use might go on.
+// lasts reports whether the context of the use is not done.
 func (u *useContext) lasts() bool {
 	u.mu.Lock()
 	ctx := u.ctx
@@ -43,7 +45,8 @@ func (u *useContext) lasts() bool {
 	return ctx != nil && over(ctx) == nil
 }
 
-// heed has the command in progress return when ctx is over, until the returned function is called. Whoever calls heed has the turn.
+// heed makes the command in progress return when ctx is done. The caller calls cease after the
+// command. The caller holds the turn.
 func (c *Conn) heed(ctx context.Context) (cease func()) {
 	if ctx.Done() == nil {
 		return func() {}

@@ -16,8 +16,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// hook sits between a connection's commands and the wire. It notes what they leave behind, tells the pool's layers of them, and makes an
-// [Error] of what is no reply.
+// hook runs between the commands of a connection and the socket. It notes the traces and the
+// evidence of each command, reports the command to the pool's layers, and makes an [Error] of each
+// error other than a reply.
 type hook struct{ c *Conn }
 
 func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -48,7 +49,7 @@ func (c *Conn) sendObserved(ctx context.Context, own bool, cmd redis.Cmder, next
 		command.Text = text(cmd)
 	}
 	ctx = pool.BeginCommand(ctx, command)
-	err = pool.ErrAborted // what a panic leaves
+	err = pool.ErrAborted // the outcome after a panic
 	defer func() { pool.EndCommand(ctx, command, err) }()
 	err = c.send(ctx, own, cmd, next)
 	return err
@@ -66,8 +67,9 @@ func (c *Conn) sendAllObserved(ctx context.Context, own bool, cmds []redis.Cmder
 	return outcome
 }
 
-// worst is the outcome of a pipeline that go-redis says has ended with err, the first error of its commands: a miss hides no failure, from
-// the borrower and from the layers.
+// worst returns the outcome of a pipeline. err is the first error of its commands, as returned by
+// go-redis. If err is a miss, worst returns the first error other than a miss. So a miss does not
+// hide a failure from the borrower and the layers.
 func worst(cmds []redis.Cmder, err error) error {
 	if !isNil(err) {
 		return err
@@ -80,8 +82,8 @@ func worst(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// send sends a command when its turn has come. go-redis by itself would have it wait for the connection without heeding ctx. own says that ctx
-// is the context of the use, which the pool watches.
+// send takes the turn and sends a command. Without the turn, go-redis would wait for the connection
+// and ignore ctx. own is true if ctx is the context of the use, which the pool watches.
 func (c *Conn) send(ctx context.Context, own bool, cmd redis.Cmder, next redis.ProcessHook) error {
 	if !c.takeTurn(ctx) {
 		return &Error{Command: displayName(cmd.Name()), Context: ctx.Err()}
@@ -109,9 +111,10 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 	if k&unkept != 0 {
 		c.waitFor(ctx, cmd)
 	}
-	use := c.evidence.use.Load() // of which this command is, however late it returns
+	use := c.evidence.use.Load() // the use of this command, even if the command returns late
 	c.evidence.add(asked)
-	if cmd.NoRetry() { // what has been read of the reply is out of our hands
+	// A part of the reply may already have been handed to the caller.
+	if cmd.NoRetry() {
 		c.evidence.add(done)
 	}
 	open := c.has(queueing) && k&(ends|kind(queueing)) == 0
@@ -122,12 +125,12 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 		}
 		unanswered.use, unanswered.Command = use, displayName(cmd.Name())
 		if endsServer(cmd, unanswered) {
-			return io.EOF // which its method takes for success
+			return io.EOF // the method of SHUTDOWN treats io.EOF as success
 		}
 		return unanswered
 	}
 	if c.socket.misread() {
-		c.abort() // the next command would get the rest for an answer
+		c.abort() // the next command would read the rest as its reply
 	}
 	c.evidence.note(k, cmd, err, open)
 	if k&ends != 0 && endsTransaction(k, err) {
@@ -137,7 +140,8 @@ func (c *Conn) exchange(ctx context.Context, cmd redis.Cmder, next redis.Process
 	return err
 }
 
-// prepare says why nothing can be sent; nil if something can. Late replies to what was sent before are read first.
+// prepare reads the late replies to earlier commands. It returns an Error if no command can be
+// sent, and nil otherwise.
 func (c *Conn) prepare(ctx context.Context) *Error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Context: err}
@@ -155,7 +159,7 @@ func (c *Conn) prepare(ctx context.Context) *Error {
 	if c.has(aborted | interrupted) {
 		return &Error{use: use, Err: net.ErrClosed}
 	}
-	if !c.has(late) { // go-redis says why it has given the connection up
+	if !c.has(late) { // go-redis returns the reason why the connection is dead
 		return nil
 	}
 	if err := c.catchUp(ctx); err != nil {
@@ -164,13 +168,14 @@ func (c *Conn) prepare(ctx context.Context) *Error {
 	return nil
 }
 
-// expect prepares the socket for so many commands; k are their kinds together.
+// expect prepares the socket for n commands with the given number of answers. k is the union of
+// their kinds.
 func (c *Conn) expect(k kind, n, answers int) {
 	c.socket.expect(n, answers, k&unkept == 0 && !c.has(spoiled|pushing), k&uncounted == 0 && !c.has(spoiled))
 }
 
-// unanswered makes an Error of what is no reply, and notes what has become of the connection; nil is for a reply. err is what go-redis
-// returned.
+// unanswered makes an Error of err unless err is a reply, and notes the state of the connection.
+// err is the error returned by go-redis. unanswered returns nil if there was a reply.
 func (c *Conn) unanswered(ctx context.Context, err error) *Error {
 	switch why := c.socket.why; {
 	case why == nil:
@@ -193,20 +198,22 @@ func (c *Conn) unanswered(ctx context.Context, err error) *Error {
 	return c.end(&Error{Err: err, Context: over(ctx)})
 }
 
-// end notes that err has ended the connection, unless something else has before.
+// end notes err as the end of the connection, unless an earlier error is noted.
 func (c *Conn) end(err *Error) *Error {
 	c.ended.CompareAndSwap(nil, err)
 	return err
 }
 
-// waitFor has the replies of commands that are meant to block waited for as long as they say.
+// waitFor sets the deadline for the replies to commands that are meant to block (see
+// replyDeadline).
 func (c *Conn) waitFor(ctx context.Context, cmds ...redis.Cmder) {
 	if until, ok := replyDeadline(ctx, cmds); ok {
 		c.socket.waitFor(until)
 	}
 }
 
-// endsServer says whether cmd is a SHUTDOWN by one of go-redis' methods, and the server has hung up as it should.
+// endsServer reports whether cmd is a SHUTDOWN sent by a method of go-redis, and the server has
+// hung up as expected.
 func endsServer(cmd redis.Cmder, err *Error) bool {
 	_, method := cmd.(*redis.StatusCmd)
 	return method && cmd.Name() == "shutdown" && err.Context == nil && (errors.Is(err.Err, io.EOF) || errors.Is(err.Err, syscall.ECONNRESET))
@@ -245,7 +252,7 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	c.mark(trace(all & traces))
 	whole, answers := transaction(cmds), len(cmds)
 	if whole {
-		answers = 1 // go-redis reads no further when MULTI is refused
+		answers = 1 // if MULTI is refused, go-redis reads no other reply
 	}
 	c.expect(all, len(cmds), answers)
 	if all&unkept != 0 {
@@ -255,7 +262,8 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	c.evidence.add(asked)
 	err := next(ctx, cmds)
 	unanswered := c.unanswered(ctx, err)
-	if unanswered == nil && c.socket.misread() && (!whole || cmds[0].Err() == nil) { // go-redis knows of a MULTI that was refused
+	// endTransaction handles a refused MULTI.
+	if unanswered == nil && c.socket.misread() && (!whole || cmds[0].Err() == nil) {
 		c.abort()
 		c.evidence.add(answered)
 		if effect {
@@ -288,8 +296,9 @@ func (c *Conn) exchangeAll(ctx context.Context, cmds []redis.Cmder, next redis.P
 	return err
 }
 
-// noteAll takes down what has become of a pipeline, command by command. open says that a transaction was open when it was sent; whole, that
-// it is one: its commands have the replies that EXEC brought, or were not carried out.
+// noteAll notes the outcome of a pipeline as evidence, command by command. open is true if a
+// transaction was open before the pipeline. whole is true if the pipeline is a whole transaction.
+// Then the commands have the replies returned by EXEC, or were not carried out.
 func (c *Conn) noteAll(cmds []redis.Cmder, whole, open bool, unanswered *Error) {
 	e := &c.evidence
 	carriedOut := whole && (unanswered != nil || cmds[len(cmds)-1].Err() == nil)
@@ -315,8 +324,9 @@ func (c *Conn) noteAll(cmds []redis.Cmder, whole, open bool, unanswered *Error) 
 	}
 }
 
-// misread sets err on the commands of a pipeline whose replies may be parts of other replies. go-redis reads a reply to the end unless there is
-// an error or a null in it.
+// misread sets err on the commands whose replies may be parts of other replies. go-redis reads a
+// reply to its end unless there is an error or a null in the reply. So misread sets err on the
+// commands after the first error. Without an error, misread sets err on all commands but the first.
 func misread(cmds []redis.Cmder, err *Error) error {
 	first := max(slices.IndexFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }), 0)
 	for _, cmd := range cmds[first+1:] {
@@ -333,7 +343,8 @@ func notSent(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// notAnswered sets err on those that have an error but no reply. What replies say that were made here is no reply.
+// notAnswered sets err on each command with an error other than a reply. If err.kept is true,
+// notAnswered sets err on all commands: their replies were made by the socket.
 func notAnswered(cmds []redis.Cmder, err *Error) error {
 	for _, cmd := range cmds {
 		if old := cmd.Err(); err.kept || old != nil && !isReply(old) {
@@ -343,7 +354,7 @@ func notAnswered(cmds []redis.Cmder, err *Error) error {
 	return err
 }
 
-// judge notes when a reply has made go-redis give the connection up.
+// judge marks the connection as dead if a reply has made go-redis give up the connection.
 func (c *Conn) judge(err error) {
 	if err == nil || isNil(err) {
 		return
@@ -356,7 +367,8 @@ func (c *Conn) judge(err error) {
 	}
 }
 
-// replay works out, in the order of the commands, whether a pipeline leaves a transaction or watches behind.
+// replay finds out whether a pipeline has left a transaction or watches. It follows the commands in
+// their order.
 func (c *Conn) replay(cmds []redis.Cmder) {
 	for _, cmd := range cmds {
 		k := c.kindOf(cmd)
@@ -367,11 +379,13 @@ func (c *Conn) replay(cmds []redis.Cmder) {
 	}
 }
 
-// endTransaction looks at what became of a TxPipelined that was answered with err.
+// endTransaction returns the error of a TxPipelined. err is the first error of its commands. If
+// MULTI was refused, endTransaction closes the connection.
 func (c *Conn) endTransaction(cmds []redis.Cmder, err error) error {
 	exec := cmds[len(cmds)-1]
 	if exec.Err() != nil && !endsTransaction(executes|ends, exec.Err()) {
-		// MULTI was refused, and go-redis has left the replies to all that followed unread. Nobody must take them for his own.
+		// MULTI was refused. go-redis has not read the replies to the later commands. No other command
+		// may read these replies.
 		c.abort()
 		return err
 	}
@@ -386,24 +400,25 @@ func (c *Conn) endTransaction(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// abortedError is EXECABORT together with the reply that was the cause of it, by which it is classified.
+// abortedError is an EXECABORT reply together with its cause. The cause decides the class.
 type abortedError struct{ cause, abort error }
 
 func (e *abortedError) Error() string   { return e.abort.Error() + ": " + e.cause.Error() }
 func (e *abortedError) Unwrap() []error { return []error{e.abort, e.cause} }
 
-// RedisError makes it a reply, so that go-redis' own questions about EXECABORT find it.
+// RedisError marks abortedError as a reply. So the functions of go-redis about EXECABORT recognize
+// it.
 func (e *abortedError) RedisError() {}
 
-// isReply and isNil look at errors as go-redis hands them to a hook, which are never wrapped. They run on every miss, so they do without
-// errors.As.
+// isReply and isNil work on errors given to a hook by go-redis, which are never wrapped. Both run
+// for every miss, so they do not use errors.As.
 
-func isReply(err error) bool { _, ok := err.(redis.Error); return ok } //nolint:errorlint // see above
+func isReply(err error) bool { _, ok := err.(redis.Error); return ok } //nolint:errorlint // above
 
-func isNil(err error) bool { return err == redis.Nil } //nolint:errorlint // see above
+func isNil(err error) bool { return err == redis.Nil } //nolint:errorlint // above
 
-// transaction says whether cmds were sent by TxPipelined. MULTI and EXEC that a borrower puts into a pipeline are commands like others: their
-// types are different.
+// transaction reports whether cmds were sent by TxPipelined. A MULTI or EXEC put into a pipeline by
+// the borrower is an ordinary command, and has another type.
 func transaction(cmds []redis.Cmder) bool {
 	last := len(cmds) - 1
 	if last < 2 || cmds[0].Name() != "multi" || cmds[last].Name() != "exec" {
@@ -414,7 +429,8 @@ func transaction(cmds []redis.Cmder) bool {
 	return multi && exec
 }
 
-// batchCommand describes a pipeline: PIPELINE or MULTI, followed by the command's name if all are the same.
+// batchCommand describes a pipeline or a transaction: PIPELINE or MULTI, followed by the name of
+// the commands if all have the same name.
 func batchCommand(cmds []redis.Cmder) pool.Command {
 	name, cmds := unwrapped(cmds)
 	if len(cmds) == 0 {
@@ -429,7 +445,8 @@ func batchCommand(cmds []redis.Cmder) pool.Command {
 	return pool.Command{Name: name + " " + displayName(first), Batch: len(cmds)}
 }
 
-// unwrapped takes off the MULTI and EXEC around the commands of a transaction, and says what they are sent in.
+// unwrapped returns the commands of a transaction without MULTI and EXEC. name is MULTI for a
+// transaction, else PIPELINE.
 func unwrapped(cmds []redis.Cmder) (name string, inside []redis.Cmder) {
 	if last := len(cmds) - 1; last > 0 && cmds[0].Name() == "multi" && cmds[last].Name() == "exec" {
 		return "MULTI", cmds[1:last]
@@ -437,8 +454,8 @@ func unwrapped(cmds []redis.Cmder) (name string, inside []redis.Cmder) {
 	return "PIPELINE", cmds
 }
 
-// displayName is a command's name in upper case. What does not look like one, such as a key that was given to Do in the wrong place, is
-// not shown.
+// displayName returns the name of a command in upper case. It returns OTHER for a word that does
+// not look like a name. For example, a key given to Do in the wrong place is not shown.
 func displayName(name string) string {
 	const longest = 32
 	if name == "" || len(name) > longest {

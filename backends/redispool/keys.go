@@ -2,10 +2,11 @@ package redispool
 
 import "strings"
 
-// Where the keys of a command are. Most have the first one behind the name; the test compares what is here with the answers of a server to
-// COMMAND and COMMAND GETKEYS.
+// The places of the keys in a command. In most commands the first key follows the name. A test
+// compares this file with a server's replies to COMMAND and COMMAND GETKEYS.
 
-// keyless are the commands without keys. The commands of modules that are about an index (FT.SEARCH) or all keys (TS.MGET) have none either.
+// keyless has the commands without keys. It also has commands of modules about all keys (TS.MGET).
+// Commands about an index (FT.SEARCH) have no keys either; see firstKeyAt.
 var keyless = func() map[string]bool {
 	m := map[string]bool{}
 	for name := range strings.FieldsSeq(`acl asking auth bgrewriteaof bgsave client cluster command config dbsize debug discard echo exec failover
@@ -17,7 +18,8 @@ var keyless = func() map[string]bool {
 	return m
 }()
 
-// firstKey returns the first key of a command. ok is false for a command without keys, and for a key that is no text.
+// firstKey returns the first key of a command. ok is false for a command without keys, and for a
+// key that is not text.
 func firstKey(args []any) (key string, ok bool) {
 	at := firstKeyAt(args)
 	if at <= 0 || at >= len(args) {
@@ -56,7 +58,7 @@ func firstKeyAt(args []any) int {
 	return 1
 }
 
-// counted returns the place behind the number of keys, 0 if that says none.
+// counted returns the index behind the number of keys at index at, or 0 if there are no keys.
 func counted(args []any, at int) int {
 	if at >= len(args) {
 		return 0

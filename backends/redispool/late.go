@@ -10,15 +10,18 @@ import (
 	"time"
 )
 
-// A command's time can run out, or its use be interrupted, while the server still works on the reply. The caller returns at once, and the
-// connection lives on:
+// The deadline of a command may pass, or its use may be interrupted, while the server still works
+// on the reply. The caller returns at once, and the connection stays open:
 //
-//   - The connection is kept if all of the command had been written and nothing of the reply had arrived. A connection with a blocking
-//     command (BLPOP, WAIT) is not kept, nor a session with pushed messages (CLIENT TRACKING).
-//   - The connection is dirty as long as replies are late. The pool does not lend a dirty connection: Reset reads the late replies and
-//     throws the replies away. The next command of the same use does the same first.
-//   - Reset waits four times as long as the slowest late reply lately took, at least 250 ms and at most 900 ms, and never longer than
-//     the pool's CheckTimeout, which is a second. Then the connection is closed, and the next connection with late replies is given twice as long.
+//   - The connection is kept if the command was written completely and no byte of the reply had
+//     arrived. A connection with a blocking command (BLPOP, WAIT) is not kept, nor a session with
+//     pushed messages (CLIENT TRACKING).
+//   - The connection is dirty as long as replies are late. The pool does not hand out a dirty
+//     connection: Reset reads and discards the late replies. The next command of the same use does
+//     the same first.
+//   - Reset waits for 4 times the delay of the slowest recent late reply, at least 250 ms and at
+//     most 900 ms. The pool's CheckTimeout (default 1 s) also bounds the wait. After the wait the
+//     connection is closed, and the bound is doubled for the next connection with late replies.
 
 const (
 	shortestPatience = 250 * time.Millisecond
@@ -26,8 +29,9 @@ const (
 	patienceFactor   = 4
 )
 
-// patience is how long late replies are waited for. The zero patience knows nothing, and waits for longestPatience.
-type patience struct{ lately atomic.Int64 } // how late the slowest one lately was
+// patience computes how long to wait for late replies. The zero patience has no measurement and
+// gives longestPatience.
+type patience struct{ lately atomic.Int64 } // the slowest recent delay, in nanoseconds
 
 func (p *patience) bound() time.Duration {
 	lately := time.Duration(p.lately.Load())
@@ -37,18 +41,20 @@ func (p *patience) bound() time.Duration {
 	return min(max(lately*patienceFactor, shortestPatience), longestPatience)
 }
 
-// took notes how late the replies of a connection were. The slowest is forgotten by and by.
+// took notes the delay of a connection's late replies. A slow reply is forgotten step by step: each
+// faster reply removes 1/8 of the difference.
 func (p *patience) took(d time.Duration) {
 	const forget = 8
 	lately := time.Duration(p.lately.Load())
 	p.lately.Store(int64(max(d, lately-(lately-d)/forget, 1)))
 }
 
-// ranOut notes that the bound was too short.
+// ranOut notes that the bound was too short. The next bound is twice as long.
 func (p *patience) ranOut(bound time.Duration) { p.lately.Store(int64(bound * 2 / patienceFactor)) }
 
-// catchUp reads the late replies. catchUp fails when the replies do not come in time. The rest of the replies is still late then, unless
-// the connection is dead. The caller has the turn.
+// catchUp reads and discards the late replies. It returns an error if the replies do not arrive in
+// time. Then the rest of the replies is still late, unless the connection is dead. The caller holds
+// the turn.
 func (c *Conn) catchUp(ctx context.Context) error {
 	began, bound := time.Now(), c.driver.patience.bound()
 	deadline := began.Add(bound)
@@ -84,13 +90,13 @@ func (c *Conn) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// lost gives the connection up: the end of the late replies cannot be found.
+// lost closes the connection, because the end of the late replies cannot be found.
 func (c *Conn) lost(err error) error {
 	c.abort()
 	return fmt.Errorf("late replies: %w", err)
 }
 
-// lateError says that replies have not come within the time given. A lateError is a timeout.
+// lateError is the error if late replies have not arrived in time. It is a timeout ([net.Error]).
 type lateError struct{ waited time.Duration }
 
 func (e *lateError) Error() string {

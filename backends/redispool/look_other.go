@@ -4,5 +4,5 @@ package redispool
 
 import "net"
 
-// lookInto returns nil: here only a read that waits could tell.
+// lookInto returns nil: on this system only a blocking read can find out.
 func lookInto(net.Conn) func() bool { return nil }

@@ -8,9 +8,10 @@ import (
 	"syscall"
 )
 
-// lookInto returns a function that says, without waiting, whether conn is open and nothing has arrived; nil if conn is no socket of the
-// kernel's. The function reads a byte if there is one: then nobody may use the connection any more. The function allocates nothing. One
-// goroutine at a time may call it.
+// lookInto returns a function that reports, without waiting, whether conn is open and no byte has
+// arrived. lookInto returns nil if conn is not a socket of the kernel. The function reads a byte if
+// a byte has arrived. Then the connection must not be used any more. The function does not
+// allocate. A single goroutine may call the function at a time.
 func lookInto(conn net.Conn) func() bool {
 	s, ok := conn.(syscall.Conn)
 	if !ok {

@@ -15,57 +15,72 @@ const (
 	defaultHost = "localhost"
 	defaultPort = "6379"
 	defaultUser = "default"
-	// defaultIOTimeout is what ReadTimeout and WriteTimeout mean by 0. Without any bound a frozen server would hold every borrower that
-	// set no deadline for ever.
+	// defaultIOTimeout is used for a ReadTimeout or WriteTimeout of 0. Without a bound, a frozen
+	// server would block every borrower without a deadline for ever.
 	defaultIOTimeout = 5 * time.Second
 )
 
-// Options says which server a pool connects to, and how. The zero Options is redis://localhost:6379/0. It is a plain value: copy it,
-// change the copy. However it is printed, logged or marshalled, the password does not appear; a struct of yours that holds Options in an
-// unexported field is beyond that, for package fmt prints such fields without asking them.
+// Options are the settings of a connection to a server. The zero Options mean
+// redis://localhost:6379/0. Options may be copied and changed. Validate reports invalid settings.
+//
+// The password does not appear when Options are printed, logged or marshalled. There is one
+// exception: package fmt prints an unexported field of your struct without calling the methods of
+// Options.
 type Options struct {
-	// Address is "host", "host:port" or the path of a unix socket, which begins with a slash. The port defaults to 6379. "" means
-	// localhost:6379.
+	// Address is "host", "host:port" or the path of a unix socket, beginning with a slash. The default
+	// port is 6379. "" means localhost:6379.
 	Address string
-	// Sentinel, if not nil, has Redis Sentinels name the server, in place of Address, which must be "".
+	// Sentinel, if not nil, makes Redis Sentinels name the server. Address must be "" then.
 	Sentinel *Sentinel
-	// DB is the index of the database. 0 is the server's default.
+	// DB is the index of the database. 0 is the default database of a Redis server.
 	DB int
 
-	// Username and Password are what each connection authenticates with. Username "" means the server's default user. A Username without a
-	// Password is for a user that needs none (nopass). Both "" means no authentication.
+	// Username and Password authenticate each connection. Username "" means the server's default user.
+	// A Username without a Password is for a user without a password (nopass). Both "" means no
+	// authentication.
 	Username string
 	Password string
-	// Credentials, if not nil, is asked each time a connection is opened or reset, in place of Username and Password, which must be "".
-	// It may be called concurrently, must return when ctx is over, and should not put the password into its error. A username without a
-	// password is an error: it is mostly a password in the wrong place.
+	// Credentials, if not nil, returns the username and the password. The driver calls it each time a
+	// connection is opened or reset. Username and Password must be "" then. Credentials may be called
+	// concurrently. It must return when ctx is done, and should not put the password into its error. A
+	// username without a password is an error: mostly it is a password in the wrong place.
 	Credentials func(ctx context.Context) (username, password string, err error)
 
-	// Protocol is the version of the wire protocol, 2 or 3. 0 means 3, and 2 with servers that refuse it; a plain 3 makes that an error.
+	// Protocol is the version of the wire protocol (RESP), 2 or 3. 0 means 3, or 2 if the server
+	// refuses 3. With Protocol 3 a refusal is an error.
 	Protocol int
-	// ClientName is shown by CLIENT LIST. "" means none; the library does not introduce itself in any other way.
+	// ClientName is the name of the connection in CLIENT LIST. "" means no name. The library sends no
+	// other name of its own.
 	ClientName string
 
-	// TLS, if not nil, encrypts the connection and verifies the server's certificate.
+	// TLS, if not nil, encrypts the connection. The server's certificate is verified (see the type
+	// TLS).
 	TLS *TLS
 
-	// Dialer, if not nil, connects in place of a net.Dialer with TCP keep-alives, to Sentinels too. TLS comes on top of it. It may be called
-	// concurrently, and must return when ctx is over. Whatever error it returns counts as a server that cannot be reached.
+	// Dialer, if not nil, dials the server and the Sentinels, in place of a net.Dialer with TCP
+	// keep-alives. TLS is added on top. Dialer may be called concurrently, and must return when ctx is
+	// done. Every error of Dialer means that the server is not reachable.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// DialTimeout bounds connecting and the TLS handshake. 0 means that only the pool's OpenTimeout does.
+	// DialTimeout bounds the dial together with the TLS handshake. 0 means no other bound than the
+	// pool's OpenTimeout. A negative DialTimeout is an error.
 	DialTimeout time.Duration
-	// ReadTimeout bounds the wait for a reply; the context's deadline bounds it as well. 0 means 5 s; negative: only the context. For
-	// commands that block by themselves, such as BLPOP, WAIT, and XREAD with BLOCK, the bound is ten seconds more than their own timeouts, or
-	// none if one of these is 0: however the commands are sent, by Do and in pipelines, too. The limits of layers are mostly shorter than
-	// that: [pool.Op].Limit is for such commands.
+	// ReadTimeout bounds the wait for a reply. The context's deadline also bounds the wait. 0 means 5
+	// s. Negative means that only the context bounds the wait.
+	//
+	// The bound is different for commands that block, such as BLPOP, WAIT, and XREAD with BLOCK. The
+	// wait is bounded by 10 s more than the timeouts in the commands. There is no bound if a timeout
+	// in a command is 0. This holds for methods, for Do and for pipelines. The limits of layers are
+	// mostly shorter: set [pool.Op].Limit for such commands.
 	ReadTimeout time.Duration
-	// WriteTimeout bounds the sending of a command likewise. 0 means 5 s; negative: only the context.
+	// WriteTimeout bounds the sending of a command in the same way. 0 means 5 s. Negative means that
+	// only the context bounds the sending.
 	WriteTimeout time.Duration
 }
 
-// Validate returns an error that names every field that is out of range or contradicts another, its value and what is allowed; nil when
-// there is none. It reads no file and connects to nothing.
+// Validate returns an error with every field that is out of range or contradicts another field, its
+// value and the allowed values. Validate returns nil if all fields are valid. It reads no file and
+// dials nothing.
 func (o Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
@@ -102,9 +117,10 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// misplaced returns the first field that holds a URL, which may hold a password; "" if there is none. Address looks at itself.
+// misplaced returns the name of the first field that holds a URL, or "". A URL may hold a password.
+// The method network checks Address.
 func (o Options) misplaced() (field string) {
-	if strings.Contains(o.Username, "://") { // a name may have an @
+	if strings.Contains(o.Username, "://") { // a username may have an @
 		return "Username"
 	}
 	fields := [][2]string{{"ClientName", o.ClientName}}
@@ -127,13 +143,15 @@ func (o Options) misplaced() (field string) {
 	return ""
 }
 
-// holdsLogin says whether a text may be a URL, or a part of one, with a password: whatever comes before an @ may be that.
+// holdsLogin reports whether text may be a URL with a password, or a part of such a URL. The text
+// before an @ may be a password.
 func holdsLogin(text string) bool {
 	_, behind, _ := strings.Cut(text, ":")
 	return strings.Contains(text, "://") || strings.Contains(behind, "@") || strings.Contains(text, "%40")
 }
 
-// network returns what to dial. Its errors do not show the address, in case somebody has put a URL there, with a password.
+// network returns the network and the address to dial. The errors do not show the address: somebody
+// may have set Address to a URL with a password.
 func (o Options) network() (network, address string, err error) {
 	a := o.Address
 	switch {
@@ -149,7 +167,8 @@ func (o Options) network() (network, address string, err error) {
 	return "tcp", address, nil
 }
 
-// hostPort completes "host", "host:port" or "". Its errors go on after the name of a field, and do not show the address.
+// hostPort adds the missing parts to "host", "host:port" or "". The text of an error continues
+// after the name of a field, and does not show the address.
 func hostPort(a, defaultPort string) (string, error) {
 	if strings.ContainsAny(a, "@, \t\r\n/") {
 		return "", errors.New("must be one host or host:port")
@@ -173,18 +192,20 @@ func hostPort(a, defaultPort string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// login returns what answers for a new connection's identity.
+// login returns the username and the password for a new connection.
 type login func(ctx context.Context) (username, password string, err error)
 
-// fixed is a login that is always the same.
+// fixed returns a login with a constant username and password.
 func fixed(username, password string) login {
-	if username == defaultUser && password == "" { // who is not logged in is that user, with any server
+	// On any server, a connection without a login belongs to the default user.
+	if username == defaultUser && password == "" {
 		username = ""
 	}
 	return func(context.Context) (string, string, error) { return username, password, nil }
 }
 
-// forClient has a client of go-redis log in, which sends no empty password. A user without a password accepts any.
+// forClient is the login of a go-redis client, which sends no empty password. A user without a
+// password accepts any password, so forClient returns "any".
 func (l login) forClient(ctx context.Context) (username, password string, err error) {
 	username, password, err = l(ctx)
 	if username != "" && password == "" {
@@ -193,8 +214,9 @@ func (l login) forClient(ctx context.Context) (username, password string, err er
 	return username, password, err
 }
 
-// credentials returns what answers for a new connection's identity, so that nothing else needs to keep the password. Its errors are for
-// wrapping, and hold neither name nor password but what Options.Credentials has put into its own.
+// credentials returns the login of new connections. No other field needs to keep the password. The
+// errors are made for wrapping. They contain no name and no password, unless Options.Credentials
+// has put a name or a password into its own error.
 func (o Options) credentials() login {
 	if o.Credentials == nil {
 		return fixed(o.Username, o.Password)
@@ -211,7 +233,7 @@ func (o Options) credentials() login {
 	}
 }
 
-// ioTimeout translates a timeout of ours into one of go-redis, where -1 stands for none.
+// ioTimeout converts a timeout of Options into a timeout of go-redis, where -1 means none.
 func ioTimeout(d time.Duration) time.Duration {
 	switch {
 	case d == 0:

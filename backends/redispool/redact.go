@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// hidden stands for a password, as it does in net/url.
+// hidden replaces a password, as in net/url.
 const hidden = "xxxxx"
 
-// invalid stands for what may hold a password in the wrong place.
+// invalid replaces a text that may hold a password in the wrong place.
 const invalid = "invalid"
 
 // String returns the options as a URL for [ParseURL], with xxxxx in place of the password.
@@ -82,7 +82,7 @@ func (o Options) String() string {
 	return u.String()
 }
 
-// put adds the addresses and Replicas to a query, but for the first address, which is returned.
+// put adds the further addresses and Replicas to query, and returns the first address.
 func (s Sentinel) put(query url.Values) (host string) {
 	host = invalid
 	for i, a := range s.Addresses {
@@ -102,19 +102,20 @@ func (s Sentinel) put(query url.Values) (host string) {
 	return host
 }
 
-// String returns a URL with the Sentinels and the master's name, and xxxxx in place of the password.
+// String returns a URL with the Sentinels and the master's name, and xxxxx in place of the
+// password.
 func (s Sentinel) String() string { return Options{Sentinel: &s}.String() }
 
-// GoString is what %#v prints.
+// GoString returns the text printed by %#v: String in quotes, after the name of the type.
 func (s Sentinel) GoString() string { return fmt.Sprintf("redispool.Sentinel(%q)", s.String()) }
 
-// Format prints String for every verb, and GoString for %#v: no verb may reach the fields.
+// Format prints String for every verb, and GoString for %#v, so no verb prints the fields.
 func (s Sentinel) Format(f fmt.State, verb rune) { format(f, verb, s) }
 
-// LogValue is what package log/slog prints.
+// LogValue returns String for package log/slog.
 func (s Sentinel) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText is what encoding/json, encoding/xml and YAML encoders print. It never fails.
+// MarshalText returns String for encoding/json, encoding/xml and YAML encoders. It never fails.
 func (s Sentinel) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func intText(n int) string {
@@ -131,14 +132,14 @@ func durationText(d time.Duration) string {
 	return d.String()
 }
 
-// GoString is what %#v prints.
+// GoString returns the text printed by %#v: String in quotes, after the name of the type.
 func (o Options) GoString() string { return fmt.Sprintf("redispool.Options(%q)", o.String()) }
 
-// Format prints String for every verb, and GoString for %#v: no verb may reach the fields. Only for %p, which is for pointers, package fmt does not
-// ask Format, and prints the fields.
+// Format prints String for every verb, and GoString for %#v, so no verb prints the fields. There is
+// an exception: %p is for pointers. Package fmt does not call Format for %p and prints the fields.
 func (o Options) Format(f fmt.State, verb rune) { format(f, verb, o) }
 
-// format prints what has a text in place of its fields.
+// format prints the text of a value in place of the fields.
 func format(f fmt.State, verb rune, text interface {
 	fmt.Stringer
 	fmt.GoStringer
@@ -153,8 +154,8 @@ func format(f fmt.State, verb rune, text interface {
 	_, _ = io.WriteString(f, s)
 }
 
-// LogValue is what package log/slog prints.
+// LogValue returns String for package log/slog.
 func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// MarshalText is what encoding/json, encoding/xml and YAML encoders print. It never fails.
+// MarshalText returns String for encoding/json, encoding/xml and YAML encoders. It never fails.
 func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }

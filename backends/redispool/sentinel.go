@@ -9,44 +9,59 @@ import (
 
 const sentinelPort = "26379"
 
-// Sentinel says how a pool finds its server: by asking Redis Sentinels, which watch a primary and its replicas, and promote a replica when the
-// primary fails. MasterName and Addresses are required.
+// Sentinel makes a pool find its server by Redis Sentinels. Sentinels watch a primary and its
+// replicas, and promote a replica if the primary fails. MasterName and Addresses are required.
 //
-// Each time a connection is opened, all Sentinels are asked, and the answer with the highest configuration epoch holds. While none can be
-// reached, the latest answer does. A new connection asks the server by ROLE whether it is the primary; a user who may not send ROLE goes
-// without. When a Sentinel reports another primary, all connections to the old one are closed at once, those in use and those of subscriptions
-// included, and the pool emits an [EventPrimaryChanged].
+// The pool queries all Sentinels each time it opens a connection. The answer with the highest
+// configuration epoch holds. If no Sentinel is reachable, the latest answer holds. A new connection
+// asks the server by ROLE whether the server is the primary. This test is left out if the user has
+// no permission for ROLE.
 //
-// A user of the Sentinels needs the right to SENTINEL GET-MASTER-ADDR-BY-NAME, and to SENTINEL REPLICAS for Replicas. Without SUBSCRIBE the pool
-// hears of a failover when it opens a connection. Without SENTINEL MASTER it knows no epochs, and goes by what most Sentinels say. Without
-// SENTINEL SENTINELS it knows only the Sentinels in Addresses.
+// When the Sentinels report another primary, the pool closes all connections to the old primary at
+// once, including connections in use and connections of subscriptions. The pool emits an
+// [EventPrimaryChanged]. A pool of replicas replaces all its connections instead: idle connections
+// at once, connections in use at their release.
 //
-// While the Sentinels agree on another primary, the breaker of a standard stack refuses uses at once, where go-redis' FailoverClient lets them wait.
+// The user of the Sentinels needs permission for SENTINEL GET-MASTER-ADDR-BY-NAME, and with
+// Replicas for SENTINEL REPLICAS. Without SUBSCRIBE the pool learns of a failover when it opens a
+// connection. Without SENTINEL MASTER the pool has no epochs, and the answer of most Sentinels
+// holds. Without SENTINEL SENTINELS the pool uses only the Sentinels in Addresses.
 //
-// A failover loses writes, whatever the client does: replication is asynchronous, so a primary acknowledges writes that no replica has yet. The
-// server's setting min-replicas-to-write bounds the loss, and WAIT ([Conn.Wait]) asks for one write.
+// Until the Sentinels agree on another primary, the breaker of a standard stack rejects uses at
+// once. In go-redis a FailoverClient makes the callers wait.
+//
+// A failover loses writes with every client: replication is asynchronous, so a primary acknowledges
+// writes before a replica has received them. The server's setting min-replicas-to-write bounds the
+// loss. WAIT ([Conn.Wait]) waits until replicas have received a write.
 type Sentinel struct {
-	// MasterName is the name that the Sentinels have for the primary: the second word after "sentinel monitor" in their configuration.
+	// MasterName is the name of the primary in the configuration of the Sentinels: the word after
+	// "sentinel monitor".
 	MasterName string
-	// Addresses are those of Sentinels, each "host" or "host:port". The port defaults to 26379. One that answers is enough: the pool learns of the
-	// others from it.
+	// Addresses are the addresses of Sentinels, each "host" or "host:port". The default port is 26379.
+	// A single Sentinel that answers is enough, because the pool learns the addresses of the others
+	// from it.
 	Addresses []string
 
-	// Username and Password are what connections to the Sentinels authenticate with. The rules are those of Options.Username and
-	// Options.Password, which are for the servers.
+	// Username and Password authenticate connections to the Sentinels. The rules are the same as for
+	// Options.Username and Options.Password, which are for the servers.
 	Username string
 	Password string
 
-	// TLS, if not nil, encrypts the connections to the Sentinels. Options.TLS is for those to the servers.
+	// TLS, if not nil, encrypts the connections to the Sentinels. Options.TLS is for the connections
+	// to the servers.
 	TLS *TLS
 
-	// Replicas has the pool connect to the replicas in turn, for reads: a write is answered with READONLY, and a read may return what the primary
-	// no longer holds. The pool connects to the primary, which accepts writes, while the Sentinels know of no replica that is up. Otherwise a
-	// connection stays where it is until the pool closes it: after a failover, or when a replica has come back, Config.MaxLifetime spreads them anew.
+	// Replicas makes the pool connect to the replicas in turn, for reads. A replica refuses a write
+	// with READONLY. A read may return data that the primary has already changed. If the Sentinels
+	// know no replica that is up, the pool connects to the primary, which accepts writes. The pool
+	// replaces these connections when a replica is up.
+	//
+	// A connection stays with its replica until the pool closes the connection. So after the return of
+	// a replica the connections are not spread evenly. Config.MaxLifetime spreads them again.
 	Replicas bool
 }
 
-// validate returns an error for each field that is wrong.
+// validate returns an error for each invalid field.
 func (s Sentinel) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) {
@@ -69,11 +84,11 @@ func (s Sentinel) validate() error {
 	return errors.Join(errs...)
 }
 
-// places returns the addresses, each with its port.
+// places returns the addresses, each with a port.
 func (s Sentinel) places() []string {
 	all := slices.Clone(s.Addresses)
 	for i, a := range all {
-		all[i], _ = hostPort(a, sentinelPort) // has been validated
+		all[i], _ = hostPort(a, sentinelPort) // validated before
 	}
 	return all
 }

@@ -8,33 +8,37 @@ import (
 	"strconv"
 )
 
-// skipper finds the end of a number of replies in a stream of bytes, and keeps nothing of the replies. The skipper knows both versions of
-// the protocol (https://redis.io/docs/latest/develop/reference/protocol-spec/) but for streamed values: no server sends streamed values.
+// skipper finds the end of a given number of replies in a stream of bytes, and stores nothing of
+// the replies. The skipper supports both versions of the protocol
+// (https://redis.io/docs/latest/develop/reference/protocol-spec/), with the exception of streamed
+// values. No server sends streamed values.
 //
-// The skipper counts: an aggregate makes as many values due as its header says, so nesting costs no memory. A push message and the
-// attributes before a value are no replies: their contents become due, and nothing else changes.
+// The skipper counts values. The header of an aggregate adds the number of its values to the values
+// due, so nesting needs no memory. A push message, and the attributes before a value, are not
+// replies: only their contents are added.
 //
 // The zero skipper waits for nothing.
 type skipper struct {
-	due  int64  // values still to come
-	bulk int64  // bytes of the present value still to come, its end of line included
-	line []byte // the beginning of a header, without its end
+	due  int64  // the number of values to come
+	bulk int64  // the bytes to come of the present value, with the end of line
+	line []byte // the beginning of an incomplete header
 }
 
 const (
-	longestLine = 1 << 16 // of a header, or of a reply that is a line
-	longestBulk = 1 << 32 // bytes: eight times what a server lets through by default
-	mostValues  = 1 << 40 // in all replies together
+	longestLine = 1 << 16 // bytes in a header, or in a reply of a single line
+	longestBulk = 1 << 32 // bytes: 8 times the default limit of a server
+	mostValues  = 1 << 40 // values in all replies together
 	longestSize = 20      // digits
 )
 
-// expect makes so many replies due.
+// expect adds replies to the values due.
 func (s *skipper) expect(replies int) { s.due += int64(replies) }
 
-// idle says that nothing is due.
+// idle reports whether nothing is due.
 func (s *skipper) idle() bool { return s.due == 0 && s.bulk == 0 && len(s.line) == 0 }
 
-// feed takes the next bytes, and returns the bytes behind the replies. After an error the stream is lost.
+// feed reads b, and returns the bytes behind the replies. After an error the position in the stream
+// is unknown.
 func (s *skipper) feed(b []byte) (rest []byte, err error) {
 	for len(b) > 0 && !s.idle() {
 		if s.bulk > 0 {
@@ -65,7 +69,8 @@ func (s *skipper) feed(b []byte) (rest []byte, err error) {
 	return b, nil
 }
 
-// feedPush takes the bytes of push messages where no reply is due, as far as a message begins or continues there.
+// feedPush reads push messages while no reply is due, and returns the bytes behind the messages. b
+// may begin inside a message.
 func (s *skipper) feedPush(b []byte) (rest []byte, err error) {
 	if s.idle() {
 		if b[0] != '>' {
@@ -77,13 +82,14 @@ func (s *skipper) feedPush(b []byte) (rest []byte, err error) {
 	return s.feed(b)
 }
 
-// header takes a whole line: a value, or how many bytes or values follow.
+// header reads a whole line: a value, or the number of bytes or values that follow.
 func (s *skipper) header(line []byte) error {
 	if len(line) < 3 || line[len(line)-2] != '\r' {
 		return fmt.Errorf("%.16q is no line of a reply", line)
 	}
 	switch kind := line[0]; kind {
-	case '+', '-', ':', '_', ',', '#', '(': // a simple string, an error, an integer, null, a double, a boolean, a big number
+	// A simple string, an error, an integer, null, a double, a boolean, a big number.
+	case '+', '-', ':', '_', ',', '#', '(':
 		s.due--
 	case '$', '=', '!': // a string, a verbatim string, an error
 		n, err := size(line)
@@ -115,7 +121,7 @@ func (s *skipper) header(line []byte) error {
 	return nil
 }
 
-// size reads the number in a header; -1 stands for null.
+// size parses the number in a header. -1 means null.
 func size(line []byte) (int64, error) {
 	digits := line[1 : len(line)-2]
 	if len(digits) > longestSize {

@@ -11,21 +11,23 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Kinds of [pool.Event] that tell of the connections of subscriptions, which are not among the pool's. One that cannot be opened is a
-// [pool.EventOpenFailed] of the layer redispool.
+// The kinds of a [pool.Event] about connections of subscriptions, which are not connections of the
+// pool. If such a connection cannot be opened, there is a [pool.EventOpenFailed] with the Layer
+// "redispool".
 const (
-	EventSubscriptionOpened pool.Kind = "subscription_opened" // Duration is how long it took
-	EventSubscriptionClosed pool.Kind = "subscription_closed" // Duration is how long it was open
+	EventSubscriptionOpened pool.Kind = "subscription_opened" // Duration is the time of the dial
+	EventSubscriptionClosed pool.Kind = "subscription_closed" // Duration is the time since the dial
 )
 
-// Subscribe receives what is published on the channels. The subscription has a connection of its own, which is not among the pool's, and which
-// go-redis opens again when it is lost. With Sentinels the connection follows the primary, and cannot be opened after the pool is closed. What is
-// published while the connection is away is lost. The caller closes the subscription.
+// Subscribe receives the messages published on the channels. The subscription has its own
+// connection, which is not a connection of the pool. go-redis opens the connection again after a
+// loss. Messages published meanwhile are lost. With Sentinels the connection follows the primary,
+// and cannot be opened after the pool is closed. The caller closes the subscription.
 func (c *Client) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
 	return c.subscriber().Subscribe(ctx, channels...)
 }
 
-// PSubscribe is [Client.Subscribe] with patterns.
+// PSubscribe is [Client.Subscribe] with patterns of channels.
 func (c *Client) PSubscribe(ctx context.Context, patterns ...string) *redis.PubSub {
 	return c.subscriber().PSubscribe(ctx, patterns...)
 }
@@ -35,7 +37,8 @@ func (c *Client) SSubscribe(ctx context.Context, channels ...string) *redis.PubS
 	return c.subscriber().SSubscribe(ctx, channels...)
 }
 
-// subscriber returns the client of subscriptions. Its connections are opened as the pool's are.
+// subscriber returns the client for subscriptions. The client opens connections with the settings
+// of the pool's connections.
 func (c *Client) subscriber() *redis.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +51,7 @@ func (c *Client) subscriber() *redis.Client {
 	return c.pubsub
 }
 
-// Levels tells the number of connections that subscriptions have.
+// Levels returns a level with the number of open connections of subscriptions.
 func (d *Driver) Levels() []pool.Level {
 	return []pool.Level{{
 		Layer: "subscription", Name: "connections",
@@ -56,8 +59,8 @@ func (d *Driver) Levels() []pool.Level {
 	}}
 }
 
-// subscriber makes a client of go-redis for subscriptions. It opens connections by itself, to the same server with the same login, and tells of
-// them.
+// subscriber makes a client of go-redis for subscriptions. The client dials the same server with
+// the same login. It emits an event for each connection.
 func (d *Driver) subscriber(emit func(pool.Event)) *redis.Client {
 	opts := d.base
 	opts.DB, opts.ClientName = d.db, d.clientName
@@ -81,7 +84,7 @@ func (d *Driver) subscriber(emit func(pool.Event)) *redis.Client {
 	return redis.NewClient(&opts)
 }
 
-// subscription is the connection of one.
+// subscription is the connection of a subscription.
 type subscription struct {
 	net.Conn
 
@@ -92,7 +95,7 @@ type subscription struct {
 	closed  atomic.Bool
 }
 
-// Close closes the connection, and tells so once.
+// Close closes the connection. The first Close emits an event.
 func (s *subscription) Close() error {
 	if !s.closed.Swap(true) {
 		if s.driver.finder != nil {
@@ -106,5 +109,5 @@ func (s *subscription) Close() error {
 
 func (s *subscription) at() string { return s.address }
 
-// leave ends the connection. go-redis notices, closes it, and opens another.
+// leave closes the socket. go-redis notices the loss, closes the connection and opens another.
 func (s *subscription) leave() { _ = s.Conn.Close() }

@@ -10,8 +10,8 @@ import (
 // maxText bounds the text of a command or of a pipeline, in bytes.
 const maxText = 1024
 
-// subcommands are the words that may follow a command's name and are no argument. The list is closed, so that nothing that is given in
-// the wrong place is taken for one.
+// subcommands has the words after a command's name that are not arguments. The list is fixed, so a
+// value given in the wrong place is not shown as a subcommand.
 var subcommands = map[string]string{
 	"ACL":      "CAT DELUSER DRYRUN GENPASS GETUSER LIST LOAD LOG SAVE SETUSER USERS WHOAMI",
 	"CLIENT":   "CACHING GETNAME GETREDIR ID INFO KILL LIST NO-EVICT NO-TOUCH PAUSE REPLY SETINFO SETNAME TRACKING TRACKINGINFO UNBLOCK UNPAUSE",
@@ -30,7 +30,8 @@ var subcommands = map[string]string{
 	"XINFO":    "CONSUMERS GROUPS STREAM",
 }
 
-// text is a command with a ? in place of each argument, be it a key, a value or a password: "SET ? ?", "CONFIG SET ? ?".
+// text returns a command with a ? for each argument, such as a key, a value or a password: "SET ?
+// ?", "CONFIG SET ? ?".
 func text(cmd redis.Cmder) string {
 	name, args := displayName(cmd.Name()), cmd.Args()
 	var b strings.Builder
@@ -51,7 +52,8 @@ func text(cmd redis.Cmder) string {
 	return b.String()
 }
 
-// batchText is the text of the commands of a pipeline or of a transaction, in which those that follow one of the same text are left out.
+// batchText returns the texts of the commands of a pipeline or a transaction. It leaves out a text
+// equal to the text before.
 func batchText(cmds []redis.Cmder) string {
 	_, cmds = unwrapped(cmds)
 	var b strings.Builder

@@ -9,32 +9,37 @@ import (
 	"sync"
 )
 
-// TLS says how a connection is encrypted. The zero TLS verifies the server's certificate against the system's authorities, for the host in
-// Options.Address, or for the host that the Sentinels name.
+// TLS are the settings of an encrypted connection. The zero TLS verifies the server's certificate
+// against the authorities of the system. The certificate must be for the host in Options.Address,
+// or for the host named by the Sentinels.
 //
-// The files are read by NewDriver, whose error names the field and the file. Each new connection looks whether a file has changed, and the files
-// are read again if so: a certificate can be replaced while the program runs. A change that cannot be read, such as a key that does not fit to
-// its certificate yet, is left alone until the next connection; the certificates read last are used meanwhile.
+// NewDriver reads the files. An error has the field and the file. Before each new connection the
+// driver checks whether a file has changed, and then reads the files again. So a certificate can be
+// replaced while the program runs. If the new files cannot be read, the driver uses the
+// certificates read last, and tries again at the next connection. For example, a key may not fit
+// its certificate yet.
 type TLS struct {
-	// CAFile is a PEM file with the authorities to trust in place of the system's.
+	// CAFile is a PEM file with the trusted authorities. It replaces the authorities of the system.
 	CAFile string
-	// CertFile and KeyFile are the PEM files of the certificate that this client shows. Both or neither.
+	// CertFile and KeyFile are the PEM files of the client's certificate. Set both or neither.
 	CertFile string
 	KeyFile  string
-	// ServerName is sent to the server (SNI) and verified in place of the host.
+	// ServerName is sent to the server (SNI) and verified, in place of the host.
 	ServerName string
-	// InsecureSkipVerify accepts ANY certificate. Whoever can place himself between this program and the server then reads the password
-	// and all data, and can change them at will, without anybody noticing. It is for tests on one machine; with a private authority set
-	// CAFile, with an unexpected host name set ServerName instead.
+	// InsecureSkipVerify accepts ANY certificate. Then an attacker between this program and the server
+	// can read the password and all data, and can change the data unnoticed. It is meant for tests on
+	// a single machine. For a private authority set CAFile instead. For an unexpected host name set
+	// ServerName instead.
 	InsecureSkipVerify bool
 
-	// Config, if not nil, has everything else: versions, cipher suites, GetClientCertificate for certificates that are in no file, and so on. It
-	// is copied for each connection, and must not be changed after NewDriver. The fields above are added to it; a field must not be set in
-	// both places.
+	// Config, if not nil, has all other settings: versions, cipher suites, GetClientCertificate for
+	// certificates without a file, and so on. The driver copies Config for each connection. Config
+	// must not be changed after NewDriver. The fields above are added to the copy. A field must not be
+	// set in both places.
 	Config *tls.Config
 }
 
-// texts returns the fields that hold a text, by their names after prefix; nil for nil.
+// texts returns the string fields, each with its name after prefix. It returns nil if t is nil.
 func (t *TLS) texts(prefix string) [][2]string {
 	if t == nil {
 		return nil
@@ -44,7 +49,7 @@ func (t *TLS) texts(prefix string) [][2]string {
 	}
 }
 
-// validate returns an error for each field that is wrong. prefix stands before its name.
+// validate returns an error for each invalid field. prefix precedes the field's name.
 func (t *TLS) validate(prefix string, unix bool) error {
 	var errs []error
 	bad := func(text string) { errs = append(errs, errors.New("redispool: "+prefix+text)) }
@@ -71,12 +76,13 @@ func (t *TLS) validate(prefix string, unix bool) error {
 	return errors.Join(errs...)
 }
 
-// tlsFiles makes the configurations of connections, and reads the files again when they have changed.
+// tlsFiles makes the TLS configurations of connections. It reads the files again if they have
+// changed.
 type tlsFiles struct {
 	from TLS
 
 	mu      sync.Mutex
-	read    []os.FileInfo // as they were when they were read
+	read    []os.FileInfo // the state of the files at the last reading
 	current *tls.Config
 }
 
@@ -88,7 +94,7 @@ func newTLSFiles(t *TLS) (*tlsFiles, error) {
 	return f, err
 }
 
-// config returns the configuration for a new connection to a host.
+// config returns the configuration for a new connection to host.
 func (f *tlsFiles) config(host string) *tls.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,7 +111,7 @@ func (f *tlsFiles) config(host string) *tls.Config {
 	return c
 }
 
-// stat looks at the files that are set. What cannot be looked at is nil.
+// stat returns the os.FileInfo of each configured file, or nil for a file without access.
 func (f *tlsFiles) stat() []os.FileInfo {
 	var infos []os.FileInfo
 	for _, name := range []string{f.from.CAFile, f.from.CertFile, f.from.KeyFile} {
@@ -117,7 +123,7 @@ func (f *tlsFiles) stat() []os.FileInfo {
 	return infos
 }
 
-// filesChanged says whether a file is another one, or has been written since.
+// filesChanged reports whether a file was replaced or written, or is without access.
 func filesChanged(before, now []os.FileInfo) bool {
 	for i, b := range before {
 		n := now[i]
@@ -128,7 +134,7 @@ func filesChanged(before, now []os.FileInfo) bool {
 	return false
 }
 
-// make reads the files. Its errors name the field and the file.
+// make reads the files and makes a configuration. An error has the field and the file.
 func (f *tlsFiles) make() (*tls.Config, error) {
 	t := &f.from
 	c := t.Config.Clone()
@@ -138,7 +144,7 @@ func (f *tlsFiles) make() (*tls.Config, error) {
 	if t.ServerName != "" {
 		c.ServerName = t.ServerName
 	}
-	if t.InsecureSkipVerify { // asked for by name; the field's doc says what it means
+	if t.InsecureSkipVerify { // see the field for the danger
 		c.InsecureSkipVerify = true
 	}
 	if t.CAFile != "" {

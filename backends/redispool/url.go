@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// successors says what became of options that users of other libraries try.
+// successors has advice for options used with other libraries.
 var successors = map[string]string{
 	"database":                  "use db",
 	"route_by_latency":          "use a pool of the primary and another with replica_only",
@@ -39,28 +39,32 @@ var successors = map[string]string{
 	"context_timeout_enabled":   "contexts are always honoured",
 }
 
-// ParseURL makes Options of a URL:
+// ParseURL makes Options from a URL:
 //
 //	redis://user:password@host:port/db?option=value
 //	rediss://...                      the same over TLS
 //	unix://user:password@/path/to/socket?db=1
 //
-// valkey is another name for redis, valkeys and redis+tls are other names for rediss, and redis-socket is one for unix.
+// valkey is another name for redis. valkeys and redis+tls are other names for rediss. redis-socket
+// is another name for unix.
 //
-// With the option master_name the URL names a [Sentinel], as for go-redis' ParseFailoverURL:
+// With the option master_name the URL names a [Sentinel], as in ParseFailoverURL of go-redis:
 //
-//	redis://user:password@host:26379/db?master_name=mymaster&addr=host2:26379&addr=host3:26379&username=app&password=...
+//	redis://user:password@host:26379/db?master_name=mymaster&addr=host2:26379&username=app
 //
-// The user and the password before the host are for the Sentinels then, and the options username and password for the servers. addr is the address
-// of a further Sentinel, and replica_only=true is Sentinel.Replicas. With rediss, servers and Sentinels are spoken to over TLS, and all their
-// certificates must be for the URL's host or for tls_server_name.
+// In such a URL the user and the password before the host are for the Sentinels. The options
+// username and password are for the servers. Each addr is the address of a further Sentinel.
+// replica_only=true sets Sentinel.Replicas. With rediss, the connections to servers and Sentinels
+// use TLS. All their certificates must be for the URL's host, or for tls_server_name.
 //
-// Everything is optional but the scheme and the path of a unix socket. The options are the fields of [Options] and [TLS]: db, protocol,
-// client_name, dial_timeout, read_timeout, write_timeout, tls_ca_file, tls_cert_file, tls_key_file, tls_server_name and
-// tls_insecure_skip_verify. Timeouts are written as for time.ParseDuration, with a unit. Special characters in the user name and the
-// password, above all / ? # and @, are percent-encoded.
+// Only the scheme is required, and the path of a unix socket. The options are the fields of
+// [Options] and [TLS]: db, protocol, client_name, dial_timeout, read_timeout, write_timeout,
+// tls_ca_file, tls_cert_file, tls_key_file, tls_server_name and tls_insecure_skip_verify. A timeout
+// has the form of time.ParseDuration, with a unit. Special characters in the user name and the
+// password must be percent-encoded, above all / ? # and @.
 //
-// An option that is unknown, given twice or of no use with the rest of the URL is an error that names it. No error shows the URL.
+// ParseURL returns an error with the option's name if an option is unknown, is given twice, or does
+// not fit the rest of the URL. An error never shows the URL.
 func ParseURL(rawURL string) (Options, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -98,8 +102,8 @@ func ParseURL(rawURL string) (Options, error) {
 	return o, nil
 }
 
-// parseURL is url.Parse with errors that do not quote the URL, and refuses those in which a part of the password may have ended up
-// elsewhere, where a later error would show it.
+// parseURL is url.Parse with errors that do not quote the URL. It refuses a URL with a part of the
+// password in a wrong place, because a later error would show this part.
 func parseURL(rawURL string) (*url.URL, error) {
 	const encode = "special characters in the user name and the password must be percent-encoded"
 	u, err := url.Parse(rawURL)
@@ -116,7 +120,7 @@ func parseURL(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-// setServer sets what the scheme and the host of a URL say.
+// setServer sets the server from the scheme and the host of u.
 func setServer(o *Options, u *url.URL) error {
 	switch u.Scheme {
 	case "redis", "valkey":
@@ -137,7 +141,7 @@ func setServer(o *Options, u *url.URL) error {
 	return nil
 }
 
-// setSentinel makes the server that the URL names a Sentinel.
+// setSentinel makes the server in the URL a Sentinel.
 func setSentinel(o *Options, username, password string) error {
 	if strings.HasPrefix(o.Address, "/") {
 		return errors.New("redispool: option \"master_name\": needs the address of a Sentinel, not the path of a socket")
@@ -154,7 +158,7 @@ func setSentinel(o *Options, username, password string) error {
 	return nil
 }
 
-// setPath reads the database's index from the path of a TCP URL.
+// setPath sets the index of the database from the path of a TCP URL.
 func setPath(o *Options, u *url.URL, query url.Values) error {
 	path := strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
 	if strings.HasPrefix(o.Address, "/") || path == "" {
@@ -171,7 +175,7 @@ func setPath(o *Options, u *url.URL, query url.Values) error {
 	return nil
 }
 
-// setQuery sets what the options of a URL say.
+// setQuery sets the options of a URL.
 func setQuery(o *Options, query url.Values) error {
 	names := make([]string, 0, len(query))
 	for name := range query {
@@ -199,7 +203,7 @@ func setQuery(o *Options, query url.Values) error {
 	return errors.Join(errs...)
 }
 
-// set sets one option by its name in URLs.
+// set sets a single option by its name in URLs.
 func set(o *Options, name, value string) (err error) {
 	switch name {
 	case "db":
@@ -222,7 +226,7 @@ func set(o *Options, name, value string) (err error) {
 	return err
 }
 
-// setServers sets what goes with Sentinels.
+// setServers sets the options about Sentinels.
 func setServers(o *Options, name, value string) (err error) {
 	if o.Sentinel == nil {
 		if name == "username" || name == "password" {

@@ -12,33 +12,35 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// evidence is the account of a connection in the present use. A read sets two flags, each by an atomic operation, once a use.
+// evidence holds the facts about the present use of a connection, for [pool.Testimony]. A use with
+// reads only sets two flags, each by a single atomic operation.
 //
-// Something is done when a write has been answered with success, or has not been answered. A read changes nothing; the flags in the server's
-// reply to COMMAND tell reads. A queued command is done by EXEC.
+// A use has done something if a write was answered with success, or was not answered. A read
+// changes nothing; the flags in the server's reply to COMMAND distinguish reads from writes. EXEC
+// carries out the queued commands.
 type evidence struct {
-	use  atomic.Uint64 // which use: of all connections
-	seen atomic.Uint32 // of the flags
+	use  atomic.Uint64 // the number of the use, unique among all connections
+	seen atomic.Uint32 // the flags below
 
 	mu  sync.Mutex
-	met []string // the error replies, each once
+	met []string // the texts of the error replies, without duplicates
 }
 
 const (
-	asked    uint32 = 1 << iota // something was sent, or was to be sent
-	answered                    // the server has given an answer without a fault of its own
-	done                        // something may have been carried out
-	queued                      // a transaction holds a write
-	metSome                     // error replies
+	asked    uint32 = 1 << iota // a command was sent, or was to be sent
+	answered                    // the server has answered, without a fault of the server
+	done                        // a write was carried out, or may have been
+	queued                      // the open transaction has a write
+	metSome                     // there were error replies
 	overflow                    // more error replies than mostMet
 )
 
-// mostMet bounds the error replies kept.
+// mostMet is the largest number of error replies kept.
 const mostMet = 16
 
 var connections atomic.Uint64
 
-// numberUses gives the connection's uses unique numbers.
+// numberUses gives unique numbers to the uses of the connection.
 func (e *evidence) numberUses() { e.use.Store(connections.Add(1) << 32) }
 
 func (e *evidence) begin() {
@@ -56,8 +58,8 @@ func (e *evidence) add(flags uint32) {
 	}
 }
 
-// note takes down the reply to a command of kind k; err is the error reply, or nil. open says that a transaction is open: the command is only
-// queued.
+// note notes the reply to a command of kind k. err is the error reply, or nil. open is true if a
+// transaction is open, so the command is only queued.
 func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 	if err == nil || isNil(err) {
 		e.add(answered)
@@ -65,9 +67,9 @@ func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 		return
 	}
 	if k&scripts != 0 && !open && code(err) != "NOSCRIPT" {
-		e.add(done) // up to where it failed
+		e.add(done) // a script may have changed something before its error
 	}
-	reply, ok := err.(redis.Error) //nolint:errorlint // as go-redis hands it to a hook
+	reply, ok := err.(redis.Error) //nolint:errorlint // given to a hook by go-redis, not wrapped
 	if ok && classifyReply(reply).Fault != pool.FaultServer {
 		e.add(answered)
 	}
@@ -84,7 +86,7 @@ func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 	}
 }
 
-// noteEffect takes down the effect of a command after success.
+// noteEffect notes the effect of a command that succeeded.
 func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
 	switch {
 	case e.seen.Load()&done != 0:
@@ -94,7 +96,7 @@ func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
 		}
 	case k&harmless != 0:
 		if k&kind(queueing) != 0 || k&ends != 0 {
-			e.seen.And(^queued) // the transaction begins, or is given up
+			e.seen.And(^queued) // the transaction begins or is discarded
 		}
 	case open:
 		e.add(queued)
@@ -103,7 +105,7 @@ func (e *evidence) noteEffect(k kind, cmd redis.Cmder, err error, open bool) {
 	}
 }
 
-// noteUnanswered takes down a command with an unknown outcome. A queued command is done by EXEC alone.
+// noteUnanswered notes a command with an unknown outcome. Only EXEC carries out a queued command.
 func (e *evidence) noteUnanswered(k kind, open bool) {
 	switch {
 	case k&executes != 0 && e.seen.Load()&queued != 0:
@@ -116,12 +118,13 @@ func (e *evidence) noteUnanswered(k kind, open bool) {
 	}
 }
 
-// own returns err without the errors of other connections; nil if this connection has met nothing of err in the present use.
+// own returns err without the errors of other connections. It returns nil if this connection has
+// met no part of err in the present use.
 func (e *evidence) own(err error) error {
 	met := false
 	rest := pool.Without(err, func(err error) bool {
 		var mine bool
-		switch x := err.(type) { //nolint:errorlint // about this very error
+		switch x := err.(type) { //nolint:errorlint // only this error, not its chain
 		case *Error:
 			mine = x.use == e.use.Load() || x.Err == nil
 		case *abortedError:
@@ -146,7 +149,7 @@ func (e *evidence) hasMet(reply error) bool {
 	return e.seen.Load()&overflow != 0 || slices.Contains(e.met, reply.Error())
 }
 
-// Lent begins a new account.
+// Lent begins the evidence of a new use. It returns ctx.
 func (d *Driver) Lent(ctx context.Context, c *Conn) context.Context {
 	c.evidence.begin()
 	c.ended.Store(nil)
@@ -154,7 +157,7 @@ func (d *Driver) Lent(ctx context.Context, c *Conn) context.Context {
 	return ctx
 }
 
-// Testify closes the account.
+// Testify returns the testimony about the use. ok is always true.
 func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
 	seen := c.evidence.seen.Load()
 	t := pool.Testimony{Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err)}
@@ -164,12 +167,13 @@ func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
 	return t, true
 }
 
-// ownDeadlineError is an error of a use that might go on: the borrower has given a command less time.
+// ownDeadlineError is the error of a command whose own deadline has passed, while the use may go
+// on.
 type ownDeadlineError struct{ error }
 
 func (e *ownDeadlineError) Unwrap() error { return e.error }
 
-// hasPassed says whether err is about the deadline of a command's context.
+// hasPassed reports whether err is about the deadline of a command's context.
 func hasPassed(err error) bool {
 	unanswered, ok := errors.AsType[*Error](err)
 	return ok && unanswered.Err != nil && errors.Is(unanswered.Context, context.DeadlineExceeded)
