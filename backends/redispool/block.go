@@ -11,9 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A command that is meant to block gives the longest time of the wait to the server. The client
-// waits 10 s longer for the reply. go-redis does the same for its own methods, but not in pipelines
-// and not for Do. This package does it for every command.
+// A command that is meant to block tells the server how long to wait at most. The client waits 10 s
+// longer for the reply. go-redis does the same for its own methods, but not in pipelines and not
+// for Do. This package does it for every command.
 
 const blockMargin = 10 * time.Second
 

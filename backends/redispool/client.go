@@ -105,7 +105,7 @@ func (c *Client) AddHook(hook redis.Hook) {
 	c.hooks = append(c.hooks, hook)
 	all := &chain{c.use, c.useAll}
 	for _, h := range slices.Backward(c.hooks) {
-		// As in go-redis, a hook may be nil.
+		// As in go-redis, a hook function may be nil.
 		if process := h.ProcessHook(all.process); process != nil {
 			all.process = process
 		}
@@ -130,7 +130,8 @@ func (c *Client) Do(ctx context.Context, args ...any) *redis.Cmd {
 // SADD, SREM, ZADD without INCR, ZREM, EXPIRE, PERSIST, LSET, SETBIT, SETRANGE, GEOADD, PFADD,
 // XACK, XDEL and similar commands. If the reply counts changes, the reply counts the changes of the
 // last attempt only. Layers do not repeat a write that adds or removes at each execution (INCR,
-// LPUSH, SPOP). Layers do not repeat a write whose reply names the first caller (SETNX, GETSET).
+// LPUSH, SPOP). Layers do not repeat a write whose reply tells whether another caller was first
+// (SETNX, GETSET).
 func (c *Client) Process(ctx context.Context, cmd redis.Cmder) error {
 	err := c.chain.Load().process(ctx, cmd)
 	cmd.SetErr(err)

@@ -12,9 +12,9 @@ import (
 // Conn is a connection to Redis, acquired from a pool. Conn has the commands of [redis.Conn],
 // including pipelines and transactions. A [Driver] makes a Conn, and the pool closes the Conn. The
 // zero Conn is not usable. A Conn has a single borrower at a time. The methods may be called
-// concurrently: they wait for one another, each no longer than its context lasts. A command obeys
-// the deadline and the cancellation of its own context. A command is not sent if its context is
-// already done. An error other than an error reply is an [Error].
+// concurrently: they wait for one another, and the command's context bounds each wait. A command
+// obeys the deadline and the cancellation of its own context. A command is not sent if its context
+// is already done. An error other than an error reply is an [Error].
 //
 // A borrower may change the session (SELECT, AUTH, WATCH, MULTI, CLIENT SETNAME, ...). The pool
 // undoes the changes before the next borrower gets the connection.

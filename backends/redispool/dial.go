@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// keepAlive makes the kernel find dead peers of idle connections. The first probe is sent after 30
-// s without traffic. 3 probes are sent, each 5 s after the last.
+// keepAlive makes the kernel find dead peers of idle connections. The first probe is sent after
+// 30 s without traffic. 3 probes are sent, each 5 s after the last.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // dialer makes the sockets of connections.

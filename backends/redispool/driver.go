@@ -62,7 +62,7 @@ func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*
 }
 
 // NewDriver makes a driver for [pool.New]. NewDriver reads the files named by opts.TLS and
-// opts.Sentinel.TLS. It returns the errors of [Options.Validate], or an error with the field and
+// opts.Sentinel.TLS. It returns the errors of [Options.Validate], or an error naming the field and
 // the file.
 func NewDriver(opts Options) (*Driver, error) {
 	if err := opts.Validate(); err != nil {
@@ -427,8 +427,8 @@ func (d *Driver) Interrupt(c *Conn) {
 	c.socket.stop(byUse)
 }
 
-// Valid reports whether an idle connection is open and no bytes have arrived. Valid asks the kernel
-// and does not wait.
+// Valid reports whether an idle connection is open and no unexpected bytes have arrived. Valid asks
+// the kernel and does not wait.
 func (d *Driver) Valid(c *Conn) bool { return c.socket.quiet() }
 
 // Dirty reports whether the connection needs a Reset: the borrower has changed the session, has

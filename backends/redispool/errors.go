@@ -12,10 +12,10 @@ import (
 // Error is the error of a command without a reply: the connection failed, or the context was done.
 // An Error never wraps a reply. Error replies keep the form of go-redis.
 //
-// An Error wraps Err. It also wraps the context's error if the context was done. So errors.Is(err,
-// context.Canceled) is true if the connection was closed because the command's context was
-// cancelled. errors.Is(err, context.DeadlineExceeded) is true if the socket timed out because of
-// the deadline of the command's context.
+// An Error wraps Err. It also wraps the context's error if the context was done. So
+// errors.Is(err, context.Canceled) is true if the connection was closed because the command's
+// context was cancelled. errors.Is(err, context.DeadlineExceeded) is true if the socket timed out
+// because of the deadline of the command's context.
 type Error struct {
 	// Command is the name: "GET"; "PIPELINE" or "MULTI" for several commands; "CONNECT" if the
 	// connection could not be opened.

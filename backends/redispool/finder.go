@@ -253,9 +253,9 @@ func (f *finder) adopt(answers []answer) answer {
 }
 
 // choose returns the answer to put in force. This is the answer with the highest configuration
-// epoch. If answers have the same epoch, the answer given by more Sentinels wins. See
-// "Configuration epochs" in https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
-// .
+// epoch. If answers have the same epoch, the answer given by more Sentinels wins. The source is
+// https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/ (section Configuration
+// epochs).
 //
 // An answer with an earlier epoch than present comes from a Sentinel cut off from the others, so
 // present holds. There is an exception: if most of the Sentinels give this answer, their

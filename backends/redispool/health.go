@@ -22,9 +22,9 @@ import (
 //	master_link_status        of a replica: up or down
 //	master_last_io_seconds    of a replica: the time since the last data from the master
 //
-// Inspect leaves out facts unknown to the server and facts without a permission of the user. In the
-// latter case "not_permitted" has the names of the refused commands. A missing fact is not an
-// error.
+// Inspect leaves out a fact if the server does not know the fact. It also leaves out a fact if the
+// user has no permission for the command: "not_permitted" then has the names of the refused
+// commands. A missing fact is not an error.
 func (d *Driver) Inspect(ctx context.Context, c *Conn) (map[string]string, error) {
 	var role *redis.Cmd
 	var server, replication *redis.StringCmd

@@ -28,8 +28,8 @@ func (u *useContext) forget() {
 	u.mu.Unlock()
 }
 
-// is reports whether ctx is the context of the use. A context of a type without comparison is
-// another context.
+// is reports whether ctx is the context of the use. A context of a type that cannot be compared
+// counts as another context.
 func (u *useContext) is(ctx context.Context) (same bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -20,8 +20,9 @@ import (
 //     connection: Reset reads and discards the late replies. The next command of the same use does
 //     the same first.
 //   - Reset waits for 4 times the delay of the slowest recent late reply, at least 250 ms and at
-//     most 900 ms. The pool's CheckTimeout (default 1 s) also bounds the wait. After the wait the
-//     connection is closed, and the bound is doubled for the next connection with late replies.
+//     most 900 ms. The pool's CheckTimeout (default 1 s) also bounds the wait. If the replies do
+//     not arrive in time, the connection is closed. If the bound was too short, the bound is
+//     doubled for the next connection with late replies, up to 900 ms.
 
 const (
 	shortestPatience = 250 * time.Millisecond

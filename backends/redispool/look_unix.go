@@ -9,8 +9,8 @@ import (
 )
 
 // lookInto returns a function that reports, without waiting, whether conn is open and no byte has
-// arrived. lookInto returns nil if conn is not a socket of the kernel. The function reads a byte if
-// a byte has arrived. Then the connection must not be used any more. The function does not
+// arrived. lookInto returns nil if conn is not a socket of the kernel. If a byte has arrived, the
+// function reads the byte, and the connection must not be used any more. The function does not
 // allocate. A single goroutine may call the function at a time.
 func lookInto(conn net.Conn) func() bool {
 	s, ok := conn.(syscall.Conn)

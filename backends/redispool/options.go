@@ -30,7 +30,7 @@ type Options struct {
 	// Address is "host", "host:port" or the path of a unix socket, beginning with a slash. The default
 	// port is 6379. "" means localhost:6379.
 	Address string
-	// Sentinel, if not nil, makes Redis Sentinels name the server. Address must be "" then.
+	// Sentinel, if not nil, finds the server by Redis Sentinels. Address must be "" then.
 	Sentinel *Sentinel
 	// DB is the index of the database. 0 is the default database of a Redis server.
 	DB int
@@ -65,8 +65,8 @@ type Options struct {
 	// DialTimeout bounds the dial together with the TLS handshake. 0 means no other bound than the
 	// pool's OpenTimeout. A negative DialTimeout is an error.
 	DialTimeout time.Duration
-	// ReadTimeout bounds the wait for a reply. The context's deadline also bounds the wait. 0 means 5
-	// s. Negative means that only the context bounds the wait.
+	// ReadTimeout bounds the wait for a reply. The context's deadline also bounds the wait. 0 means
+	// 5 s. Negative means that only the context bounds the wait.
 	//
 	// The bound is different for commands that block, such as BLPOP, WAIT, and XREAD with BLOCK. The
 	// wait is bounded by 10 s more than the timeouts in the commands. There is no bound if a timeout

@@ -169,8 +169,8 @@ func (s *socket) makeUp(err error) {
 }
 
 // ended returns net.ErrClosed and closes the transport if the socket was stopped inside a reply or
-// a command. Otherwise it returns err. The stream is not between replies there, so the connection
-// cannot be used again.
+// a command. Such a connection cannot be used again, because its stream is not between replies.
+// Otherwise ended returns err.
 func (s *socket) ended(err error) error {
 	if s.stopped.Load() != 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		s.abort()

@@ -30,8 +30,8 @@ var subcommands = map[string]string{
 	"XINFO":    "CONSUMERS GROUPS STREAM",
 }
 
-// text returns a command with a ? for each argument, such as a key, a value or a password: "SET ?
-// ?", "CONFIG SET ? ?".
+// text returns a command with a ? for each argument, such as a key, a value or a password:
+// "SET ? ?", "CONFIG SET ? ?".
 func text(cmd redis.Cmder) string {
 	name, args := displayName(cmd.Name()), cmd.Args()
 	var b strings.Builder

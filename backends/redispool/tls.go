@@ -13,7 +13,7 @@ import (
 // against the authorities of the system. The certificate must be for the host in Options.Address,
 // or for the host named by the Sentinels.
 //
-// NewDriver reads the files. An error has the field and the file. Before each new connection the
+// NewDriver reads the files. An error names the field and the file. Before each new connection the
 // driver checks whether a file has changed, and then reads the files again. So a certificate can be
 // replaced while the program runs. If the new files cannot be read, the driver uses the
 // certificates read last, and tries again at the next connection. For example, a key may not fit
@@ -134,7 +134,7 @@ func filesChanged(before, now []os.FileInfo) bool {
 	return false
 }
 
-// make reads the files and makes a configuration. An error has the field and the file.
+// make reads the files and makes a configuration. An error names the field and the file.
 func (f *tlsFiles) make() (*tls.Config, error) {
 	t := &f.from
 	c := t.Config.Clone()
