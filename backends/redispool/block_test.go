@@ -14,7 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A command that blocks is waited for as long as it says, however it was sent: ReadTimeout is shorter.
+// A command that blocks is waited for as long as its own timeout, by every way of sending.
+// ReadTimeout is shorter.
 func TestBlockingCommandsAreWaitedFor(t *testing.T) {
 	s := need(t)
 	key := "nothing " + t.Name()
@@ -56,7 +57,7 @@ func TestBlockingCommandsAreWaitedFor(t *testing.T) {
 	}
 }
 
-// acknowledged is redis.Nil for a WAIT that no replica has answered.
+// acknowledged returns redis.Nil for a WAIT without an acknowledgement of a replica.
 func acknowledged(cmd interface{ Err() error }) error {
 	if err := cmd.Err(); err != nil {
 		return err
@@ -64,7 +65,7 @@ func acknowledged(cmd interface{ Err() error }) error {
 	return redis.Nil
 }
 
-// The caller's deadline holds for a command that blocks longer.
+// The caller's deadline also bounds a command that blocks longer.
 func TestBlockingCommandWithinADeadline(t *testing.T) {
 	p := open(t, redispool.Options{Address: need(t).addr}, pool.Config{MaxSize: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -74,7 +75,7 @@ func TestBlockingCommandWithinADeadline(t *testing.T) {
 	}
 }
 
-// SHUTDOWN succeeds by the end of the connection.
+// SHUTDOWN succeeds when the connection ends.
 func TestShutdown(t *testing.T) {
 	for name, send := range map[string]lendFunc{
 		"SHUTDOWN NOSAVE": func(ctx context.Context, c *redispool.Conn) error { return c.ShutdownNoSave(ctx).Err() },

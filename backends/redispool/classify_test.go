@@ -24,7 +24,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Classes by the names they have in the design.
+// The classes, with the names of the design.
 var (
 	answered    = pool.Class{}
 	foreign     = pool.Class{Fault: pool.FaultElsewhere}
@@ -41,7 +41,7 @@ var (
 
 func with(c pool.Class, code string) pool.Class { c.Code = code; return c }
 
-// narrow is with for a reply that refuses one kind of work only.
+// narrow returns a class for a reply that refuses a single kind of work.
 func narrow(c pool.Class, code string) pool.Class { c.Code, c.Narrow = code, true; return c }
 
 func TestClassify(t *testing.T) {
@@ -174,7 +174,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// lateGet is what a GET meets whose deadline passes before the reply comes.
+// lateGet returns the error of a GET whose deadline passes before the reply arrives.
 func lateGet(t *testing.T) error {
 	t.Helper()
 	s := launch(t)
@@ -186,7 +186,8 @@ func lateGet(t *testing.T) error {
 	})
 }
 
-// A failure of another service's, met in the course of a use, is no reason to repeat what Redis has done, nor to count it against Redis.
+// A failure of another service in a use is no reason to repeat Redis commands, and does not count
+// against Redis.
 func TestFailureOfAnotherService(t *testing.T) {
 	s := launch(t)
 	r, err := retry.New(retry.Config{InitialDelay: time.Millisecond})
@@ -218,7 +219,7 @@ func TestFailureOfAnotherService(t *testing.T) {
 	}
 }
 
-// refusedDial is the error of a dial to where nobody listens.
+// refusedDial returns the error of a dial to a port without a listener.
 func refusedDial() error {
 	c, err := net.Dial("tcp", "127.0.0.1:1")
 	if err == nil {
@@ -250,13 +251,13 @@ func driver(t testing.TB, opts redispool.Options) *redispool.Driver {
 	return d
 }
 
-// opening returns the error with which a connection cannot be opened.
+// opening returns the error of opening a connection.
 func opening(t *testing.T, opts redispool.Options) error {
 	t.Helper()
 	return using(t, opts)
 }
 
-// using returns the error of the last of the steps, which follow one another on one connection.
+// using runs the steps in order on a single connection and returns the error of the last step.
 func using(t *testing.T, opts redispool.Options, steps ...lendFunc) error {
 	t.Helper()
 	d := driver(t, opts)
@@ -279,7 +280,7 @@ func using(t *testing.T, opts redispool.Options, steps ...lendFunc) error {
 	return err
 }
 
-// on runs steps on a server of their own if it needs arguments or they change it, else on the shared one.
+// on runs steps on a server of its own, started with args.
 func on(args []string, steps ...lendFunc) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -305,7 +306,8 @@ func transact(ctx context.Context, c *redispool.Conn) error {
 	return err
 }
 
-// execRefused has a transaction refused by EXEC itself, because of what another client has sent meanwhile.
+// execRefused returns the error of a transaction whose EXEC is refused because of another client's
+// command.
 func execRefused(words ...any) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -328,7 +330,8 @@ func transactionFailed(t *testing.T) error {
 	})
 }
 
-// unblocked has a BLPOP ended by another client, which sends words; ID stands for the first client's.
+// unblocked returns the error of a BLPOP ended by another client, which sends words. ID in words
+// stands for the first client's ID.
 func unblocked(words ...any) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -374,12 +377,12 @@ func wrongPassword(t *testing.T) error {
 	return err
 }
 
-// misconfigured has a server fail to save.
+// misconfigured makes a server fail to save.
 func misconfigured(t *testing.T) error {
 	return using(t, redispool.Options{Address: fullDisk(t).addr}, do("set", "k", "v"))
 }
 
-// fullDisk is a server that has failed to save, and so refuses writes.
+// fullDisk returns a server that has failed to save, so it refuses writes.
 func fullDisk(t *testing.T) *server {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "gone")
@@ -402,7 +405,7 @@ func fullDisk(t *testing.T) *server {
 	return s
 }
 
-// loading opens a connection to a server that takes its time to load its data.
+// loading opens a connection to a server that is slow to load its data.
 func loading(t *testing.T) error {
 	s := launch(t)
 	ctx := t.Context()
@@ -423,7 +426,7 @@ func loading(t *testing.T) error {
 	return opening(t, redispool.Options{Address: s.addr})
 }
 
-// busy sends a command while the server runs a script without end.
+// busy sends a command while the server runs an endless script.
 func busy(t *testing.T) error {
 	s := launch(t, "--busy-reply-threshold", "1")
 	return using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
@@ -465,7 +468,7 @@ func formCluster(ctx context.Context, c *redispool.Conn) error {
 	})
 }
 
-// scriptedTLS returns the error of a TLS handshake with a server that answers it like this.
+// scriptedTLS returns the error of a TLS handshake with a server that sends this answer.
 func scriptedTLS(reply string) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -488,7 +491,7 @@ func scriptedTLS(reply string) func(*testing.T) error {
 	}
 }
 
-// scripted returns the error that a server's reply to GET makes; "" stands for hanging up.
+// scripted returns the error of a GET with this reply. "" makes the server hang up.
 func scripted(reply string) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -512,7 +515,8 @@ func scriptedUse(t *testing.T, reply string, steps ...lendFunc) error {
 	return using(t, redispool.Options{Address: addr}, steps...)
 }
 
-// script starts a server that answers each command, given in lower case, with what reply returns, and hangs up after it if goOn is false.
+// script starts a server. For each command, given in lower case, the server sends the result of
+// reply. It hangs up afterwards if goOn is false.
 func script(t *testing.T, reply func(words []string) (answer string, goOn bool)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

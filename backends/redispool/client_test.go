@@ -29,7 +29,7 @@ func client(t *testing.T, p *pool.Pool[*redispool.Conn], cfg redispool.ClientCon
 	return c
 }
 
-// ops is a layer that takes down what uses are about.
+// ops is a layer that records the Ops of uses.
 type ops struct {
 	mu   sync.Mutex
 	seen []pool.Op
@@ -51,7 +51,8 @@ func (o *ops) take() []pool.Op {
 	return o.seen
 }
 
-// Each command, pipeline and transaction is one use, by its own name, and is repeated only if twice is like once.
+// Each command, pipeline and transaction is a single use with its own name. The use is repeated
+// only if a second execution leaves the same state.
 func TestClientUses(t *testing.T) {
 	s := need(t)
 	var o ops
@@ -103,7 +104,8 @@ func TestClientUses(t *testing.T) {
 	}
 }
 
-// The Client does what go-redis' own does: the same random commands, one by one and in pipelines and transactions, have the same replies.
+// The Client behaves like a client of go-redis: the same random commands have the same replies,
+// alone, in pipelines and in transactions.
 func TestClientBesideGoRedis(t *testing.T) {
 	s := launch(t)
 	bare := s.redis(t)
@@ -135,7 +137,8 @@ func TestClientBesideGoRedis(t *testing.T) {
 	}
 }
 
-// told is what a caller sees. That the error of a pipeline is a miss, where another command has failed, is go-redis' way and not ours.
+// told returns the result seen by a caller. It leaves out the error of a pipeline with a failed
+// command: in go-redis this error may be a miss, in this package never.
 func told(cmds []redis.Cmder, err error) string {
 	var b strings.Builder
 	failed := false
@@ -189,7 +192,7 @@ func one(ctx context.Context, r *rand.Rand, c redis.Cmdable) redis.Cmder {
 	return c.Eval(ctx, "return {redis.call('type', KEYS[1]), false, 1}", []string{key})
 }
 
-// What users do with a client beside commands: misses, kinds of replies, scripts, iterators.
+// Other uses of a client beside commands: misses, kinds of replies, scripts, iterators.
 func TestClientAsUsersUseIt(t *testing.T) {
 	s := launch(t)
 	rdb := client(t, open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2}), redispool.ClientConfig{})
@@ -221,7 +224,7 @@ func TestClientAsUsersUseIt(t *testing.T) {
 	}
 }
 
-// A transaction is carried out as a whole: two keys that change together are never seen apart.
+// A transaction is carried out as a whole: no reader sees only one of two keys changed together.
 func TestClientTransactions(t *testing.T) {
 	s := launch(t)
 	rdb := client(t, open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 6}), redispool.ClientConfig{})
@@ -249,15 +252,16 @@ func TestClientTransactions(t *testing.T) {
 	}
 }
 
-// A Watch is one lease: its reads and its transaction are on one connection, a change in between makes the transaction fail, and nothing is
-// lost.
+// A Watch is a single lease: its reads and its transaction use a single connection. A change in
+// between makes the transaction fail, and no update is lost.
 func TestClientWatch(t *testing.T) {
 	s := launch(t)
 	var o ops
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 8}, &o)
 	rdb := client(t, p, redispool.ClientConfig{})
 	ctx := t.Context()
-	// A function of go-redis' users: https://redis.uptrace.dev/guide/go-redis-pipelines.html#watch tells the idea.
+	// This function follows an example for users of go-redis:
+	// https://redis.uptrace.dev/guide/go-redis-pipelines.html#watch .
 	increment := func(key string) error {
 		return rdb.Watch(ctx, func(tx *redis.Tx) error {
 			n, err := tx.Get(ctx, key).Int()
@@ -303,7 +307,7 @@ func TestClientWatch(t *testing.T) {
 	}
 }
 
-// A change by another client between the WATCH and the EXEC, for certain.
+// Another client changes the key between WATCH and EXEC in every run.
 func TestClientWatchFails(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -321,7 +325,7 @@ func TestClientWatchFails(t *testing.T) {
 	if err != redis.TxFailedErr || rdb.Get(ctx, "k").Val() != "theirs" {
 		t.Errorf("got %v, %q", err, rdb.Get(ctx, "k").Val())
 	}
-	// What fn leaves behind is not the next one's.
+	// The next use does not inherit the changes of fn.
 	own := errors.New("mine")
 	err = rdb.Watch(ctx, func(tx *redis.Tx) error { tx.Watch(ctx, "other"); tx.Select(ctx, 3); return own }, "k")
 	if !errors.Is(err, own) || rdb.Get(ctx, "k").Val() != "theirs" {
@@ -348,7 +352,7 @@ func TestClientWatchFails(t *testing.T) {
 	}
 }
 
-// What belongs to the session of one connection is refused by itself, and acts within a pipeline.
+// A command about the session is refused alone, and works within a pipeline.
 func TestClientSessions(t *testing.T) {
 	s := launch(t)
 	rdb := client(t, open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1}), redispool.ClientConfig{})
@@ -377,7 +381,8 @@ func TestClientSessions(t *testing.T) {
 	}
 }
 
-// A subscription has a connection of its own, opened like the pool's, and goes on when the server comes back.
+// A subscription has its own connection, opened like the connections of the pool. It goes on when
+// the server comes back.
 func TestClientSubscriptions(t *testing.T) {
 	s := launch(t, "--requirepass", "pw")
 	w := &watch{}
@@ -444,7 +449,8 @@ func TestClientSubscriptions(t *testing.T) {
 	}
 }
 
-// After Close the commands say so, each of a pipeline's too, and subscriptions have ended; the pool is open.
+// After Close every command returns an error, also each command of a pipeline. Subscriptions have
+// ended, and the pool is open.
 func TestClientClose(t *testing.T) {
 	p := open(t, redispool.Options{Address: need(t).addr}, pool.Config{MaxSize: 1})
 	rdb := client(t, p, redispool.ClientConfig{})
@@ -474,7 +480,7 @@ func TestClientClose(t *testing.T) {
 	use(t, p, do("ping"))
 }
 
-// A pipeline that was not sent says so at each of its commands.
+// Each command of a pipeline that was not sent returns the error.
 func TestClientPipelineNotSent(t *testing.T) {
 	p := open(t, redispool.Options{Address: need(t).addr}, pool.Config{MaxSize: 1})
 	rdb := client(t, p, redispool.ClientConfig{})
@@ -490,7 +496,7 @@ func TestClientPipelineNotSent(t *testing.T) {
 	}
 }
 
-// counting is a hook that counts the calls that come to it.
+// counting is a hook that counts its calls.
 type counting struct {
 	name string
 	to   *[]string
@@ -512,14 +518,14 @@ func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// passing is a hook without functions: go-redis passes on what comes to it.
+// passing is a hook without functions, so go-redis skips it.
 type passing struct{}
 
 func (passing) DialHook(redis.DialHook) redis.DialHook                                  { return nil }
 func (passing) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
 func (passing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
 
-// Hooks are called in the order in which they were added, once for a use that a layer repeats.
+// Hooks are called in the order of AddHook, and only once for a use repeated by a layer.
 func TestClientHooks(t *testing.T) {
 	tries := 0
 	addr := script(t, func(words []string) (string, bool) {
@@ -557,7 +563,7 @@ func TestClientHooks(t *testing.T) {
 	}
 }
 
-// A command that must not be sent again, as its reply goes to a writer, is sent once.
+// A command with a reply to a writer must not be sent again: it is sent once.
 func TestClientNoRetry(t *testing.T) {
 	sent := 0
 	addr := script(t, func(words []string) (string, bool) {
@@ -589,7 +595,7 @@ func TestClientNoRetry(t *testing.T) {
 	}
 }
 
-// What go-redis' own questions find in the error of a transaction that was aborted.
+// The functions of go-redis recognize the error of an aborted transaction.
 func TestClientExecAbort(t *testing.T) {
 	rdb := client(t, open(t, redispool.Options{Address: need(t).addr}, pool.Config{MaxSize: 1}), redispool.ClientConfig{})
 	ctx := t.Context()

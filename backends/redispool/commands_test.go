@@ -69,7 +69,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// The built-in table knows the reads of a real server, by either protocol.
+// The built-in table has the reads of a real server, with both protocols.
 func TestBuiltinReads(t *testing.T) {
 	url := os.Getenv("REDIS_URL")
 	if url == "" {
@@ -105,7 +105,7 @@ func TestBuiltinReads(t *testing.T) {
 	}
 }
 
-// witnessGet is what the witness does for a GET that succeeds.
+// witnessGet does the work of the witness for a successful GET.
 func witnessGet(known commands, e *evidence, cmd redis.Cmder) {
 	e.begin()
 	k := known.of(cmd)
@@ -132,7 +132,7 @@ func BenchmarkWitness(b *testing.B) {
 	}
 }
 
-// What commands say of the time that they block.
+// The block times in commands.
 func TestBlockTime(t *testing.T) {
 	text, count := "0.5", 2
 	for _, test := range []struct {
@@ -171,7 +171,8 @@ func TestBlockTime(t *testing.T) {
 	}
 }
 
-// Commands that block, one after another, are waited for together; one that blocks for ever leaves the context's deadline.
+// The block times of several commands are added. A command that blocks for ever leaves only the
+// context's deadline.
 func TestReplyDeadline(t *testing.T) {
 	cmd := func(args ...any) redis.Cmder { return redis.NewCmd(t.Context(), args...) }
 	limited, cancel := context.WithTimeout(t.Context(), time.Hour)

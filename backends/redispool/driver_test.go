@@ -51,7 +51,7 @@ func TestLend(t *testing.T) {
 	}
 }
 
-// Opening takes no more commands than it must.
+// Opening a connection sends no more commands than necessary.
 func TestHandshake(t *testing.T) {
 	for _, test := range []struct {
 		opts redispool.Options
@@ -105,7 +105,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// The size of a pool is that of the bare client, unless it is given.
+// The default size of a pool is the default of the bare client.
 func TestDefaultSize(t *testing.T) {
 	d, err := redispool.NewDriver(redispool.Options{})
 	if err != nil {
@@ -141,7 +141,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// A command that blocks is ended by the cancellation of its context, which go-redis alone would not notice.
+// A command that blocks ends when its context is cancelled. go-redis alone would not notice the
+// cancellation.
 func TestInterrupt(t *testing.T) {
 	s := need(t)
 	for command, block := range map[string]lendFunc{
@@ -174,7 +175,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// interrupt cancels a use that blocks after 30 ms, looks at its error, and says how long it took.
+// interrupt cancels a blocking use after 30 ms, checks its error, and returns the duration of the
+// use.
 func interrupt(t *testing.T, p *pool.Pool[*redispool.Conn], command string, block lendFunc) time.Duration {
 	t.Helper()
 	use(t, p, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
@@ -203,7 +205,8 @@ func TestDeadline(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
 	stall := func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "blpop", "nothing", 10).Err() }
-	soon := func() time.Time { return time.Now().Add(200 * time.Millisecond) } // after the dial, on a busy machine, too
+	// The deadline is after the dial, on a busy machine as well.
+	soon := func() time.Time { return time.Now().Add(200 * time.Millisecond) }
 
 	began := time.Now()
 	ctx, cancel := context.WithDeadline(t.Context(), soon())
@@ -211,7 +214,8 @@ func TestDeadline(t *testing.T) {
 	if err := p.Do(ctx, pool.Op{}, stall); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a deadline: %v", err)
 	}
-	ctx, lazy := pool.WithDeadline(t.Context(), soon(), nil) // the pool's interrupter does not look at it
+	// The pool does not watch a lazy context.
+	ctx, lazy := pool.WithDeadline(t.Context(), soon(), nil)
 	defer lazy.Cancel()
 	if err := p.Do(ctx, pool.Op{}, stall); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a lazy deadline: %v", err)
@@ -227,7 +231,7 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// ReadTimeout is told from a deadline.
+// A ReadTimeout has another error than a deadline.
 func TestReadTimeout(t *testing.T) {
 	addr, _, let := lateServer(t)
 	p := open(t, redispool.Options{Address: addr, ReadTimeout: 50 * time.Millisecond}, pool.Config{MaxSize: 1})
@@ -238,7 +242,7 @@ func TestReadTimeout(t *testing.T) {
 	let <- struct{}{}
 }
 
-// A command whose context is over already costs no connection.
+// A command with a context already done does not cost the connection.
 func TestNotSent(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -263,7 +267,8 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
-// A command that waits for another one's reply on the same connection heeds its own context. It is not sent then, and costs nothing.
+// A command that waits for the turn obeys its own context. Then it is not sent, and the connection
+// is kept.
 func TestWaitingForTurn(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -309,7 +314,8 @@ func TestWaitingForTurn(t *testing.T) {
 	}
 }
 
-// block has a command of c's wait in the server, for three seconds or until something is pushed to the list called blocked.
+// block makes a command of c wait in the server, for 3 s or until an element is pushed to the list
+// "blocked".
 func block(ctx context.Context, t *testing.T, s *server, c *redispool.Conn) (result chan error) {
 	t.Helper()
 	result = make(chan error, 1)
@@ -324,7 +330,7 @@ func block(ctx context.Context, t *testing.T, s *server, c *redispool.Conn) (res
 	return result
 }
 
-// The interrupter ends both the command in progress and the one that waits for it.
+// The interrupter ends the command in progress and the command that waits for the turn.
 func TestInterruptEndsWaiting(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -344,7 +350,7 @@ func TestInterruptEndsWaiting(t *testing.T) {
 	}
 }
 
-// askedForDone is a context that knows whether it has been asked for Done, which is when a lazy one starts its timer.
+// askedForDone is a context that records a call of Done. Done starts the timer of a lazy context.
 type askedForDone struct {
 	context.Context
 	asked bool
@@ -352,7 +358,7 @@ type askedForDone struct {
 
 func (c *askedForDone) Done() <-chan struct{} { c.asked = true; return c.Context.Done() }
 
-// A command that need not wait for its turn leaves a lazy context alone.
+// A command that gets the turn at once does not start the timer of a lazy context.
 func TestTurnIsFree(t *testing.T) {
 	s := need(t)
 	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
@@ -369,7 +375,7 @@ func TestTurnIsFree(t *testing.T) {
 	}
 }
 
-// A command that panics leaves its turn to the next one, and costs the connection even if its borrower recovers.
+// A command that panics releases the turn. The connection is closed even if the borrower recovers.
 func TestSwallowedPanic(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -403,7 +409,7 @@ func TestSwallowedPanic(t *testing.T) {
 	}
 }
 
-// An error that the borrower keeps to himself still costs the connection.
+// A connection is closed after an error even if the borrower's function returns nil.
 func TestSwallowedFailure(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -421,7 +427,8 @@ func TestSwallowedFailure(t *testing.T) {
 	}
 }
 
-// A reply that has go-redis give the connection up costs it even if the borrower keeps the error to himself, or never saw it.
+// A reply may make go-redis give up the connection. Then the connection is closed even if the
+// borrower ignores or never sees the error.
 func TestCondemningReplies(t *testing.T) {
 	replica := launch(t, "--replicaof", "127.0.0.1 1")
 	var moved string
@@ -459,7 +466,8 @@ func TestCondemningReplies(t *testing.T) {
 	}
 }
 
-// The server's limit is said in its own words, and what is there goes on being lent.
+// The error of the server's client limit has the server's text, and the open connections stay in
+// use.
 func TestConnectionLimit(t *testing.T) {
 	for words, args := range map[string][]string{
 		"max number of clients reached":                       {"--maxclients", "2"},
@@ -468,7 +476,8 @@ func TestConnectionLimit(t *testing.T) {
 		t.Run(words, func(t *testing.T) {
 			s := launch(t, args...)
 			p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 3, AcquireTimeout: 200 * time.Millisecond})
-			eventually(t, func() error { return p.Warm(t.Context(), 2) }) // the server has yet to forget who asked whether it is there
+			// The server still has to close the connection of the readiness test.
+			eventually(t, func() error { return p.Warm(t.Context(), 2) })
 			d := driver(t, redispool.Options{Address: s.addr})
 			for range 50 {
 				_, err := d.Open(t.Context())
@@ -515,7 +524,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A Dialer connects in place of the package's own. Whatever error it returns says that the server cannot be reached.
+// A Dialer dials in place of the package. Every error of a Dialer means that the server is not
+// reachable.
 func TestDialer(t *testing.T) {
 	s := need(t)
 	var network, address string

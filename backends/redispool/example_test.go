@@ -50,7 +50,8 @@ func ExampleNew() {
 	// true
 }
 
-// A client of go-redis, whose commands go through the pool and its layers: code that has a redis.UniversalClient needs no change.
+// A client of go-redis that sends its commands through the pool and its layers. Code with a
+// redis.UniversalClient needs no change.
 func ExampleNewClient() {
 	ctx := context.Background()
 	p := mustOpen()
@@ -62,7 +63,8 @@ func ExampleNewClient() {
 	defer func() { _ = rdb.Close() }()
 
 	fmt.Println(rdb.Set(ctx, "visits", 41, time.Minute).Err())
-	// A Watch is one lease: the transaction is carried out only if nobody has changed the key since.
+	// A Watch is a single lease. The transaction is carried out only if no other client has changed
+	// the key meanwhile.
 	err = rdb.Watch(ctx, func(tx *redis.Tx) error {
 		n, err := tx.Get(ctx, "visits").Int()
 		if err != nil {
@@ -131,7 +133,8 @@ func ExampleConn_list() {
 	//  redis: nil
 }
 
-// A lease keeps one connection over several calls: here for a pipeline, which is one round trip.
+// A lease keeps a single connection over several calls. Here the lease is used for a pipeline,
+// which takes a single round trip.
 func ExampleConn_lease() {
 	ctx := context.Background()
 	p := mustOpen()
@@ -158,7 +161,7 @@ func ExampleConn_lease() {
 	// 1
 }
 
-// Watch makes an update conditional on what was read.
+// Watch makes an update conditional: the values read before must not have changed.
 func ExampleConn_Watch() {
 	ctx := context.Background()
 	p := mustOpen()
@@ -207,7 +210,8 @@ func ExampleParseURL() {
 	// redispool: option "ssl": unknown: use the scheme rediss
 }
 
-// Sentinels name the server. The URL's host and user are a Sentinel's; the options username and password are for the servers.
+// Sentinels name the server. The host and the user of the URL belong to a Sentinel. The options
+// username and password are for the servers.
 func ExampleSentinel() {
 	opts, err := redispool.ParseURL("redis://one:26379/0?master_name=mymaster&addr=two:26379&username=app&password=s3cret%21")
 	if err != nil {

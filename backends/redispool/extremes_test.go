@@ -13,8 +13,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Every duration of Options at its extremes: what Validate accepts serves commands, and what it does not accept is named. DB and Protocol are
-// numbers of things, not bounds.
+// The extreme values of every duration in Options. Commands work with each value accepted by
+// Validate, and Validate names each other value. DB and Protocol are numbers of things, not bounds.
 func TestOptionsAtTheirExtremes(t *testing.T) {
 	typ := reflect.TypeFor[redispool.Options]()
 	for i := range typ.NumField() {

@@ -31,8 +31,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// Sentinels learn of failovers one by one, or not at all while they are cut off, and any of them are asked. The choice never goes back to the
-// primary of an earlier epoch.
+// Sentinels learn of a failover one after another, or not while they are cut off. find may query
+// any of them. The choice never goes back to the primary of an earlier epoch.
 func TestChooseNeverGoesBack(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 1))

@@ -14,7 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Opening takes one round trip: a server that answers nothing before it has read all is answered all the same.
+// Opening takes a single round trip: the server of this test answers only after it has read all
+// commands.
 func TestOpenTakesOneRoundTrip(t *testing.T) {
 	replies := map[string]string{"hello": "%0\r\n", "select": "+OK\r\n", "client": "+OK\r\n", "ping": "+PONG\r\n", "command": "*0\r\n"}
 	for name, test := range map[string]struct {
@@ -47,7 +48,7 @@ func TestOpenTakesOneRoundTrip(t *testing.T) {
 	}
 }
 
-// A server that does not know HELLO and wants a password is asked once more, by AUTH.
+// A server without HELLO and with a password gets a second round trip, with AUTH.
 func TestOpenWithoutHello(t *testing.T) {
 	var mu sync.Mutex
 	var sent []string
@@ -79,7 +80,8 @@ func TestOpenWithoutHello(t *testing.T) {
 	}
 }
 
-// A server may have no PING, nor others of the handshake's commands: the answer that says so proves the connection as a PONG does.
+// A server may not know PING, or other commands of the handshake. Its refusal proves the connection
+// as a PONG does.
 func TestServerWithoutPing(t *testing.T) {
 	s := launch(t, "--rename-command", "PING", "", "--rename-command", "HELLO", "", "--rename-command", "COMMAND", "")
 	p := open(t, redispool.Options{Address: s.addr, DB: 3, ClientName: "app"}, pool.Config{MaxSize: 1, CheckAfter: 1})
@@ -97,7 +99,7 @@ func TestServerWithoutPing(t *testing.T) {
 	}
 }
 
-// What servers and proxies say of PING, and whether the connection that says so is fit for use.
+// Refusals of PING by servers and proxies, and whether the connection is fit for use.
 func TestRefusalsOfPing(t *testing.T) {
 	for refusal, fit := range map[string]bool{
 		"ERR unknown command 'PING', with args beginning with: ": true,
@@ -132,7 +134,8 @@ func TestRefusalsOfPing(t *testing.T) {
 	}
 }
 
-// A server that hangs up on COMMAND, or refuses it, serves all the same, and is not asked again.
+// A server that refuses COMMAND, or hangs up on COMMAND, is used all the same, and does not get
+// COMMAND again.
 func TestCommandIsNotAnswered(t *testing.T) {
 	for name, refusal := range map[string]string{"hangs up": "", "refuses": "-NOPERM this user has no permissions\r\n", "other words": "*1\r\n:1\r\n"} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +166,8 @@ func TestCommandIsNotAnswered(t *testing.T) {
 	}
 }
 
-// A server that cannot write to its disk refuses PING as well as writes. Its reads are served, by new connections too.
+// A server that cannot write to its disk refuses PING as well as writes. Its reads work, also by
+// new connections.
 func TestDiskFull(t *testing.T) {
 	s := fullDisk(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2, CheckAfter: 1})
@@ -177,7 +181,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// Proxies and old servers refuse HELLO in words of their own. Whoever has a login then logs in by AUTH.
+// Proxies and old servers refuse HELLO with their own texts. With a login, the driver then logs in
+// by AUTH.
 func TestRefusalsOfHello(t *testing.T) {
 	for _, test := range []struct {
 		refusal string

@@ -54,7 +54,7 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-// A user who may do little is no sign of bad health.
+// A user with few permissions is not a sign of bad health.
 func TestHealthOfTheWeak(t *testing.T) {
 	s := launch(t,
 		"--user", "weak", "on", ">"+secret, "~*", "+get",
@@ -79,7 +79,7 @@ func TestHealthOfTheWeak(t *testing.T) {
 	}
 }
 
-// A check tells a server that does not answer from one that does.
+// A check distinguishes a server without an answer from a server that answers.
 func TestCheck(t *testing.T) {
 	s := launch(t)
 	d := driver(t, redispool.Options{Address: s.addr})
@@ -107,8 +107,9 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A server in the midst of a slow script answers, which is what a check is about: connections are kept and opened, so that there is one to
-// end the script by. What is wrong is for the pool's health and the commands' errors to say.
+// A server that runs a slow script answers, and a check proves only an answer. Connections are kept
+// and opened, so that a borrower can end the script. Pool.Check and the errors of the commands
+// report the script.
 func TestBusyServer(t *testing.T) {
 	s := launch(t, "--busy-reply-threshold", "1")
 	idle := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1, CheckAfter: 1})

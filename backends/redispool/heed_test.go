@@ -15,7 +15,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// lateServer answers "get late" when it is let, and anything else at once. asked gets a value when "get late" has come.
+// lateServer answers "get late" when it is allowed to, and any other command at once. asked
+// receives a value when "get late" has arrived.
 func lateServer(t *testing.T) (addr string, asked <-chan struct{}, let chan<- struct{}) {
 	t.Helper()
 	came, goOn := make(chan struct{}, 8), make(chan struct{}, 8)
@@ -38,8 +39,8 @@ func lateServer(t *testing.T) (addr string, asked <-chan struct{}, let chan<- st
 	return addr, came, goOn
 }
 
-// A command heeds the context that it is given, also one with a cancel of the borrower's own. The use goes on, and its next command gets its
-// own reply.
+// A command obeys its own context, also a context with a cancel function of the borrower's. The use
+// goes on, and the next command gets its own reply.
 func TestCommandHeedsItsOwnContext(t *testing.T) {
 	for name, send := range map[string]func(ctx context.Context, c *redispool.Conn) error{
 		"command": func(ctx context.Context, c *redispool.Conn) error { return c.Get(ctx, "late").Err() },
@@ -74,7 +75,7 @@ func TestCommandHeedsItsOwnContext(t *testing.T) {
 	}
 }
 
-// A context of the borrower's own that is over ends a blocking command at once, and costs its connection.
+// A borrower's own context that is done ends a blocking command at once. The connection is closed.
 func TestBlockingCommandHeedsItsOwnContext(t *testing.T) {
 	s := need(t)
 	for _, protocol := range []int{2, 3} {
@@ -91,7 +92,7 @@ func TestBlockingCommandHeedsItsOwnContext(t *testing.T) {
 			blocked(ctx, func(ctx context.Context) error { return c.BLPop(ctx, 0, "nothing "+t.Name()).Err() })
 			return nil
 		})
-		// A context that has nothing to do with the use's.
+		// This context is not derived from the context of the use.
 		use(t, p, func(_ context.Context, c *redispool.Conn) error {
 			blocked(context.Background(), func(ctx context.Context) error { return c.Do(ctx, "brpop", "nothing "+t.Name(), 0).Err() })
 			return nil
@@ -103,8 +104,9 @@ func TestBlockingCommandHeedsItsOwnContext(t *testing.T) {
 	}
 }
 
-// What a borrower cuts by a context of the borrower's own is no failure of the server, nor is what the same use then sends on the connection that
-// the cut has ended: the breaker stays closed, and nothing is repeated.
+// A command cut by a context of the borrower's own is not a failure of the server. Later commands
+// of the same use on the ended connection are not failures either: the breaker stays closed, and no
+// command is repeated.
 func TestOwnCutIsNoEvidence(t *testing.T) {
 	s := need(t)
 	for name, cut := range map[string]func(context.Context) (context.Context, context.CancelFunc){
@@ -148,7 +150,8 @@ func TestOwnCutIsNoEvidence(t *testing.T) {
 	}
 }
 
-// A deadline that the borrower's function sets is the borrower's: a GET that is late is not sent again, and its class is the caller's.
+// A deadline set by the borrower's function is the borrower's. A late GET is not sent again, and
+// has the fault of the caller.
 func TestOwnDeadline(t *testing.T) {
 	s := launch(t)
 	r, err := retry.New(retry.Config{InitialDelay: time.Millisecond})

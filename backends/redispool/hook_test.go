@@ -13,7 +13,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// watcher is a layer that writes down the commands it is told of.
+// watcher is a layer that records the commands it observes.
 type watcher struct{ seen []string }
 
 type watcherKey struct{}
@@ -82,7 +82,8 @@ func TestCommandsAreSeen(t *testing.T) {
 	}
 }
 
-// A miss at the head of a pipeline or of a transaction hides no failure behind it from the borrower, and so from the layers.
+// A miss at the head of a pipeline or a transaction hides no later failure from the borrower and
+// the layers.
 func TestMissHidesNoFailure(t *testing.T) {
 	s := need(t)
 	d := driver(t, redispool.Options{})
@@ -137,7 +138,7 @@ func pipelined(send func(*redispool.Conn, context.Context, func(redis.Pipeliner)
 	}
 }
 
-// Watch leaves nothing behind for what the borrower does next.
+// After Watch the session of the borrower is clean.
 func TestWatch(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -192,7 +193,7 @@ func getHit(ctx context.Context, c *redispool.Conn) error { return c.Get(ctx, "a
 
 func doHit(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "GET", "alloc").Err() }
 
-// A command through the pool allocates no more than one on go-redis' own connection.
+// A command through the pool allocates no more than a command on a pinned connection of go-redis.
 func TestAllocations(t *testing.T) {
 	s := need(t)
 	ctx := context.Background()

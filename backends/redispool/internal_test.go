@@ -14,7 +14,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A guarded call whose context ends at the last moment has failed, for the socket is closed.
+// A guarded call fails if its context ends at the last moment, because the socket is closed.
 func TestGuarded(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer func() { _ = theirs.Close() }()
@@ -65,7 +65,7 @@ type uncomparable struct {
 	_ []int
 }
 
-// The context of the use is known by itself: what is derived from it is another one.
+// The context of the use is recognized. A context derived from it is another context.
 func TestUseContext(t *testing.T) {
 	var u useContext
 	lazy, d := pool.WithDeadline(t.Context(), time.Now().Add(time.Minute), nil)
@@ -86,7 +86,7 @@ func TestUseContext(t *testing.T) {
 	}
 }
 
-// What a server says before it hangs up is read even if the first write finds the connection reset.
+// The last words of a server that hangs up are read even if the first write fails.
 func TestLastWords(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,7 +123,8 @@ func TestLastWords(t *testing.T) {
 	}
 }
 
-// Conn has the methods of a redis.Conn, but for those whose absence Conn's doc explains, and those that only panic or fail in go-redis.
+// Conn has the methods of a redis.Conn. It leaves out the methods named in its doc comment, and the
+// methods that only panic or fail in go-redis.
 func TestMethods(t *testing.T) {
 	absent := map[string]string{
 		"Close": "the pool's", "AddHook": "stays", "RegisterPushNotificationHandler": "stays", "Monitor": "spoils",

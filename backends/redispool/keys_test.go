@@ -8,7 +8,7 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 )
 
-// The first key of a command is where the server says.
+// The first key of a command is at the place reported by the server.
 func TestFirstKey(t *testing.T) {
 	s := need(t)
 	rdb := s.redis(t)
@@ -55,5 +55,5 @@ func TestFirstKey(t *testing.T) {
 	}
 }
 
-// containers have keys by their subcommands.
+// containers are commands with keys in their subcommands only.
 var containers = map[string]bool{"object": true, "xinfo": true, "xgroup": true}

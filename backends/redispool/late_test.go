@@ -16,7 +16,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// slowProxy passes on what a server says, each piece after the time that delay returns. It counts connections.
+// slowProxy forwards the bytes of a server, each piece after the time returned by delay. It counts
+// connections.
 type slowProxy struct {
 	addr   string
 	delay  func() time.Duration
@@ -60,7 +61,8 @@ func newSlowProxy(t testing.TB, target string, delay func() time.Duration) *slow
 	return p
 }
 
-// newSwitch is a proxy without delays whose target may change, like a name that leads to another server after a failover.
+// newSwitch makes a proxy without delays. Its target may change, like a name that leads to another
+// server after a failover.
 func newSwitch(t testing.TB, target string) *slowProxy {
 	return newSlowProxy(t, target, func() time.Duration { return 0 })
 }
@@ -99,7 +101,8 @@ func (p *slowProxy) serve(ctx context.Context, client net.Conn) {
 	}
 }
 
-// callers has 16 callers send GETs for the time given, each bounded by 40 ms, and says how many were served.
+// callers runs 16 callers that send GETs for the given time, each GET bounded by 40 ms. It returns
+// the number of successful GETs.
 func callers(d time.Duration, bound boundFunc, get func(context.Context) error) (served, failed int64) {
 	var yes, no atomic.Int64
 	stop := time.Now().Add(d)
@@ -136,8 +139,8 @@ func byCancel(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { timer.Stop(); cancel() }
 }
 
-// A deadline, or a cancel, does not cost a connection. Every third reply comes after its caller's deadline; a caller of go-redis' with the
-// same deadlines pays for each with a new connection.
+// A deadline or a cancellation does not cost a connection. Every third reply arrives after its
+// caller's deadline. With the same deadlines, go-redis needs a new connection for each of them.
 func TestDeadlinesCostNoConnection(t *testing.T) {
 	s := need(t)
 	d := 5 * time.Second
@@ -191,8 +194,8 @@ func TestDeadlinesCostNoConnection(t *testing.T) {
 	}
 }
 
-// What is left of a use whose time ran out while the server was silent: the connection, but for what is meant to block or what the server
-// pushes to.
+// The state after a use whose time ran out while the server was silent. The connection is kept,
+// unless the command is meant to block or the server sends push messages.
 func TestLateReplies(t *testing.T) {
 	s := launch(t)
 	const kept, closed = 1, 2 // connections opened
@@ -278,7 +281,7 @@ func TestLateReplies(t *testing.T) {
 	}
 }
 
-// Who goes on in the same use after a command of his was late gets his own replies.
+// After a late command, the later commands of the same use get their own replies.
 func TestLateReplyBeforeTheNextCommand(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -303,7 +306,7 @@ func TestLateReplyBeforeTheNextCommand(t *testing.T) {
 	}
 }
 
-// The end of a reply that has begun is not waited for.
+// The pool does not wait for the end of a reply that has begun.
 func TestLateInTheMidstOfAReply(t *testing.T) {
 	addr := script(t, func(words []string) (string, bool) {
 		switch words[0] {
@@ -326,7 +329,7 @@ func TestLateInTheMidstOfAReply(t *testing.T) {
 	}
 }
 
-// Bytes that nobody has asked for, behind a late reply, cost the connection.
+// Unexpected bytes behind a late reply cost the connection.
 func TestLateReplyWithMoreBehindIt(t *testing.T) {
 	answer := make(chan struct{})
 	addr := script(t, func(words []string) (string, bool) {

@@ -22,10 +22,10 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// shared is the server of all tests that leave it alone; nil when there is none to be had.
+// shared is the server of all tests that do not change it. It is nil if no server is available.
 var shared *server
 
-// logged is what go-redis logs during the tests.
+// logged is the log of go-redis during the tests.
 var logged logBuffer
 
 type logBuffer struct {
@@ -184,7 +184,7 @@ func eventually(t testing.TB, f func() error) {
 	}
 }
 
-// need skips the test when there is no redis-server. On CI run has failed by then.
+// need skips the test if there is no redis-server. On CI, run has failed earlier.
 func need(t testing.TB) *server {
 	t.Helper()
 	if shared == nil {
@@ -193,7 +193,7 @@ func need(t testing.TB) *server {
 	return shared
 }
 
-// launch starts a server of the test's own, which is killed at the end.
+// launch starts a server for this test only, and kills it at the end.
 func launch(t testing.TB, args ...string) *server {
 	t.Helper()
 	need(t)

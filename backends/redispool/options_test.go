@@ -69,7 +69,8 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// Errors name what is wrong, and never show the password, wherever a part of it ends up when it is not encoded.
+// Errors name the problem, and never show the password, even if a part of an unencoded password
+// ends up in another place.
 func TestParseURLErrors(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
 		{"", "scheme"},
@@ -191,7 +192,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// However options are printed, the password stays out.
+// The password is left out in every form of printing.
 func TestOptionsPrint(t *testing.T) {
 	opts := redispool.Options{Address: "cache", Username: "app", Password: secret, DB: 1, TLS: &redispool.TLS{CAFile: "ca.pem"}}
 	const want = "rediss://app:xxxxx@cache:6379/1?tls_ca_file=ca.pem"
@@ -231,7 +232,8 @@ func checkPrinted[T any](t *testing.T, v T, shown string) {
 	}
 }
 
-// FuzzParseURL looks for a URL whose error shows the password, or whose options do not survive being printed.
+// FuzzParseURL looks for a URL whose error shows the password, and for Options that change when
+// printed and parsed again.
 func FuzzParseURL(f *testing.F) {
 	f.Add("redis://app:", "", "@cache:6379/1?protocol=3&read_timeout=1s")
 	f.Add("rediss://", ":", "@[::1]?tls_server_name=a&tls_insecure_skip_verify=1")

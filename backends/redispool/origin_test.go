@@ -15,8 +15,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// pair is a use around another: a pool with retry and a breaker at their defaults, and, on a server of its own, the pool that uses within
-// its uses go to.
+// pair has two pools, each on its own server. A use of the outer pool uses the inner pool. The
+// outer pool has a retry layer and a breaker. The inner pool has the same layers if the pair is
+// layered.
 type pair struct {
 	outer, inner *pool.Pool[*redispool.Conn]
 	breaker      *breaker.Breaker // of the outer pool
@@ -63,8 +64,9 @@ func (s *server) rejected(t *testing.T) (n int) {
 	return n
 }
 
-// What befalls the inner server, or the way to it, is no affair of the outer: its breaker stays closed, its connections stay open, and what
-// it has carried out, which is not idempotent, is carried out once.
+// Failures of the inner server, or of the way to it, do not affect the outer pool: its breaker
+// stays closed and its connections stay open. Its own commands that are not idempotent are carried
+// out once.
 func TestInnerFailure(t *testing.T) {
 	const uses = 12
 	for name, c := range map[string]struct {
@@ -139,7 +141,8 @@ func TestInnerFailure(t *testing.T) {
 				if s := p.breaker.Snapshot(); s.State != breaker.StateClosed || s.Counts.Failures > 0 {
 					t.Errorf("the outer breaker is %v with %+v", s.State, s.Counts)
 				}
-				if s := p.outer.Stat(); s.Closed.Total() != 0 { // a late dial on a busy machine may have opened a second one
+				// On a busy machine a late dial may have opened a second connection.
+				if s := p.outer.Stat(); s.Closed.Total() != 0 {
 					t.Errorf("the outer pool's connections: %+v", s)
 				}
 			})
@@ -147,8 +150,8 @@ func TestInnerFailure(t *testing.T) {
 	}
 }
 
-// A use of the same pool within a use, directly or by way of another pool: the server is asked as often as for one use, and the answers
-// count once.
+// A use of the same pool within a use, directly or through another pool. The server gets as many
+// commands as for a single use, and the answers count once.
 func TestSamePoolWithin(t *testing.T) {
 	for name, within := range map[string]func(a, b *pool.Pool[*redispool.Conn], ctx context.Context) error{
 		"one": func(a, _ *pool.Pool[*redispool.Conn], ctx context.Context) error {

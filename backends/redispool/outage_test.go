@@ -22,7 +22,7 @@ func TestOutage(t *testing.T) {
 	if err := p.Warm(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
-	// One use is in mid-command.
+	// A use with a command in progress.
 	blocked := make(chan error, 1)
 	go func() {
 		blocked <- p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
@@ -41,7 +41,7 @@ func TestOutage(t *testing.T) {
 	if err := <-blocked; d.Classify(err) != ambiguous {
 		t.Errorf("a use in mid-command: %v is %+v", err, d.Classify(err))
 	}
-	// The others find out when they are used, and nobody waits for longer than he must.
+	// The other connections fail at their next use, and no caller waits longer than necessary.
 	ping := func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() }
 	for range 8 {
 		err := p.Do(t.Context(), pool.Op{}, ping)
@@ -71,7 +71,8 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A server that is frozen holds nobody beyond his deadline. What was in mid-command then is lent again once the late replies have come.
+// A frozen server blocks no caller beyond the deadline. A connection with a command in progress is
+// used again after its late replies have arrived.
 func TestFrozenServer(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2})
@@ -101,7 +102,7 @@ func TestFrozenServer(t *testing.T) {
 	})
 }
 
-// The connections to a server that stays frozen are closed when the late replies have not come in time.
+// The server stays frozen. A connection is closed if its late replies have not arrived in time.
 func TestFrozenForGood(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1, CheckTimeout: 100 * time.Millisecond})
@@ -133,8 +134,8 @@ func pauseServer(t *testing.T, s *server) (thaw func()) {
 	return thaw
 }
 
-// A command is sent once, whether its reply is lost or a refusal that a client would wait out: to repeat it is for a layer that knows
-// whether it may.
+// A command is sent once, even if its reply is lost or a client would wait and try again. Only a
+// layer repeats a command, because a layer can tell whether a repetition is allowed.
 func TestSentOnce(t *testing.T) {
 	var mu sync.Mutex
 	sent := map[string]int{}

@@ -18,8 +18,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Every reply belongs to the command that asked for it: each ECHO carries a token of its own, and its answer is the token or an error,
-// whatever deadlines pass and whoever gives up. The server's words come late, and in pieces.
+// Every reply belongs to its command: each ECHO carries its own token, and returns this token or an
+// error. This holds with any deadlines and cancellations. The server's bytes arrive late, and in
+// pieces.
 func TestRepliesBelongToTheirAskers(t *testing.T) {
 	s := need(t)
 	for _, protocol := range []int{2, 3} {
@@ -67,7 +68,7 @@ func (o *owners) token() string {
 	return token
 }
 
-// use borrows a connection, for as long as chance will have it, and sends a few commands.
+// use acquires a connection for a random time, and sends a few commands.
 func (o *owners) use(t *testing.T, p *pool.Pool[*redispool.Conn]) {
 	ctx, cancel := chance(t.Context())
 	defer cancel()
@@ -111,7 +112,8 @@ func (o *owners) use(t *testing.T, p *pool.Pool[*redispool.Conn]) {
 	})
 }
 
-// chance bounds ctx by a deadline, lazy or not, or cancels it after a while, or leaves it alone.
+// chance bounds ctx by a deadline (lazy or not), cancels ctx after a while, or returns ctx
+// unchanged.
 func chance(ctx context.Context) (context.Context, context.CancelFunc) {
 	d := time.Duration(rand.IntN(12_000)) * time.Microsecond
 	switch rand.IntN(4) {
@@ -166,7 +168,7 @@ func (o *owners) pipeline(ctx context.Context, t *testing.T, send func(context.C
 	return err
 }
 
-// inPieces writes b in pieces of any size, some of them after a while.
+// inPieces writes b in pieces of random size, some of them after a pause.
 func inPieces(w net.Conn, b []byte) error {
 	for len(b) > 0 {
 		n := 1 + rand.IntN(len(b))

@@ -12,7 +12,8 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 )
 
-// Every write that is repeated leaves the same state when it is carried out twice; replies may differ.
+// Every write that layers repeat leaves the same state if it is carried out twice. Replies may
+// differ.
 func TestRepeatedWrites(t *testing.T) {
 	s := launch(t)
 	rdb := s.redis(t)
@@ -61,7 +62,7 @@ func TestRepeatedWrites(t *testing.T) {
 	}
 }
 
-// fill makes the state that the writes find.
+// fill makes the initial state for the writes.
 func fill(ctx context.Context, t *testing.T, c *redis.Client) {
 	t.Helper()
 	for _, words := range [][]any{
@@ -78,7 +79,7 @@ func fill(ctx context.Context, t *testing.T, c *redis.Client) {
 	}
 }
 
-// contents is all keys and what they hold, and whether they expire.
+// contents returns all keys with their values, and whether they expire.
 func contents(ctx context.Context, t *testing.T, c *redis.Client) map[string]string {
 	t.Helper()
 	keys, err := c.Keys(ctx, "*").Result()

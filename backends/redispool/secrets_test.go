@@ -14,12 +14,13 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// No path on which a connection is not opened, reset or used shows the password.
+// No failure of opening, resetting or using a connection shows the password.
 func TestSecrets(t *testing.T) {
 	echo := func(words []string) string {
 		return fmt.Sprintf("-ERR unknown command `%s`, with args beginning with: `%s`, \r\n", words[0], strings.Join(words[1:], "`, `"))
 	}
-	ancient := func(words []string) (string, bool) { // a server that knows nothing, and says so at length
+	// A server that knows no command, and repeats the arguments in its refusal.
+	ancient := func(words []string) (string, bool) {
 		return echo(words), true
 	}
 	old := func(words []string) (string, bool) { // Redis 5: no HELLO, no RESET
@@ -33,7 +34,8 @@ func TestSecrets(t *testing.T) {
 		}
 		return echo(words), true
 	}
-	garbled := func(words []string) (string, bool) { // repeats the arguments as far as they can be printed
+	// A server that repeats the printable arguments.
+	garbled := func(words []string) (string, bool) {
 		return "-ERR unknown command, with args beginning with: s3cret \r\n", true
 	}
 	blunt := func(words []string) (string, bool) {
@@ -120,7 +122,8 @@ func tree(err error) func(func(error) bool) {
 	}
 }
 
-// A server without HELLO is spoken to in protocol 2; one without RESET gets a new connection instead.
+// With a server without HELLO, protocol 2 is used. With a server without RESET, a changed
+// connection is replaced.
 func TestOldServer(t *testing.T) {
 	s := launch(t, "--rename-command", "HELLO", "", "--rename-command", "RESET", "", "--requirepass", secret)
 	p := open(t, redispool.Options{Address: s.addr, Password: secret, DB: 1, ClientName: "old"}, pool.Config{MaxSize: 1})
@@ -140,8 +143,8 @@ func TestOldServer(t *testing.T) {
 	}
 }
 
-// What go-redis logs by itself, and what is printed of a driver or a connection, does not hold the password; that a connection cannot be
-// opened is not logged at all, for the pool reports it.
+// The log of go-redis, and a printed driver or connection, do not contain the password. A failure
+// to open a connection is not logged at all, because the pool reports the failure.
 func TestPrints(t *testing.T) {
 	s := launch(t, "--requirepass", secret)
 	opts := redispool.Options{Address: s.addr, Password: secret}

@@ -27,7 +27,8 @@ import (
 
 const masterName = "main"
 
-// trio is a primary, two replicas, and three Sentinels that watch them. PORT in args and conf stands for a free port.
+// trio is a primary, two replicas and three Sentinels that watch them. PORT in args and conf stands
+// for a free port.
 type trio struct {
 	args []string // of the servers
 	conf []string // of the Sentinels
@@ -46,7 +47,7 @@ func newTrio(t *testing.T) *trio {
 	return c
 }
 
-// launch starts all, and waits until all know of one another.
+// launch starts all processes, and waits until all Sentinels know one another.
 func (c *trio) launch(t *testing.T) {
 	t.Helper()
 	for i := range 3 {
@@ -91,7 +92,7 @@ func (c *trio) start(t *testing.T, dir string, args ...string) *server {
 	return s
 }
 
-// place gives a server its port.
+// place replaces PORT by the port of a server.
 func (c *trio) place(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
 	port, err := freePort()
@@ -123,7 +124,8 @@ func (c *trio) client(t *testing.T, s *server) *redis.SentinelClient {
 	return client
 }
 
-// ready says whether a Sentinel knows two others and two replicas that follow the primary.
+// ready reports whether a Sentinel knows two other Sentinels and two replicas that follow the
+// primary.
 func ready(ctx context.Context, client *redis.SentinelClient) error {
 	others, err := client.Sentinels(ctx, masterName).Result()
 	if err != nil || len(others) < 2 {
@@ -219,7 +221,7 @@ func (p *pace) run(ctx context.Context, use func(ctx context.Context) error, sto
 	all.Wait()
 }
 
-// standard is the standard stack, without a word.
+// standard returns the standard stack without logging.
 func standard(t *testing.T) []pool.Middleware {
 	t.Helper()
 	stack, err := middleware.Standard(middleware.Options{Without: []string{middleware.KindTracing, middleware.KindMetrics, middleware.KindLogging}})
@@ -229,12 +231,12 @@ func standard(t *testing.T) []pool.Middleware {
 	return stack.Layers()
 }
 
-// watched makes options for the trio, of which the pool is told the first Sentinels only.
+// options returns options for the trio, with only the given number of Sentinels.
 func (c *trio) options(sentinels int) redispool.Options {
 	return redispool.Options{Sentinel: &redispool.Sentinel{MasterName: masterName, Addresses: c.addresses()[:sentinels]}}
 }
 
-// at returns the address of the server that a pool's use meets.
+// at returns the address of the server that serves a use of the pool.
 func at(t *testing.T, p *pool.Pool[*redispool.Conn]) (address string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -245,7 +247,7 @@ func at(t *testing.T, p *pool.Pool[*redispool.Conn]) (address string, err error)
 	})
 }
 
-// moved waits until the pool's uses meet another server than old, with the role.
+// moved waits until another server than old serves the uses of the pool, and then writes a key.
 func moved(t *testing.T, p *pool.Pool[*redispool.Conn], old string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -257,8 +259,9 @@ func moved(t *testing.T, p *pool.Pool[*redispool.Conn], old string) {
 	use(t, p, do("set", "k", "v"))
 }
 
-// The primary dies, hangs or is demoted under load. The longest time without service is that of go-redis' FailoverClient beside the pool, or shorter,
-// with a Sentinel that hangs, too. A use that hangs in the old primary ends when the Sentinels name the new one.
+// The primary dies, hangs or is demoted under load. The longest time without service is at most the
+// time of a FailoverClient of go-redis beside the pool, also with a Sentinel that hangs. A use that
+// hangs in the old primary ends when the Sentinels name the new primary.
 func TestSentinelFailover(t *testing.T) {
 	need(t)
 	for name, fault := range map[string]func(t *testing.T, c *trio, old *server){
@@ -311,7 +314,8 @@ func TestSentinelFailover(t *testing.T) {
 			_ = poll(8*time.Second, func() error { return theirs.more(b + 100) })
 			close(stop)
 			both.Wait()
-			theirs.longest = max(theirs.longest, time.Since(theirs.latest)) // it may never have come back
+			// The FailoverClient may never have recovered.
+			theirs.longest = max(theirs.longest, time.Since(theirs.latest))
 			if err := <-hung; err == nil {
 				t.Error("BLPOP has found something")
 			}
@@ -328,7 +332,7 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
-// more says whether so many have been served.
+// more reports whether so many uses have succeeded.
 func (p *pace) more(n int64) error {
 	if served := p.served.Load(); served < n {
 		return fmt.Errorf("%d were served, want %d", served, n)
@@ -336,7 +340,7 @@ func (p *pace) more(n int64) error {
 	return nil
 }
 
-// watch keeps the events of a pool.
+// watch records the events of a pool.
 type watch struct {
 	mu     sync.Mutex
 	events []pool.Event
@@ -361,8 +365,8 @@ func (w *watch) said(kind pool.Kind) (events []pool.Event) {
 	return events
 }
 
-// A Sentinel that is cut off from the others goes on naming the old primary, which is back and takes itself for one. The pool, which has heard of the
-// new primary, stays with that.
+// A Sentinel cut off from the others still names the old primary, which is back and acts as a
+// primary. The pool has learned of the new primary and stays with it.
 func TestSentinelsDisagree(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t)
@@ -399,7 +403,8 @@ func TestSentinelsDisagree(t *testing.T) {
 	}
 }
 
-// Without any Sentinel the pool goes on, with the primary that the Sentinels have named last. What is no primary any more is not used.
+// Without any Sentinel the pool goes on with the primary named last. A server that is no longer the
+// primary is not used.
 func TestAllSentinelsAreLost(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t)
@@ -456,7 +461,7 @@ func TestSentinelsOfTwoPools(t *testing.T) {
 	}
 }
 
-// One Sentinel is known by its address, and leads to the others.
+// A single Sentinel is known by its address. The pool learns of the others from it.
 func TestSentinelIsLost(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t)
@@ -547,7 +552,8 @@ func TestSentinelReplicas(t *testing.T) {
 	}
 }
 
-// A failover that is asked for leaves the old primary alive, with the subscriptions at it. They move too.
+// A failover on request leaves the old primary alive, with its subscriptions. The subscriptions
+// move as well.
 func TestSubscriptionsMove(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t)
@@ -620,7 +626,7 @@ func TestSentinelErrors(t *testing.T) {
 	}
 }
 
-// Servers and Sentinels ask for a password of their own, and speak TLS.
+// Servers and Sentinels each require their own password and TLS.
 func TestSentinelSecured(t *testing.T) {
 	need(t)
 	t.Parallel()
@@ -663,7 +669,7 @@ func TestSentinelSecured(t *testing.T) {
 	}
 }
 
-// trust is the configuration of a client of go-redis.
+// trust returns a TLS configuration for a client of go-redis.
 func trust(t *testing.T, a *authority) *tls.Config {
 	t.Helper()
 	pem, err := os.ReadFile(a.file)

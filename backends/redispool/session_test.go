@@ -20,8 +20,8 @@ func do(words ...any) lendFunc {
 	return func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, words...).Err() }
 }
 
-// Whatever a borrower does to the session, the next one finds it as Open left it. What costs nothing must not cost a reset, and what can
-// be reset must not cost the connection.
+// After any changes of a borrower, the next borrower finds the session as Open left it. A use
+// without changes costs no reset, and a change that RESET undoes does not cost the connection.
 func TestSession(t *testing.T) {
 	s := launch(t, "--user", "app", "on", ">secret", "~*", "&*", "+@all")
 	const (
@@ -181,13 +181,13 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// marshalled is a word in a form that only go-redis can read, for it is printed as another.
+// marshalled is a word with an encoding for go-redis that differs from its printed form.
 type marshalled string
 
 func (m marshalled) MarshalBinary() ([]byte, error) { return []byte(m), nil }
 func (marshalled) String() string                   { return "get" }
 
-// state is what a borrower can see of a session.
+// state is the part of a session that a borrower can see.
 type state struct {
 	id, db, resp, multi, watch, sub, psub int
 	name, user, flags, tracking           string
@@ -211,7 +211,7 @@ func session(t *testing.T, p *pool.Pool[*redispool.Conn]) (s state) {
 	return s
 }
 
-// resets counts the RESETs that the server has seen since the last call.
+// resets returns the number of RESETs received by the server since the last call.
 func resets(t *testing.T, p *pool.Pool[*redispool.Conn]) (n int) {
 	t.Helper()
 	use(t, p, func(ctx context.Context, c *redispool.Conn) error {

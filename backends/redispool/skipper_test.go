@@ -62,7 +62,7 @@ func TestSkipperRefuses(t *testing.T) {
 	}
 }
 
-// feedAll feeds b in pieces of the size given.
+// feedAll feeds b in pieces of the given size.
 func feedAll(s *skipper, b []byte, size int) (rest []byte, err error) {
 	for len(b) > 0 && !s.idle() {
 		n := min(size, len(b))
@@ -75,7 +75,7 @@ func feedAll(s *skipper, b []byte, size int) (rest []byte, err error) {
 	return b, nil
 }
 
-// The skipper finds the end of whatever a server may say, in whatever pieces, and never looks beyond.
+// The skipper finds the end of any reply, cut into any pieces, and never reads beyond.
 func TestSkipperAtRandom(t *testing.T) {
 	for range 2000 {
 		var stream bytes.Buffer
@@ -96,7 +96,7 @@ func TestSkipperAtRandom(t *testing.T) {
 	}
 }
 
-// anything writes a value, of at most so many levels.
+// anything writes a value with at most the given number of levels.
 func anything(w *bytes.Buffer, depth int) {
 	if rand.IntN(8) == 0 {
 		w.WriteString("|1\r\n+a\r\n:1\r\n")
@@ -123,7 +123,7 @@ func anything(w *bytes.Buffer, depth int) {
 	}
 }
 
-// However the stream is cut, the outcome is the same, and there is no panic.
+// The outcome is the same for every way to cut the stream, and there is no panic.
 func FuzzSkipper(f *testing.F) {
 	for _, seed := range []string{
 		"+OK\r\n", "$3\r\nabc\r\n", "*2\r\n:1\r\n%1\r\n+a\r\n_\r\n", ">1\r\n+x\r\n|1\r\n+a\r\n:1\r\n#f\r\n", "*-1\r\n$-1\r\n",

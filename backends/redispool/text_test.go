@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// words makes a command of words.
+// words makes a command from words.
 func words(line ...any) redis.Cmder { return redis.NewCmd(nil, line...) } //nolint:staticcheck // no context is needed
 
 func TestText(t *testing.T) {
@@ -65,7 +65,7 @@ func TestBatchText(t *testing.T) {
 
 var shape = regexp.MustCompile(`^[A-Z0-9._-]+( [A-Z-]+)?( \?)*( \.\.\.)?$`)
 
-// Whatever is given, of the arguments nothing is left but question marks, one each.
+// The text has a question mark for each argument, and nothing else of the arguments.
 func FuzzText(f *testing.F) {
 	f.Add("set", "user:1", "s3cret", 1)
 	f.Add("AUTH", "default", "s3cret", 0)

@@ -58,7 +58,8 @@ func (a *authority) issue(t *testing.T, name, host string, notAfter time.Time) (
 	return certFile, keyFile
 }
 
-// write makes a key and signs c with the authority's, or with itself if there is none yet.
+// write makes a key and signs c with the authority's key. The first certificate is signed with its
+// own key.
 func (a *authority) write(t *testing.T, name string, c *x509.Certificate) (certFile, keyFile string, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -89,7 +90,7 @@ func (a *authority) save(t *testing.T, name, kind string, der []byte) string {
 	return path
 }
 
-// launchTLS starts a server that speaks TLS on one port more.
+// launchTLS starts a server with a further port for TLS.
 func launchTLS(t *testing.T, a *authority, certFile, keyFile string, args ...string) (addr string) {
 	t.Helper()
 	port, err := freePort()
@@ -189,7 +190,8 @@ func TestTLSFiles(t *testing.T) {
 	}
 }
 
-// Certificates are replaced while the program runs: the next connection has the new ones. Files that do not fit together yet are left alone.
+// Certificates are replaced while the program runs, and the next connection uses the new
+// certificates. Files that do not fit together yet are not used.
 func TestRotatedCertificates(t *testing.T) {
 	need(t)
 	a, stranger := newAuthority(t, "ours"), newAuthority(t, "stranger")
@@ -245,7 +247,7 @@ func TestRotatedCertificates(t *testing.T) {
 	expect("a file is gone", "")
 }
 
-// A tls.Config of the caller's is what connections start from.
+// A tls.Config of the caller's is the base of the configuration.
 func TestTLSConfig(t *testing.T) {
 	need(t)
 	a := newAuthority(t, "ours")

@@ -16,7 +16,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// What a use of a real server looks like in a trace, with the text of its commands, among them those that hold secrets.
+// The trace of a use with a real server and with the texts of commands. Some of the commands hold
+// secrets.
 func TestTraceOfCommands(t *testing.T) {
 	s := launch(t, "--requirepass", "s3cret")
 	exporter := tracetest.NewInMemoryExporter()
@@ -47,7 +48,8 @@ func TestTraceOfCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Close(t.Context()); err != nil { // with it, all that the pool does in the background has been told
+	// After Close all background work of the pool has been reported.
+	if err := p.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

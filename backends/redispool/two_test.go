@@ -9,7 +9,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A service and a library in it each make a pool over one server, with the default stack, and know nothing of each other.
+// A service and a library in this service each make a pool for the same server, with the default
+// stack. Neither pool depends on the other.
 func TestTwoPoolsOverOneServer(t *testing.T) {
 	s := need(t)
 	options, err := redispool.ParseURL("redis://" + s.addr + "/0")

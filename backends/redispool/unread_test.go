@@ -86,8 +86,8 @@ var typed = map[string]func(ctx context.Context, args ...any) redis.Cmder{
 	"RankWithScore": func(ctx context.Context, args ...any) redis.Cmder { return redis.NewRankWithScoreCmd(ctx, args...) },
 }
 
-// The rest of a reply that go-redis has not read to its end is nobody's answer: neither the next borrower's nor that of a later command of
-// the same borrower.
+// No command gets the rest of a reply that go-redis has not read to its end, neither a command of
+// the next borrower nor a later command of the same borrower.
 func TestRestOfAReplyIsNobodys(t *testing.T) {
 	s := need(t)
 	for _, protocol := range []int{2, 3} {
@@ -142,7 +142,7 @@ func TestRestOfAReplyIsNobodys(t *testing.T) {
 
 var tokens atomic.Int64
 
-// echoes makes sure that the next borrower gets the answer to its own question.
+// echoes checks that the next borrower gets the reply to its own command.
 func echoes(t *testing.T, p *pool.Pool[*redispool.Conn]) {
 	t.Helper()
 	token := fmt.Sprint("own", tokens.Add(1))
@@ -155,7 +155,8 @@ func echoes(t *testing.T, p *pool.Pool[*redispool.Conn]) {
 	})
 }
 
-// CLUSTER SLOTS names no host where the server does not know its own, and go-redis stops reading there.
+// In CLUSTER SLOTS the host is null if the server does not know its own host. go-redis stops
+// reading there.
 func TestClusterSlotsOfUnknownHosts(t *testing.T) {
 	s := launch(t, "--cluster-enabled", "yes", "--cluster-preferred-endpoint-type", "unknown-endpoint")
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
@@ -166,8 +167,8 @@ func TestClusterSlotsOfUnknownHosts(t *testing.T) {
 	}
 }
 
-// A connection that goes back with a command in progress, sent by a goroutine of the borrower, is not lent: the command would keep the next
-// borrower waiting. The command returns at once.
+// A connection released with a command in progress, sent by a goroutine of the borrower, is not
+// handed out: the next borrower would have to wait for the command. The command returns at once.
 func TestBusyConnectionIsNotLent(t *testing.T) {
 	s := need(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 2})
@@ -189,7 +190,7 @@ func TestBusyConnectionIsNotLent(t *testing.T) {
 	}
 }
 
-// Connections that the server has closed while they were idle are not lent, however shortly before they were used.
+// Idle connections closed by the server are not handed out, even if they were used shortly before.
 func TestClosedWhileIdle(t *testing.T) {
 	s := launch(t)
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 8})
@@ -212,7 +213,7 @@ func TestClosedWhileIdle(t *testing.T) {
 	}
 }
 
-// stray is a server that answers each command with its own words, and can send more.
+// stray is a server that sends its own bytes in answer to each command, and can send more.
 func strayServer(t testing.TB, answer func(command []string) []byte, conns chan<- net.Conn) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -292,7 +293,7 @@ func parseCommand(b []byte) (words []string, rest []byte, ok bool) {
 	return words, b, true
 }
 
-// ordinary is the answer of a server with protocol 3 to what the driver sends by itself, and to ECHO.
+// ordinary returns the answer of a server with protocol 3 to the driver's commands, and to ECHO.
 func ordinary(words []string) []byte {
 	switch strings.ToLower(words[0]) {
 	case "hello":
@@ -307,7 +308,7 @@ func ordinary(words []string) []byte {
 	return []byte("+OK\r\n")
 }
 
-// Bytes that arrive while a connection is idle, or behind a reply, are nobody's answer.
+// Bytes that arrive while a connection is idle, or behind a reply, are not read as a reply.
 func TestStrayBytes(t *testing.T) {
 	conns := make(chan net.Conn, 10)
 	addr := strayServer(t, func(words []string) []byte {
@@ -332,7 +333,7 @@ func TestStrayBytes(t *testing.T) {
 	}
 }
 
-// Whatever a server answers, the next borrower gets its own answer, or an error.
+// With any answer of a server, the next borrower gets its own reply, or an error.
 func FuzzNextBorrower(f *testing.F) {
 	names := make([]string, 0, len(typed))
 	for name := range typed {

@@ -30,13 +30,15 @@ func (j *judge) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	j.class, j.asked = c.Classify(err), c.Asked()
 }
 
-// What the connection of this use has not met is not laid at its server, in whatever shape it comes: nothing marks the errors here.
+// An error not met by the connection of this use is not the fault of its server, in any form. The
+// errors here have no marks.
 func TestWitnessOfForeignErrors(t *testing.T) {
 	mine, theirs := launch(t), launch(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
 	j := &judge{}
 	p := open(t, redispool.Options{Address: mine.addr}, pool.Config{MaxSize: 4}, pool.Bracket(j))
 	other := open(t, redispool.Options{Address: theirs.addr}, pool.Config{MaxSize: 4})
-	lease := func(ctx context.Context, f lendFunc) error { // two steps, released by hand, the error as it is
+	// Acquire, then Release with the unchanged error.
+	lease := func(ctx context.Context, f lendFunc) error {
 		l, err := other.Acquire(ctx, pool.Op{})
 		if err != nil {
 			return err
@@ -90,8 +92,8 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 	}
 }
 
-// Once something has been carried out, a refusal does not make the whole repeatable. What was only read, queued or aborted is nothing, nor is
-// a write that changed nothing.
+// After a write, a refusal does not make the use repeatable. A command only read, queued or aborted
+// is not a write, and neither is a write that changed nothing.
 func TestWitnessOfWhatWasDone(t *testing.T) {
 	s := launch(t)
 	j := &judge{}
@@ -179,7 +181,7 @@ func TestWitnessOfWhatWasDone(t *testing.T) {
 	}
 }
 
-// A command that nobody has answered may have been carried out, but a read is none the worse for that.
+// A command without an answer may have been carried out. This does not matter for a read.
 func TestWitnessOfWhatWasNotAnswered(t *testing.T) {
 	s := launch(t)
 	j := &judge{}
@@ -213,7 +215,7 @@ func TestWitnessOfWhatWasNotAnswered(t *testing.T) {
 	}
 }
 
-// INCR acknowledged, then SET refused, in one function that may be tried three times: the counter says 1.
+// INCR is acknowledged, then SET is refused, in a function with three attempts. The counter is 1.
 func TestIncrementIsNotRepeated(t *testing.T) {
 	s := launch(t, "--min-replicas-to-write", "0")
 	r, err := retry.New(retry.Config{InitialDelay: time.Millisecond})
@@ -235,8 +237,8 @@ func TestIncrementIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A pipeline of many writes in the midst of which the primary becomes a replica of another server: success that is reported means that each
-// increment was done once.
+// The primary becomes a replica of another server during a pipeline of many writes. If the pipeline
+// reports success, each increment was done once.
 func TestPipelineThroughFailover(t *testing.T) {
 	first := launch(t)
 	second := launch(t, "--replicaof", first.host()+" "+first.port(), "--repl-diskless-sync-delay", "0")
