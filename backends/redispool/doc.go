@@ -71,7 +71,8 @@
 //	an argument not encoded, or a reply not decoded         none     never          closed
 //	an error of the borrower's own, or of another service   elsewhere never         kept
 //
-// (1) The connection is closed if a part of the reply had arrived.
+// (1) The connection is closed if a part of the reply had arrived. Wherever the table has kept
+// after a timeout or a cancel, the connection of a command that is meant to block is closed.
 //
 // A * marks a narrow class: the server refuses this kind of work and serves other work. CLUSTERDOWN
 // is narrow if its text is about a single slot or about writes. In a pool of replicas READONLY has
@@ -118,24 +119,25 @@
 //
 //	redis://host:26379/0?master_name=mymaster&addr=host2:26379&addr=host3:26379
 //
-// The pool asks all Sentinels each time it opens a connection. A Sentinel that hangs causes a short
-// delay only. The answer of the latest failover holds. So a Sentinel cut off from the others does
-// not lead the pool back to an old primary.
+// The pool queries all Sentinels each time it opens a connection. A Sentinel that hangs causes a
+// short delay only. The answer of the latest failover holds. So a Sentinel cut off from the others
+// does not lead the pool back to an old primary.
 //
 // When the Sentinels report a failover (+switch-master), the pool closes all connections to the old
 // primary at once, including the connections in use. A use in progress returns the error of a
 // connection that ended. A layer repeats the use if a repetition is allowed. [Sentinel].Replicas
 // makes a pool of connections to the replicas, for reads.
 //
-// A failover loses writes: the old primary has acknowledged them, and no replica has received them
-// yet. No client can prevent the loss. The server's setting min-replicas-to-write and the command
-// WAIT bound the loss.
+// A failover loses the writes that the old primary has acknowledged and no replica has received. No
+// client can prevent the loss. The server's setting min-replicas-to-write and the command WAIT
+// bound the loss.
 //
 // # Moving from go-redis
 //
 // [NewClient] makes a redis.UniversalClient of a pool. Commands, pipelines, transactions, Watch,
-// scripts and iterators work as before. Each of them is a single use of the pool. The directory
-// examples/moving has a program before and after the move. The differences:
+// scripts and iterators work as before. Each command, pipeline and transaction is a single use of
+// the pool, and a Watch is a single lease. The directory examples/moving has a program before and
+// after the move. The differences:
 //
 //	redis.NewClient(opts)   p, err := redispool.New(opts, cfg, layers...)
 //	                        rdb, err := redispool.NewClient(p, redispool.ClientConfig{})
@@ -186,6 +188,6 @@
 //	check_health, get_metrics   Pool.Check and Pool.Stat
 //	cleanup                     Pool.Cleanup
 //
-// For these names, and for the names of other clients, ParseURL returns an error with the same
-// advice.
+// For ssl, ssl_cert_reqs, encoding and decode_responses, ParseURL returns an error with the same
+// advice. ParseURL also has advice for options of other clients.
 package redispool
