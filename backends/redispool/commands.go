@@ -65,9 +65,9 @@ var baseCommands = func() commands {
 		set xadd`)
 
 	// These writes set a named value or remove a named value. The list leaves out commands that add or
-	// remove at each execution (INCR, LPUSH, SPOP), commands on places that move (LTRIM,
-	// ZREMRANGEBYRANK), and commands whose reply depends on the order of callers (SETNX, GETSET,
-	// GETDEL).
+	// remove at each execution (INCR, LPUSH, SPOP). It leaves out commands on places that move (LTRIM,
+	// ZREMRANGEBYRANK). It also leaves out commands whose reply depends on the order of callers
+	// (SETNX, GETSET, GETDEL).
 	c.add(again, `set setex psetex mset setrange setbit lset del unlink expire pexpire expireat pexpireat persist hset hmset hdel sadd srem smove
 		zadd zrem zremrangebyscore zremrangebylex geoadd pfadd pfmerge xack xdel`)
 

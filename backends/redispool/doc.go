@@ -71,8 +71,8 @@
 //	an argument not encoded, or a reply not decoded         none     never          closed
 //	an error of the borrower's own, or of another service   elsewhere never         kept
 //
-// (1) The connection is closed if a part of the reply had arrived. Wherever the table has kept
-// after a timeout or a cancel, the connection of a command that is meant to block is closed.
+// (1) The connection is closed if a part of the reply had arrived. After a timeout or a
+// cancellation, the connection of a command that is meant to block is also closed.
 //
 // A * marks a narrow class: the server refuses this kind of work and serves other work. CLUSTERDOWN
 // is narrow if its text is about a single slot or about writes. In a pool of replicas READONLY has

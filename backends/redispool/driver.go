@@ -390,9 +390,9 @@ func provesConnection(err error) bool {
 	return false
 }
 
-// Check sends a PING. Check also succeeds if the server does not know PING, if the user may not
-// send PING, if the server runs a slow script, or if the server cannot write to its disk. In all of
-// these cases the connection has answered.
+// Check sends a PING. Check also succeeds if the server does not know PING, or if the user may not
+// send PING. It succeeds as well if the server runs a slow script, or cannot write to its disk. In
+// all of these cases the connection has answered.
 func (d *Driver) Check(ctx context.Context, c *Conn) error {
 	err := c.guarded(ctx, func() error {
 		return verdict([]redis.Cmder{c.session.Ping(ctx)})

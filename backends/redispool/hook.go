@@ -17,8 +17,8 @@ import (
 )
 
 // hook runs between the commands of a connection and the socket. It notes the traces and the
-// evidence of each command, reports the command to the pool's layers, and makes an [Error] of each
-// error other than a reply.
+// evidence of each command, and reports the command to the pool's layers. It makes an [Error] of
+// each error other than a reply.
 type hook struct{ c *Conn }
 
 func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
