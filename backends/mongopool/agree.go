@@ -12,8 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 )
 
-// agree returns the options with the fields filled in that only the URI sets, or an error that names each field that says something else
-// than the URI. TLS is left as it is: the driver has read the URI's files already.
+// agree fills in the fields that only the URI sets. agree returns an error with each field whose
+// value differs from the URI's. TLS is not filled in: the driver has read the URI's files already.
 func (o Options) agree(u *connstring.ConnString) (Options, error) {
 	theirs := fromURI(o.URI, u)
 	var a agreement
@@ -43,7 +43,7 @@ func (o Options) agree(u *connstring.ConnString) (Options, error) {
 
 func (o Options) agreeHosts(a *agreement, u *connstring.ConnString, theirs []string) {
 	if slices.ContainsFunc(o.Hosts, func(h string) bool { return !isHost(h) }) {
-		return // what they are is not shown; invalid complains of them
+		return // the values are not shown; invalid reports the error
 	}
 	if u.Scheme == connstring.SchemeMongoDBSRV {
 		if len(o.Hosts) > 0 {
@@ -55,7 +55,7 @@ func (o Options) agreeHosts(a *agreement, u *connstring.ConnString, theirs []str
 	a.list("Hosts", &mine, withPorts(theirs))
 }
 
-// withPorts writes the default port where none is given, so that the same hosts look the same.
+// withPorts adds the default port to a host without a port, so the same hosts compare as equal.
 func withPorts(hosts []string) []string {
 	full := make([]string, len(hosts))
 	for i, h := range hosts {
@@ -73,14 +73,15 @@ func (o Options) agreeTLS(a *agreement, u *connstring.ConnString, theirs *TLS) {
 	case u.SSLSet && !u.SSL:
 		a.differ("TLS", "on", "tls=false")
 	case theirs != nil:
-		mine := *o.TLS // a copy: what only the URI says has been read already
+		mine := *o.TLS // a copy: the files that only the URI names have been read already
 		a.text("TLS.CAFile", &mine.CAFile, theirs.CAFile)
 		a.text("TLS.CertFile", &mine.CertFile, theirs.CertFile)
 		a.text("TLS.KeyFile", &mine.KeyFile, theirs.KeyFile)
 	}
 }
 
-// agreement compares fields with what the URI says: an empty one takes the URI's value, one with another value is an error.
+// agreement collects the errors of a comparison with the URI. An empty field takes the URI's value.
+// A field with another value than the URI's is an error.
 type agreement []error
 
 func (a *agreement) differ(field string, mine, theirs any) {

@@ -7,7 +7,8 @@ import (
 
 // The effects of commands, by their names and replies.
 
-// acknowledged says whether the server has sent the reply. For an unacknowledged write the driver invents a reply without a number.
+// acknowledged reports whether the reply is from the server. For an unacknowledged write the driver
+// makes a reply without the field n.
 func acknowledged(name string, reply bson.Raw) bool {
 	switch name {
 	case "insert", "update", "delete":
@@ -16,7 +17,7 @@ func acknowledged(name string, reply bson.Raw) bool {
 	return true
 }
 
-// readOnly holds the commands without a change. Source: "Database Commands" in MongoDB's manual.
+// readOnly are the commands that change nothing. Source: "Database Commands" in MongoDB's manual.
 var readOnly = map[string]bool{
 	"find": true, getMore: true, "count": true, "distinct": true, "explain": true, "killCursors": true,
 	"listCollections": true, "listIndexes": true, "listDatabases": true, "listCommands": true,
@@ -26,7 +27,8 @@ var readOnly = map[string]bool{
 	"getParameter": true, "getCmdLineOpts": true, "getLog": true, "top": true, "usersInfo": true, "rolesInfo": true,
 }
 
-// changes says whether a command with this reply, nil for none, has changed something, or may have.
+// changes reports whether a command has changed something, or may have. reply is nil if there is
+// none.
 func changes(name string, reply bson.Raw) bool {
 	switch {
 	case readOnly[name]:
@@ -44,14 +46,15 @@ func changes(name string, reply bson.Raw) bool {
 	case "bulkWrite":
 		return positive(reply, "nInserted") || positive(reply, "nModified") || positive(reply, "nDeleted") || positive(reply, "nUpserted") ||
 			!has(reply, "nInserted")
-	case "aggregate": // $out and $merge return no documents; the reply does not name them
+	// An aggregate with $out or $merge returns no documents, and the reply does not name the stage.
+	case "aggregate":
 		first, _ := bsoncore.Document(reply).Lookup("cursor", "firstBatch").ArrayOK()
 		return len(first) <= len(emptyArray) && !positive(reply, "cursor", "id")
 	}
 	return true
 }
 
-// emptyArray is an array without elements in BSON: the length and the end.
+// emptyArray is an array without elements in BSON: its length and the end.
 var emptyArray = []byte{5, 0, 0, 0, 0}
 
 func has(reply bson.Raw, key string) bool {
@@ -59,7 +62,7 @@ func has(reply bson.Raw, key string) bool {
 	return err == nil
 }
 
-// positive says whether the number at the path is not 0.
+// positive reports whether the number at the path is not 0.
 func positive(reply bson.Raw, path ...string) bool {
 	n, _ := bsoncore.Document(reply).Lookup(path...).AsInt64OK()
 	return n != 0

@@ -18,49 +18,57 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Labels that servers and the driver put on errors; see the specifications "Retryable Writes", "Transactions" and "Client Backpressure"
-// of MongoDB's drivers.
+// Labels that servers and the driver put on errors. Source: the specifications "Retryable Writes",
+// "Transactions" and "Client Backpressure" of MongoDB's drivers.
 const (
 	labelNetwork       = "NetworkError"
-	labelOverloaded    = "SystemOverloadedError" // with labelRetryable: refused before anything was done
+	labelOverloaded    = "SystemOverloadedError" // with labelRetryable: refused before execution
 	labelRetryable     = "RetryableError"
 	labelNoWrites      = "NoWritesPerformed"
-	labelTransient     = "TransientTransactionError" // the transaction is aborted: it has had no effect
+	labelTransient     = "TransientTransactionError" // the transaction was aborted, without effect
 	labelUnknownCommit = "UnknownTransactionCommitResult"
 
-	labelRetryableWrite = "RetryableWriteError" // the same command may be sent again, under its transaction number
+	// labelRetryableWrite means that the driver may send the same command again, under the same
+	// transaction number.
+	labelRetryableWrite = "RetryableWriteError"
 )
 
-// Classify says what an error of the driver means; see the package's documentation for the rules. Only what the driver's own types wrap is
-// laid at MongoDB: all else is the borrower's own, a network error or a deadline as well. It may be called concurrently.
+// Classify returns the class of an error. The package's documentation lists the classes. Only an
+// error that one of the driver's types wraps is attributed to MongoDB. Every other error is the
+// borrower's own, even a network error or a deadline. Classify may be called concurrently.
 //
-// Class.Broken is true only for a client that somebody has disconnected: a lease is a right to use the shared client, and the sockets
-// belong to the driver, which closes those that fail by itself. To close the lease's resource as well would heal nothing.
+// Class.Broken is true only for a client that a borrower has disconnected. A lease is the right to
+// use the shared client. The sockets belong to the driver, and the driver closes failed sockets by
+// itself. Closing the resource as well would repair nothing.
 func (d *Driver) Classify(err error) pool.Class {
 	if foundNothing(err) {
 		return pool.Class{Miss: true}
 	}
 	class := classify(err)
-	if left, ok := errors.AsType[*pool.UseError](err); ok { // it knows what else was done in its use; a pool shows none of these
+	// The Repeat of a UseError includes the other commands of the use. The pool itself passes no
+	// UseError to Classify.
+	if left, ok := errors.AsType[*pool.UseError](err); ok {
 		class.Repeat = min(class.Repeat, left.Class().Repeat)
 	}
 	if class == (pool.Class{Fault: pool.FaultElsewhere}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
-		class.Miss, class.Fault = true, pool.FaultNone // beside an error of the borrower's own, which may be its name for a miss
+		// The borrower's own error beside ErrNoDocuments may be the borrower's name for a miss.
+		class.Miss, class.Fault = true, pool.FaultNone
 	}
 	return class
 }
 
-// foundNothing says whether err tells of a miss and of nothing else. A miss is common: it spares looking for what else there may be.
+// foundNothing reports whether err is a miss and nothing else. Misses are common: foundNothing
+// saves the search for other errors in err.
 func foundNothing(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) { // not into errors that are joined
-		if err == mongo.ErrNoDocuments || err == mongo.ErrFileNotFound { //nolint:errorlint // about this very error
+	for ; err != nil; err = errors.Unwrap(err) { // does not look into joined errors
+		if err == mongo.ErrNoDocuments || err == mongo.ErrFileNotFound { //nolint:errorlint // err itself
 			return true
 		}
 	}
 	return false
 }
 
-// classify is Classify for what is more than a miss.
+// classify returns the class of an error that is more than a miss.
 func classify(err error) pool.Class {
 	down := (*downError)(nil)
 	if own := (*ownDeadlineError)(nil); errors.As(err, &own) {
@@ -69,11 +77,12 @@ func classify(err error) pool.Class {
 	switch {
 	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
 		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
-	case errors.As(err, &down), inHandshake(err): // even if cancelled: the driver does that by itself when a server goes down
+	// Also for a cancelled context: the driver itself cancels handshakes when a server goes down.
+	case errors.As(err, &down), inHandshake(err):
 		return unconnected(err)
 	case errors.Is(err, context.Canceled):
 		return pool.Class{Fault: pool.FaultCaller}
-	case errors.Is(err, driver.ErrDeadlineWouldBeExceeded): // too little time left to send anything
+	case errors.Is(err, driver.ErrDeadlineWouldBeExceeded): // not sent: too little time left
 		return pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatAlways}
 	}
 	if reason := unsent(err); reason != "" {
@@ -91,10 +100,15 @@ func classify(err error) pool.Class {
 	return pool.Class{Fault: pool.FaultElsewhere}
 }
 
-// classifyDeadline is for a deadline that none of the driver's types wraps. The driver returns one when the context is over before it has
-// begun to send a command, or before it commits a transaction, which it aborts then: in either case no server was asked and late. A
-// server, a socket or a reply that was waited for in vain has a type. What is left is of the borrower's own: of another service's client,
-// say, for which MongoDB's breaker must not open. In opening there is no borrower.
+// classifyDeadline returns the class of a deadline without a type of the driver. The driver returns
+// such an error if the context is over before the driver sends a command. The driver also returns
+// such an error, and aborts the transaction, if the context is over before the commit. In both
+// cases no server was late.
+//
+// A wait in vain for a server, a socket or a reply has a type of the driver. So any other deadline
+// is the borrower's own. An example is the deadline of another service's client, for which
+// MongoDB's breaker must not open. The opening of a resource has no borrower: a deadline there is a
+// failure to connect.
 func classifyDeadline(err error) pool.Class {
 	if opening := (*openError)(nil); errors.As(err, &opening) {
 		return unconnected(err)
@@ -102,14 +116,15 @@ func classifyDeadline(err error) pool.Class {
 	return pool.Class{Fault: pool.FaultCaller}
 }
 
-// openError is what opening a resource has met.
+// openError wraps an error of the opening of a resource.
 type openError struct{ error }
 
 func (e *openError) Unwrap() error { return e.error }
 
-// inHandshake says whether err is about a socket that could not be made: then the borrower's command was not sent. An error of the
-// borrower's command has a ConnectionError in it; one of the handshake stands in a ConnectionError, outside of any command, or is
-// labelled as an overload of the server, which the driver takes it for.
+// inHandshake reports whether err is about a socket that could not be made. The borrower's command
+// was not sent then. An error of the borrower's command has a ConnectionError inside. An error of a
+// handshake is inside of a ConnectionError, outside of any command. A handshake error may also have
+// the label of an overload, because the driver takes the error for an overload of the server.
 func inHandshake(err error) bool {
 	var conn topology.ConnectionError
 	if !errors.As(err, &conn) {
@@ -119,13 +134,15 @@ func inHandshake(err error) bool {
 	return !errors.As(err, &outer) || outer.HasErrorLabel(labelOverloaded) || errors.As(conn.Wrapped, &inner)
 }
 
-// waitQueue is the reason when a command has waited for a socket in vain.
+// waitQueue is the reason when a command has waited in vain for a socket.
 const waitQueue = "wait_queue"
 
-// poolCleared is the reason when the driver has given up its sockets to a server, because one of them has failed.
+// poolCleared is the reason when the driver has closed all sockets to a server, because a socket
+// has failed.
 const poolCleared = "pool_cleared"
 
-// unsent names the reason why nothing was sent, if it is one of the driver's own: no server to be had, no socket to be had.
+// unsent returns the driver's reason for sending nothing: no server or no socket was available. It
+// returns "" for any other error.
 func unsent(err error) string {
 	if err == nil {
 		return ""
@@ -136,7 +153,8 @@ func unsent(err error) string {
 	case errors.As(err, &noServer):
 		return "server_selection"
 	case errors.As(err, &noSocket):
-		// There is a socket for every lease, so this is a wait for one that is being made, or for one whose answer is late.
+		// There is a socket for every lease. So the command has waited for a socket that is being opened,
+		// or for a socket with a late reply.
 		return waitQueue
 	case wasCleared(err), errors.Is(err, topology.ErrPoolClosed), errors.Is(err, topology.ErrServerClosed):
 		return poolCleared
@@ -144,22 +162,24 @@ func unsent(err error) string {
 	return ""
 }
 
-// noneIsUp says whether the driver knew that no server was up: all that it knows have failed. That an election is on, or that a server has not
-// been asked yet, is no such knowledge.
+// noneIsUp reports whether the driver knew that no server was up: every known server has failed. A
+// server that has not been asked yet has not failed. A set without a primary during an election has
+// not failed either.
 func noneIsUp(err error) bool {
 	var noServer topology.ServerSelectionError
 	return errors.As(err, &noServer) && len(noServer.Desc.Servers) > 0 &&
 		!slices.ContainsFunc(noServer.Desc.Servers, func(s description.Server) bool { return s.LastError == nil })
 }
 
-// wasCleared says whether the driver has given up its sockets to a server.
+// wasCleared reports whether the driver has closed all sockets to a server.
 func wasCleared(err error) bool {
 	var cleared driver.RetryablePoolError
 	return errors.As(err, &cleared) && isCleared(cleared)
 }
 
-// isCleared says so of this very error. The driver's type is not exported, and the interface by which it is known fits errors of other
-// packages.
+// isCleared reports whether err itself is the driver's error for closed sockets. The driver does
+// not export the type of the error. The interface RetryablePoolError also fits errors of other
+// packages, so isCleared compares the package of the type as well.
 func isCleared(err any) bool {
 	_, ok := err.(driver.RetryablePoolError)
 	return ok && reflect.TypeOf(err).PkgPath() == topologyPath
@@ -167,8 +187,8 @@ func isCleared(err any) bool {
 
 var topologyPath = reflect.TypeFor[topology.ServerSelectionError]().PkgPath()
 
-// unconnected is the class of a failure to make a socket. Credentials or a certificate that are not accepted will not be accepted next
-// time.
+// unconnected returns the class of a failure to make a socket. Refused credentials, or a refused
+// certificate, would be refused again.
 func unconnected(err error) pool.Class {
 	class := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}
 	if code := codeOf(err); code != 0 {
@@ -183,19 +203,20 @@ func unconnected(err error) pool.Class {
 	return class
 }
 
-// failure is a command that failed as a whole, whichever of the driver's types says so.
+// failure is the failure of a whole command, taken from any of the driver's error types.
 type failure struct {
 	code    int
 	labels  []string
-	backoff time.Duration // that the server asks for
-	late    bool          // its reply was
+	backoff time.Duration // the pause that the server asks for
+	late    bool          // the reply came after a deadline, or not at all
 }
 
-// authenticationFailed is the code of credentials that the server does not take.
+// authenticationFailed is the server's code for refused credentials.
 const authenticationFailed = 18
 
-// refusesLogin says whether a server has refused the credentials: by the code of that or, as servers have many (8000 of Atlas, 11, 334), by any
-// reply to an authentication but one that speaks of the server's own state.
+// refusesLogin reports whether a server has refused the credentials. Servers have many codes for a
+// refusal, such as 18, 11, 334, and 8000 of Atlas. So any error code in reply to an authentication
+// is a refusal, except a code about the server's own state.
 func refusesLogin(err error) bool {
 	code := codeOf(err)
 	if code == authenticationFailed {
@@ -205,14 +226,14 @@ func refusesLogin(err error) bool {
 	return code != 0 && errors.As(err, &login) && codeClass(code).Repeat == pool.RepeatNever
 }
 
-// codeOf returns the server's code in an error of a whole command, 0 if there is none.
+// codeOf returns the server's code in the error of a whole command, or 0 if there is none.
 func codeOf(err error) int {
 	f, _ := commandFailure(err)
 	return f.code
 }
 
 func commandFailure(err error) (failure, bool) {
-	var inner driver.Error // what command monitors see, and what a CommandError wraps
+	var inner driver.Error // the type in command monitors and in a CommandError
 	seen := errors.As(err, &inner)
 	f := failure{int(inner.Code), inner.Labels, inner.BaseBackoff, errors.Is(err, context.DeadlineExceeded)}
 	if cmd, ok := errors.AsType[mongo.CommandError](err); ok {
@@ -244,7 +265,8 @@ func (f failure) class() pool.Class {
 	return class
 }
 
-// classifyWrites is for writes that the server has carried out in part, or without the confirmation that was asked for.
+// classifyWrites returns the class of an error of writes. The server has carried out the writes in
+// part, or without the confirmation that was asked for. ok is false if err is no such error.
 func classifyWrites(err error) (pool.Class, bool) {
 	codes, unconfirmed := writeCodes(err)
 	if codes == nil && unconfirmed == nil {
@@ -253,8 +275,9 @@ func classifyWrites(err error) (pool.Class, bool) {
 	return worstOf(codes, unconfirmed), true
 }
 
-// writeCodes returns the codes of the writes that came to nothing, and what was said of those that were not confirmed. Both are nil if err is
-// no such error; codes is empty for one that has neither.
+// writeCodes returns the codes of the failed writes, and the errors of the unconfirmed writes. Both
+// are nil if err is no error of writes. codes is empty, but not nil, if err is an error of writes
+// without codes.
 func writeCodes(err error) (codes []int, unconfirmed []mongo.WriteConcernError) {
 	var one mongo.WriteException
 	var many mongo.BulkWriteException
@@ -292,8 +315,9 @@ func pointee(e *mongo.WriteConcernError) []mongo.WriteConcernError {
 	return []mongo.WriteConcernError{*e}
 }
 
-// worstOf folds the errors of several writes into one class: the server's failures weigh more than what the borrower did wrong, and most those
-// that concern all its work. Some writes may have been carried out, so that a repetition is never safe by itself.
+// worstOf returns a single class for the errors of several writes. A failure of the server weighs
+// more than a mistake of the borrower. A failure that concerns all work weighs most. Some writes
+// may have been carried out, so a repetition is never safe by itself.
 func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) pool.Class {
 	var worst pool.Class
 	for i, code := range codes {
@@ -320,8 +344,9 @@ func weight(class pool.Class) int {
 	return 2
 }
 
-// unconfirmedClass is of a write that was carried out but not confirmed as it was asked for. That is said of writes of this concern; a code
-// that concerns all work says more.
+// unconfirmedClass returns the class of a write that was carried out, but was not confirmed as
+// asked. The class concerns only writes with the same write concern (narrow). If code is a failure
+// of the server, the class of the code is used.
 func unconfirmedClass(code int) pool.Class {
 	class := codeClass(code)
 	if class.Fault == pool.FaultServer {
@@ -330,52 +355,58 @@ func unconfirmedClass(code int) pool.Class {
 	return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Narrow: true, Code: strconv.Itoa(code)}
 }
 
-// codeClass goes by the server's error codes (src/mongo/base/error_codes.yml of the server, and its categories). A code that is not listed is
-// the server's verdict on what the borrower asked for (a duplicate key, a bad value, an unknown command): nobody's fault, and the same next
-// time. Of the server's failures those are narrow that it answers at once and that concern one kind of work.
+// codeClass returns the class of a server's error code. Source: src/mongo/base/error_codes.yml of
+// the server, with its categories. A code that is not listed here is the server's judgement of the
+// request: a duplicate key, a bad value, an unknown command. Such an error is nobody's fault, and
+// would be the same next time. A failure of the server is narrow if the server answers at once, and
+// if the failure concerns a single kind of work.
 func codeClass(code int) pool.Class {
 	class := pool.Class{}
 	if code != 0 {
 		class.Code = strconv.Itoa(code)
 	}
 	switch code {
-	case 11001, 12582: // a duplicate key's other codes: on update, in a capped collection
+	case 11001, 12582: // other codes of a duplicate key: on update, in a capped collection
 		class.Code = "11000"
 	case 43, // CursorNotFound
 		237,         // CursorKilled
 		112, 46, 24, // WriteConflict, LockBusy, LockTimeout
-		175,                 // QueryPlanKilled: an index or the collection went away in the midst of it
-		13388, 63, 150, 249, // StaleConfig and its kin: a shard and mongos disagree about where the data is, perhaps in the midst of it
+		175,                 // QueryPlanKilled: an index or the collection was dropped midway
+		13388, 63, 150, 249, // StaleConfig and similar: shard and mongos disagree, perhaps midway
 		251: // NoSuchTransaction
 		class.Repeat = pool.RepeatIfIdempotent
-	case 246: // SnapshotUnavailable: a read of a snapshot, refused on entry as the collection has changed
+	case 246: // SnapshotUnavailable: not executed, as the collection has changed
 		class.Repeat = pool.RepeatAlways
 
-	// One kind of work, refused on entry.
-	case 10107, 10058, // NotWritablePrimary, its old code: writes, while reads may be served
-		13435, 133: // NotPrimaryNoSecondaryOk, FailedToSatisfyReadPreference: reads of this preference
+	// A single kind of work, refused before execution.
+	// NotWritablePrimary and its old code refuse writes; reads may be served. NotPrimaryNoSecondaryOk
+	// and FailedToSatisfyReadPreference refuse reads with this preference.
+	case 10107, 10058,
+		13435, 133:
 		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatAlways
-	// One kind of work, perhaps done in part.
-	case 189, 11602, // PrimarySteppedDown, InterruptedDueToReplStateChange: what was under way then; the next attempt finds out what remains
-		50,  // MaxTimeMSExpired: a command that takes longer than its limit
+	// A single kind of work, perhaps executed in part.
+	// PrimarySteppedDown and InterruptedDueToReplStateChange interrupt running commands; the next
+	// attempt finds out the new state.
+	case 189, 11602,
+		50,  // MaxTimeMSExpired: the command took longer than its limit
 		64,  // WriteConcernTimeout
 		134: // ReadConcernMajorityNotAvailableYet
 		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatIfIdempotent
-	// One kind of work, and the same next time.
-	case 13, // Unauthorized: a right is missing, for this command or collection
-		14031, 264, 371, 8000, // OutOfDiskSpace, TooManyFilesOpen, UserWritesBlocked, AtlasError (a quota)
-		79, 100, // UnknownReplWriteConcern, UnsatisfiableWriteConcern: the set is not like that
+	// A single kind of work, with the same answer next time.
+	case 13, // Unauthorized: no right for this command or collection
+		14031, 264, 371, 8000, // OutOfDiskSpace, TooManyFilesOpen, UserWritesBlocked, AtlasError (quota)
+		79, 100, // UnknownReplWriteConcern, UnsatisfiableWriteConcern: not this set
 		301,  // DataCorruptionDetected
-		1, 8: // InternalError, UnknownError: an answer all the same, to this command
+		1, 8: // InternalError, UnknownError: the server has answered this command
 		class.Fault, class.Narrow = pool.FaultServer, true
 
-	// All work, refused on entry.
+	// All work, refused before execution.
 	case 13436, // NotPrimaryOrSecondary: starting up, recovering
 		391,           // ReauthenticationRequired
-		433, 449, 462: // AdmissionQueueOverflow, RateLimitExceeded, IngressRequestRateLimitExceeded: overloaded
+		433, 449, 462: // AdmissionQueueOverflow, RateLimitExceeded, IngressRequestRateLimitExceeded
 		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatAlways
-	// All work, perhaps done in part.
-	case 6, 7, 89, 9001, 202, 384, 407, // mongos could not reach a shard, or lost it: not answered
+	// All work, perhaps executed in part.
+	case 6, 7, 89, 9001, 202, 384, 407, // mongos has not reached a shard, or has lost a shard
 		262,      // ExceededTimeLimit
 		365, 402, // TemporarilyUnavailable, ResourceExhausted: overloaded
 		91, 11600, // ShutdownInProgress, InterruptedAtShutdown

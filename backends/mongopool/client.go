@@ -15,29 +15,39 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// client is the mongo.Client that leases share. It lives as long as resources are bound to it.
+// client is the mongo.Client that the leases share. The client lives as long as resources are bound
+// to the client.
 type client struct {
 	mc    *mongo.Client
 	db    *mongo.Database
 	reads *readpref.ReadPref // nil means primary
-	size  int                // its maxPoolSize: how many resources it can serve; 0 means any number
+	size  int                // maxPoolSize: the most resources of the client; 0: no bound
 	meter *meter
 	refs  int // resources bound to it; guarded by Driver.mu
 
-	wantsPrimary bool // by its read preference, and it is free to look for one
+	// wantsPrimary means that the read preference is primary, and that the client may look for a
+	// primary.
+	wantsPrimary bool
 	loadBalanced bool
-	cursors      *cursors // nil if nobody follows them
+	cursors      *cursors // nil if nobody tracks cursors
 
 	opening atomic.Int64 // resources that are being opened
 
-	useless  atomic.Bool   // it has been disconnected, its credentials are not accepted any more, or it takes the server for slow
-	patience time.Duration // how long a ping goes without an answer before the client is silent; longer when the server is slow
+	// useless means that the next resource needs another client. The client was disconnected, its
+	// credentials are refused, its measured round trips are outdated, or a cursor left open holds a
+	// socket.
+	useless atomic.Bool
+	// patience is the time without an answer after which the client is silent. A slow server has more
+	// time: see meter.awaitAnswer.
+	patience time.Duration
 }
 
-// prove runs f, which sends a command of the pool's own, with the client's read preference. Where that is primary, and the set shows no primary for
-// half of the patience, prove runs f with primaryPreferred. The pool's commands prove that the client has a server, and the secondaries of a set
-// without a primary serve reads. Would the pool's commands wait for a primary, so would each use whose resource is opened or checked. A use that
-// needs the primary finds out by itself.
+// prove runs f, which sends a command of the pool's own, with the client's read preference. If the
+// preference is primary, and the set shows no primary for half of the patience, prove runs f with
+// primaryPreferred. The pool's commands prove that the client has a server, and the secondaries of
+// a set without a primary serve reads. If the pool's commands waited for a primary, every use would
+// wait for the opening or the check of its resource. A use that needs the primary finds out by
+// itself.
 func (c *client) prove(ctx context.Context, f func(context.Context, *readpref.ReadPref) error) error {
 	if !c.wantsPrimary {
 		return f(ctx, c.reads)
@@ -64,11 +74,13 @@ func (c *client) prove(ctx context.Context, f func(context.Context, *readpref.Re
 	return f(ctx, readpref.PrimaryPreferred())
 }
 
-// settling is how long a set must have shown secondaries and no primary before a secondary will do. A new client hears of the members one after
-// another, and is to open its sockets to the primary.
+// settling returns how long a set must have shown secondaries and no primary before prove uses a
+// secondary. A new client hears of the members one after another, and should open its sockets to
+// the primary.
 func (c *client) settling() time.Duration { return c.patience / 2 }
 
-// awaitSettled calls giveUp when the set has settled without a primary. It returns then, when a primary is known, and when ctx is over.
+// awaitSettled calls giveUp when the set has shown no primary for the settling time. awaitSettled
+// returns after this call, when a primary is known, or when ctx is over.
 func (c *client) awaitSettled(ctx context.Context, giveUp func()) {
 	for {
 		known, without, changed := c.meter.primary()
@@ -91,56 +103,68 @@ func (c *client) awaitSettled(ctx context.Context, giveUp func()) {
 	}
 }
 
-// isDirect says whether the client talks to one server, whatever its role: to one member of a set, or to a load balancer.
+// isDirect reports whether the client talks to a single server in any role: to a member of a set,
+// or to a load balancer.
 func isDirect(co *options.ClientOptions) bool {
 	return co.Direct != nil && *co.Direct || co.LoadBalanced != nil && *co.LoadBalanced
 }
 
-// wantsPrimary says whether reads is primary. nil means primary.
+// wantsPrimary reports whether reads is primary. nil means primary.
 func wantsPrimary(reads *readpref.ReadPref) bool {
 	return reads == nil || reads.Mode() == readpref.PrimaryMode
 }
 
-// usable says whether another resource may be bound to the client: it would find a socket, and the sockets are not silent. After a network has
-// swallowed all, the sockets may stay silent for ever, and the driver's own are given up after ConnectTimeout only. A new client finds out at
-// once whether the server answers. It is called under Driver.mu.
+// usable reports whether another resource may use the client. The client has a free socket for the
+// resource, and its sockets are not silent. After a network has dropped all packets, sockets may
+// stay silent for ever. The driver closes its own monitoring sockets only after ConnectTimeout. A
+// new client finds out at once whether the server answers. The caller holds Driver.mu.
 func (c *client) usable() bool {
 	return (c.size == 0 || c.refs < c.size) && !c.meter.silent.Load() && !c.useless.Load()
 }
 
-// ping proves that a server is there which satisfies the read preference, or any server where no primary is. The driver must not know the
-// deadline of ctx: with less time than the server lately needed, the driver sends nothing, and goes on like this for up to ten seconds after a
-// slow server has become quick again.
+// ping checks that a server answers and satisfies the read preference. In a set without a primary
+// any server is enough: see prove. ping hides the deadline of ctx from the driver. With less time
+// than the server lately needed, the driver would send nothing. The driver would go on like this
+// for up to ten seconds after a slow server has become fast again.
 func (c *client) ping(ctx context.Context) error {
 	undated, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	undated, _ = newErrand(undated)
 	err := c.prove(undated, c.mc.Ping)
-	if err != nil && ctx.Err() != nil { // err says only that it was cancelled
+	if err != nil && ctx.Err() != nil { // err only reports the cancellation
 		return fmt.Errorf("mongopool: ping: %w", context.Cause(ctx))
 	}
 	return err
 }
 
-// warm pings a server, and opens a socket for a resource that is being opened: a socket more than there are, and one more for each resource that
-// is being opened at the same time, but never more sockets than resources. So after a cut of all sockets one resource does not open them all.
+// warm pings a server, and opens a socket for a resource that is being opened. The goal is a new
+// socket for each resource that is being opened at the same time, but never more sockets than
+// resources. So after a loss of all sockets a single resource does not open all sockets again.
 //
-// The first ping takes an idle socket if there is one, else the driver opens one. The driver opens a socket only for a command that finds none
-// idle: if one is still missing, there are as many pings at once as sockets are idle, and one more. These pings hold the sockets that borrowers
-// could use, so there are none while borrowers are waiting: busy says so. A borrower's command opens the missing socket if need be. A ping that
-// waits for a new socket is served by an idle one that comes back before: so between the rounds of pings there are pauses, which double.
+// The first ping takes an idle socket. Without an idle socket the driver opens a socket. The driver
+// opens a socket only for a command that finds no idle socket. So if a socket is still missing,
+// warm sends a ping for each idle socket and another ping, all at the same time.
+//
+// These pings hold sockets that borrowers could use. So warm sends no such pings while borrowers
+// are waiting, as reported by busy. A borrower's command opens the missing socket then. A ping that
+// waits for a new socket may get an idle socket first. So warm pings again, after pauses that
+// double.
 func (c *client) warm(ctx context.Context, resources func() int, busy func() bool) error {
 	ctx, e := newErrand(ctx)
-	opening := int(c.opening.Add(1)) // first: a resource leaves this count when its socket is among those below
+	// Count first: a resource leaves this count only after its socket is among the sockets below.
+	opening := int(c.opening.Add(1))
 	defer c.opening.Add(-1)
 	most := resources()
-	open, _ := c.meter.sockets() // of which those to other servers are found out by the first ping
+	// open includes sockets to other servers. After the first ping socketsTo excludes such sockets.
+	open, _ := c.meter.sockets()
 	wanted := min(most, open+opening)
 	for k, pause := 1, time.Duration(0); ; pause = max(2*pause, time.Millisecond) {
 		if err := c.pings(ctx, k); err != nil {
 			if unsent(err) == waitQueue && ctx.Err() == nil && c.meter.answers.Load() == 0 {
-				continue // the driver waits no longer than ServerSelectionTimeout, but goes on with the first socket
+				// The driver's wait ends after ServerSelectionTimeout, but the driver goes on with the first
+				// socket.
+				continue
 			}
 			return err
 		}
@@ -160,7 +184,7 @@ func (c *client) warm(ctx context.Context, resources func() int, busy func() boo
 	}
 }
 
-// pings sends k pings at once. ctx belongs to an errand.
+// pings sends k pings at the same time. ctx belongs to an errand.
 func (c *client) pings(ctx context.Context, k int) error {
 	return c.prove(ctx, func(ctx context.Context, reads *readpref.ReadPref) error {
 		return c.pingsTo(ctx, reads, k)
@@ -180,8 +204,8 @@ func (c *client) pingsTo(ctx context.Context, reads *readpref.ReadPref, k int) e
 	return mostTelling(errs)
 }
 
-// mostTelling returns one of several errors that came about at the same time: rather than that the driver gave up its sockets, the
-// reason for it.
+// mostTelling returns the most useful of several errors from the same time. The reason why the
+// driver closed its sockets is more useful than the error "pool cleared".
 func mostTelling(errs []error) (err error) {
 	for _, e := range errs {
 		if e != nil && (err == nil || unsent(err) == poolCleared) {
@@ -191,8 +215,10 @@ func mostTelling(errs []error) (err error) {
 	return err
 }
 
-// whileUp runs f and ends it as soon as every server has failed a check since it began or, for a new client, since that was made. The
-// driver would let it wait for one to come back; whoever opens or checks resources has a back-off for that, and others to tell.
+// whileUp runs f, and cancels f as soon as every server has failed a check. Only checks since the
+// start of whileUp count; for a new client all checks of the client count. The driver would let f
+// wait for a server to come back. The pool has a backoff for this wait, and reports the failure to
+// its waiters.
 func (c *client) whileUp(ctx context.Context, isNew bool, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -201,21 +227,21 @@ func (c *client) whileUp(ctx context.Context, isNew bool, f func(context.Context
 	defer c.meter.awaitAnswer(c.patience)()
 	err := f(ctx)
 	if reason := c.meter.whyCleared(); reason != nil && unsent(err) == poolCleared {
-		return reason // err says only that there is one
+		return reason // err only reports that there is a reason
 	}
 	if down := (*downError)(nil); err != nil && errors.As(context.Cause(ctx), &down) {
-		return down // f's error says only that it was cancelled
+		return down // f's error only reports the cancellation
 	}
 	return err
 }
 
-// downError is what the last server to fail its check has failed with.
+// downError reports that no server is up. cause is the failure of the latest check.
 type downError struct{ cause error }
 
 func (e *downError) Error() string { return "no server answers: " + e.cause.Error() }
 func (e *downError) Unwrap() error { return e.cause }
 
-// run runs a command of the pool's own against the database admin, on a server as ping asks for.
+// run runs a command of the pool's own in the database admin, on a server as for ping.
 func (c *client) run(ctx context.Context, command string, reply any) error {
 	ctx, _ = newErrand(ctx)
 	return c.prove(ctx, func(ctx context.Context, reads *readpref.ReadPref) error {
@@ -227,10 +253,13 @@ func (c *client) run(ctx context.Context, command string, reply any) error {
 	})
 }
 
-// disconnect closes all sockets and ends the driver's goroutines. Given a deadline, the driver would wait for busy sockets in a loop that
-// does not rest; there are none, so it gets a context without one, which is cancelled when ctx is over, or at once when no server is
-// there to be told that its sessions have ended. Even then the driver waits for a monitor that has begun a connection, until ConnectTimeout;
-// disconnect does not.
+// disconnect closes all sockets and ends the driver's goroutines. With a deadline, the driver would
+// wait for busy sockets in a loop without pauses. There are no busy sockets, so the driver gets a
+// context without a deadline. The context is cancelled when ctx is over. If no server is up, and so
+// no server can be told about ended sessions, the context is cancelled at once.
+//
+// Even then the driver waits up to ConnectTimeout for a connection that a monitor has begun.
+// disconnect does not wait for such a connection.
 func (c *client) disconnect(ctx context.Context) error {
 	undated, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -254,16 +283,17 @@ func (c *client) disconnect(ctx context.Context) error {
 		case <-time.After(parting):
 		}
 	}
-	if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) { // a borrower may have done it
+	if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) { // a borrower may have done so
 		return fmt.Errorf("mongopool: disconnect: %w", err)
 	}
 	return nil
 }
 
-// parting is how long disconnect waits for the driver after the cancel. All but a monitor's new connection ends in less.
+// parting is how long disconnect waits for the driver after the cancellation. Only a new connection
+// of a monitor takes longer.
 const parting = 100 * time.Millisecond
 
-// monitor puts the pool's monitors beside those that co has already.
+// monitor adds the pool's monitors to the monitors that co already has.
 func monitor(co *options.ClientOptions, m *meter, c *commands, followed *cursors, observed bool) {
 	co.SetPoolMonitor(bothPools(&event.PoolMonitor{Event: m.poolEvent}, co.PoolMonitor))
 	co.SetServerMonitor(bothServers(m, co.ServerMonitor))
@@ -272,7 +302,7 @@ func monitor(co *options.ClientOptions, m *meter, c *commands, followed *cursors
 		c.succeeded(ctx, e)
 	}
 	own := &event.CommandMonitor{Succeeded: succeeded, Failed: c.failed}
-	if observed { // for Started the driver makes a copy of every command
+	if observed { // for Started the driver copies every command
 		own.Started = c.started
 	}
 	if followed != nil {

@@ -12,31 +12,36 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Conn is the right to use the shared client, with access to its databases and collections. It stands for one of MaxSize sockets, but is
-// not tied to a particular one: the driver takes a socket from its own pool for each command.
+// Conn is the right to use the shared client, with access to its databases and collections. A Conn
+// stands for 1 of MaxSize sockets, but is not tied to a socket. The driver takes a socket from its
+// own pool for each command.
 //
-// A Conn belongs to the borrower until its function returns or its lease is released; so do the databases, collections, cursors and
-// sessions got from it. Within that time its methods may be called concurrently, also to run several commands at once, each of which
-// takes a socket of its own.
+// A Conn is valid until the borrower's function returns, or until its lease is released. Databases,
+// collections, cursors and sessions from the Conn are valid for the same time. The methods may be
+// called concurrently during this time. The borrower may also run several commands at once; each
+// command takes a socket of its own.
 type Conn struct {
-	client *client // changed only while nobody holds the Conn
+	client *client // changed only while the Conn is not in use
 
-	evidence *evidence     // of the present use
-	heldBack time.Duration // what was left of the latest use when the driver held a command back for want of time; 0 if it did not
+	evidence *evidence // of the current use
+	// heldBack is the time left in the latest use when the driver held back a command. 0: none was
+	// held back.
+	heldBack time.Duration
 
-	collection atomic.Pointer[mongo.Collection] // the latest one asked for
+	collection atomic.Pointer[mongo.Collection] // the latest handle without options
 
 	mu       sync.Mutex
-	sessions []*mongo.Session // that StartSession has begun
-	open     []*mongo.Session // others, with a transaction that the latest use has left open
-	aborts   sync.WaitGroup   // of transactions, in progress
+	sessions []*mongo.Session // begun by StartSession
+	open     []*mongo.Session // other sessions with a transaction left open by the latest use
+	aborts   sync.WaitGroup   // running aborts of transactions
 }
 
-// Client returns the shared client. It must not be disconnected: it is the other borrowers' too. A session that is begun by it outlives the
-// lease, but a transaction that the session has open then is aborted, if a command of the transaction was sent in the use's context.
+// Client returns the shared client. Do not disconnect the client: other borrowers use the client as
+// well. A session begun by the client outlives the lease. But the end of the lease aborts an open
+// transaction of such a session, if a command of the transaction was sent in the use's context.
 func (c *Conn) Client() *mongo.Client { return c.client.mc }
 
-// Database returns the database that the pool was configured with.
+// Database returns the database in the pool's Options.
 func (c *Conn) Database() *mongo.Database { return c.client.db }
 
 // DatabaseNamed returns another database of the same deployment.
@@ -44,8 +49,8 @@ func (c *Conn) DatabaseNamed(name string, opts ...options.Lister[options.Databas
 	return c.client.mc.Database(name, opts...)
 }
 
-// Collection returns a collection of the pool's database. The handle of the latest one without options is kept, as making one costs more
-// than the rest of a lease.
+// Collection returns a collection of the pool's database. Collection keeps the latest handle made
+// without options, because making a handle costs more than the rest of a lease.
 func (c *Conn) Collection(name string, opts ...options.Lister[options.CollectionOptions]) *mongo.Collection {
 	if len(opts) > 0 {
 		return c.client.db.Collection(name, opts...)
@@ -58,10 +63,12 @@ func (c *Conn) Collection(name string, opts ...options.Lister[options.Collection
 	return made
 }
 
-// StartSession begins a session. Commands belong to it when they are sent with the context that mongo.NewSessionContext makes of it;
-// they then see one another's effects, also on secondaries, if the options do not say otherwise. The session ends with the lease, at the
-// latest, and a transaction that is open then is aborted. Servers without sessions refuse the first such command, not StartSession.
-// A session is for one goroutine at a time.
+// StartSession begins a session. A command belongs to the session if its context is made by
+// mongo.NewSessionContext from the session. Commands of a session see the effects of earlier
+// commands, also on secondaries, unless the options say otherwise. The session ends with the lease
+// at the latest, and a transaction still open is aborted. A server without sessions refuses the
+// first such command; StartSession itself does not fail. A session is for a single goroutine at a
+// time.
 func (c *Conn) StartSession(opts ...options.Lister[options.SessionOptions]) (*mongo.Session, error) {
 	s, err := c.client.mc.StartSession(opts...)
 	if err != nil {
@@ -73,15 +80,17 @@ func (c *Conn) StartSession(opts ...options.Lister[options.SessionOptions]) (*mo
 	return s, nil
 }
 
-// inSession says whether the borrower has begun a session, or has left a transaction open in another one.
+// inSession reports whether the borrower has begun a session, or has left a transaction open in
+// another session.
 func (c *Conn) inSession() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.sessions)+len(c.open) > 0
 }
 
-// claim takes over what the use has left open: transactions in sessions of the client's own (c.Client().StartSession), whose locks would last until
-// the server gives the transactions up, and cursors.
+// claim takes over the open cursors and transactions of a use that ends. The transactions are in
+// sessions begun by the client (c.Client().StartSession). Without an abort their locks would last
+// until the server ends the transactions.
 func (d *Driver) claim(c *Conn) {
 	e := c.evidence
 	if e == nil {
@@ -97,7 +106,7 @@ func (d *Driver) claim(c *Conn) {
 	defer c.mu.Unlock()
 	for _, s := range e.sessions {
 		if slices.Contains(c.sessions, s) || slices.Contains(c.open, s) {
-			continue // Reset ends it, and an abort of WithTransaction may be using it now
+			continue // Reset ends s; an abort of WithTransaction may be using s now
 		}
 		if s.TransactionRunning() {
 			c.open = append(c.open, s)
@@ -105,13 +114,14 @@ func (d *Driver) claim(c *Conn) {
 	}
 }
 
-// endSessions ends what the borrower has begun. What is sent for that is the pool's own affair.
+// endSessions ends the sessions that the borrower has begun, and aborts the transactions left open
+// in other sessions. The commands for this are the pool's own.
 func (c *Conn) endSessions(ctx context.Context) {
 	c.mu.Lock()
 	sessions, open := c.sessions, c.open
 	c.sessions, c.open = nil, nil
 	c.mu.Unlock()
-	c.aborts.Wait() // a second at most
+	c.aborts.Wait() // abortTime at most
 	if len(sessions)+len(open) > 0 {
 		ctx, _ = newErrand(ctx)
 	}

@@ -16,33 +16,36 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A cursor belongs to the use that has opened it. The command monitor sees cursors come (a reply with an id that is not 0) and go (getMore is
-// answered with the id 0 or fails, or killCursors is sent). What is left at the end of the use is counted, and told with the borrower's stack if
-// the pool looks for leaks.
+// A cursor belongs to the use that has opened the cursor. The command monitor sees when cursors
+// open and end. A reply with an id other than 0 opens a cursor. A cursor ends when getMore fails or
+// is answered with the id 0, or when killCursors is sent. A cursor left open at the end of the use
+// is counted. If the pool looks for leaks, the cursor is reported with the borrower's stack.
 //
-// Behind a load balancer the driver keeps a socket for each open cursor, and only the cursor can give the socket back. The borrower has the cursor
-// and may have forgotten it, so there the shared client is replaced: the old client is disconnected, with the socket, when its last resource has
-// moved. Source: "Load Balancer Support" of MongoDB's driver specifications.
+// Behind a load balancer the driver keeps a socket for each open cursor, and only the cursor can
+// give the socket back. The borrower has the cursor, and may have forgotten the cursor. So the
+// shared client is replaced there. The old client is disconnected, with the socket, when its last
+// resource has moved. Source: "Load Balancer Support" of MongoDB's driver specifications.
 
-// The commands that read on and end cursors.
+// The commands that continue or end cursors.
 const (
 	getMore     = "getMore"
 	killCursors = "killCursors"
 )
 
-// cursors are the open ones of a client. A client has them if the pool looks for leaks, or behind a load balancer: the monitor of the beginning of
-// commands costs a copy of each command.
+// cursors are the open cursors of a client. A client has this record only if the pool looks for
+// leaks, or behind a load balancer. The reason: a monitor with Started costs a copy of each
+// command.
 type cursors struct {
 	of     *commands
 	stacks bool     // the pool looks for leaks
-	open   sync.Map // int64 -> *cursor
-	ending sync.Map // the id of a request, int64 -> []int64: the cursors that the command reads on or ends
+	open   sync.Map // cursor id (int64) -> *cursor
+	ending sync.Map // request id (int64) -> []int64: the cursors that the request continues or ends
 }
 
-// tipPause is the time from one warning to the next.
+// tipPause is the time between two warnings.
 const tipPause = 10 * time.Second
 
-// cursor is an open one.
+// cursor is an open cursor.
 type cursor struct {
 	namespace string
 	stack     []uintptr // of the borrower
@@ -58,7 +61,7 @@ func (c *cursors) monitor() *event.CommandMonitor {
 	}
 }
 
-// started notes which cursors a command reads on or ends.
+// started records the cursors that a command continues or ends.
 func (c *cursors) started(_ context.Context, e *event.CommandStartedEvent) {
 	switch e.CommandName {
 	case getMore:
@@ -81,7 +84,7 @@ func ids(list bson.RawValue) (all []int64) {
 	return all
 }
 
-// ended notes what a command has done to cursors. reply is nil if the command has failed.
+// ended records the effect of a command on cursors. reply is nil if the command has failed.
 func (c *cursors) ended(ctx context.Context, name string, request int64, reply bson.Raw) {
 	switch name {
 	case getMore, killCursors:
@@ -110,7 +113,7 @@ func (c *cursors) ended(ctx context.Context, name string, request int64, reply b
 	}
 }
 
-// left returns those of the cursors that are still open, and forgets them.
+// left returns the cursors of ids that are still open, and removes the cursors from the record.
 func (c *cursors) left(ids []int64) (open []*cursor) {
 	for _, id := range ids {
 		if one, ok := c.open.LoadAndDelete(id); ok {
@@ -120,7 +123,7 @@ func (c *cursors) left(ids []int64) (open []*cursor) {
 	return open
 }
 
-// leave deals with the cursors that a use has left open.
+// leave counts and reports the cursors that a use has left open.
 func (d *Driver) leave(c *client, ids []int64) {
 	open := c.cursors.left(ids)
 	if len(open) == 0 {
@@ -138,24 +141,28 @@ func (d *Driver) leave(c *client, ids []int64) {
 	}
 }
 
-// tip says whether a warning about cursors is due.
+// tip reports whether a warning about cursors is due.
 func (t *totals) tip() bool {
 	now := time.Now().UnixNano()
 	last := t.tipped.Load()
 	return now-last >= int64(tipPause) && t.tipped.CompareAndSwap(last, now)
 }
 
-// borrowersStack returns the callers: this package's, the driver's, and then the borrower's.
+// borrowersStack returns the stack of its caller: functions of this package, of the driver, and
+// then of the borrower.
 func borrowersStack() []uintptr {
 	var stack [64]uintptr
 	return slices.Clone(stack[:runtime.Callers(2, stack[:])])
 }
 
-// formatStack is runtime/debug.Stack for recorded program counters, from the function on that has called the driver.
+// formatStack formats recorded program counters like runtime/debug.Stack. The text starts at the
+// function that has called the driver.
 func formatStack(pcs []uintptr) string {
 	var b strings.Builder
 	frames := runtime.CallersFrames(pcs)
-	called, mine := false, false // the driver by the borrower, and the rest is the borrower's
+	// called: a frame of the driver has come. mine: this frame and all later frames are the
+	// borrower's.
+	called, mine := false, false
 	for {
 		f, more := frames.Next()
 		isDriver := strings.HasPrefix(f.Function, "go.mongodb.org/mongo-driver/")

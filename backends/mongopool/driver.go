@@ -14,11 +14,13 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// layerName is what the events of this package give as Layer.
+// layerName is the Layer of this package's events.
 const layerName = "mongopool"
 
-// New makes a pool of leases on one shared client, wrapped by layers as [pool.New] wraps them. It is NewDriver and [Driver.NewPool] in
-// one; keep the Driver to read its [Driver.Stats]. The pool must be closed, and the client with all its sockets goes with it.
+// New makes a pool of leases on a single shared client. The layers wrap the pool as in [pool.New].
+// New combines [NewDriver] and [Driver.NewPool]; call both, and keep the Driver, for
+// [Driver.Stats]. New returns an error if opts, cfg or a layer is not valid. The caller must close
+// the pool. Close also disconnects the client and closes all its sockets.
 func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
 	d, err := NewDriver(opts)
 	if err != nil {
@@ -27,20 +29,21 @@ func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*
 	return d.NewPool(cfg, layers...)
 }
 
-// Driver is the [pool.Driver] for MongoDB. It holds nothing open by itself: the shared client is made for the first resource and
-// disconnected after the last, so there is nothing to close. Its methods may be called concurrently.
+// Driver is the [pool.Driver] for MongoDB. The zero Driver does not work; use [NewDriver]. A Driver
+// needs no Close: the shared client is made for the first resource, and disconnected after the last
+// resource. The methods may be called concurrently.
 type Driver struct {
 	settings settings
 	totals   totals
 	commands commands
 	making   chan struct{} // of capacity 1: full while a client is being made
 
-	attached atomic.Pointer[attachment] // nil for a Driver whose pool was not made by NewPool
-	measured atomic.Int64               // when measure has last pinged a server, in Unix nanoseconds
-	current  atomic.Pointer[client]     // what resources are bound to from now on; nil when it is yet to be made
+	attached atomic.Pointer[attachment] // nil if the pool was not made by NewPool
+	measured atomic.Int64               // the latest ping of measure, in Unix nanoseconds
+	current  atomic.Pointer[client]     // the client for the next resource; nil: not made yet
 
 	mu   sync.Mutex
-	live map[*client]struct{} // all that have not been disconnected
+	live map[*client]struct{} // all clients that have not been disconnected
 }
 
 var (
@@ -52,9 +55,10 @@ var (
 	_ pool.Describer        = (*Driver)(nil)
 )
 
-// NewDriver checks opts, reading the files they name and asking the DNS for a mongodb+srv:// URI, and connects to nothing yet. Use
-// [Driver.NewPool] to put a pool over it. Under a pool made by pool.New, which a driver cannot see, the number of sockets is bounded by
-// the commands that the leases run at once, not by MaxSize.
+// NewDriver checks opts and returns a Driver, without a connection to a server. NewDriver reads the
+// files named in opts, and looks up a mongodb+srv:// URI in the DNS. Use [Driver.NewPool] to make
+// the pool. A pool made by [pool.New] works too, but a Driver cannot see such a pool. The number of
+// sockets is then bounded by the commands that run at once in the leases, and not by MaxSize.
 func NewDriver(opts Options) (*Driver, error) {
 	s, err := opts.settle()
 	if err != nil {
@@ -65,10 +69,14 @@ func NewDriver(opts Options) (*Driver, error) {
 	return d, nil
 }
 
-// NewPool makes the pool over the driver; a Driver serves one, and can be asked again when none was made. The client's socket pool takes
-// its measures from cfg: never more sockets to a server than MaxSize, MinIdle of them kept open, the others closed after MaxIdleTime
-// without use, OpenConcurrency opened at once. When Configure raises MaxSize, a larger client takes over as resources are opened and come
-// back. The other measures, and a lower MaxSize, hold for the next client.
+// NewPool makes the pool over the driver. A Driver serves a single pool; another call returns an
+// error. After a failed call NewPool may be called again.
+//
+// The client's socket pool takes its bounds from cfg. There are at most MaxSize sockets to a
+// server. MinIdle sockets stay open; other sockets are closed after MaxIdleTime without use. At
+// most OpenConcurrency sockets are opened at the same time. When Configure raises MaxSize, a larger
+// client takes over while resources are opened and released. The other bounds, and a lower MaxSize,
+// apply to the next client.
 func (d *Driver) NewPool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*Conn], error) {
 	a := &attachment{commands: observesCommands(layers), ready: make(chan struct{})}
 	if !d.attached.CompareAndSwap(nil, a) {
@@ -76,15 +84,16 @@ func (d *Driver) NewPool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool
 	}
 	p, err := pool.New(d, cfg, append([]pool.Middleware{a}, layers...)...)
 	if err != nil {
-		d.attached.Store(nil) // a mistake in cfg or in the layers, which may be put right
+		// The caller may correct cfg or the layers, and call NewPool again.
+		d.attached.Store(nil)
 		return nil, err
 	}
 	return p, nil
 }
 
-// attachment is the layer by which the driver gets to know its pool. It adds nothing to a use.
+// attachment is the layer that tells the driver about its pool. The layer adds nothing to a use.
 type attachment struct {
-	commands bool          // some layer wants to see commands
+	commands bool          // a layer observes commands
 	ready    chan struct{} // closed when pool is set
 	pool     pool.PoolInfo
 }
@@ -92,14 +101,14 @@ type attachment struct {
 // Wrap returns next.
 func (a *attachment) Wrap(next pool.Handler) pool.Handler { return next }
 
-// Attach notes the pool.
+// Attach keeps the pool.
 func (a *attachment) Attach(p pool.PoolInfo) (detach func(), err error) {
 	a.pool = p
 	close(a.ready)
 	return func() {}, nil
 }
 
-// observesCommands says whether some layer, or a layer inside of it, wants to see commands.
+// observesCommands reports whether a layer, or a layer inside of a layer, observes commands.
 func observesCommands[L any](layers []L) bool {
 	return slices.ContainsFunc(layers, func(l L) bool {
 		if _, ok := any(l).(pool.CommandObserver); ok {
@@ -110,8 +119,10 @@ func observesCommands[L any](layers []L) bool {
 	})
 }
 
-// Open binds a new resource to the shared client, makes it if there is none, and sees to it that the client has at least as many sockets
-// as resources are bound to it: a pool that is warm has its connections, not only the right to make them.
+// Open binds a new resource to the shared client, and pings a server. If there is no client, Open
+// makes the client. Open also opens a socket, until the client has a socket for each resource;
+// while borrowers wait, a borrower's command opens the socket. So a warm pool has open connections,
+// and not only the right to open connections.
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	c, err := d.bind(ctx)
 	if err != nil {
@@ -120,8 +131,10 @@ func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	return &Conn{client: c}, nil
 }
 
-// Check pings a server that satisfies the read preference. Where that is primary, and a set has had no primary for a quarter of CheckTimeout,
-// Check pings a secondary: uses may read from secondaries.
+// Check pings a server that satisfies the read preference. If the preference is primary, and a set
+// has had no primary for a quarter of CheckTimeout, Check pings a secondary: uses may read from
+// secondaries. If the client of res is to be replaced, Check moves res to the current client
+// instead.
 func (d *Driver) Check(ctx context.Context, res *Conn) error {
 	if d.outdated(res) {
 		return d.rebind(ctx, res)
@@ -129,22 +142,24 @@ func (d *Driver) Check(ctx context.Context, res *Conn) error {
 	return d.judge(res.client, res.client.whileUp(ctx, false, res.client.ping))
 }
 
-// Close ends the sessions that the borrower has left open. With the last resource goes the shared client. If no server answers, a connection that the
-// client has begun to make ends after Options.ConnectTimeout at the latest, in the background.
+// Close ends the sessions that the borrower has left open. Close of the last resource disconnects
+// the shared client. If no server answers, a connection that the client has begun to make ends in
+// the background, after Options.ConnectTimeout at the latest.
 func (d *Driver) Close(ctx context.Context, res *Conn) error {
 	res.endSessions(ctx)
 	return d.release(ctx, res.client)
 }
 
-// Dirty says whether the borrower has begun a session or left a transaction open, the driver has held a command back, or the client that the
-// resource is bound to is to be replaced.
+// Dirty reports whether res needs a Reset. The borrower has begun a session or left a transaction
+// open, the driver has held back a command, or the client of res is to be replaced.
 func (d *Driver) Dirty(res *Conn) bool {
-	d.claim(res) // a success without layers is not testified
+	d.claim(res) // Testify is not called after a success without layers
 	return res.inSession() || res.heldBack > 0 || d.outdated(res)
 }
 
-// Reset ends the sessions, aborts what transaction is open in them, and binds the resource to the present client. If the driver has held a command
-// back for want of time, Reset finds out whether the server is still that slow.
+// Reset ends the sessions, aborts their open transactions, and binds res to the current client. If
+// the driver has held back a command for lack of time, Reset measures whether the server is still
+// slow.
 func (d *Driver) Reset(ctx context.Context, res *Conn) error {
 	res.endSessions(ctx)
 	if left := res.heldBack; left > 0 {
@@ -159,13 +174,14 @@ func (d *Driver) Reset(ctx context.Context, res *Conn) error {
 	return nil
 }
 
-// outdated says whether res is to move to another client: its own is useless, or another has taken over and has been answered.
+// outdated reports whether res must move to another client. Its own client is useless, or another
+// client has taken over and has had an answer.
 func (d *Driver) outdated(res *Conn) bool {
 	current := d.current.Load()
 	return res.client.useless.Load() || current != nil && current != res.client && current.meter.answers.Load() > 0
 }
 
-// rebind moves a resource that nobody holds to the present client.
+// rebind moves a resource that is not in use to the current client.
 func (d *Driver) rebind(ctx context.Context, res *Conn) error {
 	c, err := d.bind(ctx)
 	if err != nil {
@@ -176,7 +192,7 @@ func (d *Driver) rebind(ctx context.Context, res *Conn) error {
 	return d.release(ctx, old)
 }
 
-// bind finds or makes the client for a resource, and warms it.
+// bind finds or makes the client for a resource, and warms the client.
 func (d *Driver) bind(ctx context.Context) (*client, error) {
 	c, n, err := d.acquire(ctx)
 	if err != nil {
@@ -198,12 +214,14 @@ func (d *Driver) bound(c *client) int {
 	return c.refs
 }
 
-// measurePause is the time from one measure to the next.
+// measurePause is the time between two measurements.
 const measurePause = time.Second / 2
 
-// measure pings the server after the driver has held back a command with so much time left, for the client has met the server while it was slower.
-// If the answer comes in half of that time, the client is replaced: what it knows is outdated, and of no use to callers with little time. The
-// client itself would find out at its next heartbeat, after up to ten seconds.
+// measure pings the server after the driver has held back a command. left is the time that the use
+// had left. The client has measured its round trips while the server was slower. If the reply comes
+// within half of left, measure replaces the client: its round trips are outdated, and callers with
+// little time could not use the client. The client itself would find out at its next heartbeat,
+// after up to ten seconds.
 func (d *Driver) measure(ctx context.Context, c *client, left time.Duration) error {
 	last, now := d.measured.Load(), time.Now()
 	if now.UnixNano()-last < int64(measurePause) || !d.measured.CompareAndSwap(last, now.UnixNano()) {
@@ -216,13 +234,14 @@ func (d *Driver) measure(ctx context.Context, c *client, left time.Duration) err
 	return err
 }
 
-// busy says whether borrowers are waiting for the pool.
+// busy reports whether borrowers are waiting in the pool.
 func (d *Driver) busy() bool {
 	a := d.attached.Load()
 	return a != nil && a.pool.Stat().Waiters > 0
 }
 
-// judge returns err. A client that cannot be used any more, or not with the credentials it has, is replaced by the next that is asked for.
+// judge returns err. If err shows that the client is disconnected, or that its credentials are
+// refused, the next resource gets another client.
 func (d *Driver) judge(c *client, err error) error {
 	if err != nil && (errors.Is(err, mongo.ErrClientDisconnected) || refusesLogin(err)) {
 		d.giveUp(c)
@@ -230,13 +249,14 @@ func (d *Driver) judge(c *client, err error) error {
 	return err
 }
 
-// giveUp has the next client that is asked for take the place of c.
+// giveUp lets the next resource get another client than c.
 func (d *Driver) giveUp(c *client) {
 	c.useless.Store(true)
 	d.current.CompareAndSwap(c, nil)
 }
 
-// acquire returns a client with room for one more resource, and how many are bound to it, this one included.
+// acquire returns a client with room for another resource, and the number of resources bound to the
+// client, including the new resource.
 func (d *Driver) acquire(ctx context.Context) (*client, int, error) {
 	if c, n := d.join(); c != nil {
 		return c, n, nil
@@ -247,7 +267,7 @@ func (d *Driver) acquire(ctx context.Context) (*client, int, error) {
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
 	}
-	if c, n := d.join(); c != nil { // somebody else has made it
+	if c, n := d.join(); c != nil { // another goroutine has made the client
 		return c, n, nil
 	}
 	c, err := d.newClient(ctx)
@@ -273,7 +293,7 @@ func (d *Driver) join() (*client, int) {
 	return c, c.refs
 }
 
-// release unbinds a resource from its client, and disconnects that after the last.
+// release unbinds a resource from c, and disconnects c after the last resource.
 func (d *Driver) release(ctx context.Context, c *client) error {
 	d.mu.Lock()
 	c.refs--
@@ -289,7 +309,8 @@ func (d *Driver) release(ctx context.Context, c *client) error {
 	return c.disconnect(ctx)
 }
 
-// newClient makes a client. It does no I/O but what the driver does in the background and what Options.Credentials does.
+// newClient makes a client. newClient does no I/O except for Options.Credentials; the driver
+// connects in the background.
 func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	m := measures{patience: defaultPatience}
 	var events *courier
@@ -327,28 +348,29 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 	return c, nil
 }
 
-// measures are those of a client's socket pool. 0 means: no bound, none kept, the driver's default, no bound. patience is the client's.
+// measures are the bounds of a client's socket pool, and the client's patience. A bound of 0 means:
+// no bound (maxSize, idleTime), no idle sockets (minIdle), the driver's default (concurrency).
 type measures struct {
 	maxSize, minIdle, concurrency int
 	idleTime, patience            time.Duration
 }
 
-// defaultPatience is of a client without a pool's settings.
+// defaultPatience is the patience of a client without a pool's Config.
 const defaultPatience = 500 * time.Millisecond
 
-// Identity says what the pool connects to.
+// Identity returns the deployment and the database that the pool connects to.
 func (d *Driver) Identity() pool.Identity { return d.settings.identity }
 
-// DefaultSize is 100, the maxPoolSize of a mongo.Client.
+// DefaultSize returns 100, the default maxPoolSize of a mongo.Client.
 func (d *Driver) DefaultSize() int { return 100 }
 
-// String names the driver's deployment and database, without credentials.
+// String returns the deployment and the database, without credentials.
 func (d *Driver) String() string { return "mongopool.Driver(" + d.settings.name + ")" }
 
-// GoString is String, so that %#v shows no more.
+// GoString returns String, so %#v shows no credentials.
 func (d *Driver) GoString() string { return d.String() }
 
-// Stats returns what the driver's monitors have seen.
+// Stats returns the counters of the driver's monitors.
 func (d *Driver) Stats() Stats {
 	t := &d.totals
 	s := Stats{

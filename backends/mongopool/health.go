@@ -6,19 +6,23 @@ import (
 	"time"
 )
 
-// Inspect says what the server that answers is, and how the sockets stand:
+// Inspect returns details of the server that answers, and of the sockets:
 //
 //	role         primary, secondary, arbiter, standalone, mongos or other
-//	version      of the server
-//	set          the replica set's name, in a set
-//	members      how many the set has, in a set
-//	lag          how far behind the primary a secondary is; asked of a primary: the last of its secondaries
-//	servers_up   how many servers the driver knows to be up
-//	servers_down how many it knows not to be
-//	sockets      how many are open for commands
+//	version      version of the server
+//	set          name of the replica set
+//	members      number of members of the set
+//	lag          how far the secondary is behind the primary; on a primary: the slowest secondary
+//	servers_up   number of servers known to be up
+//	servers_down number of servers not known to be up
+//	sockets      number of open sockets for commands
 //
-// A server that does not answer buildInfo or replSetGetStatus, or does not allow them, leaves out what they say. If the read preference is primary
-// and a secondary has answered, Inspect says so by an error beside the details: the pool is degraded, as writes and most reads fail.
+// set, members and lag exist only in a replica set. If the server does not answer buildInfo or
+// replSetGetStatus, or does not allow the command, the details from this command are missing. If
+// hello fails, Inspect returns only the error.
+//
+// If the read preference is primary, and another member of a set has answered, Inspect returns an
+// error beside the details. The pool is degraded then: writes and most reads fail.
 func (d *Driver) Inspect(ctx context.Context, res *Conn) (map[string]string, error) {
 	c := res.client
 	var hello helloReply
@@ -53,14 +57,15 @@ func (d *Driver) Inspect(ctx context.Context, res *Conn) (map[string]string, err
 	return details, nil
 }
 
-// noPrimaryError says that a set has no primary to be found.
+// noPrimaryError reports that no primary of a set was found.
 type noPrimaryError struct{ role string }
 
 func (e *noPrimaryError) Error() string {
 	return "mongopool: no primary: a server answers as " + e.role
 }
 
-// helloReply is what hello says of the server's part in its deployment; see "hello" in MongoDB's manual of database commands.
+// helloReply is the reply to hello about the server's role. Source: "hello" in MongoDB's manual of
+// database commands.
 type helloReply struct {
 	IsWritablePrimary bool   `bson:"isWritablePrimary"`
 	Secondary         bool   `bson:"secondary"`
@@ -85,11 +90,11 @@ func (h helloReply) role() string {
 	return "other"
 }
 
-// setStatus is what replSetGetStatus says of the members.
+// setStatus is the part of the reply to replSetGetStatus about the members.
 type setStatus struct {
 	Members []struct {
 		State      int       `bson:"state"`      // 1 is the primary, 2 a secondary
-		OptimeDate time.Time `bson:"optimeDate"` // of the last write that it has
+		OptimeDate time.Time `bson:"optimeDate"` // of the member's last write
 		Self       bool      `bson:"self"`
 	} `bson:"members"`
 }
@@ -99,7 +104,8 @@ const (
 	stateSecondary = 2
 )
 
-// lag returns "" when it cannot be known: without a primary, or without a secondary.
+// lag returns how far secondaries are behind the primary. It returns "" without a primary or
+// without a secondary.
 func (s setStatus) lag() string {
 	var newest time.Time
 	askedSecondary := false

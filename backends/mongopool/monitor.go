@@ -16,76 +16,102 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Stats is what the driver's monitors have seen: the sockets beneath the leases, and the commands within the uses. The levels are read
-// one after the other, so they may disagree by what happened in between.
+// Stats are the values of the driver's monitors: the sockets under the leases, and the commands in
+// the uses. The fields from Clients to ServersDown are the present state. The other fields are
+// counters since NewDriver. Stats reads the values in sequence, so the values may disagree
+// slightly.
 type Stats struct {
-	// How things stand.
-	Clients     int // shared clients: one, none while no resource is open, two while another takes over: a larger one, or one for a silent one
-	Sockets     int // open for commands; the driver's own for monitoring, one or two a server, are not counted
-	SocketsBusy int // of them in use by a command, or waiting for an answer that nobody wants any more
-	ServersUp   int // servers that are known to be up
-	ServersDown int // servers that are not
+	// Clients is the number of shared clients: 0 while no resource is open, usually 1, and 2 while a
+	// new client takes over.
+	Clients int
+	// Sockets is the number of open sockets for commands. The driver's 1 or 2 sockets for monitoring
+	// each server are not counted.
+	Sockets int
+	// SocketsBusy is the number of sockets that a command uses, or that wait for a late reply nobody
+	// wants.
+	SocketsBusy int
+	// ServersUp is the number of the current client's servers known to be up. ServersDown is the
+	// number of its other servers.
+	ServersUp   int
+	ServersDown int
 
-	// What has happened since NewDriver.
+	// SocketsOpened and SocketsClosed count sockets for commands.
 	SocketsOpened uint64
 	SocketsClosed uint64
-	SocketWaits   uint64        // commands that have been given a socket
-	SocketWait    time.Duration // how long they waited for it, added up: near 0 unless a lease runs several commands at once
-	NoSocket      uint64        // commands that got none
-	Cleared       uint64        // times that the driver gave up all sockets to a server, because one of them had failed
-	ServerChanges uint64        // times that a server changed its role, went down or came back
-	EventsDropped uint64        // facts that came faster than the layers heard of them
+	// SocketWaits counts commands that got a socket, including the pool's own commands. SocketWait is
+	// their total wait for a socket. The wait is near 0 unless a lease runs several commands at once.
+	SocketWaits uint64
+	SocketWait  time.Duration
+	// NoSocket counts commands that got no socket.
+	NoSocket uint64
+	// Cleared counts how often the driver closed all sockets to a server after a socket had failed.
+	Cleared uint64
+	// ServerChanges counts how often a server changed its role, went down or came back.
+	ServerChanges uint64
+	// EventsDropped counts events that came faster than the layers received events.
+	EventsDropped uint64
 
-	// Commands that were sent for borrowers, each try of the driver's own retries included: divided by pool.Stat's Acquires it is the
-	// amplification. Commands that were too late to be sent count as well; the driver's and the pool's own (hello, ping) do not.
+	// Commands counts the commands of borrowers, including the driver's own retries. Commands divided
+	// by the Acquires of pool.Stat is the number of commands for each use (amplification). A command
+	// that was too late to be sent counts as well. The driver's and the pool's own commands (hello,
+	// ping) do not count. CommandsFailed counts the failures among Commands.
 	Commands       uint64
 	CommandsFailed uint64
 
-	// CursorsLeft counts the cursors that uses have left open: neither closed nor read to their end. They are followed if Config.LeakAfter of the
-	// pool is set, or if the URI says loadBalanced=true.
+	// CursorsLeft counts the cursors that uses have left open: neither closed nor read to the end. The
+	// driver tracks cursors if Config.LeakAfter of the pool is set, or if the URI contains
+	// loadBalanced=true.
 	CursorsLeft uint64
 }
 
-// Kinds of [pool.Event] that say what happens to the sockets beneath the leases. Pools made by [New] and [Driver.NewPool] report them
-// to those of their layers that are observers, with context.Background().
+// Kinds of [pool.Event] about the sockets under the leases. Pools made by [New] and
+// [Driver.NewPool] report such events to the layers that are observers, with context.Background().
 const (
-	EventSocketOpened   pool.Kind = "socket_opened"   // Duration is how long it took
-	EventSocketClosed   pool.Kind = "socket_closed"   // Reason is the driver's: "idle", "stale", "error", "poolClosed", ...; Err
-	EventSocketsCleared pool.Kind = "sockets_cleared" // all sockets to a server were given up: Reason is its address, Err the cause
-	EventServerChanged  pool.Kind = "server_changed"  // Reason is its address, From and To what it is: "Unknown", "Standalone", "RSPrimary"
+	// EventSocketOpened: a socket was opened. Duration is the time for the opening.
+	EventSocketOpened pool.Kind = "socket_opened"
+	// EventSocketClosed: a socket was closed. Reason is the driver's reason, such as "idle", "stale",
+	// "error" or "poolClosed". Err is the driver's error, or nil.
+	EventSocketClosed pool.Kind = "socket_closed"
+	// EventSocketsCleared: the driver closes all sockets to a server. Reason is the address of the
+	// server, and Err is the cause.
+	EventSocketsCleared pool.Kind = "sockets_cleared"
+	// EventServerChanged: a server has changed. Reason is the address of the server. From and To are
+	// the driver's kinds, such as "Unknown", "Standalone" or "RSPrimary".
+	EventServerChanged pool.Kind = "server_changed"
 )
 
-// totals are the counters of a Driver, over all its clients.
+// totals are the counters of a Driver, for all its clients together.
 type totals struct {
 	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed, cursorsLeft atomic.Uint64
 
-	wait   atomic.Int64 // in nanoseconds
-	pace   atomic.Int64 // of the latest greeting or ping, in nanoseconds
-	tipped atomic.Int64 // when a warning about cursors was sent last, in Unix nanoseconds
+	wait   atomic.Int64 // total, in nanoseconds
+	pace   atomic.Int64 // latest handshake, heartbeat or command of the pool, in nanoseconds
+	tipped atomic.Int64 // time of the latest warning about cursors, in Unix nanoseconds
 }
 
-// meter watches one client.
+// meter tracks the servers, the sockets and the answers of a client.
 type meter struct {
 	totals *totals
-	events *courier // nil when nobody listens
+	events *courier // nil without observers
 	busy   atomic.Int64
 
 	answers atomic.Uint64 // commands that have succeeded
-	silent  atomic.Bool   // a ping has waited for long, and no command has been answered meanwhile or since
+	// silent means that an opening or a check has waited too long, without any answer since the start.
+	silent atomic.Bool
 
 	mu       sync.Mutex
-	ready    map[socket]struct{} // the sockets that have been opened and not been closed
-	cleared  error               // why the driver has given up its sockets; nil once one is open again
-	servers  map[string]string   // their kinds, by address
-	failed   map[string]bool     // the addresses whose latest check has failed
-	without  time.Time           // since when secondaries are known and no primary; zero: not so
+	ready    map[socket]struct{} // open sockets
+	cleared  error               // why the driver closed its sockets; nil once a socket is open again
+	servers  map[string]string   // address -> kind
+	failed   map[string]bool     // addresses whose latest check has failed
+	without  time.Time           // start of the time with secondaries and no primary, or zero
 	changed  chan struct{}       // closed at the next change of servers
-	failures int                 // checks of servers that have failed
-	latest   error               // of them
+	failures int                 // number of failed checks of servers
+	latest   error               // error of the latest failed check
 	watchers map[*watcher]struct{}
 }
 
-// socket identifies one among those of a client.
+// socket identifies a socket of a client.
 type socket struct {
 	address string
 	id      int64
@@ -99,8 +125,9 @@ func newMeter(t *totals, events *courier) *meter {
 	}
 }
 
-// primary says whether there is a server that takes the reads of a primary, and else for how long secondaries have been known without one; 0: none
-// is known. changed is closed when a server changes.
+// primary reports whether a server is known that serves the reads of a primary. without is the time
+// since secondaries are known without a primary; 0 means that this is not so. changed is closed
+// when a server changes.
 func (m *meter) primary() (known bool, without time.Duration, changed <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,7 +140,7 @@ func (m *meter) primary() (known bool, without time.Duration, changed <-chan str
 	return known, without, m.changed
 }
 
-// notePrimary looks at the kinds of the servers after a change. The caller holds the lock.
+// notePrimary updates m.without after a change of the servers. The caller holds m.mu.
 func (m *meter) notePrimary() {
 	secondary, primary := false, false
 	for _, kind := range m.servers {
@@ -130,7 +157,8 @@ func (m *meter) notePrimary() {
 	m.changed = make(chan struct{})
 }
 
-// sockets returns how many are open, and how many of them are idle.
+// sockets returns the number of open sockets, and the number of idle sockets among the open
+// sockets.
 func (m *meter) sockets() (open, idle int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -138,7 +166,7 @@ func (m *meter) sockets() (open, idle int) {
 	return open, max(open-int(m.busy.Load()), 0)
 }
 
-// socketsTo returns how many are open to the servers of an errand.
+// socketsTo returns the number of open sockets to the servers of an errand.
 func (m *meter) socketsTo(e *errand) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -150,14 +178,15 @@ func (m *meter) socketsTo(e *errand) (n int) {
 	return n
 }
 
-// whyCleared returns why the driver has given up its sockets to a server; nil if it has not, or has opened one since.
+// whyCleared returns why the driver has closed its sockets to a server. It returns nil if the
+// driver has not done this, or has opened a socket since.
 func (m *meter) whyCleared() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.cleared
 }
 
-// knows says whether the client has a server at the address.
+// knows reports whether the client has a server at the address.
 func (m *meter) knows(address string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -165,7 +194,7 @@ func (m *meter) knows(address string) bool {
 	return ok
 }
 
-// serversUp returns how many servers are known to be up, and how many are not.
+// serversUp returns the number of servers known to be up, and the number of other servers.
 func (m *meter) serversUp() (up, down int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -179,10 +208,11 @@ func (m *meter) serversUp() (up, down int) {
 	return up, down
 }
 
-// unknownServer is the driver's kind for a server that does not answer, or has not yet.
+// unknownServer is the driver's kind of a server without an answer so far, or without an answer to
+// the latest check.
 const unknownServer = "Unknown"
 
-// poolEvent is a PoolMonitor.
+// poolEvent handles the events of the driver's socket pool.
 func (m *meter) poolEvent(e *event.PoolEvent) {
 	t := m.totals
 	s := socket{e.Address, e.ConnectionID}
@@ -208,7 +238,7 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 		_, known := m.ready[s]
 		delete(m.ready, s)
 		m.mu.Unlock()
-		if known { // else it was never ready
+		if known { // else the socket was never ready
 			t.closed.Add(1)
 			m.events.send(pool.Event{Kind: EventSocketClosed, Reason: e.Reason, Err: e.Error})
 		}
@@ -221,24 +251,26 @@ func (m *meter) poolEvent(e *event.PoolEvent) {
 	}
 }
 
-// answered notes an answer.
+// answered records an answer.
 func (m *meter) answered() {
 	m.answers.Add(1)
-	if m.silent.Load() { // read first, not to write each time
+	if m.silent.Load() { // read first: a write for each command would cost more
 		m.silent.Store(false)
 	}
 }
 
-// awaitAnswer calls the client silent if nothing has been answered when the patience is over, until stop or an answer. A server that lately
-// took longer for a greeting or a ping gets twice that time: a server that is slow for all clients is as slow for a new one, and a new client
-// costs the server three connections.
+// awaitAnswer marks the client as silent after the patience, unless a command is answered or stop
+// is called before. If twice the latest round trip is longer than the patience, awaitAnswer waits
+// for this longer time. A server that is slow for all clients is as slow for a new client, and a
+// new client costs the server three connections.
 func (m *meter) awaitAnswer(patience time.Duration) (stop func() bool) {
 	before := m.answers.Load()
 	patience = max(patience, 2*time.Duration(m.totals.pace.Load()))
 	return time.AfterFunc(patience, func() { m.silent.Store(m.answers.Load() == before) }).Stop
 }
 
-// The rest is a ServerMonitor. The driver calls it while it holds locks of its own.
+// The functions up to heartbeatFailed are a ServerMonitor. The driver calls the functions while the
+// driver holds its own locks.
 
 func (m *meter) serverAdded(e *event.ServerOpeningEvent) {
 	m.mu.Lock()
@@ -258,7 +290,9 @@ func (m *meter) serverChanged(e *event.ServerDescriptionChangedEvent) {
 	from, to := e.PreviousDescription.Kind, e.NewDescription.Kind
 	m.mu.Lock()
 	m.servers[e.Address.String()] = to
-	m.failed[e.Address.String()] = to == unknownServer // the driver tells of a first failure by its error, which the event leaves out
+	// The driver reports the first failure of a server as a change to Unknown, with an error. The
+	// event does not contain the error.
+	m.failed[e.Address.String()] = to == unknownServer
 	m.notePrimary()
 	m.tellWatchers()
 	m.mu.Unlock()
@@ -276,7 +310,7 @@ func (m *meter) heartbeatSucceeded(e *event.ServerHeartbeatSucceededEvent) {
 
 func (m *meter) heartbeatFailed(e *event.ServerHeartbeatFailedEvent) {
 	if errors.Is(e.Failure, context.Canceled) {
-		return // by the driver itself, to check again at once
+		return // by the driver itself, before another check at once
 	}
 	m.mu.Lock()
 	m.failures++
@@ -285,15 +319,17 @@ func (m *meter) heartbeatFailed(e *event.ServerHeartbeatFailedEvent) {
 	m.mu.Unlock()
 }
 
-// watcher is somebody who wants to know when no server is there.
+// watcher is a callback for the moment when no server is up.
 type watcher struct {
-	since int // checks that had failed before it began
+	since int // failed checks before the start of the watcher
 	tell  func(error)
 }
 
-// watch calls tell, which must not block, with the latest failure once no server is up, the latest check of each has failed, and as many checks
-// have failed as there are servers: from now on, or since the client was made. The driver does not say which check of a server that it cannot
-// connect to has failed once more, so they are only counted.
+// watch calls tell with the latest failure once no server is up. Three conditions must hold: no
+// server is known to be up, the latest check of each server has failed, and at least as many checks
+// have failed as there are servers. Checks count from now on; with fromStart, since the client was
+// made. tell must not block. The driver's event for a failed connection does not name the server,
+// so watch can only count the failures.
 func (m *meter) watch(fromStart bool, tell func(error)) (stop func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -310,7 +346,7 @@ func (m *meter) watch(fromStart bool, tell func(error)) (stop func()) {
 	}
 }
 
-// tellWatchers is called under m.mu.
+// tellWatchers calls the watchers if no server is up. The caller holds m.mu.
 func (m *meter) tellWatchers() {
 	for address, kind := range m.servers {
 		if kind != unknownServer || !m.failed[address] {
@@ -324,8 +360,9 @@ func (m *meter) tellWatchers() {
 	}
 }
 
-// courier takes facts to the observers in a goroutine of its own, as the driver reports them while it holds locks. What comes too fast
-// is dropped: the driver never waits for an observer.
+// courier passes events to the observers in its own goroutine, because the driver reports events
+// while the driver holds locks. Events beyond courierCapacity are dropped: the driver never waits
+// for an observer.
 type courier struct {
 	emit  func(pool.Event)
 	drops *atomic.Uint64
@@ -334,7 +371,8 @@ type courier struct {
 	done  chan struct{}
 }
 
-// courierCapacity is how many facts may be under way: some for each socket of a pool that is cleared at once.
+// courierCapacity is the length of the queue: a few events for each socket of a pool, when the
+// driver closes all sockets at the same time.
 const courierCapacity = 256
 
 func newCourier(emit func(pool.Event), drops *atomic.Uint64) *courier {
@@ -372,7 +410,7 @@ func (c *courier) send(e pool.Event) {
 	}
 }
 
-// stop delivers what is under way. What is sent after it is lost.
+// stop delivers the queued events. Events sent after stop are lost.
 func (c *courier) stop() {
 	if c != nil {
 		close(c.quit)
@@ -380,14 +418,15 @@ func (c *courier) stop() {
 	}
 }
 
-// commands feeds the layers that observe commands. The driver gives the same context to all of a command's events, so the one that the
-// layers derived is kept under the command's number, which is unique within the process.
+// commands passes the commands of uses to the layers that observe commands, and to the evidence.
+// The driver gives the same context to all events of a command. So the context derived by the
+// layers is kept under the RequestID of the command, which is unique in the process.
 type commands struct {
 	database string
 	totals   *totals
-	orphans  atomic.Uint64 // commands in no use's context
-	strays   atomic.Uint64 // those of them that have changed something, or may have
-	open     sync.Map      // int64 -> *openCommand
+	orphans  atomic.Uint64 // commands outside of every use's context
+	strays   atomic.Uint64 // orphans that have changed something, or may have
+	open     sync.Map      // RequestID (int64) -> *openCommand
 }
 
 type openCommand struct {
@@ -395,10 +434,10 @@ type openCommand struct {
 	cmd pool.Command
 }
 
-// errandKey marks the contexts of commands that the pool sends for itself; its value is their *errand.
+// errandKey marks the contexts of the pool's own commands. The value is an *errand.
 type errandKey struct{}
 
-// errand notes which servers a command, or several, went to.
+// errand records the servers that the pool's own commands went to.
 type errand struct {
 	mu      sync.Mutex
 	servers map[string]bool
@@ -468,8 +507,8 @@ func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err 
 	}
 }
 
-// refusedWrites returns what a reply says of writes that came to nothing or were not confirmed, although the command as a whole
-// succeeded: the codes only.
+// refusedWrites returns the failed or unconfirmed writes in the reply to a command that succeeded
+// as a whole. The error contains only the codes.
 func refusedWrites(reply bson.Raw) error {
 	var e mongo.WriteException
 	list, _ := bsoncore.Document(reply).Lookup("writeErrors").ArrayOK()
@@ -489,14 +528,15 @@ func refusedWrites(reply bson.Raw) error {
 	return e
 }
 
-// onCollections are the commands whose first value is the name of a collection. Other commands have user names and the like there.
+// onCollections are the commands whose first value is the name of a collection. Other commands have
+// user names and similar values there.
 var onCollections = map[string]bool{
 	"find": true, "insert": true, "update": true, "delete": true, "findAndModify": true, "aggregate": true, "count": true,
 	"distinct": true, "killCursors": true, "create": true, "drop": true, "collMod": true,
 	"createIndexes": true, "dropIndexes": true, "listIndexes": true,
 }
 
-// target returns the collection that a command works on, "" when it is none.
+// target returns the collection of a command, or "" if there is none.
 func target(name string, command bson.Raw) string {
 	key := name
 	switch {
@@ -505,6 +545,7 @@ func target(name string, command bson.Raw) string {
 	case !onCollections[name]:
 		return ""
 	}
-	collection, _ := command.Lookup(key).StringValueOK() // aggregate has a number there when it works on a database
+	// For an aggregate on a database the value is a number.
+	collection, _ := command.Lookup(key).StringValueOK()
 	return collection
 }

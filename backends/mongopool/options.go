@@ -24,90 +24,112 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Defaults of [Options]: as long as a pool waits for a resource, and for one to be opened, if it is not told otherwise.
+// Defaults of [Options]. Both equal the default of OpenTimeout in pool.Config.
 const (
 	defaultConnectTimeout         = 5 * time.Second
 	defaultServerSelectionTimeout = 5 * time.Second
 )
 
-// Bounds of what the driver gets: it adds to a timeout, sets memory aside for each socket that there may be, and has a goroutine for each
-// that may be made at once.
+// Bounds for the values given to the driver. The driver adds to a timeout, allocates memory for
+// each possible socket, and runs a goroutine for each socket that may be opened at the same time.
 const (
 	longestTimeout  = math.MaxInt64 / 2
-	largestSize     = 1 << 16 // more is no bound
+	largestSize     = 1 << 16 // a larger size means no bound
 	mostConcurrency = 1 << 10
 )
 
-// Options says what to connect to and how. What is asked for twice, in URI and in another field, must agree. How many sockets there are
-// and how long they live is said by pool.Config, not here.
+// Options configures the deployment and the connections. The zero value is not valid: Database is
+// required. A value in URI and in another field must be the same. pool.Config sets the number and
+// the lifetime of sockets.
 //
-// Options print without credentials, whatever the verb, and marshal to the same text; but a struct of yours that holds them in an
-// unexported field is beyond that, for package fmt prints such fields without asking them. They are a plain value: copy and change them.
+// Options is a plain value: copy and change the value freely. Options prints without credentials
+// for every verb of package fmt, and marshals to the same text. There is an exception: a struct
+// with Options in an unexported field prints the credentials, because package fmt does not call the
+// methods of such a field.
 type Options struct {
-	// URI is a connection string, mongodb:// or mongodb+srv://. "" means that Hosts and the other fields say everything.
+	// URI is a connection string, mongodb:// or mongodb+srv://. "" means that the other fields
+	// configure everything.
 	URI string
-	// Hosts are "host:port", "host" (port 27017) or the path of a unix socket ending in .sock. Empty means URI's, or else localhost:27017.
+	// Hosts are "host:port", "host" (port 27017) or the path of a unix socket ending in .sock. Empty
+	// means the hosts of URI, or else localhost:27017.
 	Hosts []string
-	// Database is what Conn.Database and Conn.Collection use. It is required, here or in URI's path.
+	// Database is the database of Conn.Database and Conn.Collection. Database is required, here or in
+	// the path of URI.
 	Database string
-	// AppName is what the server's log and its list of operations show, 128 bytes at most. "" means none.
+	// AppName is the name in the server's log and list of operations, at most 128 bytes. "" means
+	// none.
 	AppName string
 
-	// Username and Password are the credentials. Empty means none, unless the mechanism needs none.
+	// Username and Password are the credentials. Empty means the credentials of URI, or else none;
+	// some mechanisms need none.
 	Username, Password string
-	// AuthSource is the database that knows the user. "" means what URI implies (its database, or else "admin"), and "admin" without URI.
+	// AuthSource is the database with the user's account. "" means the source implied by URI (its
+	// database, or else "admin"), and "admin" without URI.
 	AuthSource string
-	// AuthMechanism is SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509, MONGODB-AWS, MONGODB-OIDC or GSSAPI. "" lets the server choose
-	// among the SCRAMs.
+	// AuthMechanism is SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509, MONGODB-AWS, MONGODB-OIDC or
+	// GSSAPI. "" lets the server choose between the SCRAM mechanisms.
 	AuthMechanism string
-	// Credentials, if set, is asked instead of Username and Password each time a client is made: with the first resource, and after the server
-	// has refused the credentials of the present client, to the pool or in a use. It must heed ctx. Sockets that are open stay so.
+	// Credentials, if not nil, replaces Username and Password. Credentials is called each time a
+	// client is made: for the first resource, and when a new client takes over. A new client takes
+	// over, for example, after the server has refused the credentials of the present client in a use
+	// or in a command of the pool. Credentials must return when ctx is over. Sockets that are open
+	// stay open.
 	Credentials func(ctx context.Context) (username, password string, err error)
 
-	// TLS turns encryption on. Nil means what URI says, or else none.
+	// TLS turns encryption on. Nil means the setting of URI, or else no encryption.
 	TLS *TLS
 
-	// ReplicaSet is the name that the servers must have for their set. "" means any, or none.
+	// ReplicaSet is the required name of the servers' set. "" means any set, or no set.
 	ReplicaSet string
-	// ReadPreference is primary, primaryPreferred, secondary, secondaryPreferred or nearest. "" means primary. Tags and staleness are said
-	// by URI. Checks look for a server that satisfies it.
+	// ReadPreference is primary, primaryPreferred, secondary, secondaryPreferred or nearest. "" means
+	// primary. Only URI can set tags and staleness. Checks look for a server with this preference.
 	ReadPreference string
-	// ReadConcern is local, available, majority, linearizable or snapshot. "" means the server's default.
+	// ReadConcern is local, available, majority, linearizable or snapshot. "" means the server's
+	// default.
 	ReadConcern string
-	// WriteConcern is majority, a whole number of servers, or the name of a custom one. "" means the server's default. "0" means that
-	// nobody learns whether a write was carried out.
+	// WriteConcern is majority, a whole number of servers, or the name of a custom write concern. ""
+	// means the server's default. "0" means that writes are not acknowledged: nobody learns whether a
+	// write was carried out.
 	WriteConcern string
 	// Journal makes writes wait for the journal. False means the server's default.
 	Journal bool
-	// Compressors are those to offer, the best first: zstd, zlib, snappy. Empty means none.
+	// Compressors are offered to the server, the best first: zstd, zlib, snappy. Empty means none.
 	Compressors []string
 
-	// ConnectTimeout bounds the making of a socket. 0 means 5 s. The first resource needs two sockets, one after the other: for a server that needs
-	// more than 2.5 s for each, OpenTimeout of pool.Config must be more than twice that time.
+	// ConnectTimeout bounds the making of a socket. 0 means 5 s. The first resource needs two sockets,
+	// made in sequence. If a server needs more than 2.5 s for each socket, OpenTimeout of pool.Config
+	// must be more than twice this time.
 	ConnectTimeout time.Duration
-	// ServerSelectionTimeout bounds how long a command waits for a server that satisfies its read preference; the context's deadline
-	// bounds it as well. 0 means 5 s, which does not outlast an election of about 12 s: a layer of package retry does.
+	// ServerSelectionTimeout bounds how long a command waits for a server that satisfies its read
+	// preference. The context's deadline bounds the wait as well. 0 means 5 s. An election takes about
+	// 12 s, so the default does not outlast an election; the retries of package retry do.
 	ServerSelectionTimeout time.Duration
 
-	// RetryReads and RetryWrites let the driver send a command again by itself. Nil means what URI says, or else not. See the package's
-	// documentation for why.
+	// RetryReads and RetryWrites turn on the driver's own retries. Nil means the setting of URI, or
+	// else off. The package's documentation gives the reasons.
 	RetryReads, RetryWrites *bool
 
-	// Tune, if set, changes the driver's own options after everything else, for what has no field here: a BSON registry, a stable API
-	// version, a dialer. Monitors that it sets are called after the pool's own. It is called once. What pool.Config says (sizes, idle
-	// time), retries and timeouts for all commands it must leave alone.
+	// Tune, if not nil, changes the driver's own options after all other fields. Tune is for settings
+	// without a field here: a BSON registry, a stable API version, a dialer. Monitors set by Tune are
+	// called after the pool's own monitors. Each call of New, NewDriver or Validate calls Tune once.
+	// Tune must not change the settings of pool.Config (sizes, idle time), the retries, or the timeout
+	// for all commands. Such a change is an error.
 	Tune func(*options.ClientOptions)
 }
 
-// TLS says how connections are encrypted. The zero value verifies the server by the system's authorities and by its host name.
+// TLS configures the encryption of connections. The zero value verifies the server with the
+// system's authorities and the server's host name.
 type TLS struct {
-	// CAFile holds the authorities (PEM) that are trusted instead of the system's. "" means the system's.
+	// CAFile is a PEM file with authorities, trusted instead of the system's authorities. "" means the
+	// system's authorities.
 	CAFile string
-	// CertFile and KeyFile hold the client's certificate and its key (PEM). If KeyFile is "", CertFile holds both. "" means none.
+	// CertFile and KeyFile are PEM files with the client's certificate and its key. If KeyFile is "",
+	// CertFile holds both. If both are "", there is no client certificate.
 	CertFile, KeyFile string
-	// ServerName is asked for (SNI) and verified for every host. "" means each host's own name.
+	// ServerName is requested (SNI) and verified for every host. "" means each host's own name.
 	ServerName string
-	// InsecureSkipVerify accepts every certificate. Then anybody in between can read and change everything.
+	// InsecureSkipVerify accepts every certificate. Anybody on the network path can then read and
+	// change all traffic.
 	InsecureSkipVerify bool
 }
 
@@ -118,23 +140,27 @@ var (
 	compressors = []string{"snappy", "zlib", "zstd"}
 )
 
-// Validate returns an error that names every field that is wrong, its value and what is allowed; nil when there is none. It reads the
-// files named and looks a mongodb+srv:// URI up in the DNS, but connects to no server.
+// Validate returns an error about the fields that are not valid, or nil. The error names each
+// field, its value and the allowed values. A value that may hold a password is not shown. Validate
+// checks in several steps, and returns the errors of the first step that fails. Validate reads the
+// files in the fields, calls Tune, and looks up a mongodb+srv:// URI in the DNS, but connects to no
+// server.
 func (o Options) Validate() error {
 	_, err := o.settle()
 	return err
 }
 
-// settings are Options that have been found good.
+// settings are Options that have been checked.
 type settings struct {
 	database string
 	identity pool.Identity
-	name     string // the hosts and the database, for people
-	// clientOptions returns the driver's options for one more client. It keeps the credentials out of sight.
+	name     string // the hosts and the database, for messages
+	// clientOptions returns the driver's options for another client. The function hides the
+	// credentials: printing settings does not show the credentials.
 	clientOptions func(context.Context, measures) (*options.ClientOptions, error)
 }
 
-// settle checks the options and works out what they come to.
+// settle checks the options, and returns the settings.
 func (o Options) settle() (settings, error) {
 	co := options.Client()
 	if err := o.misplaced(); err != nil {
@@ -152,7 +178,7 @@ func (o Options) settle() (settings, error) {
 			o.AuthSource = u.Database // as for credentials in the URI
 		}
 		co.ApplyURI(o.URI)
-		if u.ServerMonitoringMode != "" { // ApplyURI forgets it
+		if u.ServerMonitoringMode != "" { // ApplyURI does not copy the mode
 			co.SetServerMonitoringMode(u.ServerMonitoringMode)
 		}
 	}
@@ -182,7 +208,7 @@ func (o Options) settle() (settings, error) {
 
 const defaultPort = 27017
 
-// splitHost returns a host's name and port, and port 0 for a unix socket.
+// splitHost returns the name and the port of a host. The port is 0 for a unix socket.
 func splitHost(h string) (host string, port int) {
 	if strings.HasSuffix(h, ".sock") {
 		return h, 0
@@ -198,7 +224,8 @@ func splitHost(h string) (host string, port int) {
 	return name, port
 }
 
-// isHost says whether h looks like a host. Else it is not shown: it may be a URI with a password, put into the wrong field.
+// isHost reports whether h looks like a host. Another value is not shown: the value may be a URI
+// with a password in the wrong field.
 func isHost(h string) bool {
 	name, port := splitHost(h)
 	return name != "" && port >= 0 && port <= 65535 && (port == 0 || !strings.ContainsAny(name, "@/ "))
@@ -212,7 +239,8 @@ func identify(hosts []string, database string) pool.Identity {
 	return id
 }
 
-// tryOut has the driver check its options as it does when it makes a client; credentials that are yet to be asked for are left out.
+// tryOut runs the driver's own checks for a new client. Credentials from a callback are not
+// checked.
 func (o Options) tryOut(co *options.ClientOptions) error {
 	if o.Credentials != nil {
 		return co.Validate()
@@ -221,7 +249,8 @@ func (o Options) tryOut(co *options.ClientOptions) error {
 	return err
 }
 
-// misplaced returns an error for each field that holds a URI but is another field than URI. The field is not shown: the URI may hold a password.
+// misplaced returns an error for each field, other than URI, that holds a URI. The field is not
+// shown: the URI may hold a password.
 func (o Options) misplaced() error {
 	var c complaints
 	check := func(field, value string) {
@@ -231,7 +260,7 @@ func (o Options) misplaced() error {
 	}
 	check("Database", o.Database)
 	check("AppName", o.AppName)
-	if strings.Contains(o.Username, "://") { // a name may have an @
+	if strings.Contains(o.Username, "://") { // a user name may contain @
 		c.add("Username", "a URI, which is not shown", "a name; only the field URI takes a URI")
 	}
 	check("AuthSource", o.AuthSource)
@@ -252,16 +281,19 @@ func (o Options) misplaced() error {
 	return errors.Join(c...)
 }
 
-// holdsLogin says whether a text may be a URI, or a part of one, with a password: whatever comes before an @ may be that.
+// holdsLogin reports whether a text may be a URI with a password, or a part of such a URI. Any text
+// before an @ may be a password.
 func holdsLogin(text string) bool {
 	_, behind, _ := strings.Cut(text, ":")
 	return strings.Contains(text, "://") || strings.Contains(behind, "@") || strings.Contains(text, "%40")
 }
 
-// longestAppName is MongoDB's bound, in bytes. Source: "Connection String Options" in the manual, and the driver specifications' handshake.
+// longestAppName is MongoDB's bound, in bytes. Source: "Connection String Options" in the manual,
+// and the handshake in the driver specifications.
 const longestAppName = 128
 
-// invalid returns an error for every field whose value is not allowed. co holds what the URI says.
+// invalid returns an error for every field whose value is not allowed. co holds the options of the
+// URI.
 func (o Options) invalid(co *options.ClientOptions) error {
 	var c complaints
 	if o.Database == "" || strings.ContainsAny(o.Database, `/\. "$`+"\x00") {
@@ -269,7 +301,8 @@ func (o Options) invalid(co *options.ClientOptions) error {
 	}
 	for _, h := range o.Hosts {
 		if !isHost(h) {
-			c.add("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each") // somebody may have put a URI there
+			// Not shown: the value may be a URI with a password.
+			c.add("Hosts", "not as it should be", "host, host:port or a path ending in .sock, each")
 		}
 	}
 	if len(o.AppName) > longestAppName {
@@ -304,7 +337,7 @@ func (o Options) invalidAuth(c *complaints) {
 	}
 }
 
-// complaints are about fields with values that are not allowed.
+// complaints are the errors about fields whose values are not allowed.
 type complaints []error
 
 func (c *complaints) add(field string, value any, allowed string) {
@@ -328,7 +361,8 @@ func (c *complaints) notNegative(field string, value time.Duration) {
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
-// apply puts everything but TLS, measures and credentials from a callback into the driver's options. It has been found valid.
+// apply copies the fields to the driver's options, except TLS, measures, and credentials from a
+// callback. The fields have been checked.
 func (o Options) apply(co *options.ClientOptions) {
 	if len(o.Hosts) > 0 {
 		co.SetHosts(o.Hosts)
@@ -339,7 +373,8 @@ func (o Options) apply(co *options.ClientOptions) {
 	if o.ReplicaSet != "" {
 		co.SetReplicaSet(o.ReplicaSet)
 	}
-	if mode, err := readpref.ModeFromString(o.ReadPreference); err == nil && co.ReadPreference == nil { // else with the URI's tags
+	// Otherwise co already has the preference of the URI, with its tags.
+	if mode, err := readpref.ModeFromString(o.ReadPreference); err == nil && co.ReadPreference == nil {
 		if rp, err := readpref.New(mode); err == nil {
 			co.SetReadPreference(rp)
 		}
@@ -348,7 +383,7 @@ func (o Options) apply(co *options.ClientOptions) {
 		co.SetReadConcern(&readconcern.ReadConcern{Level: o.ReadConcern})
 	}
 	if wc := (writeconcern.WriteConcern{}); o.WriteConcern != "" || o.Journal {
-		if co.WriteConcern != nil { // the URI's, which may say journal=false
+		if co.WriteConcern != nil { // the URI's; it may contain journal=false
 			wc = *co.WriteConcern
 		}
 		if n, err := strconv.Atoi(o.WriteConcern); err == nil {
@@ -398,7 +433,7 @@ func (o Options) applyAuth(co *options.ClientOptions) {
 	co.SetAuth(auth)
 }
 
-// tune calls Tune and makes sure that it has left alone what is not its business.
+// tune calls Tune, and returns an error if Tune has changed a setting of pool.Config or of Options.
 func (o Options) tune(co *options.ClientOptions) error {
 	if o.Tune != nil {
 		adaptive := co.MaxAdaptiveRetries
@@ -421,13 +456,13 @@ func (o Options) tune(co *options.ClientOptions) error {
 	return nil
 }
 
-// measured returns a copy of co for one client.
+// measured returns a copy of co for a client, with the bounds of m and the credentials.
 func (o Options) measured(ctx context.Context, co *options.ClientOptions, m measures) (*options.ClientOptions, error) {
 	one := *co
 	if m.maxSize > largestSize {
 		m.maxSize = 0
 	}
-	one.SetMaxPoolSize(uint64(m.maxSize)).SetMinPoolSize(uint64(m.minIdle)) //nolint:gosec // pool.Config has none below 0
+	one.SetMaxPoolSize(uint64(m.maxSize)).SetMinPoolSize(uint64(m.minIdle)) //nolint:gosec // never < 0
 	if m.concurrency > 0 {
 		one.SetMaxConnecting(uint64(min(m.concurrency, mostConcurrency)))
 	}
@@ -450,7 +485,7 @@ func (o Options) measured(ctx context.Context, co *options.ClientOptions, m meas
 	return &one, nil
 }
 
-// apply puts TLS into the driver's options, on top of what the URI says.
+// apply adds the fields of t to the driver's options, after the settings of the URI.
 func (t *TLS) apply(co *options.ClientOptions) error {
 	if t == nil {
 		return nil
@@ -459,7 +494,8 @@ func (t *TLS) apply(co *options.ClientOptions) error {
 	if co.TLSConfig != nil {
 		cfg = co.TLSConfig.Clone()
 	}
-	if t.CAFile != "" && cfg.RootCAs == nil { // else the driver has read it, as the URI names it too
+	// Otherwise the URI names the file too, and the driver has read the file already.
+	if t.CAFile != "" && cfg.RootCAs == nil {
 		pem, err := os.ReadFile(t.CAFile)
 		if err != nil {
 			return fmt.Errorf("mongopool: TLS.CAFile: %w", err)
@@ -491,7 +527,7 @@ func (t *TLS) apply(co *options.ClientOptions) error {
 	return nil
 }
 
-// String names hosts and database, and no credentials.
+// String returns the hosts and the database, without credentials.
 func (o Options) String() string {
 	hosts, database := strings.Join(o.Hosts, ","), o.Database
 	if holdsLogin(database) {
@@ -506,10 +542,10 @@ func (o Options) String() string {
 	return fmt.Sprintf("mongopool.Options(hosts %q, database %q)", hosts, database)
 }
 
-// Format prints String for every verb, so that none shows a password.
+// Format writes String for every verb, so no verb shows a password.
 func (o Options) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(o.String())) }
 
-// MarshalText returns String, so that no encoding (JSON, YAML, XML) shows a password.
+// MarshalText returns String, so no encoding (JSON, YAML, XML) shows a password.
 func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // LogValue returns String, for log/slog.

@@ -7,8 +7,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 )
 
-// Bounds of the text of a command: its bytes, how deep it may be nested, how many elements of an array are looked at, and how long the
-// name of a field is at most.
+// Bounds for the text of a command: maxText in bytes, maxDepth for nested documents, maxLooked for
+// the elements read from an array, and maxNameLen for the bytes of a field's name.
 const (
 	maxText    = 2048
 	maxDepth   = 16
@@ -16,11 +16,12 @@ const (
 	maxNameLen = 64
 )
 
-// secretive are commands of which nothing is shown but the name, for they carry credentials. The driver hides them already.
+// secretive are prefixes of commands that carry credentials. Only the name of such a command is
+// shown. The driver hides such commands already.
 var secretive = []string{"auth", "sasl", "createuser", "updateuser", "getnonce", "copydb", "hello", "ismaster"}
 
-// text is a command with "?" in place of each value, but for the name of the collection it works on: {"find":"people","limit":"?"}. Equal
-// neighbours in an array are shown once.
+// text returns a command with "?" in place of each value, except for the name of its collection:
+// {"find":"people","limit":"?"}. Equal neighbours in an array are shown once.
 func text(name, collection string, command bson.Raw) string {
 	lower := strings.ToLower(name)
 	hide := len(command) == 0
@@ -103,7 +104,8 @@ func (w *writer) value(v bsoncore.Value, depth int) {
 	}
 }
 
-// name writes a name. One that does not look like that of a field may be a value which somebody keeps there.
+// name writes the name of a field. A string that does not look like a field's name may be a value
+// used as a name; name writes "?" instead.
 func (w *writer) name(s string) {
 	if s == "" || len(s) > maxNameLen || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.$-") != "" {
 		s = "?"
@@ -111,9 +113,10 @@ func (w *writer) name(s string) {
 	w.text = append(append(append(w.text, '"'), s...), '"')
 }
 
-// elements calls f for the elements of a document until f returns false or what follows is none.
+// elements calls f for the elements of a document. elements ends when f returns false, or when the
+// rest is not a valid element.
 func elements(doc bsoncore.Document, f func(name string, v bsoncore.Value) bool) {
-	const header = 4 // its length
+	const header = 4 // the length of the document
 	if len(doc) < header {
 		return
 	}
@@ -134,10 +137,10 @@ func elements(doc bsoncore.Document, f func(name string, v bsoncore.Value) bool)
 	}
 }
 
-// statements are the fields that hold the statements of commands that may carry several.
+// statements maps a command to its field with the statements, if the command may carry several.
 var statements = map[string]string{"update": "updates", "delete": "deletes", "bulkWrite": "ops"}
 
-// batch returns how many statements a command carries, 0 for a single one.
+// batch returns the number of statements in a command, or 0 for a single statement.
 func batch(name string, command bson.Raw) (n int) {
 	field := statements[name]
 	if field == "" {

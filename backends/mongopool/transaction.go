@@ -11,26 +11,34 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// The driver's own WithTransaction sends commits and aborts without the caller's deadline, and goes on for two minutes. Here both are within the
-// deadline. An abort that is not answered by then is the pool's affair: Reset waits for it before anybody gets the resource.
+// The driver's own WithTransaction sends commits and aborts without the caller's deadline, and
+// repeats for two minutes. Here commits and aborts end with the deadline. If an abort has no answer
+// by then, the abort goes on in the background. Reset waits for the abort before the next lease.
 
 const (
-	// transactionTime bounds the tries of a transaction, and its commit, for a caller without a deadline. As in the driver; its source is "Convenient
-	// API for Transactions" of MongoDB's driver specifications, like the pauses between the tries.
+	// transactionTime bounds all attempts of a transaction together, and its commit. The caller's
+	// deadline may be shorter. The driver has the same bound. Source of the bound and of the pauses
+	// between attempts: "Convenient API for Transactions" of MongoDB's driver specifications.
 	transactionTime = 2 * time.Minute
 	firstPause      = 5 * time.Millisecond
 	longestPause    = 500 * time.Millisecond
-	// abortTime bounds an abort. A transaction whose abort is lost is aborted by the server (transactionLifetimeLimitSeconds, a minute).
+	// abortTime bounds an abort. If the abort is lost, the server aborts the transaction
+	// (transactionLifetimeLimitSeconds, a minute).
 	abortTime = time.Second
 )
 
-// WithTransaction runs fn in a transaction, in a session of its own that has ended when it returns. Commands that are to be part of the
-// transaction must be sent with fn's context. It needs a replica set or a sharded cluster.
+// WithTransaction runs fn in a transaction. The transaction has its own session, and the session
+// ends before WithTransaction returns. Send the commands of the transaction with fn's context. A
+// transaction needs a replica set or a sharded cluster.
 //
-// fn is run again, whatever RetryReads and RetryWrites say, when the transaction was aborted by a conflict or a change of primary: until ctx is
-// over, and for two minutes at most (in the standard stack, for ten seconds if the caller has no deadline). That is harmless if fn has no
-// effects besides. The commit is sent again too, which is harmless in any case. If ctx ends during the commit, nobody knows whether the
-// transaction was carried out.
+// WithTransaction runs fn again if a conflict or a change of primary has aborted the transaction,
+// even without RetryReads and RetryWrites. This is harmless if fn has no other effects. The
+// attempts end with ctx, and after two minutes at most. In the standard stack the attempts end
+// after ten seconds if the caller has no deadline. WithTransaction also sends the commit again,
+// which is always harmless. If ctx ends during the commit, nobody knows whether the transaction was
+// carried out.
+//
+// WithTransaction returns the last error of the session, of fn or of the commit.
 func (c *Conn) WithTransaction(
 	ctx context.Context, fn func(ctx context.Context) error, opts ...options.Lister[options.TransactionOptions],
 ) error {
@@ -42,7 +50,7 @@ func (c *Conn) WithTransaction(
 	defer cancel()
 	aborting := false
 	defer func() {
-		if !aborting { // else Reset does it
+		if !aborting { // else Reset ends the session
 			c.endSession(ctx, s)
 		}
 	}()
@@ -67,7 +75,7 @@ func (c *Conn) WithTransaction(
 	}
 }
 
-// rest waits for a part of the pause, by chance. It returns false if ctx is over.
+// rest waits for a random part of the pause. It returns false if ctx is over.
 func rest(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-time.After(rand.N(pause)):
@@ -77,7 +85,8 @@ func rest(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// conclude commits the transaction, unless fn has ended it or ctx is over. A commit that is not answered ends the session.
+// conclude commits the transaction, unless fn has ended the transaction or ctx is over. If the
+// commit gets no answer, conclude ends the session.
 func conclude(ctx context.Context, s *mongo.Session) error {
 	if !s.TransactionRunning() {
 		return nil
@@ -92,7 +101,7 @@ func conclude(ctx context.Context, s *mongo.Session) error {
 	return err
 }
 
-// commit commits the transaction, and asks again as long as nobody knows whether it was.
+// commit commits the transaction. It sends the commit again while the result is unknown.
 func commit(ctx context.Context, s *mongo.Session) error {
 	for pause := firstPause; ; pause = min(pause*3/2, longestPause) {
 		err := s.CommitTransaction(ctx)
@@ -105,29 +114,29 @@ func commit(ctx context.Context, s *mongo.Session) error {
 	}
 }
 
-// commitsAgain says whether a commit that failed may be sent again. The driver labels no commit for which it has found no server, neither at the
-// first try nor when it has tried again by itself.
+// commitsAgain reports whether a failed commit may be sent again. The driver sets no label if no
+// server was found for the commit, in the first attempt or in the driver's own second attempt.
 func commitsAgain(err error) bool {
 	return hasLabel(err, labelUnknownCommit) || hasLabel(err, labelRetryableWrite) || unsent(err) != ""
 }
 
-// abandon ends a session whose commit was not answered, without an abort: the abort could meet the commit on its way through a mongos. The context
-// of the abort that the driver would send is over.
+// abandon ends a session whose commit got no answer, without an abort. The abort could meet the
+// commit on its way through a mongos. abandon ends the context first, so the driver sends no abort.
 func abandon(ctx context.Context, s *mongo.Session) {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	s.EndSession(ctx)
 }
 
-// abort has the transaction aborted, and returns true when that is done, or has failed. It returns false if ctx is over before; the abort goes on
-// then.
+// abort aborts the transaction. It returns true when the abort has succeeded or failed. It returns
+// false if ctx is over before; the abort then goes on in the background.
 func (c *Conn) abort(ctx context.Context, s *mongo.Session) bool {
 	done := make(chan struct{})
 	c.aborts.Go(func() {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 		defer cancel()
-		_ = s.AbortTransaction(ctx) // the server aborts it by itself, later
+		_ = s.AbortTransaction(ctx) // after a failure the server aborts the transaction later
 	})
 	select {
 	case <-done:
@@ -137,9 +146,9 @@ func (c *Conn) abort(ctx context.Context, s *mongo.Session) bool {
 	}
 }
 
-// endSession ends a session of the borrower's that has no transaction.
+// endSession ends a session of the borrower that has no open transaction.
 func (c *Conn) endSession(ctx context.Context, s *mongo.Session) {
-	if s.TransactionRunning() { // a panic: Reset aborts it
+	if s.TransactionRunning() { // after a panic: Reset aborts the transaction
 		return
 	}
 	s.EndSession(ctx)
@@ -148,7 +157,7 @@ func (c *Conn) endSession(ctx context.Context, s *mongo.Session) {
 	c.sessions = slices.DeleteFunc(c.sessions, func(other *mongo.Session) bool { return other == s })
 }
 
-// hasLabel says whether the server has labelled the error.
+// hasLabel reports whether the error has the label.
 func hasLabel(err error, label string) bool {
 	labelled, ok := errors.AsType[mongo.LabeledError](err)
 	return ok && labelled.HasErrorLabel(label)

@@ -12,7 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 )
 
-// refused are options of a URI that are known but have no effect here, or another than they seem to have. The keys are in lower case.
+// refused are URI options without an effect here, or with a misleading effect. The keys are in
+// lower case.
 var refused = map[string]string{
 	"maxpoolsize":        "must be left out: pool.Config.MaxSize says how many sockets there are",
 	"minpoolsize":        "must be left out: pool.Config.MinIdle says how many are kept ready",
@@ -23,18 +24,19 @@ var refused = map[string]string{
 	"timeoutms":          "must be left out: it counts only without a deadline; use a context's deadline or a layer of package timeout",
 }
 
-// renamed are names that other programs use for options.
+// renamed are option names of other programs, with the names to use here.
 var renamed = map[string]string{
 	"auth_source": "authSource", "replica_set": "replicaSet", "read_preference": "readPreference",
 	"min_size": "MinIdle of pool.Config", "max_size": "MaxSize of pool.Config",
 }
 
-// secret are the options of a URI whose values are not shown.
+// secret are the URI options whose values are not shown.
 var secret = map[string]bool{
 	"tlscertificatekeyfilepassword": true, "sslclientcertificatekeypassword": true, "authmechanismproperties": true,
 }
 
-// allowed says what values an option of a URI may have, for errors. The driver's own say only what is not.
+// allowed are the allowed values of a URI option, for errors. The driver's own errors only name the
+// wrong value.
 var allowed = map[string]string{
 	"authmechanism":             "one of " + strings.Join(mechanisms, ", "),
 	"authsource":                "a database's name, or $external where the mechanism says so",
@@ -65,12 +67,15 @@ const (
 	wholeMilliseconds = "a whole number of milliseconds, 1 or more"
 )
 
-// ParseURI returns what a connection string says as Options: URI is the string, and the other fields are what it sets, so that they can
-// be looked at and, where they are empty, be set. A field that is set to something else than the URI says makes New fail.
+// ParseURI returns the Options of a connection string. The field URI is the string, and the other
+// fields are the values in the string. A caller may read the fields, and may set empty fields. New
+// fails if a field has another value than the URI.
 //
-// Unlike the driver, which warns of them or drops them, ParseURI refuses options that are unknown, given twice, or without effect here.
-// The error names the option, its value and what is allowed; it never holds the password, or another part of the string that could be
-// one. A mongodb+srv:// URI is looked up in the DNS. An @ that belongs to a value must be written as %40, in options too.
+// The driver warns of unusable options, or drops the options. ParseURI returns an error for an
+// option that is unknown, given twice, or without effect here. The error names the option, its
+// value and the allowed values. The error never holds the password, or another part of the string
+// that could be a password. A mongodb+srv:// URI is looked up in the DNS. Write an @ in a value as
+// %40, also in options.
 func ParseURI(uri string) (Options, error) {
 	u, err := parse(uri)
 	if err != nil {
@@ -79,10 +84,12 @@ func ParseURI(uri string) (Options, error) {
 	return fromURI(uri, u), nil
 }
 
-// parse is the driver's parser with a stricter judgement and errors that can be shown.
+// parse parses a URI with the driver's parser, with stricter rules, and with errors that are safe
+// to show.
 func parse(uri string) (*connstring.ConnString, error) {
-	// The driver ends the password at the first @ and takes the rest of it for hosts, which it looks up in the DNS, for a database, which
-	// telemetry shows, or for options. No later @ is told from that, not even one behind a ?, which may be the password's as well.
+	// The driver ends the password at the first @, and takes the rest of the password for hosts, for a
+	// database or for options. The driver looks up hosts in the DNS, and telemetry shows the database.
+	// A later @ may always belong to the password, even behind a ?. So a second @ is an error.
 	if strings.Count(uri, "@") > 1 {
 		return nil, errors.New("mongopool: URI: it holds more than one @: each but the one before the hosts must be written as %40")
 	}
@@ -90,7 +97,7 @@ func parse(uri string) (*connstring.ConnString, error) {
 	if err != nil {
 		return nil, explain(uri, err)
 	}
-	if err := u.Validate(); err != nil { // its texts are fixed
+	if err := u.Validate(); err != nil { // the texts of these errors are fixed
 		return nil, fmt.Errorf("mongopool: URI: %w", err)
 	}
 	times := given(uri)
@@ -120,21 +127,22 @@ func parse(uri string) (*connstring.ConnString, error) {
 	return u, errors.Join(errs...)
 }
 
-// given returns how often a URI that the driver could parse gives each option, by its name in lower case. The driver's own list has those
-// of the DNS's TXT record too, which are defaults that the URI may override.
+// given returns how often a URI gives each option, by name in lower case. The driver has parsed the
+// URI already. The driver's own list also has the options of the DNS's TXT record. Such options are
+// defaults, and the URI may override the defaults.
 func given(uri string) map[string]int {
 	_, rest, _ := strings.Cut(uri, "://")
 	_, query := splitURI(rest)
 	times := map[string]int{}
 	for _, pair := range pairs(query) {
 		key, _, _ := strings.Cut(pair, "=")
-		key, _ = url.QueryUnescape(key) // the driver has done it, so it works
+		key, _ = url.QueryUnescape(key) // cannot fail: the driver has done the same
 		times[strings.ToLower(key)]++
 	}
 	return times
 }
 
-// pairs returns the options in a query as they are written.
+// pairs returns the options of a query, not unescaped.
 func pairs(query string) []string {
 	return strings.FieldsFunc(query, func(r rune) bool { return r == ';' || r == '&' })
 }
@@ -148,7 +156,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// uriError names an option, its value unless that is a secret, and what is allowed.
+// uriError returns an error with the option, its value unless the value is secret, and the allowed
+// values.
 func uriError(option, value, allowed string) error {
 	shown := strconv.Quote(value)
 	if secret[strings.ToLower(option)] || holdsLogin(value) {
@@ -160,8 +169,8 @@ func uriError(option, value, allowed string) error {
 // notShown stands for a value that may hold a password.
 const notShown = "not shown here"
 
-// explain says what is wrong with a URI that the driver cannot parse. The driver's error may quote any part of it, so it is used only
-// where it comes from parts that hold no secret.
+// explain returns an error for a URI that the driver cannot parse. The driver's error may quote any
+// part of the URI. So explain uses the driver's error only for parts without a secret.
 func explain(uri string, err error) error {
 	scheme, rest, found := strings.Cut(uri, "://")
 	if !found || scheme != connstring.SchemeMongoDB && scheme != connstring.SchemeMongoDBSRV {
@@ -195,7 +204,8 @@ func explain(uri string, err error) error {
 		"written as %XX")
 }
 
-// splitURI returns database and query of what follows the scheme. Whatever stands before the last @ may belong to a password.
+// splitURI returns the database and the query of a URI without its scheme. Text before the last @
+// may belong to a password.
 func splitURI(rest string) (database, query string) {
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
 	_, rest, _ = strings.Cut(rest, "/")
@@ -214,7 +224,7 @@ func explainOption(key, value string) error {
 	return uriError(key, value, "must be "+values)
 }
 
-// fromURI returns what a parsed URI says, without the defaults that the driver makes up.
+// fromURI returns the Options of a parsed URI, without the driver's defaults.
 func fromURI(uri string, u *connstring.ConnString) Options {
 	o := Options{
 		URI: uri, Database: u.Database, AppName: u.AppName,
@@ -222,7 +232,8 @@ func fromURI(uri string, u *connstring.ConnString) Options {
 		ReplicaSet: u.ReplicaSet, ReadPreference: u.ReadPreference, ReadConcern: u.ReadConcernLevel, WriteConcern: u.WString,
 		Journal: u.J, Compressors: u.Compressors, ConnectTimeout: u.ConnectTimeout, ServerSelectionTimeout: u.ServerSelectionTimeout,
 	}
-	if u.Scheme != connstring.SchemeMongoDBSRV { // else they are the DNS's and may change
+	// The hosts of a mongodb+srv:// URI are from the DNS, and may change.
+	if u.Scheme != connstring.SchemeMongoDBSRV {
 		o.Hosts = u.Hosts
 	}
 	if u.AuthSourceSet {

@@ -17,36 +17,43 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The evidence of a use. The driver's command monitor reports the end of each command together with the command's context. So each use gets a
-// context of its own, and the monitor's reports are noted there:
+// The record of a use. The driver's command monitor reports the end of each command together with
+// the command's context. So each use gets its own context, and the context holds the record:
 //
-//   - A command was sent; the server has answered well; the server has answered with these codes; a command got no answer.
-//   - A write was carried out, or may have been. A write without effect does not count, nor does a write in a transaction.
+//   - A command was sent. The server has answered without a fault of its own. The server has
+//     answered with these codes. A command got no answer.
+//   - A write was carried out, or may have been. A write without effect does not count. A write in
+//     an open transaction does not count.
 //
-// An error of one of the driver's types belongs to the use if a command of the use has met the error's code. No command monitor reports a command
-// without a server or a socket. Such an error belongs to the use if the client was short of a socket meanwhile, or if the error names one of the
-// client's servers. After a command in the context of no use an error is judged as it is: the command may have been of this use. If the command has
-// changed something, so may have this use.
+// An error of the driver's types belongs to the use if a command of the use failed with the error's
+// code. The command monitor does not report a command without a server or a socket. The error of
+// such a command belongs to the use in two cases: a command got no socket during the use, or the
+// error names a server of the client.
+//
+// A command outside of every use's context may belong to this use. After such a command an error is
+// judged by the error alone. If the command has changed something, this use may have changed
+// something.
 
-// evidence is the account of one use. The commands of the use find the evidence in their context; the key is the Driver's commands.
+// evidence is the record of a single use. The commands of the use find the record in their context,
+// under the key &Driver.commands.
 type evidence struct {
 	context.Context
 
 	of       *commands
 	meter    *meter // of the client
-	orphans  uint64 // of the Driver when the use began
-	strays   uint64 // likewise
-	noSocket uint64 // likewise
+	orphans  uint64 // commands.orphans when the use began
+	strays   uint64 // commands.strays when the use began
+	noSocket uint64 // totals.noSocket when the use began
 
 	asked, answered, done atomic.Bool
 
 	mu       sync.Mutex
-	met      []int            // the codes of failures, each once; 0 for a command without an answer
-	sessions []*mongo.Session // that have had a transaction in a command of the use
-	cursors  []int64          // that the use has opened, if the client follows cursors
+	met      []int            // codes of failures without duplicates; 0: a command without an answer
+	sessions []*mongo.Session // sessions with a transaction in a command of the use
+	cursors  []int64          // cursors opened by the use, if the client tracks cursors
 }
 
-// Value returns the evidence for the key of its Driver.
+// Value returns the record for the key of its Driver, and else the value of the parent context.
 func (e *evidence) Value(key any) any {
 	if key == any(e.of) {
 		return e
@@ -54,7 +61,7 @@ func (e *evidence) Value(key any) any {
 	return e.Context.Value(key)
 }
 
-// Lent begins a new account.
+// Lent begins the record of a use, and returns a context with the record.
 func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 	e := &evidence{
 		Context: ctx, of: &d.commands, meter: res.client.meter,
@@ -64,7 +71,7 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 	return e
 }
 
-// Testify closes the account.
+// Testify ends the record of the use, and returns its testimony. ok is false without a record.
 func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	e := res.evidence
 	d.claim(res)
@@ -82,28 +89,31 @@ func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 		var short bool
 		t.Own, short = e.own(err)
 		t.Asked = t.Asked || short
-	} else { // some command was in the context of no use, and may have been of this one
+	} else { // a command outside of every use's context may belong to this use
 		t.Own, t.Asked = err, true
 	}
-	_ = d.judge(res.client, t.Own) // a pool in steady use opens nothing, and learns of a refusal here
+	// A pool in steady use opens no resources, and learns here that the credentials are refused.
+	_ = d.judge(res.client, t.Own)
 	if hasPassed(t.Own) && e.lasts() {
 		t.Own = &ownDeadlineError{t.Own}
 	}
 	return t, true
 }
 
-// lasts says whether the use might go on.
+// lasts reports whether the context of the use is not over.
 func (e *evidence) lasts() bool {
 	deadline, ok := e.Deadline()
 	return e.Err() == nil && (!ok || time.Now().Before(deadline))
 }
 
-// ownDeadlineError is an error of a use that might go on: the borrower has given a command less time.
+// ownDeadlineError marks a command's deadline in a use whose context is not over: the borrower has
+// given less time to the command.
 type ownDeadlineError struct{ error }
 
 func (e *ownDeadlineError) Unwrap() error { return e.error }
 
-// hasPassed says whether err is about a deadline of a command, and not about one of the driver's own in opening a socket.
+// hasPassed reports whether err is about a command's deadline. The driver's own deadlines for the
+// opening of a socket do not count.
 func hasPassed(err error) bool {
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
 		return false
@@ -112,7 +122,8 @@ func hasPassed(err error) bool {
 	return class.Fault == pool.FaultServer && class.Code == "" && !class.Certain && class.Type != "connect"
 }
 
-// own returns err without the errors of other clients, nil if this use has met no part of err. short: the use was short of a server or a socket.
+// own returns err without the errors of other clients, or nil if no part of err belongs to this
+// use. short reports whether the use got no server or no socket.
 func (e *evidence) own(err error) (own error, short bool) {
 	mine := false
 	rest := pool.Without(err, func(err error) bool {
@@ -126,10 +137,10 @@ func (e *evidence) own(err error) (own error, short bool) {
 	return rest, short
 }
 
-// judge says whether the use has met this very error. known: the error has a type of the driver. unsent: the error is about a command before the
-// sending.
+// judge reports whether the use has met err itself, without its wrapped errors. known: err has a
+// type of the driver. unsent: err is about a command that was not sent.
 func (e *evidence) judge(err error) (met, unsent, known bool) {
-	switch x := err.(type) { //nolint:errorlint // this very error
+	switch x := err.(type) { //nolint:errorlint // err itself
 	case mongo.CommandError:
 		unsent = inHandshake(x)
 		return e.has(int(x.Code)) || unsent && e.wasShort(), unsent, true
@@ -143,7 +154,8 @@ func (e *evidence) judge(err error) (met, unsent, known bool) {
 		return e.knows(x), true, true
 	case topology.WaitQueueTimeoutError:
 		return e.wasShort(), true, true
-	case topology.ConnectionError: // within a command's error, or a handshake's
+	// A ConnectionError is inside of a command's error, or inside of a handshake's error.
+	case topology.ConnectionError:
 		return e.has(0) || e.wasShort(), !e.has(0), true
 	}
 	switch {
@@ -163,17 +175,18 @@ func (e *evidence) has(code int) bool {
 	return slices.Contains(e.met, code)
 }
 
-// wasShort says whether a command of the client has got no socket since the beginning of the use.
+// wasShort reports whether any command of the Driver has got no socket since the use began.
 func (e *evidence) wasShort() bool { return e.of.totals.noSocket.Load() != e.noSocket }
 
-// knows says whether err can be about the client's servers: err names one of them, or none at all.
+// knows reports whether err can be about the client's servers. err names a server of the client, or
+// no server at all.
 func (e *evidence) knows(err topology.ServerSelectionError) bool {
 	return len(err.Desc.Servers) == 0 || slices.ContainsFunc(err.Desc.Servers, func(s description.Server) bool {
 		return e.meter.knows(s.Addr.String())
 	})
 }
 
-// note notes the end of a command in the evidence of the command's use.
+// note records the end of a command in the evidence of its use.
 func (c *commands) note(ctx context.Context, name string, err error, reply bson.Raw) {
 	e, ok := ctx.Value(c).(*evidence)
 	switch {
@@ -194,13 +207,15 @@ func (c *commands) note(ctx context.Context, name string, err error, reply bson.
 	}
 }
 
-// neverSent says whether err, from the driver to a command monitor, is about a command with a context over before the sending.
+// neverSent reports whether the context of a command was over before the sending. err is the error
+// that the driver reports to a command monitor.
 func neverSent(err error) bool {
-	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // this very error: all others have types
+	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // untyped
 		errors.Is(err, driver.ErrDeadlineWouldBeExceeded)
 }
 
-// noteTransaction keeps the session of a command in a transaction, whoever has begun it.
+// noteTransaction records the session of a command in a transaction, no matter how the session
+// began.
 func (e *evidence) noteTransaction(ctx context.Context) {
 	s := mongo.SessionFromContext(ctx)
 	if s == nil || !s.TransactionRunning() {
@@ -235,7 +250,7 @@ func (e *evidence) noteFailure(ctx context.Context, name string, err error) {
 	e.noteDone(ctx, name, err, nil)
 }
 
-// isAnswer says whether the server has answered without a fault of its own.
+// isAnswer reports whether the server has answered without a fault of its own.
 func (f failure) isAnswer() bool { return f.code != 0 && f.class().Fault != pool.FaultServer }
 
 func (e *evidence) meet(codes ...int) {
@@ -254,7 +269,7 @@ func (e *evidence) noteDone(ctx context.Context, name string, err error, reply b
 	}
 }
 
-// mayHaveChanged says whether a command with this end has changed something, or may have.
+// mayHaveChanged reports whether a command with this result has changed something, or may have.
 func mayHaveChanged(ctx context.Context, name string, err error, reply bson.Raw) bool {
 	if inTransaction(ctx, name) {
 		return false
@@ -268,7 +283,7 @@ func mayHaveChanged(ctx context.Context, name string, err error, reply bson.Raw)
 	return unknown && !f.isAnswer() && changes(name, nil)
 }
 
-// inTransaction says whether an abort would undo the command. An abort undoes no commit.
+// inTransaction reports whether an abort would undo the command. An abort does not undo a commit.
 func inTransaction(ctx context.Context, name string) bool {
 	s := mongo.SessionFromContext(ctx)
 	return s != nil && s.TransactionRunning() && name != "commitTransaction"
