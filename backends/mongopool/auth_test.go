@@ -35,7 +35,8 @@ var (
 	}}
 )
 
-// logins returns the user names and passwords that have arrived by PLAIN (RFC 4616), each after a NUL.
+// logins returns the user names and passwords that have arrived by PLAIN (RFC 4616). A NUL is
+// before each name and each password.
 func (f *fakeServer) logins() (logins []string) {
 	for _, c := range f.commands("saslStart") {
 		_, payload := c.doc.Lookup("payload").Binary()
@@ -53,7 +54,8 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 		Credentials: func(context.Context) (string, string, error) {
 			return "app", fmt.Sprintf("s3cret%d", asked.Add(1)), nil
 		},
-	}, pool.Config{MaxSize: 3, OpenConcurrency: 1}) // so that no second dial is made beside one that is late
+		// OpenConcurrency is 1, so a late dial is not followed by another dial.
+	}, pool.Config{MaxSize: 3, OpenConcurrency: 1})
 	if err := p.Warm(bounded(t), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	if n := asked.Load(); n != 2 || logins[0] != "\x00app\x00s3cret1" || !slices.Contains(logins, "\x00app\x00s3cret2") {
 		t.Errorf("asked %d times, logins %q, want 2 times, first with one password and then with the other", n, logins)
 	}
-	for range 3 { // those that are bound to the old client move as they are used
+	for range 3 { // resources of the old client move when they are used
 		var leases []pool.Lease[*Conn]
 		for range 3 {
 			lease, err := p.Acquire(bounded(t), pool.Op{})
@@ -90,8 +92,9 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	eventually(t, "the old client is gone", func() bool { return d.Stats().Clients == 1 })
 }
 
-// A pool in steady use opens nothing by itself: that the password has been changed shows in a use, when the sockets have been dropped. The next use
-// has the new one. The server's words for a refusal are many.
+// A pool in steady use opens nothing by itself. So a changed password shows in a use, after the
+// sockets have been dropped. The next use has the new password. A server has many codes for a
+// refusal.
 func TestCredentialsAreAskedAgainInUse(t *testing.T) {
 	for _, code := range []int{authenticationFailed, 8000, 11, 334} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
@@ -143,7 +146,8 @@ func TestCredentialsFail(t *testing.T) {
 	}
 }
 
-// newCertificate returns a certificate for the name "mongo.test" signed by itself, and the file that holds it.
+// newCertificate returns a self-signed certificate for the name "mongo.test", and the file with the
+// certificate.
 func newCertificate(t *testing.T) (pair tls.Certificate, file string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -220,7 +224,8 @@ func TestTLS(t *testing.T) {
 				opts.URI = "mongodb://" + plain.Hosts[0] + "/" + c.uri
 			}
 			d, p := newPool(t, opts, pool.Config{
-				AcquireTimeout: patience, OpenTimeout: patience, OpenConcurrency: 1, // the system's authorities are read with the first dial
+				// The first dial also reads the system's authorities.
+				AcquireTimeout: patience, OpenTimeout: patience, OpenConcurrency: 1,
 			})
 			err := p.Do(bounded(t), pool.Op{}, ping)
 			if c.want == "" {
@@ -242,7 +247,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// errorsCause wraps what the pool's own error has as its cause, so that the driver's class is asked for, not the pool's.
+// errorsCause wraps the cause of the pool's own error. So Classify returns the driver's class, and
+// not the pool's.
 func errorsCause(err error) error {
 	if own, ok := errors.AsType[*pool.Error](err); ok {
 		return fmt.Errorf("cause: %w", own.Cause)

@@ -14,8 +14,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The driver's Disconnect waits for a connection that its monitor has begun. An Open that fails does not wait for that connection: a black hole
-// would hold the connection for ConnectTimeout.
+// The driver's Disconnect waits for a connection that its monitor has begun. An Open that fails
+// does not wait for that connection: a black hole would hold the connection for ConnectTimeout.
 func TestOpenInABlackHole(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -50,8 +50,8 @@ type dialerFunc func() (net.Conn, error)
 
 func (f dialerFunc) DialContext(context.Context, string, string) (net.Conn, error) { return f() }
 
-// A server that needs three seconds for each connection is opened if OpenTimeout leaves time for two: the driver's own connection comes first, and
-// then the socket.
+// A server that needs three seconds for each connection is opened if OpenTimeout leaves time for
+// two connections: first the driver's own connection, and then the socket.
 func TestSlowConnections(t *testing.T) {
 	f := newFake(t)
 	d, p := newPool(t, Options{URI: f.uri(), Tune: func(co *options.ClientOptions) {

@@ -122,9 +122,10 @@ type openError struct{ error }
 func (e *openError) Unwrap() error { return e.error }
 
 // inHandshake reports whether err is about a socket that could not be made. The borrower's command
-// was not sent then. An error of the borrower's command has a ConnectionError inside. An error of a
-// handshake is inside of a ConnectionError, outside of any command. A handshake error may also have
-// the label of an overload, because the driver takes the error for an overload of the server.
+// was not sent then. If the borrower's command has failed, the command's error is around the
+// ConnectionError. If a handshake has failed, no command's error is around the ConnectionError, or
+// the error of the handshake's command is inside. A handshake's error may also have the label of an
+// overload, because the driver takes the failure for an overload of the server.
 func inHandshake(err error) bool {
 	var conn topology.ConnectionError
 	if !errors.As(err, &conn) {
@@ -208,7 +209,7 @@ type failure struct {
 	code    int
 	labels  []string
 	backoff time.Duration // the pause that the server asks for
-	late    bool          // the reply came after a deadline, or not at all
+	late    bool          // a deadline passed before the reply
 }
 
 // authenticationFailed is the server's code for refused credentials.
@@ -400,7 +401,7 @@ func codeClass(code int) pool.Class {
 		1, 8: // InternalError, UnknownError: the server has answered this command
 		class.Fault, class.Narrow = pool.FaultServer, true
 
-	// All work, refused before execution.
+	// All work, refused before execution. The codes 433, 449 and 462 mean an overload.
 	case 13436, // NotPrimaryOrSecondary: starting up, recovering
 		391,           // ReauthenticationRequired
 		433, 449, 462: // AdmissionQueueOverflow, RateLimitExceeded, IngressRequestRateLimitExceeded

@@ -222,7 +222,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// cleared returns the driver's own error for sockets that were given up, whose type is not exported.
+// cleared returns the driver's own error for closed sockets. The type of the error is not exported.
 func cleared(t testing.TB) error {
 	t.Helper()
 	s := topology.NewServer("127.0.0.1:1", bson.NewObjectID(), time.Second)
@@ -235,7 +235,8 @@ func cleared(t testing.TB) error {
 		driver.RetryablePoolError
 	}
 	eventually(t, "a check of the server has failed", func() bool {
-		s.RequestImmediateCheck() // the first may have failed before the sockets' pool was ready to be cleared
+		// The first check may have failed before the driver could close the sockets.
+		s.RequestImmediateCheck()
 		_, err := s.Connection(bounded(t))
 		return errors.As(err, &own)
 	})
@@ -297,7 +298,8 @@ func TestClassifyProvoked(t *testing.T) {
 	}
 }
 
-// A borrower's deadlines that pass before the driver has sent anything, and those of other services, say nothing of the server.
+// A borrower's deadline that passes before the driver has sent anything proves nothing about the
+// server. The deadline of another service proves nothing either.
 func TestClassifyDeadlineUnsent(t *testing.T) {
 	f := newFakeSet(t)
 	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1})
@@ -348,7 +350,8 @@ func TestClassifyDeadlineUnsent(t *testing.T) {
 	}
 }
 
-// Opening that takes too long is not a borrower's doing, even where nothing but the deadline tells of it.
+// An opening that takes too long is not the borrower's fault, even if only a deadline shows the
+// failure.
 func TestClassifyOpenTimeout(t *testing.T) {
 	_, p := newPool(t, Options{
 		Hosts: []string{"127.0.0.1:1"}, Database: "test",
@@ -375,7 +378,8 @@ func TestClassifyHandshake(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
-			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2, OpenConcurrency: 1}) // no second dial beside a late one
+			// OpenConcurrency is 1, so a late dial is not followed by another dial.
+			d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2, OpenConcurrency: 1})
 			if err := p.Warm(bounded(t), 1); err != nil {
 				t.Fatal(err)
 			}

@@ -13,8 +13,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// newFakeBalanced returns a server that a driver takes for one behind a load balancer. Each find opens a cursor with a batch more, and the cursors
-// have the ids 1, 2, 3 and so on.
+// newFakeBalanced returns a server that a driver takes for a server behind a load balancer. Each
+// find opens a cursor with another batch. The cursors have the ids 1, 2, 3 and so on.
 func newFakeBalanced(t testing.TB) *fakeServer {
 	f := newFake(t)
 	f.hello = append(f.hello, bson.E{Key: "serviceId", Value: bson.NewObjectID()}, bson.E{Key: "msg", Value: "isdbgrid"})
@@ -45,7 +45,8 @@ func forget(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// Behind a load balancer a cursor has a socket of its own. A cursor that is left open does not keep the socket from the next borrowers.
+// Behind a load balancer a cursor has a socket of its own. A cursor that is left open does not keep
+// the socket from the next borrowers.
 func TestCursorLeftBehindALoadBalancer(t *testing.T) {
 	f := newFakeBalanced(t)
 	d, p := newPool(t, Options{URI: f.uri() + "?loadBalanced=true"}, pool.Config{MaxSize: 1})
@@ -65,7 +66,8 @@ func TestCursorLeftBehindALoadBalancer(t *testing.T) {
 	eventually(t, "the sockets of the cursors are closed", func() bool { return d.Stats().Clients == 1 && d.Stats().Sockets == 1 })
 }
 
-// A cursor that is closed, or read to its end, in whatever way, is not left open. One that is left open is told with the borrower's stack.
+// A cursor that is closed, or read to its end, is not left open. A cursor that is left open is
+// reported with the borrower's stack.
 func TestCursorsLeftAreTold(t *testing.T) {
 	find := func(ctx context.Context, c *Conn) *mongo.Cursor {
 		cursor, err := c.Collection("c").Find(ctx, bson.D{})

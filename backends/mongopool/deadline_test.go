@@ -20,8 +20,8 @@ func shortFind(d time.Duration) func(ctx context.Context, c *Conn) error {
 	}
 }
 
-// A deadline that the borrower's function sets is the borrower's: a find that is late is not sent again, and the breaker of a server that has always
-// been that slow stays closed.
+// A deadline set by the borrower's function is the borrower's. A late find is not sent again. The
+// breaker of a server that has always been slow stays closed.
 func TestOwnDeadline(t *testing.T) {
 	f := newFake(t)
 	never := make(chan struct{})

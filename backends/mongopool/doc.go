@@ -101,7 +101,7 @@
 //	WriteConflict, CursorNotFound, QueryPlanKilled, StaleConfig        none       if idempotent
 //	SnapshotUnavailable                                                none       always
 //	the borrower's own error, also a network error of another service  elsewhere  never
-//	no server, no socket, sockets given up, handshake failed           server     always
+//	no server, no socket, sockets closed, handshake failed             server     always
 //	no server, and every known server has failed                       certain    always
 //	NotPrimaryOrSecondary; the codes of overload                       server     always
 //	labels SystemOverloadedError and RetryableError                    server     always (RetryAfter)

@@ -78,7 +78,8 @@ func TestWarmOpensSockets(t *testing.T) {
 	}
 }
 
-// In a set, the sockets that count are those to the servers which satisfy the read preference, though MinIdle is kept at the others too.
+// In a set, only the sockets to servers that satisfy the read preference count. MinIdle is kept at
+// the other servers too.
 func TestWarmInSet(t *testing.T) {
 	const size = 6
 	for _, preference := range []string{"primary", "secondary"} {
@@ -107,8 +108,9 @@ func TestWarmInSet(t *testing.T) {
 	}
 }
 
-// A set without a primary serves what a use reads from its secondaries. The pool opens and checks its resources there, says that it is degraded,
-// and goes back to the primary when there is one again. Uses that need the primary wait for it by themselves.
+// A set without a primary serves reads from its secondaries. The pool opens and checks its
+// resources there, reports that it is degraded, and goes back to the primary when there is one
+// again. Uses that need the primary wait for the primary by themselves.
 func TestSetWithoutPrimary(t *testing.T) {
 	primary, secondary, uri := newFakePair(t)
 	deposed := slices.Clone(primary.hello)
@@ -187,7 +189,7 @@ func TestWarmAfterOtherServer(t *testing.T) {
 	}
 }
 
-// A server that does not let one in any more must not make Warm wait for longer than its context allows.
+// A server that accepts no more connections must not make Warm wait longer than its context allows.
 func TestWarmIsBounded(t *testing.T) {
 	f := newFake(t)
 	never := make(chan struct{})
@@ -207,7 +209,7 @@ func TestOpenBesideHungDial(t *testing.T) {
 	never := make(chan struct{})
 	defer close(never)
 	greeting := reply{doc: f.hello}
-	f.script("hello", greeting, greeting, reply{after: never, drop: true}) // the client's monitor, and one socket
+	f.script("hello", greeting, greeting, reply{after: never, drop: true}) // the monitor, and a socket
 	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 4, OpenConcurrency: 1})
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
@@ -219,7 +221,8 @@ func TestOpenBesideHungDial(t *testing.T) {
 	}
 }
 
-// Leases that run several commands at once wait for one another in the driver: the server sees no more sockets than MaxSize.
+// Leases that run several commands at once wait for each other in the driver: the server sees no
+// more sockets than MaxSize.
 func TestSocketsNeverExceedMaxSize(t *testing.T) {
 	const size = 3
 	f := newFake(t)
@@ -292,7 +295,8 @@ func TestConfigureLarger(t *testing.T) {
 		t.Errorf("the new client has room for %d, want 6", size)
 	}
 	lease.Release(nil)
-	eventually(t, "all resources are idle", func() bool { return p.Stat().Idle == 6 }) // a borrower would not wait for a socket more
+	// A borrower would not wait for another socket.
+	eventually(t, "all resources are idle", func() bool { return p.Stat().Idle == 6 })
 	// The resource that was idle moves when it has been used, all of them being so at once.
 	var leases []pool.Lease[*Conn]
 	for range 6 {
@@ -394,7 +398,8 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	}
 }
 
-// A borrower that disconnects the client of all harms those who use it at the moment, and nobody after them.
+// A borrower that disconnects the shared client harms only the uses at that moment, and no later
+// use.
 func TestDisconnectedByBorrower(t *testing.T) {
 	f := newFake(t)
 	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 2})
@@ -418,7 +423,8 @@ func TestCloseWhileFrozen(t *testing.T) {
 	f := newFakeSet(t)
 	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{CheckTimeout: 100 * time.Millisecond})
 	err := p.Do(bounded(t), pool.Op{}, func(ctx context.Context, c *Conn) error {
-		_, err := c.Collection("c").InsertOne(ctx, bson.D{{Key: "a", Value: 1}}) // in a session of the driver's own
+		// This runs in the driver's own session.
+		_, err := c.Collection("c").InsertOne(ctx, bson.D{{Key: "a", Value: 1}})
 		return err
 	})
 	if err != nil {
@@ -570,7 +576,8 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// After the driver has given up all sockets, a resource that is opened opens one socket, not one for each of the other resources as well.
+// After the driver has closed all sockets, the opening of a resource opens a single socket, and no
+// sockets for the other resources.
 func TestOpenAfterCut(t *testing.T) {
 	const size = 8
 	f := newFake(t)
@@ -611,14 +618,15 @@ func TestOpenAfterCut(t *testing.T) {
 	}
 }
 
-// A client that has met the server while it was slow lets the driver hold back commands of callers with little time. The pool finds out that the
-// server is quick again, and gives the client up.
+// A client that has met the server while it was slow lets the driver hold back commands of callers
+// with little time. The pool finds out that the server is fast again, and replaces the client.
 func TestHeldBackCommand(t *testing.T) {
 	f := newFake(t)
 	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
 	use := func() (client *mongo.Client, pings int) {
 		t.Helper()
-		held := fmt.Errorf("find: %w", driver.ErrDeadlineWouldBeExceeded) // as from a client that knows the server as slow
+		// The error of a client that knows the server as slow.
+		held := fmt.Errorf("find: %w", driver.ErrDeadlineWouldBeExceeded)
 		err := p.Do(bounded(t), pool.Op{}, func(_ context.Context, c *Conn) error { client = c.Client(); return held })
 		if !errors.Is(err, held) {
 			t.Fatalf("the use ended with %v, want %v", err, held)
@@ -658,7 +666,8 @@ func TestHeldBackWithReason(t *testing.T) {
 	}
 }
 
-// The driver sends no command that it takes for too late: so it must not know the deadline of a check.
+// The driver sends no command that it takes for too late. So the driver must not know the deadline
+// of a check.
 func TestPingHasNoDeadline(t *testing.T) {
 	f := newFake(t)
 	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{CheckAfter: time.Nanosecond})

@@ -64,7 +64,8 @@ func Example() {
 	u, err := pool.Get(ctx, p, read, find)
 	fmt.Println("find:", u, err)
 
-	update := pool.Op{Name: "update", Target: "users", Idempotent: true} // to set an age twice is to set it
+	// The update is idempotent: an age set twice is the same age.
+	update := pool.Op{Name: "update", Target: "users", Idempotent: true}
 	modified, err := pool.Get(ctx, p, update, func(ctx context.Context, c *mongopool.Conn) (int64, error) {
 		r, err := c.Collection("users").UpdateOne(ctx, john, bson.D{{Key: "$set", Value: bson.D{{Key: "age", Value: 30}}}})
 		if err != nil {
@@ -99,7 +100,8 @@ func Example() {
 	// find: mongo: no documents in result
 }
 
-// A lease in two steps, for work that does not fit into one function. A cursor lives as long as the lease.
+// A lease in two steps, for work that does not fit into a single function. A cursor lives as long
+// as the lease.
 func ExampleConn_Collection() {
 	p, closeAll := open()
 	defer closeAll()
@@ -137,7 +139,7 @@ func ExampleConn_Collection() {
 	// <nil>
 }
 
-// Within a session that is causally consistent, a read sees what was written before it, also on another server.
+// In a causally consistent session, a read sees the earlier writes, also on another server.
 func ExampleConn_StartSession() {
 	p, closeAll := open()
 	defer closeAll()

@@ -14,8 +14,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Every duration of Options, and every number of the pool's Config, at its extremes: the driver passes them on to its client. What Validate
-// accepts serves commands, and what it does not accept is named.
+// Every duration of Options, and every number of the pool's Config, at its extremes: the driver
+// passes them on to its client. Values that Validate accepts serve commands. Values that Validate
+// does not accept are named.
 func TestOptionsAtTheirExtremes(t *testing.T) {
 	for _, typ := range []reflect.Type{reflect.TypeFor[Options](), reflect.TypeFor[pool.Config]()} {
 		for i := range typ.NumField() {

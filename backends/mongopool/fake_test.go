@@ -17,9 +17,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// fakeServer speaks enough of MongoDB's wire protocol (OP_MSG, and OP_QUERY for the first hello; see "MongoDB Wire Protocol" in the
-// manual) to be what no server at hand is: a member of a replica set that steps down, overloads, loses replies or never answers.
-// It stores nothing.
+// fakeServer speaks enough of MongoDB's wire protocol to be a server that is not at hand: a member
+// of a replica set that steps down, overloads, loses replies or never answers. The server stores
+// nothing. It speaks OP_MSG, and OP_QUERY for the first hello; see "MongoDB Wire Protocol" in the
+// manual.
 type fakeServer struct {
 	t       testing.TB
 	address string
@@ -72,7 +73,8 @@ func newFakeSet(t testing.TB) *fakeServer {
 	return f
 }
 
-// newFakePair returns the primary and the secondary of a replica set of two, and a URI that names both.
+// newFakePair returns the primary and the secondary of a replica set of two members, and a URI with
+// both.
 func newFakePair(t testing.TB) (primary, secondary *fakeServer, uri string) {
 	primary, secondary = newFakeSet(t), newFakeSet(t)
 	hosts := bson.A{primary.address, secondary.address}
@@ -128,7 +130,8 @@ func (f *fakeServer) accept(l net.Listener) {
 	})
 }
 
-// admit notes a connection, unless the server has stopped since the connection was accepted: stop would wait for the connection for ever.
+// admit notes a connection, unless the server has stopped since the connection was accepted.
+// Otherwise stop would wait for the connection for ever.
 func (f *fakeServer) admit(c net.Conn, stopped <-chan struct{}) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,7 +144,8 @@ func (f *fakeServer) admit(c net.Conn, stopped <-chan struct{}) bool {
 	}
 }
 
-// stop ends the server as a crash would, with replies that are still to come, and waits until it is gone. It may be called again.
+// stop ends the server like a crash, even with replies still to come, and waits for the end. It may
+// be called again.
 func (f *fakeServer) stop() {
 	f.mu.Lock()
 	_ = f.listener.Close()

@@ -46,7 +46,8 @@ func TestInspect(t *testing.T) {
 			f := c.server(t)
 			f.script("buildInfo", c.build)
 			f.script("replSetGetStatus", c.status)
-			_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1}) // more may be dialled when a dial is late
+			// MaxSize is 1: with more resources the pool may dial more connections when a dial is late.
+			_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1})
 			h := p.Check(bounded(t))
 			if h.Status != pool.StatusOK || !maps.Equal(h.Details, c.want) {
 				t.Errorf("health %v %v, details %v, want ok, %v", h.Status, h.Reasons, h.Details, c.want)

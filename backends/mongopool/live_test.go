@@ -69,8 +69,8 @@ func (f *forwarder) accept() {
 	}
 }
 
-// monitoring is how many connections the driver keeps to a server besides those for commands: one for hello and, where the server
-// streams its answers, another to measure the round trip.
+// monitoring is how many connections the driver keeps to a server besides those for commands. One
+// is for hello. If the server streams its answers, another measures the round trip.
 const monitoring = 2
 
 func TestLiveSockets(t *testing.T) {

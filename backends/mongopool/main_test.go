@@ -8,9 +8,10 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The live tests and the Examples need a MongoDB server, or one that speaks its protocol, at MONGODB_URI; they write to databases of
-// their own there and drop them. Without it they are skipped; but with CI=true and POOLSTACK_LIVE=1, which is how continuous integration
-// runs the tests under a server, they fail.
+// The live tests and the Examples need a MongoDB server, or a server with the same protocol, at
+// MONGODB_URI. They write to databases of their own there, and drop the databases. Without
+// MONGODB_URI they are skipped. With CI=true and POOLSTACK_LIVE=1, as in continuous integration
+// with a server, they fail instead.
 const (
 	envURI  = "MONGODB_URI"
 	envLive = "POOLSTACK_LIVE"
@@ -30,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// liveURI returns the address of a real server, or skips the test. It asks for the environment in the test, so that the test's cached
-// result is not taken for another environment.
+// liveURI returns the address of a real server, or skips the test. It reads the environment in the
+// test, so a cached result of the test is not used for another environment.
 func liveURI(t testing.TB) string {
 	t.Helper()
 	uri := os.Getenv(envURI)

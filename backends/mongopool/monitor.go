@@ -67,16 +67,16 @@ type Stats struct {
 // Kinds of [pool.Event] about the sockets under the leases. Pools made by [New] and
 // [Driver.NewPool] report such events to the layers that are observers, with context.Background().
 const (
-	// EventSocketOpened: a socket was opened. Duration is the time for the opening.
+	// EventSocketOpened reports an opened socket. Duration is the time for the opening.
 	EventSocketOpened pool.Kind = "socket_opened"
-	// EventSocketClosed: a socket was closed. Reason is the driver's reason, such as "idle", "stale",
-	// "error" or "poolClosed". Err is the driver's error, or nil.
+	// EventSocketClosed reports a closed socket. Reason is the driver's reason, such as "idle",
+	// "stale", "error" or "poolClosed". Err is the driver's error, or nil.
 	EventSocketClosed pool.Kind = "socket_closed"
-	// EventSocketsCleared: the driver closes all sockets to a server. Reason is the address of the
-	// server, and Err is the cause.
+	// EventSocketsCleared reports that the driver has closed all sockets to a server. Reason is the
+	// address of the server, and Err is the cause.
 	EventSocketsCleared pool.Kind = "sockets_cleared"
-	// EventServerChanged: a server has changed. Reason is the address of the server. From and To are
-	// the driver's kinds, such as "Unknown", "Standalone" or "RSPrimary".
+	// EventServerChanged reports a change of a server. Reason is the address of the server. From and
+	// To are the driver's kinds, such as "Unknown", "Standalone" or "RSPrimary".
 	EventServerChanged pool.Kind = "server_changed"
 )
 

@@ -231,7 +231,8 @@ func TestTuneKeepsOff(t *testing.T) {
 	}
 }
 
-// A client is silent only after twice the time that the server lately took: a new client would find the same slow server.
+// A client is silent only after twice the latest round trip: a new client would find the same slow
+// server.
 func TestSilenceOfSlowServer(t *testing.T) {
 	const slow = 2 * time.Second
 	for _, c := range []struct {
@@ -272,7 +273,8 @@ func TestSilenceOfSlowServer(t *testing.T) {
 	}
 }
 
-// One member of a set is dead, and its checks fail again and again. The other one needs longer to answer than that: it is waited for.
+// A member of a set is dead, and its checks fail again and again. The other member needs longer to
+// answer, and Open waits for its answer.
 func TestOpenWithADeadMember(t *testing.T) {
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -122,7 +122,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Which database knows the user: the URI's, whether the user is in the URI or in a field; and what a URI says of the journal.
+// The database with the user's account is the URI's, whether the user is in the URI or in a field.
+// The test also covers the journal setting of a URI.
 func TestClientOptionsOfURI(t *testing.T) {
 	for _, tc := range []struct {
 		opts    Options
@@ -134,7 +135,8 @@ func TestClientOptionsOfURI(t *testing.T) {
 		{Options{URI: "mongodb://h/shop", Credentials: someCredentials}, "shop", nil},
 		{Options{URI: "mongodb://h/shop?authSource=users", Username: "u", Password: "p"}, "users", nil},
 		{Options{URI: "mongodb://h/shop", Username: "u", Password: "p", AuthSource: "users"}, "users", nil},
-		{Options{URI: "mongodb://h/", Database: "shop", Username: "u", Password: "p"}, "", nil}, // admin, the driver's default
+		// The driver's default is admin.
+		{Options{URI: "mongodb://h/", Database: "shop", Username: "u", Password: "p"}, "", nil},
 		{Options{URI: "mongodb://h/shop?w=majority&journal=false"}, "", new(false)},
 		{Options{URI: "mongodb://h/shop?w=majority&journal=true"}, "", new(true)},
 		{Options{URI: "mongodb://h/shop?journal=false", WriteConcern: "2"}, "", new(false)},
@@ -297,7 +299,8 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// fakeDNS makes the driver look up a deployment of one server, h-0.example.net, whose TXT record has defaults for some options.
+// fakeDNS makes the driver look up a deployment with a single server, h-0.example.net. Its TXT
+// record has defaults for some options.
 func fakeDNS(t *testing.T, txt string) {
 	t.Helper()
 	before := dns.DefaultResolver
@@ -310,8 +313,9 @@ func fakeDNS(t *testing.T, txt string) {
 	}
 }
 
-// A URI may say what the TXT record of the DNS says as well, or something else, which then counts: the specification "Initial DNS Seedlist
-// Discovery" of MongoDB's drivers has it so, and the URIs of Atlas make use of it.
+// A URI may repeat a value of the DNS's TXT record, or have another value, which then counts.
+// Source: the specification "Initial DNS Seedlist Discovery" of MongoDB's drivers. The URIs of
+// Atlas use this.
 func TestURIOverridesDNS(t *testing.T) {
 	fakeDNS(t, "authSource=admin&replicaSet=atlas-0")
 	for _, c := range []struct{ query, authSource, replicaSet string }{
@@ -352,7 +356,8 @@ func TestHostsWithSecrets(t *testing.T) {
 	}
 }
 
-// The driver would take what follows the first @ of a password for hosts, a database or options, and show it as such.
+// The driver would take the text after the first @ of a password for hosts, a database or options,
+// and would show the text.
 func TestURIWithSeveralAts(t *testing.T) {
 	for _, uri := range []string{
 		"mongodb://app:P@ss/w0rd@db.internal:27017", "mongodb://app:P@ss/w0rd@db/shop", "mongodb://app:P@ss@h/shop", "mongodb://a@b:p@h/shop",
@@ -372,7 +377,8 @@ func TestURIWithSeveralAts(t *testing.T) {
 	}
 }
 
-// FuzzParseURI looks for a URI that lets out the password, wherever in it the secret stands and whatever is around it.
+// FuzzParseURI looks for a URI that reveals the password, for every position of the secret and
+// every surrounding text.
 func FuzzParseURI(f *testing.F) {
 	f.Add("user", "", "", "host:1,other/db?tls=true&w=majority")
 	f.Add("u", "pass:", "word", "h/db")

@@ -10,8 +10,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// How often is a command sent whose reply is lost, or that the server gives up? The driver by itself would send it twice and, in a
-// context with a deadline, again and again until then. Here it is once, unless the options say otherwise; and it can be seen.
+// How often is a command sent if its reply is lost, or if the server gives up? The driver by itself
+// sends the command twice. In a context with a deadline the driver repeats the command until then.
+// Here the command is sent once, unless the options say otherwise, and Stats shows the number.
 func TestDriverRetries(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	lost := reply{drop: true}
@@ -66,7 +67,7 @@ func TestDriverRetries(t *testing.T) {
 	}
 }
 
-// A server that is overloaded says so before it does anything; the driver by itself would ask three times.
+// An overloaded server refuses before it does anything. The driver by itself would ask three times.
 func TestOverloadRetries(t *testing.T) {
 	f := newFakeSet(t)
 	f.script("insert", reply{doc: bson.D{

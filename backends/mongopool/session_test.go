@@ -18,7 +18,8 @@ func insert(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// names returns the names of the commands that have arrived, without those of the pool and of the driver's own.
+// names returns the names of the commands that have arrived, without the pool's and the driver's
+// own.
 func (f *fakeServer) names() (names []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,7 +44,8 @@ func TestSessionEndsWithLease(t *testing.T) {
 			return err
 		}
 		_, err = c.Collection("c").Find(ctx, bson.D{})
-		if class := d.Classify(err); err != nil && class.Fault == pool.FaultServer { // the fake has no cursors
+		// The fake has no cursors.
+		if class := d.Classify(err); err != nil && class.Fault == pool.FaultServer {
 			return err
 		}
 		return nil
@@ -143,8 +145,8 @@ func TestWithTransaction(t *testing.T) {
 	}
 }
 
-// A transaction in a session that the client has begun, and not the lease, is aborted as well when its use leaves it open; the session goes on. One
-// that was committed is left alone.
+// A use may leave a transaction open in a session begun by the client, and not by the lease. The
+// transaction is aborted as well, and the session goes on. A committed transaction is left alone.
 func TestOpenTransactionOfTheClientIsAborted(t *testing.T) {
 	for name, layers := range map[string][]pool.Middleware{"bare": nil, "layered": {pool.Bracket(&judge{})}} {
 		for _, commits := range []bool{false, true} {

@@ -14,8 +14,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// One call of the driver may send several commands. Once one of them has changed something, a refusal of a later one does not make the whole call
-// repeatable: the first would be carried out twice. If nothing has been changed yet, the call is repeated.
+// A call of the driver may send several commands. If a command has changed something, a later
+// refusal does not make the whole call repeatable: the first command would be carried out twice. If
+// nothing has been changed yet, the call is repeated.
 func TestCallsOfSeveralCommands(t *testing.T) {
 	wrote := document(bson.E{Key: "n", Value: 1}, bson.E{Key: "nModified", Value: 1})
 	bulkWrote := document(bson.E{Key: "nInserted", Value: 2}, bson.E{Key: "nErrors", Value: 0}, bson.E{Key: "nMatched", Value: 0},
@@ -117,7 +118,8 @@ func TestCallsOfSeveralCommands(t *testing.T) {
 	}
 }
 
-// A command in the context of no use, of whomever, takes nothing from what is known of a use: what the use has carried out is not carried out twice.
+// A command outside of every use's context must not hide the effects of a use: the changes of the
+// use are not made twice.
 func TestCommandsInOtherContexts(t *testing.T) {
 	elsewhere := context.Background()
 	for name, tc := range map[string]struct {

@@ -22,7 +22,8 @@ func mustDriver(t testing.TB, opts Options) *Driver {
 	return d
 }
 
-// suite is for a server at which ping is answered. What the borrower of a lease can leave behind is a session; nothing can break a lease.
+// suite is for a server that answers ping. The borrower of a lease can leave a session behind;
+// nothing can break a lease.
 func suite(opts Options) pooltest.DriverSuite[*Conn] {
 	return pooltest.DriverSuite[*Conn]{
 		New: func(t testing.TB) pool.Driver[*Conn] { return mustDriver(t, opts) },

@@ -68,7 +68,8 @@ func TestText(t *testing.T) {
 			t.Errorf("got %s, want %s", got, c.want)
 		}
 	}
-	if got := text("authenticate", "", nil); got != `{"authenticate":"?"}` { // the driver has hidden it
+	// The driver has hidden the command.
+	if got := text("authenticate", "", nil); got != `{"authenticate":"?"}` {
 		t.Errorf("got %s", got)
 	}
 }
@@ -106,7 +107,7 @@ func TestBatch(t *testing.T) {
 
 var shown = regexp.MustCompile(`"[A-Za-z0-9_.$-]{1,64}"|"\?"|[{}\[\]:,]`)
 
-// Whatever the bytes are, nothing but names of fields and question marks comes out, and it comes to an end.
+// For any bytes, the output has only names of fields and question marks, and the function ends.
 func FuzzText(f *testing.F) {
 	f.Add("find", []byte(marshal(f, bson.D{{Key: "find", Value: "people"}, {Key: "filter", Value: bson.D{{Key: "a", Value: "s3cret"}}}})))
 	f.Add("saslStart", []byte(marshal(f, bson.D{{Key: "saslStart", Value: 1}, {Key: "payload", Value: []byte("s3cret")}})))
@@ -142,7 +143,8 @@ func FuzzTextOfValues(f *testing.F) {
 	})
 }
 
-// A trace of a use with its commands: their text only where it was asked for, and writes that the server refused as failures.
+// A trace of a use with its commands. The text of a command is present only if a layer asks for the
+// text. Refused writes are failures.
 func TestTraceOfCommands(t *testing.T) {
 	const s = "s3cret"
 	f := newFake(t)

@@ -18,7 +18,8 @@ func transaction(ctx context.Context, c *Conn) error {
 	return c.WithTransaction(ctx, func(ctx context.Context) error { return insert(ctx, c) })
 }
 
-// A commit or an abort that is not answered holds nobody beyond the deadline, nor does the abort hold up the next borrower for long.
+// A commit or an abort without an answer holds nobody beyond the deadline. The abort does not hold
+// up the next borrower for long.
 func TestTransactionWithinADeadline(t *testing.T) {
 	never := make(chan struct{})
 	defer close(never)
@@ -51,7 +52,8 @@ func TestTransactionWithinADeadline(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			err := p.Do(ctx, pool.Op{}, tc.use)
-			if took := time.Since(began); err == nil || ctx.Err() == nil || took > 5*time.Second { // it was two minutes
+			// Before, the call took two minutes.
+			if took := time.Since(began); err == nil || ctx.Err() == nil || took > 5*time.Second {
 				t.Errorf("%v after %v", err, took)
 			}
 			if err := p.Do(bounded(t), pool.Op{}, ping); err != nil {
@@ -67,7 +69,8 @@ func TestTransactionWithinADeadline(t *testing.T) {
 	}
 }
 
-// What the server aborted is tried again, a commit with an unknown result is sent again, and anything else is not.
+// A transaction aborted by the server is tried again. A commit with an unknown result is sent
+// again. Nothing else is repeated.
 func TestTransactionTries(t *testing.T) {
 	labelled := func(code int, label string) reply {
 		return reply{doc: append(rejection(code).doc, bson.E{Key: "errorLabels", Value: bson.A{label}})}
@@ -128,7 +131,8 @@ func TestTransactionTries(t *testing.T) {
 	})
 }
 
-// A set may have no primary for longer than the driver waits for one. The commit is sent again until the caller's deadline nevertheless.
+// A set may have no primary for longer than the driver waits for a primary. The commit is still
+// sent again until the caller's deadline.
 func TestCommitOutlastsAnElection(t *testing.T) {
 	refused := rejection(10107)
 	refused.doc = append(refused.doc, bson.E{Key: "errorLabels", Value: bson.A{labelRetryableWrite}})

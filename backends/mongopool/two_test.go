@@ -7,7 +7,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A service and a library in it each make a pool over one server, with the default stack, and know nothing of each other.
+// A service and a library in the service each make a pool over the same server, with the default
+// stack. Neither knows of the other.
 func TestTwoPoolsOverOneServer(t *testing.T) {
 	f := newFake(t)
 	for i, want := range []string{"mongodb " + f.address + "/test", "mongodb " + f.address + "/test~2"} {

@@ -48,7 +48,8 @@ func find(ctx context.Context, c *Conn) error {
 	return c.Collection("c").FindOne(ctx, bson.D{}).Err()
 }
 
-// What was sent in a use, and what became of it, decides whether a later refusal makes the whole use repeatable.
+// The commands of a use and their results decide whether a later refusal makes the whole use
+// repeatable.
 func TestWitnessOfWrites(t *testing.T) {
 	one, none := bson.E{Key: "n", Value: 1}, bson.E{Key: "n", Value: 0}
 	then := func(first func(ctx context.Context, c *Conn) error) func(ctx context.Context, c *Conn) error {
@@ -234,7 +235,8 @@ func TestWitnessOfWhatIsNotSent(t *testing.T) {
 	}
 }
 
-// Where a borrower sends commands in a context of its own, the witness cannot tell, and says so: the outcome is judged by itself.
+// If a borrower sends commands in a context of its own, the witness cannot tell. Then the outcome
+// is judged by itself.
 func TestWitnessCannotTell(t *testing.T) {
 	f, j := newFakeSet(t), &judge{}
 	f.script("find", rejection(13436))
