@@ -67,8 +67,8 @@ func (c *Conn) Collection(name string, opts ...options.Lister[options.Collection
 // mongo.NewSessionContext from the session. Commands of a session see the effects of earlier
 // commands, also on secondaries, unless the options say otherwise. The session ends with the lease
 // at the latest, and a transaction still open is aborted. A server without sessions refuses the
-// first such command; StartSession itself does not fail. A session is for a single goroutine at a
-// time.
+// first such command; StartSession does not detect such a server. A session is for a single
+// goroutine at a time.
 func (c *Conn) StartSession(opts ...options.Lister[options.SessionOptions]) (*mongo.Session, error) {
 	s, err := c.client.mc.StartSession(opts...)
 	if err != nil {

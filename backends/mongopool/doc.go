@@ -14,8 +14,8 @@
 //
 // The driver discovers the servers of a deployment, monitors the servers, and keeps sockets to each
 // server. With a client for each resource, every client would repeat this work: 20 clients against
-// a single server mean 40 sockets and 80 goroutines. A single client has 22 sockets and 4
-// goroutines. Therefore all resources of a pool share a single mongo.Client.
+// a single server mean 40 sockets and 80 goroutines. A single client for 20 leases has 22 sockets
+// and 4 goroutines. Therefore all resources of a pool share a single mongo.Client.
 //
 // A [Conn] is the pool's resource: the right to use the shared client. MaxSize bounds the number of
 // concurrent uses. 0 means 100, the default of mongo.Client. Waiters wait in the pool, in order of

@@ -120,9 +120,9 @@ func observesCommands[L any](layers []L) bool {
 }
 
 // Open binds a new resource to the shared client, and pings a server. If there is no client, Open
-// makes the client. Open also opens a socket, until the client has a socket for each resource;
-// while borrowers wait, a borrower's command opens the socket. So a warm pool has open connections,
-// and not only the right to open connections.
+// makes the client. Open also opens a socket if the client has fewer sockets than resources. While
+// borrowers wait, a borrower's command opens the missing socket instead. So a warm pool has open
+// connections, and not only the right to open connections.
 func (d *Driver) Open(ctx context.Context) (*Conn, error) {
 	c, err := d.bind(ctx)
 	if err != nil {
@@ -142,9 +142,9 @@ func (d *Driver) Check(ctx context.Context, res *Conn) error {
 	return d.judge(res.client, res.client.whileUp(ctx, false, res.client.ping))
 }
 
-// Close ends the sessions that the borrower has left open. Close of the last resource disconnects
-// the shared client. If no server answers, a connection that the client has begun to make ends in
-// the background, after Options.ConnectTimeout at the latest.
+// Close ends the sessions and aborts the transactions that the borrower has left open. Close of the
+// last resource disconnects the shared client. If no server answers, a connection that the client
+// has begun to make ends in the background, after Options.ConnectTimeout at the latest.
 func (d *Driver) Close(ctx context.Context, res *Conn) error {
 	res.endSessions(ctx)
 	return d.release(ctx, res.client)
@@ -249,7 +249,7 @@ func (d *Driver) judge(c *client, err error) error {
 	return err
 }
 
-// giveUp lets the next resource get another client than c.
+// giveUp marks c as useless. The next resource gets another client.
 func (d *Driver) giveUp(c *client) {
 	c.useless.Store(true)
 	d.current.CompareAndSwap(c, nil)
@@ -370,7 +370,7 @@ func (d *Driver) String() string { return "mongopool.Driver(" + d.settings.name 
 // GoString returns String, so %#v shows no credentials.
 func (d *Driver) GoString() string { return d.String() }
 
-// Stats returns the counters of the driver's monitors.
+// Stats returns the values of the driver's monitors. Stats may be called at any time.
 func (d *Driver) Stats() Stats {
 	t := &d.totals
 	s := Stats{

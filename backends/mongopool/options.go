@@ -111,9 +111,9 @@ type Options struct {
 
 	// Tune, if not nil, changes the driver's own options after all other fields. Tune is for settings
 	// without a field here: a BSON registry, a stable API version, a dialer. Monitors set by Tune are
-	// called after the pool's own monitors. Each call of New, NewDriver or Validate calls Tune once.
-	// Tune must not change the settings of pool.Config (sizes, idle time), the retries, or the timeout
-	// for all commands. Such a change is an error.
+	// called after the pool's own monitors. Each call of New, NewDriver or Validate calls Tune at most
+	// once. Tune must not change the settings of pool.Config (sizes, idle time), the retries, or the
+	// timeout for all commands. Such a change is an error.
 	Tune func(*options.ClientOptions)
 }
 

@@ -27,9 +27,10 @@ const (
 	abortTime = time.Second
 )
 
-// WithTransaction runs fn in a transaction. The transaction has its own session, and the session
-// ends before WithTransaction returns. Send the commands of the transaction with fn's context. A
-// transaction needs a replica set or a sharded cluster.
+// WithTransaction runs fn in a transaction. The transaction has its own session. The session ends
+// before WithTransaction returns, or with the lease if an abort has no answer by then. Send the
+// commands of the transaction with fn's context. A transaction needs a replica set or a sharded
+// cluster.
 //
 // WithTransaction runs fn again if a conflict or a change of primary has aborted the transaction,
 // even without RetryReads and RetryWrites. This is harmless if fn has no other effects. The

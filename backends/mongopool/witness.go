@@ -72,6 +72,7 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 }
 
 // Testify ends the record of the use, and returns its testimony. ok is false without a record.
+// Testify also takes over the cursors and transactions that the use has left open.
 func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
 	e := res.evidence
 	d.claim(res)
