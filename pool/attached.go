@@ -2,15 +2,17 @@ package pool
 
 import "sync"
 
-// Attached keeps the pools that a layer is around, for a layer that has something to report outside of any use, such as that it got new
-// settings. The zero Attached works; all methods may be called concurrently.
+// Attached keeps the pools around which a layer is placed. A layer uses an Attached to report facts
+// outside any use, such as new settings of the layer. The zero Attached is ready for use. All
+// methods may be called concurrently.
 type Attached struct {
 	mu    sync.Mutex
-	pools map[*PoolInfo]struct{} // by an address, as a PoolInfo need not be comparable
-	all   []PoolInfo             // the same; replaced, never changed
+	pools map[*PoolInfo]struct{} // keyed by address: a PoolInfo need not be comparable
+	all   []PoolInfo             // the same pools; the slice is replaced, never changed
 }
 
-// Add notes a pool that the layer is attached to, and returns what forgets it again: what the layer's Attach returns.
+// Add adds a pool to which the layer is attached. The returned function removes the pool again. A
+// layer returns this function from its Attach method (see [Attacher]).
 func (a *Attached) Add(p PoolInfo) (detach func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -27,7 +29,7 @@ func (a *Attached) Add(p PoolInfo) (detach func()) {
 	}
 }
 
-// list makes the list of pools anew. It is called under mu.
+// list builds a new list of the pools. The caller holds mu.
 func (a *Attached) list() {
 	a.all = make([]PoolInfo, 0, len(a.pools))
 	for p := range a.pools {
@@ -35,14 +37,15 @@ func (a *Attached) list() {
 	}
 }
 
-// Pools returns the pools that the layer is attached to now, in no order. The caller must not change the slice.
+// Pools returns the pools to which the layer is attached now, in no particular order. The caller
+// must not change the slice.
 func (a *Attached) Pools() []PoolInfo {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.all
 }
 
-// Emit reports e to the observers of each of the pools. It must not be called while a lock is held.
+// Emit reports e to the observers of each pool. The caller must not hold a lock.
 func (a *Attached) Emit(e Event) {
 	for _, p := range a.Pools() {
 		p.Emit(e)

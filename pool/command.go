@@ -6,38 +6,47 @@ import (
 	"sync/atomic"
 )
 
-// Command is one command that a backend's client sends within a use. Nothing in it is a value, a key or a secret.
+// Command describes a command sent by the client of a backend within a use. A Command contains no
+// value, no key and no secret.
 type Command struct {
-	Name      string // "GET", "find"; "PIPELINE" or "MULTI" for several
-	Target    string // a collection's name; "" for Redis
-	Namespace string // the database, when it is not the pool's
-	Batch     int    // how many commands a pipeline holds; 0 for a single command, EmptyBatch for a pipeline of none
-	Text      string // the command without its values, if some layer asked for it (ObservingText) and the backend can tell; else ""
+	Name      string // "GET", "find"; "PIPELINE" or "MULTI" for several commands
+	Target    string // the name of a collection; "" for Redis
+	Namespace string // the database, if different from the pool's Namespace
+	// Batch is the number of commands in a pipeline: 0 for a single command, EmptyBatch for a pipeline
+	// without commands.
+	Batch int
+	// Text is the command without its values. Text is "" if no layer asked for the text
+	// (ObservingText), or if the backend has no text.
+	Text string
 }
 
-// EmptyBatch is Command.Batch of a pipeline without commands.
+// EmptyBatch is the Batch of a pipeline without commands, see [Command].
 const EmptyBatch = -1
 
-// A CommandObserver is a [Middleware] (or the [Layer] inside a Bracket) that wants to see the commands a backend's client sends within a
-// use. Both methods are called concurrently for different uses and must not block.
+// A CommandObserver is a [Middleware] (or the [Layer] inside a Bracket) that observes the commands
+// sent by the client of a backend within a use. Both methods are called concurrently for different
+// uses and must not block.
 type CommandObserver interface {
-	// BeginCommand is called before the command is sent. The context it returns, ctx itself or one derived from it, goes to EndCommand.
+	// BeginCommand is called before the command is sent. BeginCommand returns ctx or a context derived
+	// from ctx. The returned context is passed to EndCommand.
 	BeginCommand(ctx context.Context, c *Call, cmd Command) context.Context
-	// EndCommand is called when the command has been answered or has failed. ctx descends from what this observer's BeginCommand
-	// returned.
+	// EndCommand is called after the command has been answered or has failed. ctx descends from the
+	// context returned by BeginCommand of this observer.
 	EndCommand(ctx context.Context, c *Call, cmd Command, err error)
 }
 
-// A CommandTextObserver is a CommandObserver that can do with Command.Text. The backend has taken the values out of it, whoever asks.
+// A CommandTextObserver is a CommandObserver that can use Command.Text. The backend removes the
+// values from the text for every observer.
 type CommandTextObserver interface {
 	CommandObserver
-	// WantsCommandText says whether to go to that expense.
+	// WantsCommandText reports whether the observer wants the text. The text costs the backend time.
 	WantsCommandText() bool
 }
 
 type callKey struct{}
 
-// callContext carries the Call of a use to the backend's hooks. It lets go of it when the use is over, for a borrower may keep a context.
+// callContext carries the Call of a use to the hooks of the backend. After the end of the use,
+// callContext returns no Call, because a borrower may keep the context.
 type callContext struct {
 	context.Context
 	c   *Call
@@ -54,10 +63,11 @@ func (x *callContext) Value(key any) any {
 	return x.Context.Value(key)
 }
 
-// observing counts the pools with command observers. While the count is 0, no context is searched for a Call.
+// observing counts the pools with command observers. While the count is 0, no context is searched
+// for a Call.
 var observing atomic.Int64
 
-// withCall puts c into the context that the borrower's function gets, if some layer wants to see commands.
+// withCall puts c into the context of the borrower's function, if some layer observes commands.
 func (h *hub) withCall(ctx context.Context, c *Call) context.Context {
 	if observing.Load() == 0 {
 		return ctx
@@ -65,25 +75,30 @@ func (h *hub) withCall(ctx context.Context, c *Call) context.Context {
 	return h.observedIn(ctx, c)
 }
 
+// observedIn is withCall while some pool observes commands. Without a layer of its own that
+// observes commands, observedIn hides the Call of an enclosing use.
 func (h *hub) observedIn(ctx context.Context, c *Call) context.Context {
 	switch {
 	case c != nil && len(h.commands) > 0:
 		return &callContext{ctx, c, c.uses.Load()}
-	case callFrom(ctx) != nil: // that of a use around this one
+	case callFrom(ctx) != nil: // the Call of an enclosing use
 		return &callContext{Context: ctx}
 	}
 	return ctx
 }
 
+// callFrom returns the Call in ctx, or nil.
 func callFrom(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
 }
 
-// Observing says whether commands sent in ctx are seen by some layer. A backend asks before it prepares a [Command].
+// Observing reports whether some layer observes the commands sent in ctx. A backend calls Observing
+// before the backend builds a [Command].
 func Observing(ctx context.Context) bool { return callFrom(ctx) != nil }
 
-// ObservingText says whether some layer wants the Text of commands sent in ctx. A backend asks before it works it out.
+// ObservingText reports whether some layer wants the Text of the commands sent in ctx. A backend
+// calls ObservingText before the backend builds the text.
 func ObservingText(ctx context.Context) bool {
 	c := callFrom(ctx)
 	return c != nil && slices.ContainsFunc(c.hub.commands, func(o CommandObserver) bool {
@@ -92,15 +107,17 @@ func ObservingText(ctx context.Context) bool {
 	})
 }
 
-// wantsText asks one observer, as beginCommand and endCommand tell one. A panic of the observer ends there: the use of a borrower is not the
-// observer's to end.
+// wantsText asks a single observer. A panic of the observer ends in wantsText, and must not end the
+// use of a borrower. The same holds for beginCommand and endCommand.
 func wantsText(o CommandTextObserver) bool {
 	defer func() { _ = recover() }()
 	return o.WantsCommandText()
 }
 
-// BeginCommand tells the layers that asked for it that a command is about to be sent in ctx, which descends from a use's context. A
-// backend calls it from its client's hooks, and gives the context it returns to EndCommand. Without such a layer it returns ctx.
+// BeginCommand reports to the command observers of the pool that a command is about to be sent in
+// ctx. ctx descends from the context of a use. A backend calls BeginCommand from the hooks of its
+// client, and passes the returned context to EndCommand. Without an observer BeginCommand returns
+// ctx.
 func BeginCommand(ctx context.Context, cmd Command) context.Context {
 	c := callFrom(ctx)
 	if c == nil {
@@ -112,8 +129,9 @@ func BeginCommand(ctx context.Context, cmd Command) context.Context {
 	return ctx
 }
 
-// EndCommand tells the same layers, the last first, how the command ended. It must be called once for each BeginCommand, before the
-// borrower's function returns or its lease is released.
+// EndCommand reports the end of the command to the same observers, in reverse order. A backend must
+// call EndCommand once for each BeginCommand, before the borrower's function returns or the lease
+// is released.
 func EndCommand(ctx context.Context, cmd Command, err error) {
 	c := callFrom(ctx)
 	if c == nil {

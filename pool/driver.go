@@ -2,83 +2,113 @@ package pool
 
 import "context"
 
-// A Driver opens, checks and closes the resources of one backend. Only a [Pool] calls it, concurrently for different resources and one
-// call at a time for any one resource. Every method gets a context with a deadline of the pool's own (Config.OpenTimeout for Open,
-// Config.CheckTimeout for the rest) and must return when it is over; a panic is taken for a failure.
+// A Driver opens, checks and closes the resources of a single backend. Only a [Pool] calls the
+// methods of a Driver: concurrently for different resources, and one call at a time for each
+// resource. The context of Open, Check, Close and Reset has a deadline set by the pool:
+// Config.OpenTimeout for Open, Config.CheckTimeout for the other methods. A method must return when
+// its context ends. The pool treats a panic as a failure.
 //
-// A Driver may also be a [Resetter], a [Validator], an [Interrupter], an [Inspector], a [Classifier], a [Witness], a [Describer], a [Sizer], a
-// [Leveler] and an [Attacher]; New looks once. The three methods are enough for a pool with a right judgement of its server:
+// A Driver may also implement [Resetter], [Validator], [Interrupter], [Inspector], [Classifier],
+// [Witness], [Describer], [Sizer], [Leveler] and [Attacher]. New looks for these interfaces once.
+// The three methods of Driver are enough for a pool that judges its server correctly:
 //
-//   - Without a Classifier the pool knows the errors of every backend ([ClassifyCommon]). Any other error is nobody's fault and is not repeated.
-//     The pool checks the resource before the next lending; with a negative Config.CheckAfter the pool closes the resource.
-//     An error of Open that the pool does not know is the server's, and the use may be repeated, as nothing was sent.
-//   - Without a Witness the pool knows failures of other uses by their marks ([UseError]). A raw error of another server's client counts as an
-//     error of the own server. An error that the Classifier does not know, such as the function's own, costs a check before the next lending:
-//     the error may be the end of the connection in other words.
-//   - Without a Resetter the next borrower gets what the last one left behind, such as an open transaction. A client whose connections carry
-//     state needs one: Dirty says so, and Reset may fail so that the resource is closed.
+//   - Without a Classifier the pool recognizes the errors common to all backends
+//     ([ClassifyCommon]). Any other error is nobody's fault, and the use is not repeated. The pool
+//     checks the resource before the next lease; if Config.CheckAfter is negative, the pool closes
+//     the resource. An unknown error of Open is the server's fault, and the use may be repeated,
+//     because nothing was sent.
+//   - Without a Witness the pool recognizes failures of other uses by their mark ([UseError]). A
+//     raw error from the client of another server counts as an error of the pool's own server. An
+//     error unknown to the Classifier, such as an error of the borrower's function, may hide the
+//     end of the connection. Such an error costs a check before the next lease.
+//   - Without a Resetter the next borrower gets the state left by the last borrower, such as an
+//     open transaction. A client with state on its connections needs a Resetter. Dirty reports the
+//     state, and Reset removes the state. If Reset fails, the pool closes the resource.
 type Driver[T any] interface {
-	// Open makes a resource that is ready for use. A resource returned together with an error is ignored: Open has cleaned up.
+	// Open makes a resource that is ready for use. If Open returns an error, the pool ignores the
+	// resource, and Open must have cleaned up.
 	Open(ctx context.Context) (T, error)
-	// Check proves that a resource nobody uses at the moment is fit for use. After an error the resource is closed.
+	// Check tests whether a resource is fit for use. The resource is not lent during Check. After an
+	// error the pool closes the resource.
 	Check(ctx context.Context, res T) error
-	// Close ends the resource, whatever state it is in. It is called exactly once for every resource that Open returned.
-	// The slot it occupied is free when Close has returned; its error is only reported.
+	// Close ends the resource in any state. The pool calls Close exactly once for every resource
+	// returned by Open without an error. The place of the resource under MaxSize is free after Close
+	// has returned. The error is only reported.
 	Close(ctx context.Context, res T) error
 }
 
 // A Resetter is a [Driver] whose resources carry state from one borrower to the next.
 type Resetter[T any] interface {
-	// Dirty says whether the borrower has left something behind in res. It is called at each release, in the borrower's goroutine, and
-	// must not block.
+	// Dirty reports whether the borrower has left state behind in res. The pool calls Dirty at each
+	// release, in the goroutine of the borrower. Dirty must not block.
 	Dirty(res T) bool
-	// Reset brings a dirty resource back to the state that Open leaves, in a goroutine of the pool. After an error the resource is closed.
+	// Reset returns a dirty resource to the state after Open. Reset runs in a goroutine of the pool.
+	// After an error the pool closes the resource.
 	Reset(ctx context.Context, res T) error
 }
 
-// A Validator is a [Driver] that can tell at once, without a round trip, that a resource is no longer usable: the peer has closed the
-// connection, or has sent something that nobody asked for.
+// A Validator is a [Driver] that can detect an unusable resource at once, without a round trip.
+// Example: the peer has closed the connection, or has sent data not requested by the client.
 type Validator[T any] interface {
-	// Valid is asked about each idle resource that is about to be lent, in the borrower's goroutine. Valid must not wait. The pool closes
-	// a resource that is not valid, and takes another one. The pool does not ask about a resource that comes from a check, or at once
-	// from another borrower: such a resource has just answered.
+	// Valid reports whether an idle resource is still usable. The pool calls Valid before the pool
+	// lends an idle resource, in the goroutine of the borrower. Valid must not wait. The pool closes a
+	// resource that is not valid, and takes another resource. A resource that comes directly from a
+	// check or from another borrower has just answered. For such a resource the pool does not call
+	// Valid.
 	Valid(res T) bool
 }
 
-// An Interrupter is a [Driver] that can make a call in progress on res return at once, for clients that do not notice a cancelled
-// context while they read. The pool calls Interrupt, from another goroutine and at most once for a lease, when the context of a use is
-// cancelled while the resource is lent. Interrupt must not block. The resource is closed then, with one exception: a driver that is a
-// [Resetter] may say by Dirty that the resource can go on. The pool calls Reset, and lends the resource again if Reset returns nil.
+// An Interrupter is a [Driver] that can make a call in progress on res return at once. An
+// Interrupter is for a client that does not notice a cancelled context while the client reads.
 //
-// Contexts are watched from the pool's next look at its clock on, so a cancellation in the first 10 ms of a use is noticed by their end.
-// Deadlines made by [WithDeadline] are not watched for this purpose: the client is expected to honour ctx.Deadline() by itself.
+// The pool calls Interrupt if the context of a use is cancelled while the resource is lent. The
+// pool calls Interrupt from another goroutine, at most once in a lease. Interrupt must not block.
+// After the interrupt the pool closes the resource, with one exception. If the driver is a
+// [Resetter] and Dirty reports true, the pool calls Reset, and lends the resource again if Reset
+// returns nil.
+//
+// The pool begins to watch the context of a use at the next step of the pool's clock. A
+// cancellation in the first 10 ms of a use is noticed at the end of these 10 ms. The pool does not
+// watch deadlines made by [WithDeadline]: the client must observe ctx.Deadline() by itself.
 type Interrupter[T any] interface {
+	// Interrupt makes the call in progress on res return at once.
 	Interrupt(res T)
 }
 
-// An Inspector is a [Driver] that can say more about the server than whether it lives: role, version, replication state. Keys and values
-// must not hold secrets. It is called by [Pool.Check] on a resource that has passed its check.
+// An Inspector is a [Driver] that can report more about the server than its health, such as role,
+// version or replication state. [Pool.Check] calls Inspect after a successful check of the
+// resource. Keys and values must not contain secrets.
 type Inspector[T any] interface {
+	// Inspect returns details about the server of res.
 	Inspect(ctx context.Context, res T) (map[string]string, error)
 }
 
-// A Describer is a [Driver] that knows what it connects to. Identity.Name is the default of [Config].Name; when it is empty too, the
-// pool's name is made of the other fields.
+// A Describer is a [Driver] that describes its server. Identity.Name is the default of
+// [Config].Name. If Identity.Name is empty too, New makes the name of the pool from the other
+// fields.
 type Describer interface {
+	// Identity returns the identity of the server.
 	Identity() Identity
 }
 
-// A Sizer is a [Driver] whose users expect another size than 10 where [Config] leaves MaxSize 0: that of the client which the driver wraps.
+// A Sizer is a [Driver] with a default of its own for [Config].MaxSize, in place of 10. The default
+// is usually the default of the wrapped client.
 type Sizer interface {
-	// DefaultSize returns what MaxSize is then, 1 or more. It is called by New and Configure.
+	// DefaultSize returns the size used if Config.MaxSize is 0. The size must be 1 or more. New and
+	// Configure call DefaultSize.
 	DefaultSize() int
 }
 
-// Identity says what a pool connects to, in OpenTelemetry's terms. It never holds a secret.
+// Identity describes the server of a pool, in the terms of OpenTelemetry. An Identity contains no
+// secret.
 type Identity struct {
-	Name      string // the pool's name in all telemetry (db.client.connection.pool.name); a Pool's own is unique among the open ones
-	System    string // db.system.name: "redis", "mongodb"
-	Address   string // server.address: a host name, an address or a socket's path; "" when there are several
-	Port      int    // server.port; 0 when there is none or there are several
-	Namespace string // db.namespace: a database's name or index
+	// Name is the name of the pool in all telemetry (db.client.connection.pool.name). The name of a
+	// Pool is unique among the open pools of the process.
+	Name   string
+	System string // db.system.name: "redis", "mongodb"
+	// Address is server.address: a host name, an address or the path of a socket. "" if there are
+	// several.
+	Address   string
+	Port      int    // server.port; 0 if there is no port or several ports
+	Namespace string // db.namespace: the name or index of a database
 }

@@ -6,70 +6,103 @@ import (
 	"time"
 )
 
-// Kind names what an [Event] reports. Layers of other packages may use names of their own.
+// Kind is the kind of an [Event]. Layers of other packages may use names of their own.
 type Kind string
 
-// The kinds of events, and which fields each fills in besides Pool and Layer.
+// The kinds of events. Each comment lists the fields set besides Kind, Pool and Layer. The kinds
+// within a use also set Op and Attempt.
 const (
-	EventAcquired      Kind = "acquired"       // a resource was lent: Duration is the wait for it, Fresh whether it is new
-	EventAcquireFailed Kind = "acquire_failed" // none was: Duration, Reason, Err
-	EventReleased      Kind = "released"       // a resource came back: Duration is how long it was held, Err the outcome
-	EventOpened        Kind = "opened"         // Duration is how long opening took
-	EventOpenFailed    Kind = "open_failed"    // Duration, Err; Reason is error.type of Err, "open_failed" if it has no name
-	EventCheckFailed   Kind = "check_failed"   // Err; Reason is "check" or "reset"
-	EventClosed        Kind = "closed"         // Reason is a CloseReason's name, Err what the driver's Close returned
-	EventLeaked        Kind = "leaked"         // a lease is out for longer than Config.LeakAfter: Duration, Stack
-	EventPaused        Kind = "paused"         // Err is the cause given
-	EventResumed       Kind = "resumed"        //
-	EventCleared       Kind = "cleared"        //
-	EventConfigured    Kind = "configured"     // the pool or a layer got new settings
-	EventWarning       Kind = "warning"        // something may surprise, in New, after new settings or in a layer: Reason is a sentence
-	EventRetry         Kind = "retry"          // another attempt begins: Attempt is the failed one, Duration the pause, Reason, Err
-	EventGaveUp        Kind = "gave_up"        // no attempt more is made though the error allows it: Attempt, Duration of a pause cut short, Reason, Err
-	EventStateChanged  Kind = "state_changed"  // a breaker: From, To, Reason, Duration until the next probe when To is "open"
-	EventRejected      Kind = "rejected"       // a layer refused the use: Reason, Err, Duration until it makes sense to come back, 0 if unknown
-	EventTimeout       Kind = "timeout"        // a layer's time limit ended the use: Reason is the stage, Duration the limit
+	// EventAcquired: a resource was lent. Duration is the wait; Fresh reports whether the resource is
+	// new.
+	EventAcquired Kind = "acquired"
+	// EventAcquireFailed: a use got no resource. Sets Duration (the wait), Reason and Err.
+	EventAcquireFailed Kind = "acquire_failed"
+	// EventReleased: a resource was returned to the pool. Duration is the time of the lease; Err is
+	// the outcome.
+	EventReleased Kind = "released"
+	// EventOpened: a resource was opened. Duration is the time of the dial.
+	EventOpened Kind = "opened"
+	// EventOpenFailed: a dial failed. Sets Duration and Err. Reason is the error.type of Err, or
+	// "open_failed" if Err has no name.
+	EventOpenFailed Kind = "open_failed"
+	// EventCheckFailed: a check or a reset failed. Sets Err. Reason is "check" or "reset".
+	EventCheckFailed Kind = "check_failed"
+	// EventClosed: a resource was closed. Reason is the name of a [CloseReason]; Err is the error of
+	// the driver's Close.
+	EventClosed Kind = "closed"
+	// EventLeaked: a lease has lasted longer than Config.LeakAfter. Sets Duration and Stack.
+	EventLeaked Kind = "leaked"
+	// EventPaused: the pool was paused. Err is the cause given to Pause.
+	EventPaused Kind = "paused"
+	// EventResumed: the pool was resumed.
+	EventResumed Kind = "resumed"
+	// EventCleared: the pool was cleared.
+	EventCleared Kind = "cleared"
+	// EventConfigured: the pool or a layer got new settings.
+	EventConfigured Kind = "configured"
+	// EventWarning: settings or a use of the API may have an unwanted effect. Sent by New, after new
+	// settings, or by a layer. Reason is a sentence.
+	EventWarning Kind = "warning"
+	// EventRetry: another attempt begins. Attempt is the failed attempt; Duration is the pause. Sets
+	// Reason and Err.
+	EventRetry Kind = "retry"
+	// EventGaveUp: the error allows another attempt, but no further attempt is made. Sets Attempt,
+	// Reason and Err. Duration is the pause, if a pause was cut short.
+	EventGaveUp Kind = "gave_up"
+	// EventStateChanged: a breaker changed its state. Sets From, To and Reason. If To is "open",
+	// Duration is the time until the next probe.
+	EventStateChanged Kind = "state_changed"
+	// EventRejected: a layer refused the use. Sets Reason and Err. Duration is the time after which
+	// another attempt is useful; 0 if unknown.
+	EventRejected Kind = "rejected"
+	// EventTimeout: the time limit of a layer ended the use. Reason is the stage; Duration is the
+	// limit.
+	EventTimeout Kind = "timeout"
 )
 
-// Event is a fact that the pool or one of its layers reports to the observers among the layers. It is a plain value.
+// Event is a fact reported by the pool or a layer to the observers among the layers. An Event is a
+// plain value.
 type Event struct {
 	Kind     Kind
-	Pool     string // the pool's name
-	Layer    string // who reports: "pool", or the layer's kind
+	Pool     string // the name of the pool
+	Layer    string // the source of the event: "pool", or the kind of a layer
 	Op       Op     // the operation; zero outside a use
-	Attempt  int    // which attempt of the use, from 1; 0 outside a use
-	Reason   string // why, in a word or a few: low-cardinality
+	Attempt  int    // the attempt within the use, from 1; 0 outside a use
+	Reason   string // a word or a few words; low-cardinality
 	From, To string // the states of EventStateChanged
 	Duration time.Duration
 	Fresh    bool
 	Err      error
-	Stack    string // the borrower's: of EventLeaked, and of a warning about what a borrower has left behind
+	// Stack is the stack of the borrower: of EventLeaked, and of a warning about state left behind.
+	Stack string
 }
 
-// An Observer is a [Middleware] (or the [Layer] inside a Bracket) that wants to hear of events. Observe is called in the goroutine in
-// which the fact happened, with the context it happened in, context.Background() when it belongs to no use; concurrently; never while
-// the pool's or the reporting layer's lock is held. It must not block.
+// An Observer is a [Middleware] (or the [Layer] inside a Bracket) that receives events. Observe is
+// called in the goroutine that reports the fact, and may be called concurrently. ctx is the context
+// of the fact, or context.Background() outside a use. No lock of the pool or of the reporting layer
+// is held during the call. Observe must not block.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
-// A UseObserver is an [Observer] that wants the Call of what happens within a use: then ObserveUse is called in place of Observe. The Call
-// must not be kept.
+// A UseObserver is an [Observer] that also receives the Call for events within a use. For such
+// events ObserveUse is called in place of Observe. ObserveUse must not keep the Call.
 type UseObserver interface {
 	Observer
 	ObserveUse(ctx context.Context, c *Call, e Event)
 }
 
-// A KindObserver is an [Observer] that need not hear of every use. New asks it once for each of the kinds that all uses report,
-// [EventAcquired] and [EventReleased]; it is told of all others whatever it answers. What nobody wants costs nothing.
+// A KindObserver is an [Observer] that need not receive the events of every use. New calls
+// WantsKind once for each kind reported by all uses: [EventAcquired] and [EventReleased]. The
+// observer receives all other kinds in any case. An event without an observer costs nothing.
 type KindObserver interface {
 	Observer
 	WantsKind(k Kind) bool
 }
 
-// PoolInfo is the side of a [Pool] that is the same whatever it pools: what a layer or a driver that attaches to it may ask. All methods may be
-// called concurrently.
-type PoolInfo interface { //nolint:interfacebloat // all that does not depend on the type of the resources
+// PoolInfo is the part of a [Pool] without the type of the resources. A layer or a driver gets a
+// PoolInfo in Attach. All methods may be called concurrently.
+type PoolInfo interface { //nolint:interfacebloat // the methods without the type of the resources
 	Identity() Identity
 	Config() Config
 	Layers() []LayerInfo
@@ -83,36 +116,40 @@ type PoolInfo interface { //nolint:interfacebloat // all that does not depend on
 	Emit(e Event)
 }
 
-// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) that is told once which pool it has been put around, or a [Driver] that is told
-// which pool it serves. New calls Attach after everything else has succeeded, the driver's last, and the detach function that Attach returned (nil
-// for none) when the pool is closed. An error makes New fail; what was attached before is detached. The pool sets to work after that: a Check in
-// Attach is bounded by its context and by Config.OpenTimeout, not yet by Config.AcquireTimeout.
+// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) or a [Driver] that gets access to
+// its pool. New calls Attach once, after everything else has succeeded: first for the layers, last
+// for the driver. Close calls the returned detach function; detach may be nil. If Attach returns an
+// error, New fails, and the functions of earlier Attach calls are called.
+//
+// The pool starts its work after Attach. A call of Check in Attach is bounded by its context and by
+// Config.OpenTimeout, but not yet by Config.AcquireTimeout.
 type Attacher interface {
 	Attach(p PoolInfo) (detach func(), err error)
 }
 
-// hub is what a pool's uses and background work share that does not depend on the type of its resources.
+// hub is the part of a pool shared by uses and background work that does not depend on the type of
+// the resources.
 type hub struct {
 	id         Identity
 	classifier Classifier
 	observers  []observer
-	acquired   []observer // those of them that want an EventAcquired
-	released   []observer // and an EventReleased
+	acquired   []observer // the observers that receive EventAcquired
+	released   []observer // the observers that receive EventReleased
 	commands   []CommandObserver
-	refusal    atomic.Pointer[UseError] // the latest, for one value is refused again and again
-	calls      atomic.Uint32            // how many Calls have been made
-	start      time.Time                // when the pool was made: the origin of its clock
-	now        atomic.Int64             // the coarse clock, as time since start in nanoseconds; 0 while it is at rest
+	refusal    atomic.Pointer[UseError] // the latest refusal; the same error is often returned again
+	calls      atomic.Uint32            // the number of Calls made so far
+	start      time.Time                // the creation of the pool, the origin of its clock
+	now        atomic.Int64             // the coarse clock: nanoseconds since start; 0 while at rest
 }
 
-// observer is one of the layers' observers.
+// observer is an observer among the layers.
 type observer struct {
 	Observer
 
-	ofUses UseObserver // the same, if it is one
+	ofUses UseObserver // the same observer, if it is a UseObserver
 }
 
-// observe notes who is to be told of events.
+// observe sets the observers of events.
 func (h *hub) observe(all []Observer) {
 	for _, o := range all {
 		listed := observer{Observer: o}
@@ -128,13 +165,13 @@ func (h *hub) observe(all []Observer) {
 	}
 }
 
-// observed says whether anybody listens.
+// observed reports whether there is any observer.
 func (h *hub) observed() bool { return len(h.observers) > 0 }
 
-// watched says whether anybody wants to hear of every use.
+// watched reports whether any observer receives the events of every use.
 func (h *hub) watched() bool { return len(h.acquired)+len(h.released) > 0 }
 
-// emitUse tells observers of an event within the use of c.
+// emitUse reports an event within the use c to the observers.
 func (h *hub) emitUse(ctx context.Context, c *Call, e *Event, to []observer) {
 	h.sign(e)
 	for i := range to {
@@ -142,7 +179,7 @@ func (h *hub) emitUse(ctx context.Context, c *Call, e *Event, to []observer) {
 	}
 }
 
-// announce emits events that belong to no use.
+// announce reports events outside any use.
 func (h *hub) announce(events ...Event) {
 	if !h.observed() {
 		return
@@ -158,7 +195,8 @@ func (h *hub) announce(events ...Event) {
 	}
 }
 
-// tell hands one observer an event. What it panics with ends here: neither the pool nor the use of a borrower is its to end.
+// tell reports an event to a single observer. A panic of the observer ends in tell, and must not
+// end the pool's work or the use of a borrower.
 func (o *observer) tell(ctx context.Context, c *Call, e *Event) {
 	defer func() { _ = recover() }()
 	if c != nil && o.ofUses != nil {
@@ -168,7 +206,7 @@ func (o *observer) tell(ctx context.Context, c *Call, e *Event) {
 	o.Observe(ctx, *e)
 }
 
-// sign fills in who reports.
+// sign fills in the name of the pool and the source of the event.
 func (h *hub) sign(e *Event) {
 	e.Pool = h.id.Name
 	if e.Layer == "" {
@@ -176,5 +214,5 @@ func (h *hub) sign(e *Event) {
 	}
 }
 
-// sinceStart reads the real clock: the coarse one is at rest.
+// sinceStart reads the real clock, for a time when the coarse clock is at rest.
 func (h *hub) sinceStart() time.Duration { return time.Since(h.start) }

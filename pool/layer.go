@@ -6,40 +6,47 @@ import (
 	"sync"
 )
 
-// Handler carries out one use of the pool. In a one-step use it returns when the use is over, in a two-step use ([Call.TwoStep]) when
-// the resource has been lent.
+// Handler performs a use of the pool. In a one-step use, the Handler returns at the end of the use.
+// In a two-step use ([Call.TwoStep]), the Handler returns when the resource has been lent.
 type Handler func(ctx context.Context, c *Call) error
 
-// Middleware is a layer around the pool. Wrap is called once, by [New] or [Chain], never per use; the Handler it returns is called
-// concurrently. It may also be an [Observer], an [Attacher], a [Describer] of itself ([LayerDescriber]), a [Leveler] and a
-// [CommandObserver].
+// Middleware is a layer around the pool. [New] or [Chain] calls Wrap once, never per use. The
+// returned Handler is called concurrently. A Middleware may also implement [Observer], [Attacher],
+// [LayerDescriber], [Leveler], [HealthReporter] and [CommandObserver].
 //
-// A layer that only looks at the beginning and the end of a use is written as a [Layer]. Only one that calls next several times, or not
-// at all, needs to be a Middleware itself. It must not hold anything past the return of next in a two-step use: a deferred cancel would
-// kill the context of the lease. Such things belong into a Bracket.
+// A layer that acts only at the start and at the end of a use implements [Layer]. Only a layer that
+// calls next several times or not at all implements Middleware directly. In a two-step use next
+// returns at the start of the lease, so a Middleware must not hold anything after the return of
+// next. A deferred cancel would end the context of the lease at once. A layer that acts at the end
+// of the lease uses a Bracket.
 type Middleware interface {
 	Wrap(next Handler) Handler
 }
 
-// MiddlewareFunc is a Middleware that is nothing else: it observes nothing and has no description.
+// MiddlewareFunc is a function that implements Middleware and no other interface.
 type MiddlewareFunc func(next Handler) Handler
 
 // Wrap calls f.
 func (f MiddlewareFunc) Wrap(next Handler) Handler { return f(next) }
 
-// Layer is a layer that looks at the beginning and the end of a use. S is what Begin hands to its own End; it may be anything, and costs
-// no allocation. Both methods are called concurrently for different uses.
+// Layer is a layer that acts at the start and at the end of a use. S is the type of the state
+// passed from Begin to End. S may be any type; passing S costs no allocation. Both methods are
+// called concurrently for different uses.
 type Layer[S any] interface {
-	// Begin may derive a context for what is inside. An error rejects the use: nothing inside is called, and neither is this End.
+	// Begin runs at the start of a use. Begin may derive a context for the inner layers. An error
+	// rejects the use: the inner layers, the pool and End of this layer are not called.
 	Begin(ctx context.Context, c *Call) (context.Context, S, error)
-	// End is called exactly once for every Begin that returned no error: when the function has returned or, in a two-step use, at
-	// Release, from any goroutine. ctx is what Begin returned. err is the outcome as seen from this layer, [ErrAborted] after a panic or
+	// End runs at the end of a use. End is called exactly once for every Begin without an error. In a
+	// one-step use, End is called after the borrower's function has returned. In a two-step use, End
+	// is called at Release, from any goroutine, or when the acquisition fails. ctx is the context
+	// returned by Begin. err is the outcome as seen by this layer, or [ErrAborted] after a panic or
 	// runtime.Goexit.
 	End(ctx context.Context, c *Call, s S, err error)
 }
 
-// Bracket makes a Middleware of a Layer. S is inferred: pool.Bracket(&myLayer{}). Its optional faces (Observer, Attacher,
-// LayerDescriber, CommandObserver) are found through the Bracket.
+// Bracket makes a Middleware of a Layer. Go infers S: pool.Bracket(&myLayer{}). The pool also finds
+// the optional interfaces of the Layer (Observer, Attacher, LayerDescriber, Leveler,
+// HealthReporter, CommandObserver).
 func Bracket[S any](l Layer[S]) Middleware {
 	b := &bracket[S]{layer: l}
 	b.records.New = func() any { return &endRecord[S]{home: b} }
@@ -48,13 +55,13 @@ func Bracket[S any](l Layer[S]) Middleware {
 
 type bracket[S any] struct {
 	layer   Layer[S]
-	records sync.Pool // of endRecord[S]: exactly this S, so that nothing is boxed
+	records sync.Pool // of *endRecord[S], so S is not boxed
 }
 
-// Unwrap shows the layer to those who look for its optional faces.
+// Unwrap returns the layer, so New finds the optional interfaces of the layer.
 func (b *bracket[S]) Unwrap() []any { return []any{b.layer} }
 
-// Wrap makes the handler that calls Begin, next and End.
+// Wrap returns the Handler that calls Begin, next and End.
 func (b *bracket[S]) Wrap(next Handler) Handler {
 	return func(ctx context.Context, c *Call) (err error) {
 		if c.twoStep {
@@ -64,14 +71,15 @@ func (b *bracket[S]) Wrap(next Handler) Handler {
 		if err != nil {
 			return err
 		}
-		err = ErrAborted // what End sees after a panic or Goexit
+		err = ErrAborted // the outcome after a panic or Goexit
 		defer func() { b.layer.End(ctx, c, s, err) }()
 		err = next(ctx, c)
 		return err
 	}
 }
 
-// twoStep leaves End on the Call's stack when the resource is lent; if it comes to nothing, it unwinds down to its own End.
+// twoStep puts End on the stack of ends of the Call. End then runs at the end of the lease. If next
+// fails, twoStep runs the ends down to and including its own End.
 func (b *bracket[S]) twoStep(ctx context.Context, c *Call, next Handler) (err error) {
 	ctx, s, err := b.layer.Begin(ctx, c)
 	if err != nil {
@@ -89,8 +97,8 @@ func (b *bracket[S]) twoStep(ctx context.Context, c *Call, next Handler) (err er
 	return err
 }
 
-// push puts End on top of c's ends. A Call is used again, and mostly passes through the same brackets: the record that its earlier use
-// left in that place then serves again.
+// push puts End on top of the ends of c. A Call is used again and mostly passes the same brackets.
+// push then uses the record left in the same place by an earlier use.
 func (b *bracket[S]) push(c *Call, ctx context.Context, s S) {
 	top := len(c.ends)
 	if top < cap(c.ends) {
@@ -122,15 +130,16 @@ func (r *endRecord[S]) fire(c *Call, err error) {
 	r.home.layer.End(ctx, c, s, err)
 }
 
-// free gives up the record's place in a Call.
+// free returns the record to the records of its bracket.
 func (r *endRecord[S]) free() { r.home.records.Put(r) }
 
-// Chain makes one Middleware of several, the first outermost, as [New] does. Their optional faces are found through it.
+// Chain combines several layers into a single Middleware. The first layer is the outermost layer,
+// as in [New]. The pool also finds the optional interfaces of the layers.
 func Chain(layers ...Middleware) Middleware { return chain(layers) }
 
 type chain []Middleware
 
-// Wrap wraps next in the layers, the last first.
+// Wrap wraps next in the layers, beginning with the last layer.
 func (l chain) Wrap(next Handler) Handler {
 	for _, m := range slices.Backward(l) {
 		next = m.Wrap(next)
@@ -138,7 +147,7 @@ func (l chain) Wrap(next Handler) Handler {
 	return next
 }
 
-// Unwrap shows the layers to those who look for their optional faces.
+// Unwrap returns the layers, so New finds the optional interfaces of the layers.
 func (l chain) Unwrap() []any {
 	faces := make([]any, len(l))
 	for i, m := range l {
@@ -147,7 +156,8 @@ func (l chain) Unwrap() []any {
 	return faces
 }
 
-// faces returns everything that is F in layers, outermost first, looking into what has an Unwrap method.
+// faces returns all values of type F in layers, from the outermost to the innermost. faces also
+// searches inside values with an Unwrap method.
 func faces[F any](layers ...any) []F {
 	var found []F
 	for _, l := range layers {

@@ -1,24 +1,30 @@
 package pool
 
-// Level is a figure of a layer, or of a driver, that moves without an event, such as what is left of a budget, for who wants to look at it
-// from time to time. Levels are listed once, when a layer is attached; what looks at them keeps them, and calls Read.
+// Level is a measured value of a layer or a driver that changes without an event, such as the rest
+// of a budget. A reader of levels calls [Pool.Levels] once, keeps the Levels, and calls Read from
+// time to time.
 type Level struct {
-	Layer string // whose it is: the layer's kind, as in [Event], or what the driver has
-	Name  string // what it is, in a word or a few joined by _
-	// States names what the level can be when it is no number but one of several states: Read then returns an index into it. nil for a
-	// number.
+	// Layer is the source of the level: the kind of the layer, as in [Event], or a name chosen by the
+	// driver.
+	Layer string
+	Name  string // the name of the level: a word, or a few words joined by _
+	// States contains the names of the states if the level is a state and no number. Read then returns
+	// an index into States. States is nil for a number.
 	States []string
-	// Read returns the level as it is now. ok is false when there is none at present, as of a budget that is switched off. It may be
-	// called concurrently and at any time, allocates nothing and does not block.
+	// Read returns the present value. ok is false if there is no value at present, for example if a
+	// budget is switched off. Read may be called concurrently and at any time. Read does not allocate
+	// and does not block.
 	Read func() (value float64, ok bool)
 }
 
-// A Leveler is a [Middleware] (or the [Layer] inside a Bracket), or a [Driver], that has levels. They are the same ones at each call.
+// A Leveler is a [Middleware] (or the [Layer] inside a Bracket), or a [Driver], with levels. Levels
+// returns the same levels at each call.
 type Leveler interface {
 	Levels() []Level
 }
 
-// Levels returns the levels that the layers have, outermost first, and those of the driver.
+// Levels returns the levels of the layers, from the outermost to the innermost, and then the levels
+// of the driver.
 func (p *Pool[T]) Levels() []Level {
 	var all []Level
 	for _, l := range p.levelers {

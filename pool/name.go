@@ -5,14 +5,16 @@ import (
 	"sync"
 )
 
-// names are those of the pools that are open in this process. No two pools have the same, or telemetry would add them up.
+// names holds the names of the open pools in this process. Two pools with the same name would be
+// added up in telemetry.
 var names struct {
 	mu    sync.Mutex
 	taken map[string]bool
 }
 
-// takeName takes name for a pool; while an open pool has that name, the first of name~2, name~3, ... that is free. The sign needs no
-// escaping in an address or in a regular expression, where dashboards put the name.
+// takeName reserves a name for a pool. If an open pool already has the name, takeName returns the
+// first free name of name~2, name~3 and so on. Dashboards put the name into addresses and regular
+// expressions, and ~ needs no escape there. release frees the name.
 func takeName(name string) (distinct string, release func()) {
 	names.mu.Lock()
 	defer names.mu.Unlock()

@@ -7,33 +7,35 @@ import (
 	"time"
 )
 
-// Role is what a layer is for, as far as its place in the order matters. The roles are listed in the recommended order, outermost
-// first; RoleOther may stand anywhere.
+// Role is the purpose of a layer, as far as the order of the layers depends on the purpose. The
+// roles are listed in the recommended order of layers, the outermost first. A layer with RoleOther
+// may have any place.
 type Role uint8
 
-// The roles, outermost first.
+// The values of Role, the outermost first.
 const (
 	RoleOther    Role = iota
-	RoleObserve       // looks on: tracing, metrics, logging
-	RoleFallback      // answers in the pool's stead
+	RoleObserve       // observes: tracing, metrics, logging
+	RoleFallback      // answers in place of the pool
 	RoleTotal         // bounds the whole use
-	RoleAdmit         // lets uses in or not: a rate limit
+	RoleAdmit         // admits or rejects uses: a rate limit
 	RoleRepeat        // calls next again: retry, hedge
 	RoleJudge         // judges each attempt: a breaker, a concurrency limit
-	RoleAttempt       // bounds one attempt
+	RoleAttempt       // bounds a single attempt
 	RoleDisturb       // injects faults
 )
 
-// LayerInfo describes a layer, for [Pool.Layers] and for the rules by which New refuses an order, and New and every change of settings
-// warn of what may surprise.
+// LayerInfo describes a layer. [Pool.Layers] returns the LayerInfos. New uses the LayerInfos to
+// reject a wrong order of layers. New and every change of settings use the LayerInfos to warn of
+// unwanted effects ([EventWarning]).
 type LayerInfo struct {
-	Kind       string            // "retry", "timeout.attempt": also Event.Layer
-	Role       Role              //
-	Multiplier int               // how often it calls next for one use at worst; 0 and 1 mean once
+	Kind       string // "retry", "timeout.attempt"; also Event.Layer
+	Role       Role
+	Multiplier int               // the maximum number of calls of next for a use; 0 means 1
 	Settings   map[string]string // for people; no secrets
 
-	// Limit is the longest time that the layer allows to what its Role says: to the use (RoleTotal), to an attempt (RoleAttempt), to a
-	// probe (RoleJudge). 0 means that the layer bounds nothing.
+	// Limit is the longest time allowed by the layer to the object of its Role: the use (RoleTotal),
+	// an attempt (RoleAttempt), or a probe (RoleJudge). 0 means no bound.
 	Limit time.Duration
 }
 
@@ -42,7 +44,7 @@ type LayerDescriber interface {
 	Describe() LayerInfo
 }
 
-// The warnings of a pool's settings, given by New and when settings change.
+// The warnings about the settings of a pool, given by New and after changes of settings.
 const (
 	warnRepeatUnbounded  = "%s without a timeout for each attempt: one attempt can use up all the time"
 	warnRepeatNoTotal    = "%s without a timeout for the whole use: attempts and pauses add up"
@@ -55,7 +57,8 @@ const (
 	reasonableMultiplier = 10
 )
 
-// checkOrder says what cannot work with layers in this order, outermost first.
+// checkOrder returns an error for an order of layers that cannot work. layers begins with the
+// outermost layer.
 func checkOrder(layers []LayerInfo) error {
 	var errs []error
 	seen := map[string]bool{}
@@ -86,7 +89,8 @@ func checkOrder(layers []LayerInfo) error {
 	return join(errs...)
 }
 
-// surprises says what may surprise with layers in this order and with these settings.
+// surprises returns warnings about unwanted effects of the order and the settings. layers begins
+// with the outermost layer.
 func surprises(layers []LayerInfo, cfg Config) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	var repeat *LayerInfo
@@ -125,7 +129,8 @@ func surprises(layers []LayerInfo, cfg Config) (warnings []string) {
 	return warnings
 }
 
-// shortest returns the layer of the role with the shortest limit, nil if none bounds anything.
+// shortest returns the layer of the role with the shortest limit, or nil if no layer of the role
+// has a limit.
 func shortest(layers []LayerInfo, role Role) (found *LayerInfo) {
 	for i := range layers {
 		if l := &layers[i]; l.Role == role && l.Limit > 0 && (found == nil || l.Limit < found.Limit) {
@@ -135,13 +140,14 @@ func shortest(layers []LayerInfo, role Role) (found *LayerInfo) {
 	return found
 }
 
-// advice keeps the warnings that hold now: a warning is given again only when it has not held in between.
+// advice keeps the present warnings. A warning is repeated only if the warning was absent in
+// between.
 type advice struct {
 	mu    sync.Mutex
 	holds []string
 }
 
-// replace notes the warnings that hold now, and returns the new ones among them.
+// replace sets the present warnings, and returns the new warnings.
 func (a *advice) replace(warnings []string) (fresh []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,14 +160,14 @@ func (a *advice) replace(warnings []string) (fresh []string) {
 	return fresh
 }
 
-// advise warns of what may surprise in the settings of the pool and its layers as they are now.
+// advise reports new warnings about the present settings of the pool and its layers.
 func (p *Pool[T]) advise() {
 	for _, w := range p.advice.replace(surprises(p.Layers(), p.Config())) {
 		p.hub.announce(Event{Kind: EventWarning, Reason: w})
 	}
 }
 
-// misplaced warns of each layer that stands inside of one whose role belongs further in.
+// misplaced returns a warning for each layer inside a layer whose role belongs further inside.
 func misplaced(layers []LayerInfo) (warnings []string) {
 	var outer *LayerInfo
 	for i := range layers {

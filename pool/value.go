@@ -2,12 +2,14 @@ package pool
 
 import "slices"
 
-// value is what one layer keeps in a Call.
+// value is a value kept in a Call by a layer.
 type value struct{ key, value any }
 
-// SetValue keeps v for this use under key, which a layer takes from a type of its own, so that its other faces ([UseObserver],
-// [CommandObserver]) find what its Begin has made. Unlike a value in a context it costs no allocation if v is a pointer, and is gone when
-// the use is over. nil takes it away again. A fork begins with the values of the Call it was made from.
+// SetValue keeps v under key for this use. The other methods of the layer ([UseObserver],
+// [CommandObserver]) can read the value set by Begin. The type of key should be a private type of
+// the layer. A nil v removes the value. A fork begins with the values of its Call. SetValue
+// allocates nothing for a pointer, unlike a value in a context, and the value is removed at the end
+// of the use.
 func (c *Call) SetValue(key, v any) {
 	c.check()
 	i := slices.IndexFunc(c.values, func(kept value) bool { return kept.key == key })
@@ -21,7 +23,7 @@ func (c *Call) SetValue(key, v any) {
 	}
 }
 
-// Value returns what is kept under key, nil when there is nothing.
+// Value returns the value under key, or nil if there is no value.
 func (c *Call) Value(key any) any {
 	c.check()
 	for i := range c.values {
@@ -32,7 +34,7 @@ func (c *Call) Value(key any) any {
 	return nil
 }
 
-// dropValues forgets all.
+// dropValues removes all values.
 func (c *Call) dropValues() {
 	clear(c.values)
 	c.values = c.values[:0]

@@ -2,40 +2,47 @@ package pool
 
 import "context"
 
-// The testimony of a driver. A borrower's function may return any error: also a raw error of another server's client, or of a lease after a
-// Release by hand. Such an error can look like an error of the use's own resource. A driver with hooks sees each command of a resource, and
-// tells the two apart. The pool asks the driver at the end of a use:
+// The testimony of a driver. A borrower's function may return any error: also a raw error from the
+// client of another server, or of a lease ended with Release. Such an error can look like an error
+// of the use's own resource. A driver with hooks sees each command of a resource, and distinguishes
+// the two cases. The pool asks the driver at the end of a use:
 //
 //   - The resource has met no part of the error: FaultElsewhere.
-//   - The server has answered well, and the error is the function's own: FaultNone.
-//   - The use has asked the server nothing: neither a success nor an error says anything about the server.
-//   - The use has carried out a write, or may have: RepeatAlways becomes RepeatIfIdempotent.
-//   - The use has changed nothing, not even perhaps: RepeatIfIdempotent becomes RepeatAlways.
+//   - The server has answered well, and the error is an error of the function: FaultNone.
+//   - The use has sent nothing to the server: neither a success nor an error is evidence about the
+//     server.
+//   - The use has carried out a write, or may have carried out a write: RepeatAlways becomes
+//     RepeatIfIdempotent.
+//   - The use has certainly changed nothing: RepeatIfIdempotent becomes RepeatAlways.
 
 // A Witness is a [Driver] with hooks in its client: the driver sees each command of a resource.
 type Witness[T any] interface {
-	// Lent begins a new account of res. The pool calls Lent in the borrower's goroutine, before the borrower's function gets res. The
-	// function gets the returned context: ctx, or a context derived from ctx for a client with hooks that see only a context.
+	// Lent begins a new account of res. The pool calls Lent in the goroutine of the borrower, before
+	// the borrower's function gets res. The function gets the returned context: ctx, or a context
+	// derived from ctx for a client with hooks that see only a context.
 	Lent(ctx context.Context, res T) context.Context
-	// Testify closes the account of res. The pool calls Testify at most once after each Lent, in the goroutine at the end of the use, and
-	// before any other method for res. The pool skips Testify after a panic, and for a success without layers. err is the outcome without
-	// the failures of other uses ([UseError]); nil after a success, or if nothing else remains. ok is false if the driver cannot tell. Then
-	// the pool judges the outcome alone.
+	// Testify closes the account of res. The pool calls Testify at most once after each Lent, in the
+	// goroutine at the end of the use, and before any other method for res. The pool skips Testify
+	// after a panic, and for a success without layers. err is the outcome without the failures of
+	// other uses ([UseError]). err is nil after a success, or if no other error remains. ok is false
+	// if the driver has no testimony. Then the pool judges the outcome alone.
 	Testify(res T, err error) (t Testimony, ok bool)
 }
 
-// Testimony is a [Witness]'s statement about one use.
+// Testimony is the statement of a [Witness] about a single use.
 type Testimony struct {
-	Asked    bool // something was sent to the server, or failed to be sent for want of a server or a connection
-	Answered bool // the server has sent an answer without a fault of the server
-	Done     bool // a write was carried out, or may have been
+	// Asked: a command was sent to the server, or could not be sent because there was no server or no
+	// connection.
+	Asked    bool
+	Answered bool // the server has answered, without a fault of the server
+	Done     bool // a write was carried out, or may have been carried out
 
-	// Own is err without the errors of other resources (see [Without]): nil if this resource has met no part of err in this use. The pool
-	// judges Own in place of err.
+	// Own is err without the errors of other resources (see [Without]). Own is nil if this resource
+	// has met no part of err in this use. The pool judges Own in place of err.
 	Own error
 }
 
-// account is a Testimony, or none.
+// account is a Testimony, or none if known is false.
 type account struct {
 	Testimony
 
@@ -64,7 +71,8 @@ func (a *account) amend(class *Class) {
 	}
 }
 
-// lent makes the context for the borrower's function. The context hides the Call of an enclosing use.
+// lent returns the context for the borrower's function. The context hides the Call of an enclosing
+// use.
 func (p *Pool[T]) lent(ctx context.Context, c *Call, r *resource[T]) context.Context {
 	ctx = p.hub.withCall(ctx, c)
 	if p.witness == nil {
