@@ -8,20 +8,23 @@ import (
 	"syscall"
 )
 
-// A Refusal is an error by which a layer refuses uses because earlier uses failed: the error of an open circuit breaker. Class tells of the
-// refusal ([FaultLocal]), Because of the failure. Both may be called concurrently.
+// A Refusal is an error by which a layer refuses uses because earlier uses failed, such as the
+// error of an open circuit breaker. Class describes the refusal ([FaultLocal]). Because describes
+// the failure. Both methods may be called concurrently.
 type Refusal interface {
 	Classified
-	// Because returns the class of the failure for which the layer refuses. The Fault is FaultNone if no failure was the reason: somebody
-	// has opened the breaker by hand.
+	// Because returns the class of the failure for which the layer refuses uses. Fault is FaultNone if
+	// no failure was the reason, for example if the breaker was opened by hand.
 	Because() Class
 }
 
-// Because returns the root cause of a use's error: if err is a [Refusal], the class of the failure for which the layer refuses. ok is false
-// for any other error; the class of such an error is the answer. A layer that reports whose fault a failure is asks Because first. Without
-// Because, the death of a server would be reported as refusals of this process. Because makes no allocation.
+// Because returns the class of the root cause of a use's error. If err is a [Refusal], class is the
+// class of the failure for which the layer refuses uses. For any other error ok is false, and the
+// class of the error itself is the answer. A layer that reports the fault of a failure calls
+// Because first. Otherwise the death of a server would be reported as refusals of this process.
+// Because does not allocate.
 func Because(err error) (class Class, ok bool) {
-	if left, is := err.(*UseError); is { //nolint:errorlint // what Do and its like return
+	if left, is := err.(*UseError); is { //nolint:errorlint // set by Do, Get and Acquire
 		err = left.Err
 	}
 	if own, found := find(err, anyClassified); found {
@@ -32,10 +35,11 @@ func Because(err error) (class Class, ok bool) {
 	return class, class.Fault != FaultNone
 }
 
-// breakage gives the error.type of an error that ended a connection or prevented a connection from being opened. The names are few.
+// breakage returns the error.type of an error that ended a connection or prevented a connection.
+// The set of names is small.
 func breakage(err error) string {
 	errno, _ := find(err, func(syscall.Errno) bool { return true })
-	switch errno { //nolint:exhaustive // the others have no name of their own
+	switch errno { //nolint:exhaustive // the other values have no name of their own
 	case syscall.ECONNREFUSED:
 		return "connection_refused"
 	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
@@ -55,7 +59,7 @@ func breakage(err error) string {
 	return "broken"
 }
 
-// isTLS says whether err is about a TLS handshake or record.
+// isTLS reports whether err is an error of a TLS handshake or a TLS record.
 func isTLS(err error) bool {
 	if _, ok := find(err, func(*tls.CertificateVerificationError) bool { return true }); ok {
 		return true

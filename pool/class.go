@@ -9,21 +9,31 @@ import (
 	"time"
 )
 
-// Fault says whose failure an error is. A circuit breaker counts [FaultServer] as a failure and [FaultNone] as a success, and no other fault. An
-// error budget counts [FaultServer] and [FaultLocal]. [FaultElsewhere] counts as nothing, everywhere: "not the server's fault" does not mean "the
-// server is well".
+// Fault tells on whose side an error is. A circuit breaker counts [FaultServer] as a failure,
+// [FaultNone] as a success, and no other fault. An error budget counts [FaultServer] and
+// [FaultLocal]. [FaultElsewhere] counts as nothing, everywhere: an error that is not the server's
+// fault does not prove a healthy server.
 type Fault uint8
 
-// The parties an error can be laid at.
+// The values of Fault.
 const (
-	FaultNone      Fault = iota // nobody's: the server is healthy and has answered, even if with an error the caller did not like
-	FaultServer                 // the server, or the way to it
-	FaultCaller                 // the caller gave up: its context was cancelled or its deadline passed
-	FaultLocal                  // this process refused: the pool is full or closed, a layer rejected the use
-	FaultElsewhere              // no evidence: another use's failure, the function's own error, an error before anything was sent
+	// FaultNone is no fault. The server is healthy and has answered, perhaps with an error unwelcome
+	// to the caller.
+	FaultNone Fault = iota
+	// FaultServer is a fault of the server, or of the network on the way to the server.
+	FaultServer
+	// FaultCaller is an end by the caller: the context of the caller was cancelled, or its deadline
+	// has passed.
+	FaultCaller
+	// FaultLocal is a refusal by this process: the pool is full or closed, or a layer rejected the
+	// use.
+	FaultLocal
+	// FaultElsewhere is an error without evidence about the server. Examples: the failure of another
+	// use, an error of the borrower's function, an error before anything was sent.
+	FaultElsewhere
 )
 
-// String returns the fault's name in lower case.
+// String returns the name of the fault in lower case.
 func (f Fault) String() string {
 	switch f {
 	case FaultNone:
@@ -40,17 +50,17 @@ func (f Fault) String() string {
 	return "unknown"
 }
 
-// Repeat says when an operation that ended with an error may be sent again.
+// Repeat tells whether an operation that ended with an error may be sent again.
 type Repeat uint8
 
-// The answers to whether an operation may be repeated.
+// The values of Repeat.
 const (
-	RepeatNever        Repeat = iota // the answer would be the same, or nobody knows what happened
-	RepeatIfIdempotent               // the server may or may not have executed it
-	RepeatAlways                     // nothing was sent, or the server has refused it unexecuted
+	RepeatNever        Repeat = iota // the answer would be the same, or the outcome is unknown
+	RepeatIfIdempotent               // the server may have executed the operation
+	RepeatAlways                     // nothing was sent, or the server did not execute the operation
 )
 
-// String returns the answer in lower case.
+// String returns the value in lower case, in words.
 func (r Repeat) String() string {
 	switch r {
 	case RepeatNever:
@@ -63,60 +73,88 @@ func (r Repeat) String() string {
 	return "unknown"
 }
 
-// Class is what an error means, in answers that do not depend on one another. The zero Class is that of success: nobody's fault, nothing
-// to repeat, resource intact.
+// Class is the meaning of an error, in fields independent of each other. The zero Class is the
+// class of a success: no fault, nothing to repeat, the resource intact.
 type Class struct {
 	Fault  Fault
 	Repeat Repeat
-	Broken bool // the resource is unfit for another use and is closed
+	Broken bool // the resource is unfit for another use, and the pool closes the resource
 
-	// Narrow: the server refuses this kind of work and serves other work. Examples: no memory for a write, no right for a collection, no
-	// quorum for a write concern. Backends set Narrow beside FaultServer. A quick answer with Narrow opens no breaker for all work.
+	// Narrow: the server refuses this kind of work and serves other work. Examples: no memory for a
+	// write, no right for a collection, no quorum for a write concern. Backends set Narrow beside
+	// FaultServer. A quick answer with Narrow opens no breaker for all work.
 	Narrow bool
 
-	// Suspect: nobody knows whether the resource is fit. The pool checks the resource before the next lending; with a negative
-	// Config.CheckAfter the pool closes the resource. Without a testimony ([Witness]) the pool sets Suspect beside FaultElsewhere by itself.
+	// Suspect: it is unknown whether the resource is fit. The pool checks the resource before the next
+	// lease. If Config.CheckAfter is negative, the pool closes the resource. Without a testimony
+	// ([Witness]) the pool itself sets Suspect beside FaultElsewhere.
 	Suspect bool
 
-	// Certain: the client knows by itself that no server is there, whatever the time of this use. Example: a use that waited for a server until
-	// its deadline, while all dials failed. Such an error stays the server's when the caller's context is over. Backends set Certain
-	// beside FaultServer.
+	// Certain: the client has its own evidence that no server is reachable, whatever the time limit of
+	// this use. Example: a use waited for a server until its deadline, while all dials failed. Such an
+	// error stays the server's fault, even if the context of the caller has ended. Backends set
+	// Certain beside FaultServer.
 	Certain bool
 
-	Miss       bool          // the error only says that there is no such thing (redis.Nil): no error for spans and metrics
-	Code       string        // the server's own status code ("WRONGTYPE", "11000"), "" when it gave none; low-cardinality
-	Type       string        // error.type for telemetry: Code, or a reason such as "timeout"; low-cardinality; filled in by Call.Classify
-	RetryAfter time.Duration // the least time the server asked to be left alone for; 0 when it did not say
+	// Miss: the error only reports a missing value (redis.Nil). Spans and metrics do not count a Miss
+	// as an error.
+	Miss bool
+	// Code is the status code of the server, such as "WRONGTYPE" or "11000". Low-cardinality; "" if
+	// the server gave no code.
+	Code string
+	// Type is the error.type for telemetry: Code, or a reason such as "timeout". Low-cardinality.
+	// Call.Classify fills in Type.
+	Type string
+	// RetryAfter is the minimum pause requested by the server; 0 if the server requested none.
+	RetryAfter time.Duration
 }
 
-// Classified is an error with a class of its own: an error of the pool, or of a layer that rejects or bounds a use. The outermost one in a chain
-// decides. Class may be called concurrently.
+// Classified is an error with its own class: an error of the pool, or of a layer that rejects or
+// bounds a use. In a chain of errors the outermost Classified decides. Class may be called
+// concurrently.
 //
-// A borrower's function may use another pool, or the same pool once more, and return the error of the inner use. That error is a [UseError]: the
-// enclosing use does not ask for its class. An error that ended the caller's context is the caller's.
+// Two rules limit the use of Class:
+//
+//   - The borrower's function may run another use inside, of the same pool or of another pool, and
+//     return the error of the inner use. The pool ignores this error in the outer use, because the
+//     error is marked as a [UseError]. A Class inside the UseError is not called.
+//   - A Classified error may be the cause of the end of the caller's context (context.Cause).
+//     Example: the timeout layer of an outer use ends the context of an inner use. In the inner use
+//     this error counts as the end of the caller's context, [FaultCaller].
 type Classified interface {
 	error
 	Class() Class
 }
 
-// A Classifier is a [Driver] that knows the errors of its backend. Without a Classifier the pool uses [ClassifyCommon]. A Classifier can do the
-// same: classify the answers of its server, and leave all other errors to ClassifyCommon.
+// A Classifier is a [Driver] that classifies the errors of its backend. Without a Classifier the
+// pool uses [ClassifyCommon]. A Classifier may call ClassifyCommon as well: the Classifier
+// classifies the answers of the server, and leaves all other errors to ClassifyCommon.
 //
-// Classify gets the errors of the driver's methods and of the borrowers' functions: never nil, possibly wrapped, without the failures of other
-// uses ([UseError]). Classify must be a pure function and may be called concurrently. An unknown error is no answer of the server: its class has
-// [FaultElsewhere]. The zero Class would call a server well without evidence. The unknown error may be an error of the resource of which the
-// function has kept the text only. So the pool checks the resource before the next lending ([Class].Suspect), unless a [Witness] testifies.
-// An error of Open that should not be met again, such as a wrong password, needs a class with FaultServer and [RepeatNever]: an unknown one may
-// be repeated, as nothing was sent.
+// Classify gets the errors of the driver's methods and of the borrowers' functions. The error is
+// never nil, and may be wrapped. Failures of other uses ([UseError]) have been removed. Classify
+// must be a pure function and may be called concurrently.
 //
-// The pool corrects the class. While the caller's context is over, Repeat is [RepeatNever], and Fault is [FaultCaller] unless the class is
-// Certain; likewise for a cancellation while the attempt's context is cancelled. Other cancellations are the driver's to judge: a client may
-// cancel work by itself. A [Witness] corrects the class, too.
+// An unknown error is no answer of the server, so its class must have [FaultElsewhere]. The zero
+// Class would report a healthy server without evidence. The unknown error may come from the
+// resource, if the borrower's function has kept only the text. So the pool checks the resource
+// before the next lease ([Class].Suspect), unless a [Witness] testifies. An unknown error of Open
+// may be repeated, because nothing was sent. An error of Open that would only occur again, such as
+// a wrong password, needs a class with FaultServer and [RepeatNever].
+//
+// The pool corrects the returned class:
+//
+//   - If the context of the caller has ended, Repeat becomes [RepeatNever]. Fault becomes
+//     [FaultCaller], unless the class is Certain.
+//   - The same holds for a cancellation error while the context of the attempt is cancelled. The
+//     driver judges all other cancellations: a client may cancel work by itself.
+//   - A [Witness] corrects the class as well.
 type Classifier interface {
+	// Classify returns the class of err.
 	Classify(err error) Class
 }
 
-// ask has the driver classify err. After a panic the common classifier serves.
+// ask classifies err with the driver's Classifier. If the Classifier panics, ask uses the default
+// classifier.
 func (h *hub) ask(class *Class, err error) {
 	asked := false
 	defer func() {
@@ -128,7 +166,7 @@ func (h *hub) ask(class *Class, err error) {
 	asked = true
 }
 
-// classifyOpening gives the class of what opening a resource has met, whoever made it.
+// classifyOpening returns the class of an error of Open. A Classified error keeps its own class.
 func (h *hub) classifyOpening(err error) (class Class) {
 	plain := isPlain(err)
 	if own, ok := find(err, anyClassified); ok && !plain {
@@ -140,17 +178,20 @@ func (h *hub) classifyOpening(err error) (class Class) {
 	return class
 }
 
-// isPlain says that there is nothing to find in err. One look at its type spares most errors of servers the walks along the chain.
+// isPlain reports whether err is a simple error: err wraps nothing, is not Classified, has no
+// Timeout or Is method, and is not context.Canceled. Most errors of servers are simple. A look at
+// the type then saves several walks along the chain.
 func isPlain(err error) bool {
-	switch err.(type) { //nolint:errorlint // about this very error
+	switch err.(type) { //nolint:errorlint // this very error
 	case Classified, timeouter, interface{ Is(target error) bool }, interface{ Unwrap() error }, interface{ Unwrap() []error }:
 		return false
 	}
-	return err != context.Canceled //nolint:errorlint // as before
+	return err != context.Canceled //nolint:errorlint // this very error
 }
 
-// name fills in Type: the server's code, else a reason of the driver's or a layer's, else what can be told from the error, else _OTHER, which
-// OpenTelemetry's conventions keep for what has no name.
+// name fills in Type, unless the driver or a layer has set Type. Type becomes the code of the
+// server, a name derived from err, or _OTHER. The OpenTelemetry conventions reserve _OTHER for
+// errors without a name. A Miss gets no Type. plain is isPlain(err).
 func (c *Class) name(err error, plain bool) {
 	switch {
 	case c.Miss || c.Type != "":
@@ -167,14 +208,15 @@ func (c *Class) name(err error, plain bool) {
 	}
 }
 
-// find returns the outermost error in err's tree that is E and suits. It is errors.As without reflection and allocation, for it runs on
-// every failed use, several times.
+// find returns the outermost error of type E in the tree of err for which suits returns true. find
+// does the work of errors.As without reflection and allocation, because find runs several times in
+// every failed use.
 func find[E any](err error, suits func(E) bool) (found E, ok bool) {
 	for err != nil {
 		if e, ok := err.(E); ok && suits(e) {
 			return e, true
 		}
-		switch w := err.(type) { //nolint:errorlint // this is the walk along the chain
+		switch w := err.(type) { //nolint:errorlint // the walk along the chain
 		case interface{ Unwrap() error }:
 			err = w.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -193,15 +235,17 @@ func find[E any](err error, suits func(E) bool) (found E, ok bool) {
 
 func anyClassified(Classified) bool { return true }
 
+// timeouter is an error that reports whether time ran out, such as net.Error.
 type timeouter interface{ Timeout() bool }
 
-// isTimeout says whether err is about time that ran out: a context's, a socket's, or any error that says so itself.
+// isTimeout reports whether err is a timeout: of a context, of a socket, or any error with a
+// Timeout method that returns true.
 func isTimeout(err error) bool {
 	_, ok := find(err, timeouter.Timeout)
 	return ok
 }
 
-// defaultClassifier is the Classifier of a driver without one.
+// defaultClassifier is the Classifier for a driver without a Classifier.
 type defaultClassifier struct{}
 
 func (defaultClassifier) Classify(err error) Class {
@@ -211,13 +255,17 @@ func (defaultClassifier) Classify(err error) Class {
 	return Class{Fault: FaultElsewhere, Suspect: true}
 }
 
-// ClassifyCommon classifies the errors of any backend's client: an error of the network, the end of a stream, a failed TLS handshake, a timeout, an
-// error of a context. All of them break the resource. For any other error ok is false and the class is zero. For nil ok is true. ClassifyCommon is
-// a pure function and may be called concurrently.
+// ClassifyCommon classifies the errors common to the clients of all backends. These are network
+// errors, the end of a stream, failed TLS handshakes, timeouts, and errors of a context. Each of
+// these errors breaks the resource. For any other error ok is false and the class is zero. For nil
+// ok is true and the class is zero. ClassifyCommon is a pure function and may be called
+// concurrently.
 //
-// For a driver without a [Classifier] the pool calls ClassifyCommon. There an unknown error may be an unwelcome answer as well as the end of the
-// connection. So the error is nobody's fault ([FaultElsewhere]) and is not repeated, and the pool checks the resource before the next lending
-// ([Class].Suspect). If opening a resource met the error, nothing was sent: the error is the server's, and the use may be repeated.
+// The pool calls ClassifyCommon for a driver without a [Classifier]. There an unknown error may be
+// an unwelcome answer or the end of the connection. So the pool gives an unknown error
+// [FaultElsewhere], does not repeat the use, and checks the resource before the next lease
+// ([Class].Suspect). An unknown error of Open is the server's fault, and the use may be repeated,
+// because nothing was sent.
 func ClassifyCommon(err error) (class Class, ok bool) {
 	var (
 		op     *net.OpError
@@ -230,7 +278,7 @@ func ClassifyCommon(err error) (class Class, ok bool) {
 		return Class{}, true
 	case errors.Is(err, context.Canceled):
 		return Class{Fault: FaultCaller, Broken: true}, true
-	case errors.As(err, &verify), errors.As(err, &header): // the same next time
+	case errors.As(err, &verify), errors.As(err, &header): // the next dial would fail in the same way
 		return Class{Fault: FaultServer, Broken: true, Type: "tls"}, true
 	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &dns): // nothing was sent
 		return Class{Fault: FaultServer, Repeat: RepeatAlways, Broken: true}, true

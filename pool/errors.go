@@ -8,30 +8,42 @@ import (
 	"time"
 )
 
-// What a pool's [Error] can be about; test for them with errors.Is.
+// The reasons of an [Error]. Test for a reason with errors.Is.
 var (
-	ErrClosed          = errors.New("pool is closed")
-	ErrPaused          = errors.New("pool is paused")
-	ErrExhausted       = errors.New("pool is exhausted")
-	ErrAcquireTimeout  = errors.New("acquire timed out") // Config.AcquireTimeout or the context's deadline has passed
-	ErrAcquireCanceled = errors.New("acquire canceled")  // the context was cancelled
-	ErrOpen            = errors.New("open failed")       // no resource can be opened, and leases give no hope
+	// ErrClosed: the pool is closed.
+	ErrClosed = errors.New("pool is closed")
+	// ErrPaused: the pool is paused. Cause is the cause given to Pause.
+	ErrPaused = errors.New("pool is paused")
+	// ErrExhausted: no resource is free, and the use does not wait. Too many borrowers wait already
+	// (Config.MaxWaiters), or the use is a TryAcquire.
+	ErrExhausted = errors.New("pool is exhausted")
+	// ErrAcquireTimeout: Config.AcquireTimeout or the deadline of the context has passed. See
+	// State.EndedBy.
+	ErrAcquireTimeout = errors.New("acquire timed out")
+	// ErrAcquireCanceled: the caller or a layer has cancelled the context.
+	ErrAcquireCanceled = errors.New("acquire canceled")
+	// ErrOpen: dials fail, and no lent resource is likely to come back soon.
+	ErrOpen = errors.New("open failed")
 )
 
-// What a layer can meet.
+// Errors met by layers.
 var (
-	// ErrAborted is the outcome a layer's End sees when the use ended by a panic or by runtime.Goexit.
+	// ErrAborted is the outcome of a use that ended by a panic or by runtime.Goexit. The End of a
+	// layer gets ErrAborted.
 	ErrAborted error = &outcome{"pool: use aborted by a panic or Goexit", Class{Fault: FaultCaller, Broken: true, Type: "aborted"}}
-	// ErrLost is the outcome the layers of a fork see when another attempt was chosen. It is nobody's fault.
+	// ErrLost is the outcome of a fork after Drop: the layer has chosen another attempt. The Ends of
+	// the fork's layers get ErrLost. ErrLost is no failure.
 	ErrLost error = &outcome{"pool: another attempt was chosen", Class{Fault: FaultLocal, Type: "lost"}}
-	// ErrGranted is returned to a layer that calls next again although the two-step use holds a resource already.
+	// ErrGranted is returned to a layer that calls next while the two-step use already holds a
+	// resource.
 	ErrGranted error = &outcome{"pool: the use holds a resource already", Class{Fault: FaultLocal, Type: "granted"}}
-	// ErrNotGranted is returned by Acquire when a layer returned no error although it got no resource.
+	// ErrNotGranted is returned by Acquire if a layer has returned no error and the use holds no
+	// resource.
 	ErrNotGranted error = &outcome{"pool: a layer returned no error although no resource was acquired",
 		Class{Fault: FaultLocal, Type: "not_granted"}}
 )
 
-// outcome is an error with a class and no further facts.
+// outcome is an error with a text and a class.
 type outcome struct {
 	text  string
 	class Class
@@ -39,47 +51,49 @@ type outcome struct {
 
 func (o *outcome) Error() string { return o.text }
 
-// Class makes it Classified.
+// Class implements [Classified].
 func (o *outcome) Class() Class { return o.class }
 
-// State is how things stood in a pool when an [Error] came about.
+// State is the state of a pool at the time of an [Error].
 type State struct {
 	Max         int
 	InUse       int
 	Idle        int
 	Opening     int
-	Checking    int // checked or reset
+	Checking    int // being checked or reset
 	Closing     int
-	Late        int           // of Opening and Checking, those that take longer than such calls lately took
-	Waiters     int           // besides the one that the error is for
-	OldestLease time.Duration // 0 when nothing is lent
-	LastCheck   error         // of the latest check or reset that failed, nil once one has passed
-	EndedBy     EndedBy       // whose time has run out; "" unless the Error is about that
+	Late        int           // late calls among Opening and Checking, see progress.go
+	Waiters     int           // without the waiter that gets the error
+	OldestLease time.Duration // 0 if no resource is lent
+	LastCheck   error         // the latest failed check or reset; nil after a success
+	EndedBy     EndedBy       // the bound of a wait that timed out; otherwise ""
 }
 
-// EndedBy says whose bound ended a wait.
+// EndedBy names the bound that ended a wait.
 type EndedBy string
 
-// The bounds of a wait.
+// The values of EndedBy.
 const (
-	EndedByPool   EndedBy = "AcquireTimeout"        // Config.AcquireTimeout
-	EndedByCaller EndedBy = "the caller's deadline" // of the context that the use began with
-	EndedByLayer  EndedBy = "a layer's limit"       // of a context that a layer has derived
+	EndedByPool   EndedBy = "AcquireTimeout"        // see Config
+	EndedByCaller EndedBy = "the caller's deadline" // of the context given to the use
+	EndedByLayer  EndedBy = "a layer's limit"       // of a context derived by a layer
 )
 
-// Error is why a pool did not lend a resource. It wraps one of the package's Err values, and the cause if there is one: the error that
-// opening a resource met last, the reason given to Pause, the context's error and cause.
+// Error is the error of a use that got no resource from the pool. Error wraps Reason and Cause.
+// Cause is the latest error of a dial, the cause given to Pause, or the error and cause of the
+// context.
 type Error struct {
-	Pool   string
-	Reason error // ErrClosed, ErrPaused, ErrExhausted, ErrAcquireTimeout, ErrAcquireCanceled or ErrOpen
-	Cause  error // nil when there is none
+	Pool string
+	// Reason is ErrClosed, ErrPaused, ErrExhausted, ErrAcquireTimeout, ErrAcquireCanceled or ErrOpen.
+	Reason error
+	Cause  error // nil if there is none
 	State  State
 	Waited time.Duration
 
 	class Class
 }
 
-// Error says what happened and how things stood.
+// Error returns the reason, the cause and the state of the pool in a single line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pool %q: %v", e.Pool, e.Reason)
@@ -121,12 +135,14 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Reason, e.Cause}
 }
 
-// Class says what the error means for the use. Nothing has been sent, so nothing forbids to repeat it, except what the driver says of
-// the error that opening met.
+// Class returns the class of the error. Nothing has been sent, so the use may be repeated, with a
+// few exceptions. The use must not be repeated if the pool is closed, if the caller has cancelled,
+// or if the caller's deadline was too short. The driver's class for the failed dial may also forbid
+// a repetition.
 func (e *Error) Class() Class { return e.class }
 
-// classifyRefusal gives the class of a use without a resource. openErr is the error of the latest dial, or nil. fault says whose time the wait
-// was.
+// classifyRefusal returns the class of a use without a resource. openErr is the error of the latest
+// dial, or nil. fault tells who is to blame for the time of the wait.
 func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 	switch reason {
 	case ErrClosed:
@@ -141,7 +157,8 @@ func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
 	class := Class{Repeat: RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
 		class = h.classifyDial(openErr)
-		if class.Repeat != RepeatNever || class.Fault == FaultElsewhere { // nothing was sent, and nobody says that another try is in vain
+		// Nothing was sent, so only an error known to the driver may forbid a repetition.
+		if class.Repeat != RepeatNever || class.Fault == FaultElsewhere {
 			class.Repeat = RepeatAlways
 		}
 		class.Type = openFailure(class)
@@ -160,7 +177,7 @@ func (h *hub) classifyDial(err error) (class Class) {
 	return class
 }
 
-// openFailure is the error type of opening a resource in vain.
+// openFailure returns the error type of a failed dial.
 func openFailure(class Class) string {
 	switch class.Type {
 	case "", "broken", "canceled", "_OTHER":
@@ -169,12 +186,13 @@ func openFailure(class Class) string {
 	return class.Type
 }
 
-// oneLine is the text of err without line breaks. An error whose method panics has a text as well.
+// oneLine returns the text of err without line breaks. oneLine returns a text even if a method of
+// err panics.
 func oneLine(err error) string {
 	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
 }
 
-// joined is errors.Join with a text of one line.
+// joined is like the error of errors.Join, with a text in a single line.
 type joined []error
 
 func join(errs ...error) error {

@@ -2,8 +2,9 @@ package pool
 
 import "errors"
 
-// Without returns err without the errors for which drop is true: err itself if drop is never true, nil if nothing else remains. A wrapper around
-// dropped errors only is dropped, too. Without is for a [Witness].
+// Without returns err without the errors for which drop returns true. Without returns err itself if
+// drop returns true for no error, and nil if no other error remains. A wrapper with only dropped
+// errors inside is dropped, too. Without is for a [Witness].
 func Without(err error, drop func(error) bool) error {
 	rest, _ := prune(err, func(err error) verdict {
 		if drop(err) {
@@ -14,16 +15,18 @@ func Without(err error, drop func(error) bool) error {
 	return rest
 }
 
-// verdict is the judgement on one error of a tree.
+// verdict is the decision of prune about a single error.
 type verdict uint8
 
 const (
 	descend verdict = iota // look into the error
+	// keep the error with everything inside
 	keep
+	// remove the error
 	cut
 )
 
-// prune returns err without the cut errors: err itself and false if no error is cut.
+// prune returns err without the cut errors. If no error is cut, prune returns err itself and false.
 func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	if err == nil {
 		return nil, false
@@ -35,8 +38,8 @@ func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 		return err, false
 	case descend:
 	}
-	switch e := err.(type) { //nolint:errorlint // this is the walk along the tree
-	case *overError: // the end of a context says nothing by itself
+	switch e := err.(type) { //nolint:errorlint // the walk along the tree
+	case *overError: // the end of a context alone gives no information
 		if rest, changed = prune(e.err, judge); changed && rest != nil {
 			rest = &overError{e.over, rest}
 		}
@@ -51,6 +54,7 @@ func prune(err error, judge func(error) verdict) (rest error, changed bool) {
 	return err, false
 }
 
+// pruneAll is prune for the branches of a joined error.
 func pruneAll(branches []error, judge func(error) verdict) (rest error, changed bool) {
 	var kept []error
 	for i, branch := range branches {
