@@ -12,65 +12,85 @@ const (
 	defaultOpenTimeout     = 5 * time.Second
 	defaultOpenConcurrency = 4
 	largestDefaultOpen     = 16
-	defaultOpenShare       = 5 // of MaxSize: a large pool whose connections were all cut is open again after five dials in a row
-	defaultOpenBackoff     = 500 * time.Millisecond
-	defaultCheckAfter      = time.Second
-	defaultCheckTimeout    = time.Second
+	// A fifth of MaxSize: if all connections of a large pool are cut, five dials in a row restore the
+	// pool.
+	defaultOpenShare    = 5
+	defaultOpenBackoff  = 500 * time.Millisecond
+	defaultCheckAfter   = time.Second
+	defaultCheckTimeout = time.Second
 )
 
-// Config says how a pool behaves. The zero Config works. It is a plain value: copy it, change the copy, give it to [New] or
-// [Pool.Configure].
+// Config configures a pool. The zero Config is ready for use. A Config is a plain value: copy the
+// Config, change the copy, and pass the copy to [New] or [Pool.Configure].
 type Config struct {
-	// Name is the pool's name in telemetry and errors. "" takes the name the driver suggests, else "system address:port/namespace", else
-	// "pool". While an open pool of this process has the name, New appends a number: "cache~2" is the second pool called "cache".
-	// [Pool.Identity] returns the name in use. It cannot be changed by Configure.
+	// Name is the name of the pool in telemetry and errors. "" means the name suggested by the driver.
+	// Without a suggestion, New makes the name from the [Identity]: "system address:port/namespace".
+	// "pool" stands for an unknown system. If an open pool of this process already has the name, New
+	// appends a number: "cache~2" is the second pool with the name "cache". [Pool.Identity] returns
+	// the final name. Configure cannot change the name.
 	Name string
 
-	// MaxSize bounds the resources that exist at any time, those being opened and closed included. 0 means 10, or the
-	// size that the driver knows ([Sizer]).
+	// MaxSize bounds the number of resources at any time. Resources being opened or closed count. 0
+	// means 10, or the size given by the driver ([Sizer]).
 	MaxSize int
-	// MinIdle is how many idle resources the pool keeps ready, as far as MaxSize allows. 0 means none.
+	// MinIdle is the number of idle resources kept ready by the pool, as far as MaxSize allows. 0
+	// means none.
 	MinIdle int
-	// MaxWaiters bounds the borrowers that wait for a resource somebody else holds; one more is refused at once with [ErrExhausted].
-	// Those who only wait for a resource to be opened or checked are not counted. 0 means no bound; negative: nobody waits.
+	// MaxWaiters bounds the number of borrowers that wait for a resource lent to another borrower.
+	// Further borrowers get [ErrExhausted] at once. Borrowers that only wait for a dial or a check do
+	// not count. 0 means no bound. A negative value means no waiting for other borrowers.
 	MaxWaiters int
-	// AcquireTimeout bounds the wait for a resource; the context's deadline bounds it as well. It is kept to within a millisecond.
-	// 0 means 2 s, and more for a caller with a deadline: two thirds of the time until then, if that is more. So does 2 s. Negative: only
-	// the context. A use that has waited in vain because all resources were lent is not repeated by retry.
+	// AcquireTimeout bounds the wait for a resource, to within a millisecond. The deadline of the
+	// context bounds the wait as well. 0 means 2 s. For a caller with a deadline, 0 means two thirds
+	// of the time until the deadline, if that is more than 2 s. The explicit value 2 s has the same
+	// meaning as 0. A negative value means no bound except the context. If a use has waited in vain
+	// because all resources were lent, retry does not repeat the use.
 	AcquireTimeout time.Duration
 
-	// OpenTimeout bounds the opening of one resource. 0 means 5 s.
+	// OpenTimeout bounds each dial. 0 means 5 s.
 	OpenTimeout time.Duration
-	// OpenConcurrency bounds how many resources are opened at the same time, not counting calls of Open that are late while later ones have
-	// succeeded, and those that have not returned when OpenTimeout had passed. 0 means a fifth of MaxSize, at least 4 and at most 16, while
-	// the pool recovers: a call of Open has failed or is late, or a resource has broken in the last OpenTimeout. Else a growing pool opens
-	// as many at the same time as borrowers wait for, up to MaxSize. So does the number that 0 stands for.
+	// OpenConcurrency bounds the number of concurrent dials. Two kinds of dials do not count: dials
+	// that are late while a later dial has succeeded, and dials that have not returned after
+	// OpenTimeout.
+	//
+	// 0 means a fifth of MaxSize, at least 4 and at most 16, while the pool recovers. The pool
+	// recovers while a dial is late, or if a use has broken a resource within the last OpenTimeout.
+	// Otherwise 0 means no bound but MaxSize: a growing pool begins a dial for each waiting borrower.
+	// An explicit value equal to this default has the same meaning as 0. While dials fail, the pool
+	// makes a single dial at a time beside the late dials, whatever the value.
 	OpenConcurrency int
-	// OpenBackoff bounds the pause before the next try to open after tries have failed; pauses grow towards it from a 32nd of it.
-	// 0 means 500 ms.
+	// OpenBackoff bounds the pause before the next dial after failed dials. The pauses grow from 1/32
+	// of OpenBackoff up to OpenBackoff. 0 means 500 ms.
 	OpenBackoff time.Duration
 
-	// MaxLifetime is the age at which a resource is closed, less up to 10 % that each draws when it is opened, so that resources opened
-	// together do not end together. 0 means no bound.
+	// MaxLifetime is the age at which a resource is closed. Each resource draws a random reduction of
+	// up to 10 % when it is opened, so resources opened together are not closed together. 0 means no
+	// bound.
 	MaxLifetime time.Duration
-	// MaxIdleTime is how long a resource beyond MinIdle may lie idle before it is closed. 0 means no bound.
+	// MaxIdleTime is the time after which an idle resource beyond MinIdle is closed. 0 means no bound.
 	MaxIdleTime time.Duration
 
-	// CheckAfter is how long a resource may lie idle and still be lent without a check. 0 means 1 s; values below the 10 ms
-	// step of the pool's clock mean that every resource is checked; negative: none is. A borrower whose deadline leaves less than four
-	// times what checks lately took gets the resource without a check: the check would cost the time that the use needs.
+	// CheckAfter is the idle time up to which a resource is lent without a check. 0 means 1 s. The
+	// clock of the pool has steps of 10 ms: with a value below 10 ms the pool checks every resource
+	// before a lease. A negative value means no checks before a lease.
+	//
+	// A borrower with little time gets the resource without a check, unless another resource has
+	// broken in the meantime. The check would cost time needed by the use. Little time is less than
+	// four times the duration of recent checks.
 	CheckAfter time.Duration
 	// CheckTimeout bounds each check, reset and close of a resource. 0 means 1 s.
 	CheckTimeout time.Duration
-	// KeepAlive is the time after which idle resources are checked in the background, one after the other. 0 means never.
+	// KeepAlive is the idle time after which resources are checked in the background, one resource
+	// after the other. 0 means never.
 	KeepAlive time.Duration
 
-	// LeakAfter is how long a resource may be lent before it is reported as leaked, with the stack of its borrower; recording the stack
-	// costs about a microsecond a use. 0 means never.
+	// LeakAfter is the duration of a lease after which the lease is reported as leaked, with the stack
+	// of the borrower. Recording the stack costs about a microsecond a use. 0 means never.
 	LeakAfter time.Duration
 }
 
-// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+// Validate returns an error with every field out of range, the value of the field, and the allowed
+// range. Validate returns nil if all fields are valid.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(field string, value any, allowed string) {
@@ -100,12 +120,12 @@ func (c Config) Validate() error {
 	return join(errs...)
 }
 
-// defaultOpens is the default of OpenConcurrency.
+// defaultOpens returns the default of OpenConcurrency.
 func defaultOpens(size int) int {
 	return min(max(defaultOpenConcurrency, size/defaultOpenShare), largestDefaultOpen)
 }
 
-// withDefaults returns c with every 0 that stands for a default replaced by it.
+// withDefaults returns c with the defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxSize, defaultMaxSize)
 	setDefault(&c.AcquireTimeout, defaultAcquireTimeout)

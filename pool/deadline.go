@@ -9,18 +9,24 @@ import (
 	"time"
 )
 
-// Deadline is the handle of a context made by [WithDeadline]. A nil *Deadline stands for one that was not needed.
+// Deadline is the handle of a context made by [WithDeadline], [WithLimit] or [WithUseLimit]. A nil
+// *Deadline means no deadline was needed. All methods may be called on nil.
 type Deadline struct {
 	ctx  lazyContext
-	next *Deadline // of the limits of a Call
+	next *Deadline // the next limit of the same Call
 }
 
-// WithDeadline is like context.WithDeadlineCause, but makes neither channel nor timer until somebody asks for Done. ctx.Deadline()
-// tells the deadline from the start, which is all that a client with socket deadlines looks at. If parent's own deadline is not later
-// than d, it returns parent and nil. The Deadline must be cancelled when the use is over; that never cancels parent.
+// WithDeadline is like context.WithDeadlineCause, but makes a channel and a timer only when Done is
+// called. ctx.Deadline() returns the deadline from the start. A client that uses socket deadlines
+// needs nothing else. If the deadline of parent is not later than d, WithDeadline returns parent
+// and nil.
 //
-// context.Cause(ctx) is cause once the deadline has passed; a nil cause stands for context.DeadlineExceeded. The pool reads no clock for a
-// resource that is idle: it lends one even if such a deadline has passed, and the client notices.
+// The caller must call [Deadline.Cancel] at the end of the use. Cancel does not cancel parent.
+// After the deadline has passed, context.Cause(ctx) returns cause, or context.DeadlineExceeded if
+// cause is nil.
+//
+// The pool reads no clock when it lends an idle resource. The pool may lend a resource after such a
+// deadline has passed, and the client then notices the deadline.
 func WithDeadline(parent context.Context, d time.Time, cause error) (context.Context, *Deadline) {
 	if earlier, ok := parent.Deadline(); ok && !earlier.After(d) {
 		return parent, nil
@@ -29,11 +35,14 @@ func WithDeadline(parent context.Context, d time.Time, cause error) (context.Con
 	return &dl.ctx, dl
 }
 
-// WithLimit is like [WithDeadline] with the deadline now+limit, for a limit on what the server does in the use of c. A use that has to wait
-// for its resource is given the limit from the grant on. While the use waits, the deadline of the context is the latest that the deadline
-// can become. A layer that asks for Done before the grant, as deriving a context with a cancel does, makes the timer and fixes the deadline.
+// WithLimit is like [WithDeadline] with the deadline now+limit. WithLimit is for a limit on the
+// server's part of the use c. If the use has to wait for its resource, the limit counts from the
+// grant. While the use waits, ctx.Deadline() returns the latest possible deadline. A call of Done
+// before the grant makes the timer and fixes the deadline. Deriving a context with a cancel
+// function calls Done.
 //
-// In a two-step use the limit bounds the lease. Only a nearer deadline of the caller's makes the limit needless, and the end of the lease
+// In a two-step use the limit bounds the lease. WithLimit returns parent and nil only if the
+// deadline of the caller is nearer; deadlines of other layers do not count. The end of the lease
 // cancels the limit.
 func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
 	deadline, outer := now.Add(min(limit, longest)), parent
@@ -46,8 +55,9 @@ func WithLimit(parent context.Context, c *Call, now time.Time, limit time.Durati
 	return c.limit(&Deadline{ctx: lazyContext{parent: parent, deadline: deadline, cause: cause, late: c.twoStep}})
 }
 
-// WithUseLimit is like [WithDeadline] with the deadline now+limit, for a limit on the use of c. In a two-step use the limit covers the
-// acquisition: the layer calls [Deadline.Lift] when the resource is lent.
+// WithUseLimit is like [WithDeadline] with the deadline now+limit. WithUseLimit is for a limit on
+// the whole use c. In a two-step use the limit covers the acquisition only: the layer calls
+// [Deadline.Lift] when the resource has been lent.
 func WithUseLimit(parent context.Context, c *Call, now time.Time, limit time.Duration, cause error) (context.Context, *Deadline) {
 	ctx, d := WithDeadline(parent, now.Add(min(limit, longest)), cause)
 	if d != nil && c.twoStep {
@@ -57,43 +67,45 @@ func WithUseLimit(parent context.Context, c *Call, now time.Time, limit time.Dur
 	return ctx, d
 }
 
-// limit notes that d is one of the limits of c.
+// limit adds d to the limits of c.
 func (c *Call) limit(d *Deadline) (context.Context, *Deadline) {
 	d.next, c.limits = c.limits, d
 	return &d.ctx, d
 }
 
-// putOff has the limits on what the server does wait for as long as the use does: at most, and then exactly.
+// putOff delays the limits on the server's part. Before the wait the delay is the longest possible
+// wait. After the wait the delay is the exact duration.
 func (c *Call) putOff(by time.Duration) {
 	for d := c.limits; d != nil; d = d.next {
 		d.ctx.putOff(by)
 	}
 }
 
-// endLimits cancels what is left of the limits of a lease that is over.
+// endLimits cancels the remaining limits of a lease after the end of the lease.
 func (c *Call) endLimits() {
 	for d := c.limits; d != nil; d = d.next {
 		d.Cancel()
 	}
 }
 
-// Lift takes the deadline of [WithUseLimit] away: from now on the context, and what was derived from the context, is over when its parent
-// is. It may be called on nil, and concurrently.
+// Lift removes the deadline of [WithUseLimit]. From now on ctx and each context derived from ctx
+// end together with parent. Lift may be called concurrently.
 func (d *Deadline) Lift() {
 	if d != nil {
 		d.ctx.shift.Store(lifted)
 	}
 }
 
-// Cancel ends the context, as a context.CancelFunc does, unless the deadline was lifted. It may be called on nil, repeatedly and
-// concurrently.
+// Cancel ends the context, like a context.CancelFunc. After Lift, Cancel ends only the contexts
+// derived from the context before Lift. Cancel may be called several times and concurrently.
 func (d *Deadline) Cancel() {
 	if d != nil {
 		d.ctx.cancel()
 	}
 }
 
-// Passed says whether the deadline has passed by now, before any deadline of the parent. It is false for nil.
+// Passed reports whether the deadline has passed by now, before any deadline of the parent. For
+// nil, Passed returns false.
 func (d *Deadline) Passed() bool {
 	if d == nil || !d.ctx.passed() {
 		return false
@@ -102,30 +114,34 @@ func (d *Deadline) Passed() bool {
 	return !ok || !earlier.Before(d.ctx.own())
 }
 
-// lifted is the shift of a deadline that was taken away.
+// lifted is the shift of a deadline after Lift.
 const lifted = math.MaxInt64
 
-// lazyContext delegates to a real context as soon as there is one; to its parent when its deadline was lifted.
+// lazyContext is a context with a deadline. A lazyContext uses its parent until Done is called, and
+// a real context afterwards. After Lift, a lazyContext uses its parent.
 type lazyContext struct {
 	parent   context.Context
 	deadline time.Time
 	cause    error
-	shift    atomic.Int64 // by how much the deadline has been put off, or lifted
+	shift    atomic.Int64 // the delay of the deadline, or lifted
 
 	mu        sync.Mutex
 	real      atomic.Pointer[realContext]
 	cancelled atomic.Bool
-	late      bool // the deadline may be later than the parent's from the beginning
-	covers    bool // an acquisition: the deadline may be lifted
+	late      bool // from the beginning, the deadline may be later than the parent's
+	covers    bool // the limit covers an acquisition, and may be lifted
 }
 
+// realContext is the real context behind a lazyContext.
 type realContext struct {
 	context.Context
-	cancel  context.CancelFunc
-	expired *atomic.Bool // by the timer of a deadline that covers an acquisition; nil for any other
+	cancel context.CancelFunc
+	// expired reports whether the timer of a deadline that covers an acquisition has fired. Nil for
+	// any other deadline.
+	expired *atomic.Bool
 }
 
-// over says whether the timer of a deadline that covers an acquisition has ended the context.
+// over reports whether the timer of a deadline that covers an acquisition has ended the context.
 func (c *realContext) over() bool { return c != nil && c.expired != nil && c.expired.Load() }
 
 func (c *realContext) Err() error {
@@ -136,7 +152,7 @@ func (c *realContext) Err() error {
 }
 
 func (c *lazyContext) Deadline() (time.Time, bool) {
-	if !c.behind() { // nor lifted
+	if !c.behind() { // the deadline is neither delayed nor lifted
 		return c.deadline, true
 	}
 	if c.lifted() {
@@ -149,15 +165,15 @@ func (c *lazyContext) Deadline() (time.Time, bool) {
 	return own, true
 }
 
-// own is the deadline that the context itself sets, unless that was lifted.
+// own returns the deadline of this context itself. The deadline must not be lifted.
 func (c *lazyContext) own() time.Time { return c.deadline.Add(time.Duration(c.shift.Load())) }
 
 func (c *lazyContext) lifted() bool { return c.shift.Load() == lifted }
 
-// behind says whether the parent's deadline may come first.
+// behind reports whether the deadline of the parent may come first.
 func (c *lazyContext) behind() bool { return c.late || c.shift.Load() != 0 }
 
-// earlier returns the parent's deadline if that may come first.
+// earlier returns the deadline of the parent, if the parent's deadline may come first.
 func (c *lazyContext) earlier() (d time.Time, ok bool) {
 	if c.behind() {
 		d, ok = c.parent.Deadline()
@@ -174,7 +190,8 @@ func (c *lazyContext) Done() <-chan struct{} {
 
 func (c *lazyContext) Err() error { return c.err(true) }
 
-// err looks at the clock only if it is told to: a lazy parent's deadline is mostly later than its child's.
+// err returns the error of the context. err reads the clock only if clock is true. A lazy parent
+// mostly has a later deadline than its child, so err does not read the clock for the parent.
 func (c *lazyContext) err(clock bool) error {
 	own := c.real.Load()
 	if own != nil && !c.lifted() {
@@ -192,8 +209,9 @@ func (c *lazyContext) err(clock bool) error {
 	return err
 }
 
-// Value finds what the parent has. context.Cause and the cancellation of child contexts look for the nearest real context by asking for
-// a key of type *int; if the deadline has passed, that must be ours and not the parent's.
+// Value returns the value of the parent. Package context asks for a key of type *int to find the
+// nearest real context, for context.Cause and for the cancellation of child contexts. After the
+// deadline has passed, the nearest real context must be the own real context and not the parent's.
 func (c *lazyContext) Value(key any) any {
 	if _, ok := key.(limitKey); ok {
 		return c
@@ -213,11 +231,13 @@ func (c *lazyContext) Value(key any) any {
 	return c.parent.Value(key)
 }
 
-// over says whether a real context would be done by itself. It looks at the clock.
+// over reports whether a real context in this place would have ended by itself. over reads the
+// clock.
 func (c *lazyContext) over() bool { return c.cancelled.Load() || c.passed() }
 
 func (c *lazyContext) passed() bool { return !c.lifted() && time.Until(c.own()) <= 0 }
 
+// materialize returns the real context, and makes the real context at the first call.
 func (c *lazyContext) materialize() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,18 +246,21 @@ func (c *lazyContext) materialize() context.Context {
 	}
 	own := c.make()
 	c.real.Store(own)
-	if c.cancelled.Load() { // cancel sees the real context, or is seen here
+	if c.cancelled.Load() { // cancel sees the real context, or this line sees cancelled
 		own.cancel()
 	}
 	return own
 }
 
-// make makes the real context. The timer of context.WithDeadlineCause cannot be lifted. So a deadline that covers an acquisition has a timer
-// of its own: what is derived from the context then learns of the deadline by the cause, as a cancel.
+// make makes the real context. The timer of context.WithDeadlineCause cannot be lifted, so a
+// deadline that covers an acquisition has its own timer. At this deadline, derived contexts end
+// with context.Canceled, and the cause is the cause of the deadline.
 func (c *lazyContext) make() *realContext {
 	if !c.covers {
 		parent := c.parent
-		if c.late { // or there is no timer, though the parent's deadline may be lifted
+		// The parent's deadline may be lifted. With the parent's deadline visible, WithDeadlineCause
+		// would make no timer.
+		if c.late {
 			parent = timeless{parent}
 		}
 		ctx, cancel := context.WithDeadlineCause(parent, c.own(), c.cause)
@@ -260,16 +283,18 @@ func (c *lazyContext) make() *realContext {
 	return &realContext{ctx, func() { timer.Stop(); cancel(nil) }, expired}
 }
 
-// timeless is a context that does not tell its deadline.
+// timeless is a context that hides its deadline.
 type timeless struct{ context.Context }
 
 func (timeless) Deadline() (d time.Time, ok bool) { return d, false }
 
-// putOff moves the deadline, unless a timer runs already or the deadline covers the wait.
+// putOff delays the deadline. putOff does nothing if a timer already runs or if the deadline covers
+// the wait.
 func (c *lazyContext) putOff(by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.covers && (c.real.Load() == nil || c.shift.Load() != 0) { // a timer made while it was put off comes late, never early
+	// A timer made during an earlier delay may fire late, never early.
+	if !c.covers && (c.real.Load() == nil || c.shift.Load() != 0) {
 		c.shift.Store(int64(by))
 	}
 }
@@ -283,8 +308,8 @@ func (c *lazyContext) cancel() {
 
 type limitKey struct{}
 
-// expired says whether a limit that covers an acquisition has passed, around ctx. A context that was derived from such a limit's says that it
-// was cancelled.
+// expired reports whether a limit that covers an acquisition has passed, in ctx or in an ancestor.
+// A context derived from such a limit only reports its cancellation.
 func expired(ctx context.Context) bool {
 	for {
 		lazy, ok := ctx.Value(limitKey{}).(*lazyContext)
@@ -298,8 +323,8 @@ func expired(ctx context.Context) bool {
 	}
 }
 
-// foreign looks through lazy contexts: it returns the first ancestor of ctx, or ctx itself, that is of another kind. Whoever honours
-// ctx.Deadline() by other means needs to watch only that one's Done.
+// foreign returns ctx, or its first ancestor that is no lazyContext. A caller that observes
+// ctx.Deadline() by other means needs only Done of this ancestor.
 func foreign(ctx context.Context) context.Context {
 	for {
 		lazy, ok := ctx.(*lazyContext)

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Status is how well a pool does.
+// Status is the health status of a pool.
 type Status uint8
 
-// The statuses.
+// The values of Status, from best to worst.
 const (
 	StatusOK       Status = iota
-	StatusDegraded        // it works, but something is wrong, or no resource was free to find out
-	StatusDown            // it cannot lend a working resource
+	StatusDegraded        // the pool works with a problem, or no resource was free for a check
+	StatusDown            // the pool cannot lend a working resource
 )
 
 // String returns the status in lower case.
@@ -33,35 +33,47 @@ func (s Status) String() string {
 // Health is the result of [Pool.Check].
 type Health struct {
 	Status  Status
-	Latency time.Duration     // of the driver's Check; 0 when there was none
-	Reasons []string          // why Status is not ok, without secrets
-	Details map[string]string // what the driver's Inspector said; nil when there is none
+	Latency time.Duration     // the duration of the driver's Check; 0 without a call of Check
+	Reasons []string          // the reasons for Status, without secrets; nil if Status is StatusOK
+	Details map[string]string // from the driver's Inspector; nil without an Inspector
 	Stat    Stat
-	Err     error // of the acquisition or check that failed: a [UseError]; nil when nothing failed
+	Err     error // of the failed acquisition or check, a *UseError; nil if none failed
 }
 
-// Condition is something that a layer knows about how well its pool does. The zero Condition says that all is well.
+// Condition is the opinion of a layer about the health of its pool. The zero Condition reports no
+// problem.
 type Condition struct {
 	Status Status
-	Reason string // why Status is not ok, in a sentence without secrets
+	Reason string // the reason for Status, a sentence without secrets
 }
 
-// A HealthReporter is a [Middleware] (or the [Layer] inside a Bracket) that has a say in [Pool.Check]. Conditions returns what is wrong,
-// nil if nothing is; it is called concurrently and must not block, nor call Check.
+// A HealthReporter is a [Middleware] (or the [Layer] inside a Bracket) that contributes to
+// [Pool.Check]. Conditions returns the problems known to the layer, or nil if there is no problem.
+// Conditions may be called concurrently. Conditions must not block and must not call Check.
 type HealthReporter interface {
 	Conditions() []Condition
 }
 
-// Check says how the pool does. If a layer reports a condition ([HealthReporter]), that is the answer, and the server is not asked: an open
-// breaker, which refuses uses, makes the pool degraded, says why and when it looks again, and keeps watch by itself. Otherwise Check
-// acquires a resource past the layers and has the driver check the resource, and another one if the first was idle and fails. Check returns
-// when ctx is over at the latest; Config.AcquireTimeout and Config.CheckTimeout bound it as well. A check that nobody waits for any more
-// goes on, so that giving it up costs no connection. Check may be called concurrently.
+// Check examines the health of the pool.
 //
-// For readiness (may this instance get requests?) take [StatusDown] for no, and only for servers without which the instance can answer
-// nothing. A server that all instances share is gone for all of them: if that took each instance out of rotation, those requests would
-// fail that need no server, or have a fallback; hence an open breaker is degraded, not down. For liveness (must this process be started
-// anew?) do not ask Check at all: another process finds the same server, with an empty pool and an empty cache.
+// If a layer reports a problem ([HealthReporter]), Check returns this problem and does not ask the
+// server. Example: an open breaker refuses uses, and the pool is degraded. The reason in Health
+// tells why the breaker is open and when the breaker tests the server again. The breaker tests the
+// server by itself.
+//
+// Otherwise Check acquires a resource past the layers, and the driver checks the resource. If the
+// resource was idle before and fails, Check tries another resource. Check returns at the end of ctx
+// at the latest; Config.AcquireTimeout and Config.CheckTimeout bound Check as well. If ctx ends
+// during a check, the check goes on in the background, so the early end costs no connection. Check
+// may be called concurrently.
+//
+// For a readiness probe (may this instance get requests?), treat only [StatusDown] as not ready. Do
+// so only for a server needed for every request. A server shared by all instances is down for all
+// instances. If every instance then left the rotation, requests without a need for the server, or
+// with a fallback, would fail, too. For this reason an open breaker means degraded, not down.
+//
+// For a liveness probe (must this process be restarted?), do not use Check. A new process finds the
+// same server, with an empty pool and an empty cache.
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	defer func() { h.Stat, h.Err = p.Stat(), p.hub.aside(h.Err) }()
 	if p.conditions(&h) {
@@ -69,15 +81,16 @@ func (p *Pool[T]) Check(ctx context.Context) (h Health) {
 	}
 	h, idle := p.examineOne(ctx)
 	if h.Status == StatusDown && idle && ctx.Err() == nil {
-		h, _ = p.examineOne(ctx) // an idle resource can die alone: another one tells more about the server
+		h, _ = p.examineOne(ctx) // an idle resource can fail alone
 	}
 	return h
 }
 
-// examineOne acquires a resource and examines it. idle says that the resource was there before.
+// examineOne acquires a resource and examines the resource. idle reports whether the resource
+// existed before the call.
 func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	began := p.elapsed()
-	c := &Call{} // a probe's own: it passes no layer, and nobody observes it
+	c := &Call{} // a Call of its own: without layers and observers
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
 	r, _, err := p.take(ctx, c, nil, false)
@@ -100,7 +113,8 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	return h, idle
 }
 
-// conditions adds what the layers report to h, and says whether there is anything. A pool that is closed or paused has nobody to ask.
+// conditions adds the problems reported by the layers to h, and reports whether there is any
+// problem. In a closed or paused pool conditions does not ask the layers.
 func (p *Pool[T]) conditions(h *Health) bool {
 	p.lock()
 	refuses := p.closed || p.paused != nil
@@ -120,20 +134,21 @@ func (p *Pool[T]) conditions(h *Health) bool {
 	return h.Status != StatusOK
 }
 
-// examine has r, which the caller has been lent, checked and given back by goroutines of the pool's own.
+// examine checks the lent resource r and returns r to the pool, in goroutines of the pool.
 func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 	found := make(chan Health, 1)
 	p.lock()
 	unwatch := r.keep()
-	r.leaked = true // the pool's own lease: bounded by CheckTimeout
+	r.leaked = true // a lease of the pool itself is no leak: CheckTimeout bounds the lease
 	interrupted, timeout := r.interrupted != nil, p.cfg.CheckTimeout
 	p.spawn(func() {
 		defer p.done()
 		var h Health
-		defer func() { found <- h }() // even if an observer or a method of the driver's ends the goroutine
+		// The result is sent even if an observer or a driver method ends the goroutine.
+		defer func() { found <- h }()
 		caller, err := context.Background(), ErrAborted
 		defer func() { p.give(caller, c, nil, r, err) }()
-		if interrupted { // the caller's context was over before it was the pool's lease
+		if interrupted { // the context of the caller ended before keep
 			caller = c.caller
 			err = contextCause(caller)
 			h.Err = err
@@ -153,16 +168,19 @@ func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 	return found
 }
 
-// keep makes a lease the pool's own: the end of the borrower's context does not interrupt it any more, once unwatch has been called. It is
-// called under the lock.
+// keep turns a lease of a borrower into a lease of the pool. After the call of unwatch, the end of
+// the borrower's context does not interrupt the lease any more. The caller holds the lock.
 func (r *resource[T]) keep() (unwatch func() bool) {
-	r.seq += 2 // the number of another lease, for those who have the context watched just now
+	// The new number invalidates an interrupt that is about to begin. The number stays odd: the
+	// resource is still lent.
+	r.seq += 2
 	unwatch = r.unwatch
 	r.watch, r.unwatch = nil, nil
 	return unwatch
 }
 
-// diagnose runs the driver's Check and, if it has one, its Inspector. It returns h.Err.
+// diagnose calls Check of the driver and, if the driver is an [Inspector], Inspect. diagnose
+// returns the error that is also set in h.Err.
 func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error {
 	start := time.Now()
 	err := apart("Check", func() error { return p.driver.Check(ctx, r.v) })
@@ -187,7 +205,7 @@ func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error
 	return err
 }
 
-// noteFailure counts and reports a failed check, unless Close has cut it short.
+// noteFailure counts and reports a failed check, unless Close has cut the check short.
 func (p *Pool[T]) noteFailure(err error) {
 	p.lock()
 	closed := p.closed
@@ -200,7 +218,7 @@ func (p *Pool[T]) noteFailure(err error) {
 	}
 }
 
-// apart is protect in a goroutine that the driver's method may end.
+// apart is protect in a goroutine of its own, because a driver method may end its goroutine.
 func apart(method string, f func() error) error {
 	done := make(chan struct{})
 	err := errExited
@@ -212,7 +230,7 @@ func apart(method string, f func() error) error {
 	return err
 }
 
-// remark adds what is wrong although the check has passed.
+// remark adds problems found in spite of a successful check.
 func (p *Pool[T]) remark(h *Health) {
 	p.lock()
 	waiters, failure := p.waiters.n, p.lastOpenErr
@@ -225,6 +243,7 @@ func (p *Pool[T]) remark(h *Health) {
 	}
 }
 
+// worsen adds a reason, and raises Status to s if s is worse.
 func (h *Health) worsen(s Status, reason string) {
 	h.Status = max(h.Status, s)
 	h.Reasons = append(h.Reasons, reason)

@@ -2,24 +2,30 @@ package pool
 
 import "context"
 
-// A use that is over within a step of the coarse clock, as most are, must not pay for an interrupter that it does not need: it only notes
-// the context that is to be watched. The maintainer sees to those that are lent at its next step. So a cancellation is noticed at once
-// when a use has lasted for that long, and within a step before.
+// Interrupts.
 //
-// The number of the lease is the fence: who ends a lease moves it on under the lock before anything else, and an interrupt makes sure
-// under the lock that it is still the same.
+// Most uses end within a step of the coarse clock, and must not pay for an interrupt without need.
+// A use only records the context to be watched (resource.watch). At its next step the maintainer
+// begins to watch the contexts of the lent resources. In a use longer than a step, a cancellation
+// interrupts the use at once. In the first step of a use, a cancellation interrupts the use at the
+// end of the step.
 //
-// A resource whose use was interrupted is never lent as it is. If the driver is a Resetter and says that the resource is dirty, Reset
-// decides about the resource; else the resource is closed.
+// The number of the lease (resource.seq) protects a resource from the interrupt of an earlier
+// lease. The end of a lease first changes the number under the lock. An interrupt first compares
+// the number under the lock.
+//
+// A resource is not lent directly after an interrupt. If the driver is a Resetter and reports the
+// resource as dirty, Reset decides about the resource. Otherwise the pool closes the resource.
 
-// watched is a use in progress whose context the maintainer has watched.
+// watched is a use in progress whose context is about to be watched.
 type watched[T any] struct {
 	r   *resource[T]
 	seq uint64
 	ctx context.Context
 }
 
-// watchLent has the contexts of what is lent watched from now on. Only the maintainer calls it.
+// watchLent begins to watch the contexts of all lent resources not watched so far. Only the
+// maintainer calls watchLent.
 func (p *Pool[T]) watchLent() {
 	if p.interrupter == nil {
 		return
@@ -51,7 +57,8 @@ func (p *Pool[T]) watchLent() {
 	p.watching = p.watching[:0]
 }
 
-// interrupt makes the call in progress return, unless the lease with the number seq is over.
+// interrupt makes the call in progress on r return. interrupt does nothing if the lease with the
+// number seq is over.
 func (p *Pool[T]) interrupt(r *resource[T], seq uint64) {
 	over := make(chan struct{})
 	defer close(over)
@@ -66,10 +73,11 @@ func (p *Pool[T]) interrupt(r *resource[T], seq uint64) {
 	}
 }
 
-// disarm makes sure that r, whose use is over, is not interrupted any more: a resource never meets the interrupt of an earlier use. If the
-// interrupt has begun, disarm waits for it and says so. The resource is then fit for nothing but Reset.
+// disarm prevents later interrupts of r. The use of r is over, and the interrupt of an earlier use
+// must not hit a later use. If an interrupt has begun, disarm waits for its end and returns true.
+// An interrupted resource may be lent again only after Reset.
 func (p *Pool[T]) disarm(r *resource[T]) (interrupted bool) {
-	if r.lent() { // else its lease has been claimed
+	if r.lent() { // otherwise the lease has been claimed and its number changed
 		p.lock()
 		r.seq++
 		p.mu.Unlock()
