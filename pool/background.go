@@ -9,16 +9,17 @@ import (
 	"time"
 )
 
-// errExited is the outcome of a driver's method that ended its goroutine.
+// errExited is the outcome of a driver method that ended its goroutine by runtime.Goexit.
 var errExited = errors.New("pool: the driver called runtime.Goexit")
 
-// spawn notes one more goroutine of the pool's and starts it. It is called under the lock; work must call done in the end.
+// spawn counts and starts a background goroutine of the pool. work must call done at the end. The
+// caller holds the lock.
 func (p *Pool[T]) spawn(work func()) {
 	p.tasks++
 	go work()
 }
 
-// done ends a goroutine of the pool's.
+// done counts the end of a background goroutine of the pool.
 func (p *Pool[T]) done() {
 	p.lock()
 	p.tasks--
@@ -26,7 +27,8 @@ func (p *Pool[T]) done() {
 	p.mu.Unlock()
 }
 
-// settle closes drained when a closed pool has nothing left. It is called under the lock.
+// settle closes drained if the pool is closed and has no goroutine and no resource left. The caller
+// holds the lock.
 func (p *Pool[T]) settle() {
 	if p.closed && p.tasks == 0 && len(p.all) == 0 {
 		select {
@@ -37,14 +39,15 @@ func (p *Pool[T]) settle() {
 	}
 }
 
-// spawnDials begins the wanted dials, as far as the bounds allow, and returns the number. The caller holds the lock.
+// spawnDials begins up to want dials, within the bounds of the pool, and returns the number of
+// dials begun. The caller holds the lock.
 func (p *Pool[T]) spawnDials(o outlook, want int) (n int) {
 	limit := p.cfg.OpenConcurrency
 	if limit == defaultOpens(p.cfg.MaxSize) && o.dials.late+o.dials.lost == 0 && p.elapsed() > plus(p.brokeAt, p.cfg.OpenTimeout) {
-		limit = p.cfg.MaxSize // the pool grows, and does not recover
+		limit = p.cfg.MaxSize // the pool grows; no recovery is under way
 	}
 	if p.failures > 0 {
-		limit = min(limit, 1+o.dials.late) // one tries whether the server is back
+		limit = min(limit, 1+o.dials.late) // a single dial tests whether the server is back
 	}
 	n = min(want, limit-o.dials.supply(), p.cfg.MaxSize-len(p.all)-p.opening)
 	if n <= 0 {
@@ -73,10 +76,11 @@ func (p *Pool[T]) spawnDial() {
 	})
 }
 
-// errDropped is the outcome of a dial that a look has dropped.
+// errDropped is the outcome of a dial cancelled by dropDial for a look (look.go).
 var errDropped = fmt.Errorf("pool: the dial hung, and was given up for another one: %w", context.DeadlineExceeded)
 
-// open runs in a goroutine of the pool's, under the pool's own bound.
+// open calls Open of the driver in a goroutine of the pool. The pool bounds the call; no borrower
+// does.
 func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, c *call) {
 	var v T
 	err, start := errExited, p.elapsed()
@@ -87,11 +91,13 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, 
 		v, err = p.driver.Open(ctx)
 		return err
 	})
-	if err != nil && context.Cause(base) == errDropped { //nolint:errorlint // the very value
+	if err != nil && context.Cause(base) == errDropped { //nolint:errorlint // identity
 		err = errDropped
 	}
 }
 
+// opened handles the end of a dial: the new resource becomes idle or goes to a waiter, or the
+// failure is recorded.
 func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call) {
 	defer p.done()
 	event := Event{Kind: EventOpened, Duration: took}
@@ -106,7 +112,7 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	case err != nil && (p.closed || gen != p.gen):
 		p.pump()
 		p.mu.Unlock()
-		return // Close or Clear has given it up
+		return // Close or Clear has cancelled the dial
 	case err != nil:
 		event.Kind, event.Err = EventOpenFailed, err
 		p.openFailed(err, c, looking)
@@ -131,10 +137,17 @@ func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call
 	p.hub.announce(event)
 }
 
-// openFailed puts the next dial off and tells the first waiter: a failed dial costs one waiter at most. The others wait for the next dial.
-// All waiters are told once dials have failed for as long as OpenBackoff, at most a second, or at once if the pool looks at its server
-// ([Pool.Look]), which has been found dead before. Nobody is told while another resource may serve the waiters, or if a later dial has
-// succeeded. The caller holds the lock.
+// openFailed records the failed dial c, delays the next dial, and ends waits with ErrOpen.
+//
+//   - A failed dial ends the wait of a single waiter, the first. The other waiters wait for the
+//     next dial.
+//   - openFailed ends all waits if dials have failed for as long as OpenBackoff, at most a second.
+//     If a caller waits in [Pool.Look], openFailed ends all waits at once: a layer has found the
+//     server dead before.
+//   - openFailed ends no wait while another resource may serve the waiters, or if a later dial has
+//     succeeded.
+//
+// The caller holds the lock.
 func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.stat.OpenFailures++
 	if c.overtaken {
@@ -146,10 +159,11 @@ func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 		p.failing = now
 	}
 	if p.failures == 0 || now >= p.retryOpen {
-		p.failures++ // those that failed together count once
+		p.failures++ // dials that failed together count as a single failure
 	}
 	p.retryOpen = plus(now, p.backoff())
-	p.schedule(plus(p.retryOpen, p.cfg.OpenBackoff)) // to forget it, if nobody wants to open any more
+	// This scan resets the failures if nothing needs a dial any more (forgive).
+	p.schedule(plus(p.retryOpen, p.cfg.OpenBackoff))
 	patience := min(p.cfg.OpenBackoff, time.Second)
 	down := looking || now-p.failing >= patience
 	o := p.outlook()
@@ -163,9 +177,11 @@ func (p *Pool[T]) openFailed(err error, c *call, looking bool) {
 	p.refuse(ErrOpen, err, &p.stat.Failed, n, max(c.began, 1))
 }
 
-// leasesServe says whether the waiters may hope for a resource from another borrower: some lease has begun, or ended with the resource intact,
-// after since, and no use has broken a resource after that. A long lease is no hope. A server at the maximum of connections is: the server
-// refuses dials, and serves the connections of the pool. The caller holds the lock.
+// leasesServe reports whether the waiters may hope for a resource from another borrower. There is
+// hope if some lease began after since, or ended after since with the resource intact. If a use has
+// broken a resource after since, the time of the break replaces since. A long lease gives no hope.
+// A server at its maximum of connections is a case of hope: the server refuses dials and serves the
+// existing connections. The caller holds the lock.
 func (p *Pool[T]) leasesServe(since time.Duration) bool {
 	if p.inUse == 0 {
 		return false
@@ -179,20 +195,23 @@ func (p *Pool[T]) leasesServe(since time.Duration) bool {
 	return false
 }
 
-const firstShift = 5 // the first pause is OpenBackoff, halved that often
+const firstShift = 5 // the first pause is OpenBackoff, halved 5 times
 
-// backoff doubles from a 32nd of OpenBackoff up to it, and takes off up to a quarter at random so that processes fall out of step.
+// backoff returns the pause before the next dial. The pause doubles with each failure, from 1/32 of
+// OpenBackoff up to OpenBackoff. A random part of the pause, at most a quarter, is subtracted, so
+// many processes do not dial at the same moment.
 func (p *Pool[T]) backoff() time.Duration {
 	pause := p.cfg.OpenBackoff >> max(firstShift-(p.failures-1), 0)
 	return pause - time.Duration(rand.Float64()*0.25*float64(pause))
 }
 
-// spawnCheck has a resource that is neither idle nor lent checked, and then shelved or closed. It is called under the lock.
+// spawnCheck checks a resource in a goroutine of the pool, and then makes the resource available or
+// closes the resource. The resource is neither idle nor lent. The caller holds the lock.
 func (p *Pool[T]) spawnCheck(r *resource[T]) *call {
 	return p.spawnProof(r, callCheck, "check", CloseCheck, p.driver.Check)
 }
 
-// spawnReset does the same with the driver's Reset.
+// spawnReset does the same as spawnCheck with Reset of the driver in place of Check.
 func (p *Pool[T]) spawnReset(r *resource[T]) {
 	p.spawnProof(r, callReset, "reset", CloseReset, p.resetter.Reset)
 }
@@ -218,6 +237,7 @@ func (p *Pool[T]) spawnProof(
 	return c
 }
 
+// proved handles the end of a check or a reset.
 func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error, late bool, c *call) {
 	defer p.done()
 	p.lock()
@@ -234,7 +254,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 		p.endLooks(err, c.began)
 	}
 	if p.closed || dropped {
-		err = nil // the pool has cut the call short
+		err = nil // the pool itself has cancelled the call
 	}
 	switch {
 	case dropped:
@@ -242,7 +262,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	case err != nil:
 		p.stat.CheckFailures++
 		p.lastCheckErr = err
-		p.suspicion++ // the others are checked before they are lent
+		p.suspicion++ // check each other resource before the next lease
 		p.retire(r, doom)
 	default:
 		p.lastCheckErr = nil
@@ -250,7 +270,7 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 		p.shelve(r)
 	}
 	if p.cfg.KeepAlive > 0 && p.checking == 0 {
-		p.schedule(0) // the next one that is due for a check
+		p.schedule(0) // check the next resource due for a check
 	}
 	p.pump()
 	p.mu.Unlock()
@@ -259,8 +279,8 @@ func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust ui
 	}
 }
 
-// retire closes a resource that is neither idle nor lent any more. It keeps its place among MaxSize until that is done. It is called
-// under the lock.
+// retire closes a resource. The resource is neither idle nor lent any more. The resource counts
+// towards MaxSize until Close of the driver has returned. The caller holds the lock.
 func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
 	p.closing++
 	timeout := p.cfg.CheckTimeout
@@ -290,16 +310,21 @@ func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error, c *call
 	p.hub.announce(Event{Kind: EventClosed, Reason: reason.String(), Err: err})
 }
 
-// warmer is somebody who waits in Warm.
+// warmer is a caller waiting in Warm.
 type warmer struct {
 	size  int
-	since time.Duration // when Warm was called
-	done  chan error    // of capacity 1
+	since time.Duration // the time of the call of Warm
+	done  chan error    // buffered, capacity 1
 }
 
-// Warm opens resources until the pool has size of them, lent ones included, and returns when they are there, when opening one has
-// failed that began since the call, or when ctx is over. 0 stands for Config.MinIdle. size must not exceed Config.MaxSize. The error is a
-// [UseError], unless size is out of range.
+// Warm opens resources until the pool has size resources, and waits for the resources. Lent
+// resources count. A size of 0 means Config.MinIdle. Warm does not wait for the pause after failed
+// dials.
+//
+// Warm returns nil when the pool has size resources. Warm returns an error if a dial fails, if the
+// pool is paused or closed, or if ctx ends. A dial that began before the call of Warm does not
+// count. The error is a [UseError]. If size is negative or exceeds Config.MaxSize, Warm returns
+// another error at once. Warm may be called concurrently.
 func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	w := &warmer{size: size, done: make(chan error, 1)}
 	p.lock()
@@ -318,7 +343,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	case p.paused != nil:
 		p.endWarmers(p.paused, w.since)
 	default:
-		p.retryOpen = 0 // whoever asks for a warm pool wants to know now
+		p.retryOpen = 0 // a caller of Warm wants an answer now
 		p.tellWarmers()
 		p.pump()
 	}
@@ -338,7 +363,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	return nil
 }
 
-// warmUpTo is the size that those in Warm want. It is called under the lock.
+// warmUpTo returns the largest size wanted by the callers of Warm. The caller holds the lock.
 func (p *Pool[T]) warmUpTo() (size int) {
 	for _, w := range p.warmers {
 		size = max(size, w.size)
@@ -346,7 +371,7 @@ func (p *Pool[T]) warmUpTo() (size int) {
 	return size
 }
 
-// tellWarmers ends every Warm whose size has been reached. It is called under the lock.
+// tellWarmers ends each Warm whose size has been reached. The caller holds the lock.
 func (p *Pool[T]) tellWarmers() {
 	for _, w := range slices.Backward(p.warmers) {
 		if len(p.all)-p.closing >= w.size {
@@ -356,8 +381,9 @@ func (p *Pool[T]) tellWarmers() {
 	}
 }
 
-// endWarmers ends every Warm that was called before the time given. A dial that began before a call of Warm says nothing to that call: the
-// cause may have gone meanwhile. The caller holds the lock.
+// endWarmers ends with err each Warm called no later than the given time. A dial proves nothing for
+// a Warm called after the start of the dial: the cause of the failure may be gone. The caller holds
+// the lock.
 func (p *Pool[T]) endWarmers(err error, before time.Duration) {
 	for _, w := range slices.Backward(p.warmers) {
 		if w.since <= before {
@@ -367,7 +393,7 @@ func (p *Pool[T]) endWarmers(err error, before time.Duration) {
 	}
 }
 
-// tellLargeWarmers ends every Warm for whose size there is no room any more. It is called under the lock.
+// tellLargeWarmers ends each Warm whose size exceeds a lowered MaxSize. The caller holds the lock.
 func (p *Pool[T]) tellLargeWarmers() {
 	for _, w := range slices.Backward(p.warmers) {
 		if limit := p.cfg.MaxSize; w.size > limit {

@@ -2,49 +2,58 @@ package pool
 
 import "time"
 
-// A call of the driver that is under way is a hope, not supply. The pool counts on a call for as long as calls of the same kind lately took.
+// Calls of the driver in progress. A call in progress is no certain supply for a waiter. The pool
+// relies on a call for as long as recent calls of the same kind took.
 //
-//   - A call is late after twice the time of the slowest recent call of the same kind, but not before clockStep and not after the timeout of
-//     the call. The first call of a kind is late after a thirty-second of the timeout, at most firstGuess. A call that begins beside late
-//     calls gets twice the time for each late call. For a dial only late dials count: hung checks say nothing about dials.
-//   - A reset is late after twice the time of a late dial at most: a new resource is there sooner than the replies that the reset waits for.
-//   - A late call is overtaken when a call that began later has ended well. Only a dial overtakes a dial.
-//   - A call is lost when the call is late and overtaken, or has outlasted the timeout. A lost call is no supply, and OpenConcurrency does
-//     not count a lost dial. A lost call keeps a place among MaxSize: the server may hold a connection for the call.
+//   - A call is late after twice the time of the slowest recent call of the same kind, but not
+//     before clockStep and not after the timeout of the call. The first call of a kind is late
+//     after 1/32 of the timeout, at most firstGuess. For each late call at its start, a new call
+//     gets twice the time. For a dial only late dials count: hung checks give no information about
+//     dials.
+//   - A reset is late at the latest after twice the time after which a dial is late. A new resource
+//     is then available sooner than the replies expected by the reset.
+//   - A late call is overtaken after a later call has succeeded. Only a dial overtakes a dial.
+//   - A call is lost if the call is late and overtaken, or after the timeout of the call. A lost
+//     call is no supply, and OpenConcurrency does not count a lost dial. A lost call keeps a place
+//     under MaxSize: the server may hold a connection for the call.
+//
+// A call that is neither late nor lost is timely.
 
 const (
-	firstGuess = 100 * time.Millisecond // how long the first call of a kind may last before the call is late
-	guessShare = 32                     // of the timeout, if less
+	firstGuess = 100 * time.Millisecond // the first call of a kind is late after this time at most
+	guessShare = 32                     // the same as a share of the timeout
 )
 
+// callKind is the kind of a call of the driver.
 type callKind uint8
 
 const (
 	callOpen callKind = iota
 	callCheck
 	callReset
-	callClose // makes room for a dial
+	callClose // frees a place for a dial
 	callKinds
 )
 
-// call is a call of the driver under way.
+// call is a call of the driver in progress.
 type call struct {
 	kind            callKind
 	slot            int // index in Pool.calls
 	began           time.Duration
-	lateAt, overdue time.Duration // overdue: the timeout has passed
+	lateAt, overdue time.Duration // overdue: the end of the timeout
 	overtaken       bool          // or given up
-	fresh           bool          // the check of a new resource
+	fresh           bool          // the check of a new resource during a look
 	cancel          func()        // of a dial, a check or a reset
 }
 
 func (c *call) late(now time.Duration) bool { return now >= c.lateAt }
 func (c *call) lost(now time.Duration) bool { return c.overtaken && c.late(now) || now >= c.overdue }
 
-// giveUp makes the call a lost call: nobody wants the result.
+// giveUp makes the call a lost call. The result is not needed any more.
 func (c *call) giveUp(now time.Duration) { c.lateAt, c.overtaken = min(c.lateAt, now), true }
 
-// pace is the time of the slowest recent call of one kind. Each quicker call takes an eighth of the difference off.
+// pace is the time of the slowest recent call of a kind. Each quicker call reduces the time by 1/8
+// of the difference.
 type pace struct{ slowest time.Duration }
 
 func (l *pace) took(d time.Duration) {
@@ -52,7 +61,7 @@ func (l *pace) took(d time.Duration) {
 	l.slowest = max(d, l.slowest-(l.slowest-d)/forget)
 }
 
-// patience is how long a call with the timeout given may last before the call is late.
+// patience returns the time after which a call with the given timeout is late.
 func (l *pace) patience(timeout time.Duration) time.Duration {
 	p := min(timeout/guessShare, firstGuess)
 	if l.slowest != 0 {
@@ -61,13 +70,13 @@ func (l *pace) patience(timeout time.Duration) time.Duration {
 	return min(max(p, clockStep), timeout)
 }
 
-// begin notes the begin of a call. The caller holds the lock.
+// begin records the start of a call. The caller holds the lock.
 func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	now := p.elapsed()
 	patience := p.paces[kind].patience(timeout)
 	for _, other := range p.calls {
 		counts := other.kind == callOpen || kind != callOpen && other.kind != callClose
-		if counts && other.late(now) && !other.lost(now) && patience < timeout/2 { // no sum to overflow
+		if counts && other.late(now) && !other.lost(now) && patience < timeout/2 { // prevents an overflow
 			patience *= 2
 		}
 	}
@@ -83,7 +92,7 @@ func (p *Pool[T]) begin(kind callKind, timeout time.Duration) *call {
 	return c
 }
 
-// end notes the end of a call. The caller holds the lock.
+// end records the end of a call. The caller holds the lock.
 func (p *Pool[T]) end(c *call, well bool) {
 	last := len(p.calls) - 1
 	p.calls[c.slot] = p.calls[last]
@@ -104,25 +113,26 @@ func (p *Pool[T]) end(c *call, well bool) {
 	}
 }
 
-// tally counts calls under way. Each one is timely, late or lost.
+// tally counts the calls in progress. Each call is timely, late or lost.
 type tally struct{ timely, late, lost int }
 
-// supply is the number of calls with a chance to end well.
+// supply returns the number of calls that may still succeed.
 func (t tally) supply() int { return t.timely + t.late }
 
-// outlook is the state of the calls under way.
+// outlook is the state of the calls in progress.
 type outlook struct {
-	dials, checks, closes tally         // checks stands for checks and resets
-	hung                  bool          // a dial or a check is late, and has not been overtaken
-	next                  time.Duration // when the outlook changes without an event
+	dials, checks, closes tally         // checks includes resets
+	hung                  bool          // a dial or a check is late and not overtaken
+	next                  time.Duration // the time at which a call becomes late or lost
 }
 
-// timely is the number of calls with a chance to end well soon.
+// timely returns the number of dials, checks and resets that may succeed soon.
 func (o *outlook) timely() int { return o.dials.timely + o.checks.timely }
 
+// stalled reports whether calls are late and no call is timely.
 func (o *outlook) stalled() bool { return o.timely() == 0 && o.dials.late+o.checks.late > 0 }
 
-// outlook counts the calls under way. The caller holds the lock.
+// outlook returns the state of the calls in progress. The caller holds the lock.
 func (p *Pool[T]) outlook() (o outlook) {
 	o.next = never
 	if len(p.calls) == 0 {

@@ -1,26 +1,35 @@
 package pool
 
-// The supply for the waiters. A call of the driver is supply while the call is timely or late, and none when the call is lost (progress.go).
+// The supply for the waiters. A timely or late call of the driver counts as supply; a lost call
+// does not (progress.go).
 //
-//   - The pool is stalled while somebody waits, some calls are late and none is in time. A stalled pool begins a dial, and a check of another
-//     idle resource. Whatever ends well first serves the first waiter.
-//   - After a lost check other idle resources may be dead, too: each waiter gets a dial. So does each waiter that has waited for CheckTimeout.
-//     If MaxSize leaves no room for a dial and two checks or more are late, the pool closes the idle resource with the earliest last use.
-//     If there is no idle resource, the pool drops the late check or reset that began first: the pool cancels the call and closes the resource.
-//     The next call of that kind gets twice the time that the dropped call had, so a server that is slow for all costs few resources.
-//     The pool drops one at a time, and none while dials fail or somebody looks at the server ([Pool.Look]): a dial would not help.
-//   - After hopeless resets in a row without success, the pool closes a dirty resource at once where somebody waits and a dial needs the place.
-//     One in trialShare such resources is reset all the same: the replies may come again.
-//   - A late reset is no evidence about the server. The use that left the replies to come has told of them.
+//   - The pool is stalled while a borrower waits, some calls are late and no call is timely. A
+//     stalled pool begins a dial, and a check of another idle resource. The first success serves
+//     the first waiter.
+//   - After a lost check, other idle resources may be dead, too, so each waiter gets a dial. Each
+//     waiter that has waited for CheckTimeout gets a dial as well. If MaxSize leaves no place for a
+//     dial and at least two checks are late, the pool closes the idle resource used least recently.
+//     If no resource is idle, the pool drops the oldest late check or reset: the pool cancels the
+//     call and closes the resource. The next call of this kind gets twice the time of the dropped
+//     call, so a slow server costs few resources. The pool drops calls one after the other. The
+//     pool drops no call while dials fail or a caller waits in [Pool.Look], because a dial would
+//     not help.
+//   - After several resets in a row without success (hopeless), the pool closes a dirty resource at
+//     once. The pool does so only if a borrower waits and a dial needs the place. Of every
+//     trialShare such resources, a single resource is reset all the same: the replies may come
+//     again.
+//   - A late reset is no evidence about the server. The use that left the replies behind has
+//     already reported its error.
 //
-// So a hung call costs the first waiter twice the time of a recent call, not the timeout. A slow server gets one more call at a time, at
-// pauses that double. A server without any answer gets OpenConcurrency dials, or a
-// dial for each waiter where the pool grew when the server fell silent.
+// So a hung call delays the first waiter by twice the time of a recent call, not by the timeout. A
+// slow server gets one more call at a time, after pauses that double. A server without any answer
+// gets OpenConcurrency dials, or a dial for each waiter if the pool was growing when the server
+// fell silent.
 
-const hopeless = 8 // resets in a row
+const hopeless = 8 // resets in a row without success
 
-// pump serves the waiters: with idle resources, after a check where a check is due, else with new resources. Every path that frees capacity
-// ends here. The caller holds the lock.
+// pump serves the waiters with idle resources, and begins the checks and dials still needed. Every
+// path that frees capacity ends with pump. The caller holds the lock.
 func (p *Pool[T]) pump() {
 	for p.waiters.n > 0 {
 		r := p.ready()
@@ -41,20 +50,21 @@ func (p *Pool[T]) pump() {
 	}
 }
 
-// isFull says that nothing can be begun for a waiter: no resource is idle, no call is under way, and MaxSize leaves no room for a dial. The
-// caller holds the lock.
+// isFull reports whether no work can begin for a waiter: no resource is idle, no call is in
+// progress, and MaxSize leaves no place for a dial. The caller holds the lock.
 func (p *Pool[T]) isFull() bool {
 	return len(p.idle) == 0 && len(p.calls) == 0 && !p.hasRoom()
 }
 
-// enough is more resources than can exist.
+// enough is more than the possible number of resources.
 const enough = int(never >> 33)
 
-// supply begins checks and dials for the waiters, for MinIdle and for Warm, and makes room for a dial if need be. The caller holds the lock.
+// supply begins checks and dials for the waiters, for MinIdle and for Warm, and frees a place for a
+// dial if necessary. The caller holds the lock.
 func (p *Pool[T]) supply() {
 	o, n := p.outlook(), p.waiters.n
 	hope := o.checks.supply()
-	for range min(n-hope, len(p.idle)) { // idle resources are tried first, whatever dials are under way
+	for range min(n-hope, len(p.idle)) { // idle resources come first, whatever dials are in progress
 		p.spawnCheck(p.popIdle())
 		hope++
 	}
@@ -71,7 +81,8 @@ func (p *Pool[T]) supply() {
 	switch {
 	case n == 0:
 	case len(p.idle) == 0:
-		if missing > 0 && p.failures == 0 && len(p.looks) == 0 && o.dials.timely+o.closes.timely == 0 { // one at a time
+		// One call at a time.
+		if missing > 0 && p.failures == 0 && len(p.looks) == 0 && o.dials.timely+o.closes.timely == 0 {
 			p.dropLate()
 		}
 	case missing > 0 && p.failures == 0 && o.checks.late+o.checks.lost > 1:
@@ -81,7 +92,8 @@ func (p *Pool[T]) supply() {
 	}
 }
 
-// dropLate drops the late check or reset that began first, and says whether there was one. The caller holds the lock.
+// dropLate drops the oldest late check or reset, and reports whether there was such a call. The
+// caller holds the lock.
 func (p *Pool[T]) dropLate() bool {
 	var first *call
 	now := p.elapsed()
@@ -96,7 +108,8 @@ func (p *Pool[T]) dropLate() bool {
 	return first != nil
 }
 
-// drop cancels a check or a reset. The call is the close of its resource from now on. The caller holds the lock.
+// drop cancels a check or a reset. From now on the call counts as the close of its resource. The
+// caller holds the lock.
 func (p *Pool[T]) drop(c *call) {
 	now := p.elapsed()
 	p.paces[c.kind].took(now - c.began)
@@ -104,14 +117,16 @@ func (p *Pool[T]) drop(c *call) {
 	c.cancel()
 }
 
-// resetEnded counts the resets in a row without success: those that were dropped, or ran out of time.
+// resetEnded counts the resets in a row without success: dropped resets and resets after their
+// timeout. The caller holds the lock.
 func (p *Pool[T]) resetEnded(well bool) {
 	if p.vainResets++; well {
 		p.vainResets = 0
 	}
 }
 
-// inVain says whether a dirty resource is closed without a try to reset it. The caller holds the lock.
+// inVain reports whether a dirty resource is to be closed without a reset. The caller holds the
+// lock.
 func (p *Pool[T]) inVain() bool {
 	if p.vainResets < hopeless || p.waiters.n <= len(p.idle) || p.hasRoom() || p.failures > 0 || len(p.looks) > 0 {
 		return false
@@ -120,7 +135,8 @@ func (p *Pool[T]) inVain() bool {
 	return p.vainResets%trialShare > 0
 }
 
-// patient is the number of waiters that have waited for CheckTimeout, at most the room for dials. The caller holds the lock.
+// patient returns the number of waiters that have waited for CheckTimeout, but not more than the
+// free places for dials. The caller holds the lock.
 func (p *Pool[T]) patient() (n int) {
 	room := p.cfg.MaxSize - len(p.all) - p.opening
 	if room <= 0 || p.waiters.n == 0 {
@@ -137,7 +153,7 @@ func (p *Pool[T]) patient() (n int) {
 	return n
 }
 
-// makeRoom closes the n idle resources with the earliest last use. The caller holds the lock.
+// makeRoom closes the n idle resources used least recently. The caller holds the lock.
 func (p *Pool[T]) makeRoom(n int) {
 	for _, r := range p.idle[:n] {
 		p.retire(r, CloseCheck)

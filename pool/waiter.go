@@ -7,27 +7,28 @@ import (
 	"time"
 )
 
-// waiter is a borrower in the queue. Its record is used again, and the channel is made once.
+// waiter is a borrower in the queue. A record is used again, with its channel.
 type waiter[T any] struct {
 	next, prev *waiter[T]
-	ready      chan struct{} // of capacity 1: one send when the outcome is there
-	nowait     bool          // a TryAcquire, for which a check is under way
-	passed     bool          // over, once at least
-	since, due time.Duration // when it began to wait and when its time is up, on the pool's clock
-	until      time.Duration // when the context of the use is over
-	watch      context.Context
-	caller     context.Context // of the whole use
+	ready      chan struct{} // buffered, capacity 1: a single send when the outcome is set
+	nowait     bool          // a TryAcquire that waits for a check
+	passed     bool          // was passed over at least once
+	since, due time.Duration // the start and the latest end of the wait, on the pool's clock
+	until      time.Duration // the deadline of the context of the use, or never
+	// the context that ends the wait
+	watch  context.Context
+	caller context.Context // the context of the whole use
 
-	// The outcome, set under the lock. A waiter that is served needs the first two only, beside what is above.
+	// The outcome, set under the lock. A served waiter uses r and wait only.
 	r        *resource[T]
 	wait     time.Duration
-	expired  bool  // due has passed: the maintainer took it out of the queue
-	reason   error // why there is no resource
+	expired  bool  // due has passed, and the maintainer has removed w from the queue
+	reason   error // the reason for no resource; nil before the end
 	cause    error
-	openErr  error // what opening has met lately
-	fault    Fault // of ErrAcquireTimeout and ErrOpen: whose time the wait was
+	openErr  error // the latest error of a dial
+	fault    Fault // for ErrAcquireTimeout and ErrOpen
 	state    State
-	from, to time.Duration // of the server's part in it
+	from, to time.Duration // the server's part of the wait, see Call.Served
 }
 
 // queue is a list of waiters in order of arrival.
@@ -62,7 +63,7 @@ func (q *queue[T]) remove(w *waiter[T]) {
 	q.n--
 }
 
-// wake sends the one signal that w waits for; nil has nobody to wake.
+// wake sends the single signal to w. A nil w needs no signal.
 func (w *waiter[T]) wake() {
 	if w != nil {
 		w.ready <- struct{}{}
@@ -82,23 +83,27 @@ func (p *Pool[T]) freeWaiter(w *waiter[T]) {
 	p.freeWaiters.Put(w)
 }
 
-// freeServed is freeWaiter for one that got a resource and keeps it: nothing else of the outcome was set.
+// freeServed is freeWaiter for a waiter that got and kept a resource. The other fields of the
+// outcome were not set.
 func (p *Pool[T]) freeServed(w *waiter[T]) {
 	w.watch, w.caller, w.r, w.wait = nil, nil, nil, 0
 	p.freeWaiters.Put(w)
 }
 
-// due is when a use that begins to wait in ctx now has waited enough. Whoever looks through a lazy context minds its deadline; any other
-// says so itself when it is over, and with its cause.
+// due returns the latest end of a wait in ctx that begins now. due includes the deadlines of the
+// lazy contexts, because await does not wait for Done of a lazy context. A context of another kind
+// ends the wait by its own Done, with its own cause.
 func (p *Pool[T]) due(ctx context.Context, now, longest time.Duration) time.Duration {
 	due := plus(now, longest)
-	for lazy, ok := ctx.(*lazyContext); ok; lazy, ok = lazy.parent.(*lazyContext) { // the inner one may have been put off
+	// The deadline of an inner lazy context may have been delayed, so each deadline counts.
+	for lazy, ok := ctx.(*lazyContext); ok; lazy, ok = lazy.parent.(*lazyContext) {
 		due = min(due, lazy.own().Sub(p.hub.start))
 	}
 	return due
 }
 
-// enqueue puts w at the end of the queue. A TryAcquire has set w.due. The caller holds the lock.
+// enqueue puts w at the end of the queue. For a TryAcquire, w.due is already set. The caller holds
+// the lock.
 func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], longest time.Duration, nowait bool) {
 	w.watch, w.caller, w.nowait, w.until = foreign(ctx), callerOf(ctx, c), nowait, never
 	due := p.due(ctx, w.since, longest)
@@ -112,8 +117,9 @@ func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], longest ti
 	p.waiters.push(w)
 }
 
-// longestWait bounds the wait of a use by the pool's own bound. By default a caller whose deadline is far off may wait for two thirds of the
-// time until then: what is left is enough for most uses, and the caller has said how long the use may take. The caller holds the lock.
+// longestWait returns the longest wait of a use by the settings of the pool. By default, a caller
+// with a late deadline may wait for two thirds of the time until the deadline. The rest is enough
+// for most uses, and the caller accepts such a long use. The caller of longestWait holds the lock.
 func (p *Pool[T]) longestWait(caller context.Context, now time.Duration) time.Duration {
 	limit := p.cfg.AcquireTimeout
 	if limit < 0 {
@@ -125,9 +131,10 @@ func (p *Pool[T]) longestWait(caller context.Context, now time.Duration) time.Du
 	return min(limit, longWait)
 }
 
+// longWait stands for a wait without a bound of the pool.
 const longWait = 1000 * time.Hour
 
-// await blocks until w has been served or told, or its time is up. The caller has queued it.
+// await blocks until w has its outcome or the time of w is up. w is in the queue before the call.
 func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
 	done := foreign(ctx).Done()
 	if done == nil {
@@ -137,7 +144,7 @@ func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
 		case <-w.ready:
 		case <-done:
 			if p.withdraw(ctx, w, true) {
-				<-w.ready // here, as whoever is to wake w may get to it a while after the lock
+				<-w.ready // the signal may come a while after the lock is released
 			}
 			return
 		}
@@ -147,8 +154,8 @@ func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
 	}
 }
 
-// expire wakes the waiters whose time is up. They work out for themselves what that means, as it takes a look at their contexts. It is
-// called under the lock.
+// expire wakes the waiters whose time is up. Each waiter finds its own outcome afterwards
+// (withdraw), because the outcome depends on the contexts of the waiter. The caller holds the lock.
 func (p *Pool[T]) expire(now time.Duration) {
 	var (
 		next  *waiter[T]
@@ -162,7 +169,7 @@ func (p *Pool[T]) expire(now time.Duration) {
 		}
 		if state.Max == 0 {
 			state = p.state()
-			state.Waiters-- // the others
+			state.Waiters-- // State.Waiters does not include w
 		}
 		p.waiters.remove(w)
 		w.expired, w.state = true, state
@@ -171,24 +178,40 @@ func (p *Pool[T]) expire(now time.Duration) {
 	}
 }
 
-// blame says whose time the vain wait of w was, without a look at the context of w. The time was the server's if a place was free for another
-// resource, and the latest dial has failed, or a dial or a check is hung and no dial has succeeded during the wait. If a dial has succeeded, w
-// has waited for its turn. The caller holds the lock.
+// blame sets the fault for the vain wait of w, without the contexts of w.
+//
+//   - FaultLocal, if all places were lent.
+//   - FaultServer, if a place was free, and either the latest dial has failed, or a dial or a check
+//     is hung and no dial has succeeded during the wait.
+//   - FaultCaller otherwise: the deadline of the caller was too short. If a dial has succeeded, w
+//     has only waited for its turn. If no context has ended, withdraw changes FaultCaller to
+//     FaultLocal.
+//
+// The caller holds the lock.
 func (p *Pool[T]) blame(w *waiter[T]) {
 	w.wait, w.fault = p.elapsed()-w.since, FaultLocal
 	if w.state.InUse >= w.state.Max {
 		return
 	}
-	w.fault = FaultCaller // of a short deadline: a timely call would have brought a resource
+	w.fault = FaultCaller // a timely call would have brought a resource
 	if o := p.outlook(); o.hung && p.openedAt <= w.since || p.failures > 0 {
 		w.fault, w.openErr = FaultServer, p.lastOpenErr
 		w.from, w.to = w.since, w.since+w.wait
 	}
 }
 
-// withdraw ends the wait of w, whose context is over or which has expired. early says that it has not been woken: it may still be in the
-// queue, and what has been handed to it in the meantime goes on to the next. woken says that w has been, or is about to
-// be: the signal is to be taken.
+// withdraw sets the outcome of a waiter that stops waiting without a resource. withdraw runs in the
+// goroutine of the waiter, in two cases:
+//
+//   - early is true: the context of the use has ended before w received its signal. w may still be
+//     in the queue, and withdraw then removes w. If w has got a resource in the meantime, withdraw
+//     passes the resource on to the next waiter. If w has got an error in the meantime, the error
+//     stays.
+//   - early is false: the time of w is up (expired), the maintainer has removed w from the queue,
+//     and w has received its signal.
+//
+// If early is true, woken reports whether the signal of w was sent or is about to be sent. The
+// caller of withdraw must then receive the signal.
 func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken bool) {
 	over, cause := ended(ctx)
 	by := EndedByPool
@@ -203,13 +226,13 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 		}
 	}
 	if w.reason != nil {
-		return woken // told already, and counted
+		return woken // the outcome is set and counted already
 	}
 	if !w.expired {
 		w.state = p.state()
 		p.blame(w)
 	}
-	counted := w.r != nil // it got one, and gives it back unused
+	counted := w.r != nil // w got a resource, and returns the resource unused
 	if r := w.r; r != nil {
 		w.r = nil
 		w.fault, w.openErr, w.from, w.to = FaultCaller, nil, 0, 0
@@ -239,15 +262,16 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 	return woken
 }
 
-// count counts the end of an acquisition that has not been counted.
+// count counts the end of an acquisition, unless counted is true.
 func (p *Pool[T]) count(counter *uint64, counted bool) {
 	if !counted {
 		*counter++
 	}
 }
 
-// passOn gives up a resource that was lent and has not been used. An interrupt may have begun, as the context that it was lent for is
-// over; waiting for that, passOn lets go of the lock under which it is called.
+// passOn takes back a resource that was lent but not used. The context of the lease has ended, so
+// an interrupt may have begun. passOn is called under the lock. While passOn waits for an
+// interrupt, passOn releases the lock.
 func (p *Pool[T]) passOn(r *resource[T]) {
 	dirty := false
 	if r.unwatch != nil || r.interrupted != nil {
@@ -270,38 +294,50 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 	case dirty && !p.closed:
 		p.spawnReset(r)
 	case p.waiters.n > 0 && p.unfit(r, p.clock()) == closeNot && p.unproven(r, p.now):
-		p.spawnCheck(r) // something has broken since it was lent
+		p.spawnCheck(r) // another resource has broken since r was lent
 	default:
 		p.shelve(r)
 	}
 	p.pump()
 }
 
-// A waiter with little time left goes behind those with enough time. A saturated pool would otherwise lend to waiters that cannot use the
-// resource in time, and serve nobody in the end.
+// The order of service in a saturated pool. A waiter with little time left waits behind waiters
+// with enough time. Otherwise a saturated pool would lend resources to waiters that cannot use the
+// resources in time. In the end no use would succeed.
 //
-//   - The need is how long the quickest of the recent uses held a resource. A quicker use lowers the need at once. A slower use raises the need
-//     slowly. A failed use would have needed more time. But a few quick uses among many that hang are to be served, too: waiters with more
-//     time left would only hold the resources for longer.
-//   - A resource goes to the first waiter who has the need left and a margin. If nobody has, the resource goes to the last waiter if the last has
-//     more time than the first, else to the first.
-//   - Nobody is refused. A waiter that was passed over keeps the place in the queue. What the pool has learned may be wrong: after a stall of the
-//     server the need is too high. Then waiters with enough time are served first, a quick success among them lowers the need, and the first
-//     waiters are the next to be served.
-//   - Of trialShare waiters that are to be passed over, one is served all the same. The use may be a quick use.
-//   - The rule rests while there are places for all waiters, and while a recent use took less than a step of the clock. While dials fail, there
-//     are no more places than resources: a server at the maximum of clients opens no more.
+//   - The need is the time for which the quickest of the recent uses held a resource. A quicker use
+//     lowers the need at once. A slower use raises the need slowly. A failed use would have needed
+//     more time, and raises the need faster. A few quick uses among many hung uses keep the need
+//     low, and are served as well. Waiters with more time left would only hold the resources for
+//     longer.
+//   - A resource goes to the first waiter with enough time left: the need and a margin. If no
+//     waiter has enough time, the resource goes to the last waiter if the last waiter has more time
+//     than the first waiter. Otherwise the resource goes to the first waiter.
+//   - No waiter is refused. A waiter that was passed over keeps its place in the queue. The need
+//     may be wrong: after a stall of the server the need is too high. Then waiters with enough time
+//     are served first, a quick success among these waiters lowers the need, and the first waiters
+//     are served next.
+//   - Of every trialShare waiters to be passed over, a single waiter is served all the same. Its
+//     use may be a quick use.
+//   - The rule is off while there are places for all waiters, and while the need is less than a
+//     step of the clock. While dials fail, only existing resources count as places: a server at its
+//     maximum of clients opens no more connections.
 
 const (
-	forgetNeed = 64 // a slower success adds this share of the difference to the need
-	raiseNeed  = 8  // a failure the same
-	beginNeed  = 16 // the same while the need is less than a step of the clock: the rule begins after about a hundred failures in a row
-	leastNeed  = 10 * time.Microsecond
-	trialShare = 32 // of the waiters that are to be passed over, and of the resources that are to be closed without a reset
+	forgetNeed = 64 // a slower success adds 1/64 of the difference to the need
+	raiseNeed  = 8  // a failure adds 1/8 of the difference, at most 1/8 of the need
+	// While the need is less than a step of the clock, a failure adds 1/16 of the need. The rule
+	// begins after about a hundred failures in a row.
+	beginNeed = 16
+	leastNeed = 10 * time.Microsecond
+	// Of every trialShare waiters to be passed over, a single waiter is served. Of every trialShare
+	// resources to be closed without a reset, a single resource is reset.
+	trialShare = 32
 )
 
-// learn notes how long a use held a resource, by the coarse clock. A success within a step of the clock costs a comparison. The caller holds
-// the lock.
+// learn updates the need after a use. held is the time for which the use held its resource, by the
+// coarse clock. A success within a step of the clock costs only a comparison. The caller holds the
+// lock.
 func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	switch {
 	case failed:
@@ -319,9 +355,10 @@ func (p *Pool[T]) learn(held time.Duration, failed bool) {
 	}
 }
 
-// next is the waiter who gets the resource that the caller has. There is a waiter, and the need is a step of the clock or more. The margin
-// covers two steps of the coarse clock and small differences between uses. The queue of a saturated pool settles at the margin: with too small
-// a margin every use would be cut. The caller holds the lock.
+// next returns the waiter that gets the free resource. The queue is not empty, and the need is at
+// least a step of the clock. The margin covers two steps of the coarse clock and small differences
+// between uses. In a saturated pool the remaining time of the waiters settles at the margin. With
+// too small a margin every use would end by its deadline. The caller holds the lock.
 func (p *Pool[T]) next(now time.Duration) *waiter[T] {
 	w, last := p.waiters.head, p.waiters.tail
 	places := p.cfg.MaxSize
@@ -338,7 +375,7 @@ func (p *Pool[T]) next(now time.Duration) *waiter[T] {
 	case last.until < enough:
 		return last
 	}
-	for ; w.until < enough; w = w.next { // the last waiter has enough
+	for ; w.until < enough; w = w.next { // the last waiter has enough time
 		if w.passed {
 			continue
 		}
@@ -350,14 +387,14 @@ func (p *Pool[T]) next(now time.Duration) *waiter[T] {
 	return w
 }
 
-// refuse tells the first n waiters the same. from is when the dial began that they are told of, 0 if there is none. It is called under the
-// lock.
+// refuse ends the waits of the first n waiters with the same error. from is the start of the failed
+// dial; 0 means no failed dial. The caller holds the lock.
 func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int, from time.Duration) {
 	if p.waiters.n == 0 || n == 0 {
 		return
 	}
 	state, now := p.state(), p.elapsed()
-	state.Waiters-- // the others
+	state.Waiters-- // State.Waiters does not include w
 	for w := p.waiters.head; w != nil && n > 0; w, n = p.waiters.head, n-1 {
 		p.waiters.remove(w)
 		w.reason, w.state, w.wait = reason, state, now-w.since
@@ -371,7 +408,7 @@ func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int, from time.
 	}
 }
 
-// err makes the error for a waiter that got nothing.
+// err returns the error of a waiter without a resource.
 func (w *waiter[T]) err(h *hub) *Error {
 	cause := w.cause
 	if cause == nil {
@@ -385,7 +422,7 @@ func (w *waiter[T]) err(h *hub) *Error {
 	}
 }
 
-// callerOf is the context that the use began with.
+// callerOf returns the context given to the use by its caller.
 func callerOf(ctx context.Context, c *Call) context.Context {
 	if c != nil {
 		return c.caller
@@ -393,7 +430,7 @@ func callerOf(ctx context.Context, c *Call) context.Context {
 	return ctx
 }
 
-// endedBy says who has bounded the use, after the end of the innermost context.
+// endedBy returns whose context ended the use, after the end of the innermost context.
 func endedBy(caller context.Context) EndedBy {
 	if over, _ := ended(caller); over != nil {
 		return EndedByCaller
@@ -401,8 +438,9 @@ func endedBy(caller context.Context) EndedBy {
 	return EndedByLayer
 }
 
-// ended returns the error and the cause of a context that is over, or nil. It asks those first who are watched: a context hears of its
-// parent's end a little later than others do. A deadline that has passed is an end, though the context's own timer may be late.
+// ended returns the error and the cause of ctx if ctx has ended, and nil otherwise. A passed
+// deadline is an end, even if the timer of the context is late. ended first asks the context
+// watched by await, foreign(ctx): a derived context learns of the end of its parent a little later.
 func ended(ctx context.Context) (err, cause error) {
 	watched := foreign(ctx)
 	if err := watched.Err(); err != nil {
@@ -427,7 +465,8 @@ func isLazy(ctx context.Context) bool {
 	return lazy
 }
 
-// contextCause returns the error of a context that is over, with its cause where that says more.
+// contextCause returns the error of an ended context, joined with the cause if the cause adds
+// information.
 func contextCause(ctx context.Context) error { return withCause(ctx.Err(), context.Cause(ctx)) }
 
 func withCause(err, cause error) error {
