@@ -21,7 +21,7 @@ func (p *Pool[T]) spawn(work func()) {
 
 // done counts the end of a background goroutine of the pool.
 func (p *Pool[T]) done() {
-	p.lock()
+	p.mu.Lock()
 	p.tasks--
 	p.settle()
 	p.mu.Unlock()
@@ -101,7 +101,7 @@ func (p *Pool[T]) open(base context.Context, gen uint64, timeout time.Duration, 
 func (p *Pool[T]) opened(v T, err error, gen uint64, took time.Duration, c *call) {
 	defer p.done()
 	event := Event{Kind: EventOpened, Duration: took}
-	p.lock()
+	p.mu.Lock()
 	p.opening--
 	p.end(c, err == nil)
 	looking := len(p.looks) > 0
@@ -240,7 +240,7 @@ func (p *Pool[T]) spawnProof(
 // proved handles the end of a check or a reset.
 func (p *Pool[T]) proved(r *resource[T], what string, doom CloseReason, trust uint64, err error, late bool, c *call) {
 	defer p.done()
-	p.lock()
+	p.mu.Lock()
 	p.checking--
 	p.end(c, err == nil)
 	dropped := err != nil && c.kind == callClose
@@ -296,7 +296,7 @@ func (p *Pool[T]) retire(r *resource[T], reason CloseReason) {
 
 func (p *Pool[T]) retired(r *resource[T], reason CloseReason, err error, c *call) {
 	defer p.done()
-	p.lock()
+	p.mu.Lock()
 	p.closing--
 	p.end(c, err == nil)
 	p.stat.Closed[reason]++
@@ -327,7 +327,7 @@ type warmer struct {
 // another error at once. Warm may be called concurrently.
 func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	w := &warmer{size: size, done: make(chan error, 1)}
-	p.lock()
+	p.mu.Lock()
 	w.since = p.elapsed()
 	switch limit := p.cfg.MaxSize; {
 	case size < 0 || size > limit:
@@ -353,7 +353,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 	case err = <-w.done:
 	case <-ctx.Done():
 		err = contextCause(ctx)
-		p.lock()
+		p.mu.Lock()
 		p.dropWarmer(w)
 		p.mu.Unlock()
 	}

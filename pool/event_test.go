@@ -39,7 +39,7 @@ func (l *listener) WantsKind(k pool.Kind) bool { return l.wants[k] }
 
 // Each observer hears of uses what it wants to, and of all else, whatever the others want.
 func TestKindObserver(t *testing.T) {
-	const uses = 30 // enough for the shortcuts of pools that nobody watches
+	const uses = 30
 	all := []pool.Kind{pool.EventAcquired, pool.EventReleased}
 	for name, wants := range map[string][][]pool.Kind{
 		"nothing":      {nil},

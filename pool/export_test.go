@@ -9,41 +9,25 @@ import (
 func CheckBooks[T any](p *Pool[T]) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.idle) + len(p.hots) + p.inUse + p.checking + p.closing; n != len(p.all) {
-		return fmt.Errorf("%d resources: %d idle, %d hot, %d in use, %d being checked, %d being closed",
-			len(p.all), len(p.idle), len(p.hots), p.inUse, p.checking, p.closing)
+	if n := len(p.idle) + p.inUse + p.checking + p.closing; n != len(p.all) {
+		return fmt.Errorf("%d resources: %d idle, %d in use, %d being checked, %d being closed",
+			len(p.all), len(p.idle), p.inUse, p.checking, p.closing)
 	}
 	seen := map[*resource[T]]bool{}
 	for i, r := range p.idle {
+		if seen[r] {
+			return errors.New("one is idle twice")
+		}
 		seen[r] = true
 		if i > 0 && p.idle[i-1].used > r.used {
 			return errors.New("the idle ones are not in the order of their last use")
 		}
-		if r.turn.Load()&turnPlace != turnCold || r.lent() {
-			return errors.New("an idle one is lent or hot")
+		if r.lent() {
+			return errors.New("an idle one is lent")
 		}
-	}
-	for _, r := range p.hots {
-		seen[r] = true
-		if r.turn.Load()&turnCold != 0 || r.lent() {
-			return errors.New("a hot one is in the books")
-		}
-		if r.trust != p.suspicion || r.gen != p.gen {
-			return errors.New("a hot one should have been checked or closed")
-		}
-	}
-	if len(seen) != len(p.idle)+len(p.hots) {
-		return errors.New("one is idle or hot twice")
-	}
-	if len(p.hots) > 0 && (p.waiters.n > 0 || p.paused != nil || p.closed || p.resting || p.leaks.Load() || p.checksAll()) {
-		return fmt.Errorf("%d are hot beside %d waiters; paused %v, closed %t, resting %t, leaks %t, checks all %t",
-			len(p.hots), p.waiters.n, p.paused, p.closed, p.resting, p.leaks.Load(), p.checksAll())
 	}
 	if err := checkSupply(p); err != nil {
 		return err
-	}
-	if h := p.hot.Load(); h != nil && (len(p.hots) != 1 || p.hots[0] != h || p.handler != nil) {
-		return errors.New("that of uses without layers is not the only hot one")
 	}
 	return nil
 }

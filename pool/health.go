@@ -93,7 +93,7 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	c := &Call{} // a Call of its own: without layers and observers
 	c.init(&hub{id: p.hub.id, classifier: p.hub.classifier}, nil)
 	c.begin(&Op{Name: "check"}, ctx)
-	r, _, err := p.take(ctx, c, nil, false)
+	r, err := p.take(ctx, c, false)
 	if err != nil {
 		h.Err = err
 		if class := c.Classify(err); class.Fault == FaultServer || errors.Is(err, ErrClosed) || errors.Is(err, ErrPaused) {
@@ -116,7 +116,7 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 // conditions adds the problems reported by the layers to h, and reports whether there is any
 // problem. In a closed or paused pool conditions does not ask the layers.
 func (p *Pool[T]) conditions(h *Health) bool {
-	p.lock()
+	p.mu.Lock()
 	refuses := p.closed || p.paused != nil
 	p.mu.Unlock()
 	if refuses {
@@ -137,7 +137,7 @@ func (p *Pool[T]) conditions(h *Health) bool {
 // examine checks the lent resource r and returns r to the pool, in goroutines of the pool.
 func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 	found := make(chan Health, 1)
-	p.lock()
+	p.mu.Lock()
 	unwatch := r.keep()
 	r.leaked = true // a lease of the pool itself is no leak: CheckTimeout bounds the lease
 	interrupted, timeout := r.interrupted != nil, p.cfg.CheckTimeout
@@ -147,7 +147,7 @@ func (p *Pool[T]) examine(c *Call, r *resource[T]) <-chan Health {
 		// The result is sent even if an observer or a driver method ends the goroutine.
 		defer func() { found <- h }()
 		caller, err := context.Background(), ErrAborted
-		defer func() { p.give(caller, c, nil, r, err) }()
+		defer func() { p.give(caller, c, r, err) }()
 		if interrupted { // the context of the caller ended before keep
 			caller = c.caller
 			err = contextCause(caller)
@@ -207,7 +207,7 @@ func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error
 
 // noteFailure counts and reports a failed check, unless Close has cut the check short.
 func (p *Pool[T]) noteFailure(err error) {
-	p.lock()
+	p.mu.Lock()
 	closed := p.closed
 	if !closed {
 		p.stat.CheckFailures++
@@ -232,7 +232,7 @@ func apart(method string, f func() error) error {
 
 // remark adds problems found in spite of a successful check.
 func (p *Pool[T]) remark(h *Health) {
-	p.lock()
+	p.mu.Lock()
 	waiters, failure := p.waiters.n, p.lastOpenErr
 	p.mu.Unlock()
 	if waiters > 0 {

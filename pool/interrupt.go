@@ -30,7 +30,7 @@ func (p *Pool[T]) watchLent() {
 	if p.interrupter == nil {
 		return
 	}
-	p.lock()
+	p.mu.Lock()
 	for _, r := range p.all {
 		if r.watch != nil && r.lent() {
 			p.watching = append(p.watching, watched[T]{r, r.seq, r.watch})
@@ -43,7 +43,7 @@ func (p *Pool[T]) watchLent() {
 			continue
 		}
 		unwatch := context.AfterFunc(w.ctx, func() { p.interrupt(w.r, w.seq) })
-		p.lock()
+		p.mu.Lock()
 		current := w.r.seq == w.seq
 		if current {
 			w.r.unwatch = unwatch
@@ -62,7 +62,7 @@ func (p *Pool[T]) watchLent() {
 func (p *Pool[T]) interrupt(r *resource[T], seq uint64) {
 	over := make(chan struct{})
 	defer close(over)
-	p.lock()
+	p.mu.Lock()
 	current := r.seq == seq
 	if current {
 		r.interrupted = over
@@ -78,7 +78,7 @@ func (p *Pool[T]) interrupt(r *resource[T], seq uint64) {
 // An interrupted resource may be lent again only after Reset.
 func (p *Pool[T]) disarm(r *resource[T]) (interrupted bool) {
 	if r.lent() { // otherwise the lease has been claimed and its number changed
-		p.lock()
+		p.mu.Lock()
 		r.seq++
 		p.mu.Unlock()
 	}

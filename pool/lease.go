@@ -56,7 +56,7 @@ func (l Lease[T]) Finish(err error) error {
 }
 
 func (l Lease[T]) end(err error, doom CloseReason) bool {
-	if err == nil && doom == closeNot && l.r != nil && l.r.p.plain {
+	if err == nil && doom == closeNot && l.r != nil && l.r.p.noHooks {
 		return l.r.takeBack(l.seq)
 	}
 	return l.finish(err, doom, nil)
@@ -68,7 +68,7 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	if r == nil {
 		return false
 	}
-	r.p.lock()
+	r.p.mu.Lock()
 	ok := r.claim(l.seq)
 	r.p.mu.Unlock()
 	if !ok {
@@ -100,7 +100,7 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 // finishBare is finish without layers, of a lease that has been claimed.
 func (l Lease[T]) finishBare(err error, left *error) {
 	r := l.r
-	defer func() { r.p.give(l.ctx, nil, nil, r, err) }() // even if a method of err panics
+	defer func() { r.p.give(l.ctx, nil, r, err) }() // even if a method of err panics
 	if err == nil {
 		return
 	}
@@ -114,13 +114,6 @@ func (l Lease[T]) finishBare(err error, left *error) {
 // takeBack is claim and give in one, where neither the driver nor an observer has a say in between.
 func (r *resource[T]) takeBack(seq uint64) bool {
 	u := r.use.Load() // the lease's, if it is not over
-	if next, ok := r.giveHot(seq); ok {
-		if u != nil {
-			u.seat = seat[T]{r, next}
-			u.conclude(r)
-		}
-		return true
-	}
 	p := r.p
 	p.mu.Lock()
 	if !r.claim(seq) {
@@ -128,11 +121,6 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 		return false
 	}
 	w := p.back(r, false, false, 0)
-	if u != nil {
-		p.heatSeat(&u.seat, r)
-	} else {
-		p.heat(r)
-	}
 	p.mu.Unlock()
 	w.wake()
 	if u != nil {
@@ -150,9 +138,6 @@ func (u *leaseUse[T]) conclude(grant *resource[T]) {
 
 // claim ends the lease with number seq; of several that try, one succeeds. It is called under the lock.
 func (r *resource[T]) claim(seq uint64) bool {
-	if seq&hotLease != 0 {
-		return r.claimHot(seq &^ hotLease)
-	}
 	if r.seq != seq {
 		return false
 	}
@@ -162,9 +147,6 @@ func (r *resource[T]) claim(seq uint64) bool {
 
 // holds says whether the lease with number seq is not over.
 func (r *resource[T]) holds(seq uint64) bool {
-	if seq&hotLease != 0 {
-		return r.holdsHot(seq &^ hotLease)
-	}
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	return r.seq == seq
@@ -218,21 +200,12 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 	if u.r.use.Load() != u {
 		u.r.use.Store(u)
 	}
-	number := u.hot
-	if number == 0 {
-		number = u.r.seq
-	}
-	return Lease[T]{u.r, number, u.ctx}, nil
+	return Lease[T]{u.r, u.r.seq, u.ctx}, nil
 }
 
 // borrow takes a resource without layers.
 func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
-	if foreign(ctx).Err() == nil {
-		if r, number := p.takeHot(); r != nil {
-			return Lease[T]{r, number, p.hub.withCall(ctx, nil)}, nil
-		}
-	}
-	r, _, err := p.take(ctx, nil, nil, nowait)
+	r, err := p.take(ctx, nil, nowait)
 	if err != nil {
 		return Lease[T]{}, p.hub.leave(err, p.hub.classify(ctx, err, false, nil))
 	}
@@ -245,10 +218,8 @@ type leaseUse[T any] struct {
 	Call
 	p     *Pool[T]
 	r     *resource[T]
-	hot   uint64          // the number of the lease, if it is of a hot resource
 	inner context.Context // the layers' innermost
 	ctx   context.Context // the borrower's, made of it
-	seat  seat[T]
 }
 
 func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
@@ -265,13 +236,13 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	if c.holds {
 		return ErrGranted
 	}
-	r, hot, err := u.p.take(ctx, c, &u.seat, c.nowait)
+	r, err := u.p.take(ctx, c, c.nowait)
 	if err != nil {
 		return err
 	}
 	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
 	c.holds = true
-	u.r, u.hot, u.inner, u.ctx = r, hot, ctx, u.p.lent(ctx, c, r)
+	u.r, u.inner, u.ctx = r, ctx, u.p.lent(ctx, c, r)
 	u.p.begun(ctx, c, r)
 	return nil
 }
@@ -280,7 +251,7 @@ func (u *leaseUse[T]) fork() *Call { return &u.p.newLeaseUse().Call }
 
 func (u *leaseUse[T]) adopt(from terminal) {
 	if f, ok := from.(*leaseUse[T]); ok && u.holds {
-		u.r, u.hot, u.inner, u.ctx = f.r, f.hot, f.inner, u.p.hub.withCall(f.ctx, &u.Call)
+		u.r, u.inner, u.ctx = f.r, f.inner, u.p.hub.withCall(f.ctx, &u.Call)
 	}
 }
 

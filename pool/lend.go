@@ -6,9 +6,28 @@ import (
 	"time"
 )
 
-// take gets a resource for a use: the one in its seat, else an idle one if nobody is waiting, else what the queue brings. c and s are nil
-// without layers. hot is the number of the lease if it is of a hot resource, else 0. The caller makes sure of give before it calls begun.
-func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r *resource[T], hot uint64, err error) {
+// A change of take or give needs ten concepts:
+//
+//  1. The lock. Pool.mu guards the pool and its resources. No method of a driver, layer or observer
+//     is called under the lock.
+//  2. The states of a resource: the table in resource.go.
+//  3. The lease number, resource.seq. The number is odd while the resource is lent, and grows by 1
+//     at the grant and at the release. A lease with an older number is over.
+//  4. The idle stack. The resource used last is on top, and is lent first.
+//  5. The queue. Waiters are served in order of arrival (exception: waiter.go). Code that frees
+//     capacity calls hand, or pump, which begins dials and checks for the waiters (supply.go).
+//  6. Fitness. unfit names the reason to close a resource: the pool, Clear, the lifetime, the size.
+//  7. Proof. unproven reports whether a resource must pass a check first: the resource was idle for
+//     long, or a use has found a broken resource since (resource.trust, Pool.suspicion).
+//  8. The outcome of a use: doom is a reason to close the resource, doubt a reason to check the
+//     resource, dirty a reason to reset the resource.
+//  9. The coarse clock, Pool.now. The maintainer moves the clock each 10 ms and scans for timeouts.
+//  10. The driver's part in a use: Valid (Pool.tentative), Interrupt (resource.watch) and the
+//     testimony of a Witness (resource.told).
+
+// take gets a resource for a use: an idle resource if nobody waits, else the resource that the
+// queue brings. c is nil without layers. The caller defers give before it calls begun.
+func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T], err error) {
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
 		c.from, c.to = 0, 0
@@ -17,27 +36,13 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r
 		}
 	}
 	if foreign(ctx).Err() != nil {
-		return nil, 0, p.turnAway(ctx, c)
-	}
-	if s != nil {
-		if r, hot = s.take(); r != nil {
-			c.granted = true
-			return r, hot, nil
-		}
+		return nil, p.turnAway(ctx, c)
 	}
 	for {
 		p.mu.Lock()
-		if s != nil && len(p.hots) > 0 {
-			p.coolFree()
-		}
 		r = p.first(callerOf(ctx, c))
-		if r == nil && len(p.hots) > 0 {
-			p.coolAll()
-			r = p.first(callerOf(ctx, c))
-		}
 		if r == nil {
-			r, err = p.takeSlow(ctx, c, nowait)
-			return r, 0, err
+			return p.takeSlow(ctx, c, nowait)
 		}
 		p.lend(r, foreign(ctx))
 		fresh := r.uses == 1
@@ -51,7 +56,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, s *seat[T], nowait bool) (r
 		if c != nil {
 			c.fresh, c.granted = fresh, true
 		}
-		return r, 0, nil
+		return r, nil
 	}
 }
 
@@ -69,7 +74,7 @@ func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
 		p.mu.Unlock()
 		r.doomAs(CloseCheck)
 		r.failed = true
-		p.give(ctx, nil, nil, r, nil)
+		p.give(ctx, nil, r, nil)
 	}()
 	_ = protect("Valid", func() error { valid = p.validator.Valid(r.v); return nil })
 	return valid
@@ -166,7 +171,7 @@ func (p *Pool[T]) crowded() bool {
 func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
 	over, cause := ended(ctx)
-	p.lock()
+	p.mu.Lock()
 	w.state = p.state()
 	w.reason, w.cause = ErrAcquireCanceled, cause
 	if errors.Is(over, context.DeadlineExceeded) {
@@ -215,17 +220,17 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	}
 }
 
-// give ends the lease of r with the outcome err. caller is the context with which the use began; the use may have a seat.
-func (p *Pool[T]) give(caller context.Context, c *Call, s *seat[T], r *resource[T], err error) {
+// give ends the lease of r with the outcome err. caller is the context with which the use began.
+func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err error) {
 	interrupted := p.interrupter != nil && p.disarm(r)
 	suspect, dirty := p.inspect(caller, c, r, err)
 	if interrupted && !dirty {
 		r.doomAs(CloseBroken)
 	}
-	p.putBack(c, s, r, err, suspect, dirty)
+	p.putBack(c, r, err, suspect, dirty)
 }
 
-func (p *Pool[T]) putBack(c *Call, s *seat[T], r *resource[T], err error, suspect, dirty bool) {
+func (p *Pool[T]) putBack(c *Call, r *resource[T], err error, suspect, dirty bool) {
 	var now, held time.Duration
 	ctx := r.ctx
 	if ctx != nil {
@@ -235,12 +240,6 @@ func (p *Pool[T]) putBack(c *Call, s *seat[T], r *resource[T], err error, suspec
 	}
 	p.mu.Lock()
 	w := p.back(r, suspect, dirty, now)
-	switch {
-	case s != nil:
-		p.heatSeat(s, r)
-	case c == nil:
-		p.heat(r)
-	}
 	p.mu.Unlock()
 	w.wake()
 	if ctx != nil {
@@ -258,7 +257,7 @@ func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err e
 	defer func() {
 		if !done {
 			r.doom = CloseBroken
-			p.putBack(c, nil, r, err, false, false)
+			p.putBack(c, r, err, false, false)
 		}
 	}()
 	if err != nil {
@@ -299,7 +298,6 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 // under which back is called, for waking takes longer than all the rest.
 // exact is the time if the caller has just read it, else 0.
 func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
-	p.settleTurn(r)
 	if r.lent() {
 		r.seq++ // a released lease has done so already
 	}
@@ -354,7 +352,6 @@ func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Durat
 		}
 		p.shelve(r)
 	}
-	p.coolAll()
 	p.pump()
 	if p.closed {
 		p.kick() // the maintainer ends with the last lease

@@ -56,7 +56,7 @@ type look struct {
 func (p *Pool[T]) Look(ctx context.Context) error { return p.hub.aside(p.look(ctx)) }
 
 func (p *Pool[T]) look(ctx context.Context) error {
-	p.lock()
+	p.mu.Lock()
 	l, err := p.beginLook()
 	if err != nil {
 		p.mu.Unlock()
@@ -68,7 +68,7 @@ func (p *Pool[T]) look(ctx context.Context) error {
 	case err := <-l.done:
 		return err
 	case <-ctx.Done():
-		p.lock()
+		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.looks = slices.DeleteFunc(p.looks, func(other *look) bool { return other == l })
 		return contextCause(ctx)

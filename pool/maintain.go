@@ -16,19 +16,23 @@ const (
 // elapsed reads the real clock.
 func (p *Pool[T]) elapsed() time.Duration { return time.Since(p.hub.start) }
 
-// clock returns the coarse time. When the clock has been at rest it reads the real one and has the maintainer go on. It is called under
-// the lock.
+// clock returns the coarse time, and starts the clock if the clock has stopped. The caller holds the lock.
 func (p *Pool[T]) clock() time.Duration {
 	p.active = true
 	if p.resting {
-		p.resting = false
-		p.now = p.elapsed()
-		if !p.closed { // else nobody would move it on
-			p.hub.now.Store(int64(p.now))
-		}
-		p.kick()
+		p.startClock()
 	}
 	return p.now
+}
+
+// startClock reads the real clock, and wakes the maintainer to move the coarse clock. The caller holds the lock.
+func (p *Pool[T]) startClock() {
+	p.resting = false
+	p.now = p.elapsed()
+	if !p.closed { // the maintainer of a closed pool has ended
+		p.hub.now.Store(int64(p.now))
+	}
+	p.kick()
 }
 
 // kick has the maintainer look at once.
@@ -54,7 +58,7 @@ func (p *Pool[T]) maintain() {
 	over := false
 	defer func() {
 		if !over { // an observer has ended the goroutine
-			p.lock()
+			p.mu.Lock()
 			p.spawn(p.maintain)
 			p.mu.Unlock()
 		}
@@ -79,7 +83,7 @@ func (p *Pool[T]) maintain() {
 
 // tick moves the clock and scans if it is time. It returns the leaks it found, how long nothing will be due, and whether nothing ever will.
 func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now = p.elapsed()
 	if p.now >= p.nextScan {

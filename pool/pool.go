@@ -22,9 +22,8 @@ type Pool[T any] struct {
 	inspector   Inspector[T]   //
 	witness     Witness[T]     //
 	hub         *hub
-	handler     Handler                     // nil without layers
-	plain       bool                        // neither the driver nor an observer has a say when a use has succeeded
-	hot         atomic.Pointer[resource[T]] // of uses without layers; set under mu, see hot.go
+	handler     Handler // nil without layers
+	noHooks     bool    // no method of the driver and no observer is called when a use succeeds
 	layers      []LayerDescriber
 	advice      advice
 	levelers    []Leveler
@@ -46,7 +45,6 @@ type Pool[T any] struct {
 	mu        sync.Mutex
 	cfg       Config         // with its defaults filled in
 	idle      []*resource[T] // a stack: the top was used last
-	hots      []*resource[T] // see hot.go
 	all       []*resource[T] // idle, lent, being checked and being closed
 	waiters   queue[T]
 	stat      Stat         // counters only
@@ -65,7 +63,6 @@ type Pool[T any] struct {
 	gen         uint64          // moved by Clear
 	opens       context.Context // of what is being opened for this generation
 	cancelOpens context.CancelFunc
-	calm        int    // uses that have ended since one needed what was hot
 	suspicion   uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
 
 	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use
@@ -132,7 +129,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	p.hub.id = id
 	cfg.Name = id.Name
 	p.setConfig(cfg)
-	p.plain = p.resetter == nil && p.validator == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
+	p.noHooks = p.resetter == nil && p.validator == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
 	if len(p.hub.commands) > 0 {
 		observing.Add(1)
 		p.detach = append(p.detach, func() { observing.Add(-1) })
@@ -144,7 +141,7 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 		return nil, err
 	}
 	p.detach = append(p.detach, freeName) // last, when no layer reports anything under the name any more
-	p.lock()
+	p.mu.Lock()
 	p.spawn(p.maintain)
 	p.pump()
 	p.mu.Unlock()
@@ -287,7 +284,7 @@ func (p *Pool[T]) Emit(e Event) {
 
 // Config returns the settings in force, with defaults filled in.
 func (p *Pool[T]) Config() Config {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg
 }
@@ -307,7 +304,7 @@ func (p *Pool[T]) Configure(cfg Config) error {
 		return fmt.Errorf("pool: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, p.hub.id.Name)
 	}
 	cfg.Name = p.hub.id.Name
-	p.lock()
+	p.mu.Lock()
 	p.setConfig(cfg)
 	for _, r := range p.all {
 		r.setLifetime(cfg.MaxLifetime)
@@ -346,7 +343,7 @@ func (p *Pool[T]) isDrained() bool {
 }
 
 func (p *Pool[T]) checkTimeout() time.Duration {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg.CheckTimeout
 }
@@ -354,7 +351,7 @@ func (p *Pool[T]) checkTimeout() time.Duration {
 // Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who wait are told at once. What is lent
 // stays lent, what is idle stays open, nothing is opened. A second Pause replaces the cause, which may be nil.
 func (p *Pool[T]) Pause(cause error) {
-	p.lock()
+	p.mu.Lock()
 	p.paused = ErrPaused
 	if cause != nil {
 		p.paused = &pause{cause}
@@ -373,7 +370,7 @@ func (e *pause) Unwrap() []error { return []error{ErrPaused, e.cause} }
 
 // Resume undoes Pause.
 func (p *Pool[T]) Resume() {
-	p.lock()
+	p.mu.Lock()
 	p.paused = nil
 	p.pump()
 	p.mu.Unlock()
@@ -383,7 +380,7 @@ func (p *Pool[T]) Resume() {
 // Clear closes every resource that exists now: the idle ones at once, the others when they come back. What is being opened is given up,
 // and opened anew for those who wait.
 func (p *Pool[T]) Clear() {
-	p.lock()
+	p.mu.Lock()
 	p.gen++
 	p.retryOpen = 0 // the server may be another one
 	p.cancelOpens()
@@ -402,7 +399,7 @@ func (p *Pool[T]) Clear() {
 
 // Cleared returns a channel that is closed by the next Clear, or by Close. What was learned of the server before may not hold then.
 func (p *Pool[T]) Cleared() <-chan struct{} {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.opens.Done()
 }
@@ -410,7 +407,7 @@ func (p *Pool[T]) Cleared() <-chan struct{} {
 // Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting for the pool to do so by itself, and
 // returns how many. They are closed in the background.
 func (p *Pool[T]) Cleanup() int {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.reap(p.elapsed())
 	p.pump()
@@ -421,7 +418,7 @@ func (p *Pool[T]) Cleanup() int {
 // or ctx is over; the error, a [UseError], then says how many are still out. Those are closed when they come back. When Close has returned nil, no
 // goroutine of the pool is left. A second Close waits likewise.
 func (p *Pool[T]) Close(ctx context.Context) error {
-	p.lock()
+	p.mu.Lock()
 	p.closed = true
 	p.refuse(ErrClosed, nil, &p.stat.Refused, p.waiters.n, 0)
 	p.endWarmers(ErrClosed, p.elapsed())
@@ -438,14 +435,14 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		if p.isDrained() {
 			break
 		}
-		p.lock()
+		p.mu.Lock()
 		lent, rest := p.inUse, len(p.all)+p.opening-p.inUse
 		p.mu.Unlock()
 		err = fmt.Errorf("pool %q: close: not drained, %d lent, %d being opened, checked or closed: %w",
 			p.hub.id.Name, lent, rest, contextCause(ctx))
 		err = &UseError{Err: err, class: Class{Fault: FaultElsewhere, Type: "not_drained"}, hub: p.hub}
 	}
-	p.lock()
+	p.mu.Lock()
 	detach := p.detach
 	p.detach = nil
 	p.mu.Unlock()

@@ -10,15 +10,24 @@ import (
 	"time"
 )
 
-// resource is one of the pool's resources and its history. Its fields are guarded by the pool's lock, but for those of the present lease,
-// which belong to its holder.
+// resource is a resource of the pool and its history. The pool's lock guards the fields. Exception:
+// the fields of the present lease belong to the holder of the lease.
+//
+// The states of a resource, and the functions that move a resource from state to state:
+//
+//	state     recorded in                      entered by   left by
+//	dialing   Pool.opening (no resource yet)   spawnDial    opened
+//	idle      Pool.idle                        shelve       ready, popIdle, reap, keepAlive, makeRoom
+//	lent      seq is odd, Pool.inUse           lend         back, passOn
+//	checking  Pool.checking                    spawnProof   proved
+//	closing   Pool.closing                     retire       retired
+//
+// A resource is in Pool.all from opened to retired. All moves are made under the lock.
 type resource[T any] struct {
 	p *Pool[T]
 	v T
 
-	turn      atomic.Uint64               // as the hot resource, see hot.go
-	heated    uint64                      // the turn when it was made hot
-	use       atomic.Pointer[leaseUse[T]] // the present lease's, or that of an earlier one while it is hot; else nil
+	use       atomic.Pointer[leaseUse[T]] // the present lease's, if there are layers
 	seq       uint64                      // odd while lent; a lease is over when it has moved on
 	slot      int                         // index in Pool.all
 	gen       uint64                      // Pool.gen when opening began
@@ -50,8 +59,8 @@ type resource[T any] struct {
 
 func (r *resource[T]) lent() bool { return r.seq&1 == 1 }
 
-// forgetUse lets go of the record of the lease that is over. It may have others in its seat and among its ends, and those have records:
-// what has long been closed would stay in memory.
+// forgetUse lets go of the record of the lease that is over. The record may refer to other
+// resources among its ends, and those to records: closed resources would stay in memory.
 func (r *resource[T]) forgetUse() {
 	if r.use.Load() != nil {
 		r.use.Store(nil)
@@ -64,7 +73,7 @@ const jitterShare = 0.1
 // fire is the innermost end of a two-step use: it gives the resource back.
 func (r *resource[T]) fire(c *Call, err error) {
 	c.holds = false
-	r.p.give(c.caller, c, nil, r, err)
+	r.p.give(c.caller, c, r, err)
 }
 
 // add makes a resource of what the driver opened. It is called under the lock.
@@ -72,7 +81,6 @@ func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	now := p.elapsed()
 	r := &resource[T]{p: p, v: v, gen: gen, trust: p.suspicion, slot: len(p.all), opened: now, used: now, proven: now}
 	r.untouched = true
-	r.turn.Store(turnCold)
 	r.jitter = rand.Float64() * jitterShare
 	r.setLifetime(p.cfg.MaxLifetime)
 	p.all = append(p.all, r)
@@ -98,7 +106,7 @@ func (r *resource[T]) doomAs(reason CloseReason) {
 func (r *resource[T]) recordStack() {
 	var stack [32]uintptr
 	n := runtime.Callers(3, stack[:])
-	r.p.lock()
+	r.p.mu.Lock()
 	r.stack = append(r.stack[:0], stack[:n]...)
 	r.p.mu.Unlock()
 }

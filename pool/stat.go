@@ -83,7 +83,7 @@ type Stat struct {
 
 // Stat returns a snapshot. It takes the pool's lock for a moment and may be called concurrently, also after Close.
 func (p *Pool[T]) Stat() Stat {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stat
 	s.Acquires -= uint64(p.tentative.Load()) //nolint:gosec // each trial is among them

@@ -38,11 +38,7 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 	}
 	err = ErrAborted
 	defer func() {
-		if l.seq&hotLease != 0 {
-			l.end(err, closeNot)
-			return
-		}
-		p.give(ctx, nil, nil, l.r, err) // nobody else can have ended it
+		p.give(ctx, nil, l.r, err) // nobody else can have ended it
 	}()
 	if err = fn(l.ctx, l.r.v); err == nil {
 		return nil
@@ -53,23 +49,17 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 }
 
 // serve is the innermost step of a one-step use within layers.
-func (p *Pool[T]) serve(ctx context.Context, c *Call, s *seat[T], fn func(context.Context, T) error) (err error) {
-	r, hot, err := p.take(ctx, c, s, false)
+func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T) error) (err error) {
+	r, err := p.take(ctx, c, false)
 	if err != nil {
 		return err
 	}
 	err = ErrAborted
 	defer func() {
-		if err == nil {
-			if next, ok := r.giveHot(hot); ok {
-				*s = seat[T]{r, next}
-				return
-			}
-		}
 		if err == ErrAborted && len(c.hub.commands) > 0 { //nolint:errorlint // the very value that was set above
 			c.uses.Add(1) // a panic or Goexit does not come to finish
 		}
-		p.give(c.caller, c, s, r, err)
+		p.give(c.caller, c, r, err)
 	}()
 	p.begun(ctx, c, r)
 	if err = fn(p.lent(ctx, c, r), r.v); err != nil {
@@ -100,12 +90,11 @@ func (e *overError) Unwrap() []error { return []error{e.over, e.err} }
 
 type doUse[T any] struct {
 	Call
-	p    *Pool[T]
-	fn   func(context.Context, T) error
-	seat seat[T]
+	p  *Pool[T]
+	fn func(context.Context, T) error
 }
 
-func (u *doUse[T]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, &u.seat, u.fn) }
+func (u *doUse[T]) run(ctx context.Context, c *Call) error { return u.p.serve(ctx, c, u.fn) }
 func (u *doUse[T]) fork() *Call                            { return nil }
 func (u *doUse[T]) adopt(terminal)                         {}
 func (u *doUse[T]) setResult(any) error                    { return errNoResult("Do") }
@@ -139,7 +128,6 @@ type getUse[T, R any] struct {
 	fn     func(context.Context, T) (R, error)
 	call   func(context.Context, T) error // invoke, made once
 	result R
-	seat   seat[T]
 }
 
 func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
@@ -156,7 +144,7 @@ func (u *getUse[T, R]) resultOr(err error) (r R) {
 }
 
 func (u *getUse[T, R]) run(ctx context.Context, c *Call) error {
-	return u.p.serve(ctx, c, &u.seat, u.call)
+	return u.p.serve(ctx, c, u.call)
 }
 
 func (u *getUse[T, R]) fork() *Call {

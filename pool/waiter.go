@@ -218,7 +218,7 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 	if over != nil {
 		by = endedBy(w.caller)
 	}
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	if early {
 		if woken = w.r != nil || w.reason != nil || w.expired; !woken {
@@ -281,7 +281,7 @@ func (p *Pool[T]) passOn(r *resource[T]) {
 				r.doomAs(CloseBroken)
 			}
 		}
-		p.lock()
+		p.mu.Lock()
 	}
 	p.inUse--
 	if p.closed {

@@ -15,7 +15,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// bareDriver is a Fake that is neither Resetter nor Interrupter: only then does the pool take the shortcut.
+// bareDriver is a Fake without the optional interfaces: a release then takes the lock once.
 type bareDriver struct {
 	pool.Driver[conn]
 	pool.Classifier
@@ -27,15 +27,15 @@ func newBarePool(t *testing.T, cfg pool.Config, layers ...pool.Middleware) *pool
 	return newPoolOver(t, fake, bareDriver{fake, fake}, cfg, layers...)
 }
 
-// noLayers and twoLayers are the two ways to the shortcut: the pool's one hot resource, and those in the seats of uses' records.
+// noLayers and twoLayers are the two kinds of stacks over a bareDriver.
 func noLayers() []pool.Middleware { return nil }
 func twoLayers() []pool.Middleware {
 	return []pool.Middleware{pool.Bracket(&pooltest.Spy{}), pool.Bracket(&pooltest.Spy{})}
 }
 
-var shortcuts = map[string]func() []pool.Middleware{"no layers": noLayers, "layers": twoLayers}
+var stacks = map[string]func() []pool.Middleware{"no layers": noLayers, "layers": twoLayers}
 
-// warmed is a pool that one borrower has used alone for long enough to lend its resource by a shortcut.
+// warmed is a pool that a single borrower has used 50 times.
 func warmed(t *testing.T, cfg pool.Config, layers ...pool.Middleware) (p *pool.Pool[conn], uses int, last conn) {
 	t.Helper()
 	p = newBarePool(t, cfg, layers...)
@@ -48,9 +48,9 @@ func warmed(t *testing.T, cfg pool.Config, layers ...pool.Middleware) (p *pool.P
 	return p, uses, last
 }
 
-// What has gone past the lock is in the books as soon as somebody looks.
-func TestShortcutIsInTheBooks(t *testing.T) {
-	for name, layers := range shortcuts {
+// Stat counts each use.
+func TestUsesAreCounted(t *testing.T) {
+	for name, layers := range stacks {
 		t.Run(name, func(t *testing.T) { testBooks(t, layers()) })
 	}
 }
@@ -79,7 +79,7 @@ func testBooks(t *testing.T, layers []pool.Middleware) {
 	}
 }
 
-func TestShortcutKeepsTheRules(t *testing.T) {
+func TestBarePoolKeepsTheRules(t *testing.T) {
 	cfg := pool.Config{MaxSize: 3, CheckAfter: time.Second, MaxLifetime: time.Minute}
 	for _, test := range []struct {
 		name string
@@ -104,7 +104,6 @@ func TestShortcutKeepsTheRules(t *testing.T) {
 			b := acquire(t, p)
 			a.Release(nil)
 			b.Release(nil)
-			time.Sleep(20 * time.Millisecond) // within a step of the clock, who comes back to its seat may get the one it had
 			l := acquire(t, p)
 			defer l.Release(nil)
 			if got := value(t, l); got == last {
@@ -206,7 +205,7 @@ func TestShortcutKeepsTheRules(t *testing.T) {
 			}
 		}},
 	} {
-		for name, layers := range shortcuts {
+		for name, layers := range stacks {
 			t.Run(test.name+", "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p, _, last := warmed(t, cfg, layers()...)
@@ -219,10 +218,10 @@ func TestShortcutKeepsTheRules(t *testing.T) {
 
 // A few borrowers who mostly use the pool alone, while everything happens to it: no connection is in two hands, none is lost, each lease
 // ends once, and the books are right in the end.
-func TestShortcutUnderStress(t *testing.T) {
-	for name, layers := range shortcuts {
+func TestBarePoolUnderStress(t *testing.T) {
+	for name, layers := range stacks {
 		t.Run(name, func(t *testing.T) {
-			acquired, s := stressShortcut(t, layers())
+			acquired, s := stressBarePool(t, layers())
 			if s.Acquires != acquired {
 				t.Errorf("after %d leases: %+v", acquired, s)
 			}
@@ -230,13 +229,13 @@ func TestShortcutUnderStress(t *testing.T) {
 	}
 	t.Run("forks", func(t *testing.T) { // acquire more than is asked for
 		layers := append(twoLayers(), hedge{20 * time.Microsecond})
-		if acquired, s := stressShortcut(t, append(layers, twoLayers()...)); s.Acquires < acquired {
+		if acquired, s := stressBarePool(t, append(layers, twoLayers()...)); s.Acquires < acquired {
 			t.Errorf("after %d leases: %+v", acquired, s)
 		}
 	})
 }
 
-func stressShortcut(t *testing.T, layers []pool.Middleware) (leases uint64, end pool.Stat) {
+func stressBarePool(t *testing.T, layers []pool.Middleware) (leases uint64, end pool.Stat) {
 	t.Helper()
 	const borrowers, each, most = 3, 20_000, 4
 	p := newBarePool(t, pool.Config{MaxSize: most}, layers...)
@@ -325,8 +324,8 @@ func oneProc(t *testing.T) {
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// A use that holds a hot resource adopts a fork that got none, and asks again: it holds two, and gives back two.
-func TestShortcutAndFailedFork(t *testing.T) {
+// A use that holds a resource adopts a fork that got none, and asks again: it holds two, and gives back two.
+func TestFailedForkBesideGrant(t *testing.T) {
 	oneProc(t)
 	type refused struct{}
 	var forking bool
@@ -367,7 +366,7 @@ func TestShortcutAndFailedFork(t *testing.T) {
 }
 
 // A layer breaks the contract and returns while next is running. The record is then somebody else's; the connection must not be.
-func TestShortcutAndAbandonedNext(t *testing.T) {
+func TestAbandonedNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		impatient := false
 		layer := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -417,7 +416,7 @@ func TestShortcutAndAbandonedNext(t *testing.T) {
 }
 
 // One borrower who uses a pool in every way there is needs one connection: those that a burst has left grow old.
-func TestShortcutsLetTheRestGrowOld(t *testing.T) {
+func TestUnusedGrowOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newBarePool(t, pool.Config{MaxSize: 10, MaxIdleTime: 10 * time.Second}, twoLayers()...)
 		var burst []pool.Lease[conn]
@@ -443,9 +442,9 @@ func TestShortcutsLetTheRestGrowOld(t *testing.T) {
 	})
 }
 
-// When one connection turns out to be broken, hot ones too are checked before they are lent.
-func TestShortcutAndSuspicion(t *testing.T) {
-	for name, layers := range shortcuts {
+// When a connection turns out to be broken, the others are checked before they are lent.
+func TestSuspicionOfTheOthers(t *testing.T) {
+	for name, layers := range stacks {
 		t.Run(name, func(t *testing.T) {
 			fake := &pooltest.Fake{}
 			p := newPoolOver(t, fake, bareDriver{fake, fake}, pool.Config{MaxSize: 4}, layers()...)
@@ -464,7 +463,7 @@ func TestShortcutAndSuspicion(t *testing.T) {
 }
 
 // A connection that has been closed is not kept in memory by the records of those who used it.
-func TestShortcutsKeepNothingAlive(t *testing.T) {
+func TestRecordsKeepNothingAlive(t *testing.T) {
 	skipUnderRace(t) // sync.Pool forgets at random there
 	oneProc(t)
 	p := newBarePool(t, pool.Config{MaxSize: 2, MinIdle: 1, CheckAfter: -1}, twoLayers()...)
@@ -478,12 +477,11 @@ func TestShortcutsKeepNothingAlive(t *testing.T) {
 	var freed atomic.Int32
 	for range rounds {
 		for range 2 * 10 {
-			acquire(t, p).Release(nil) // becomes hot, in the seat of this record
+			acquire(t, p).Release(nil)
 		}
 		for range 3 {
 			runtime.GC() // drops the record
 		}
-		p.Stat() // cools
 		l := acquire(t, p)
 		runtime.AddCleanup(value(t, l), func(int) { freed.Add(1) }, 0)
 		l.Discard(nil)
@@ -513,13 +511,12 @@ func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
 func TestLivingResourcesKeepNothingAlive(t *testing.T) {
 	skipUnderRace(t) // sync.Pool forgets at random there
 	t.Run("by its ends", func(t *testing.T) { testKeepsNothing(t, func(*pool.Pool[conn]) {}) })
-	t.Run("by its seat", func(t *testing.T) {
+	t.Run("by its record", func(t *testing.T) {
 		testKeepsNothing(t, func(p *pool.Pool[conn]) {
 			for range 2 * 10 {
-				acquire(t, p).Release(nil) // becomes hot, in the record's seat
+				acquire(t, p).Release(nil)
 			}
 			forgetRecords()
-			p.Stat() // cools
 		})
 	})
 }

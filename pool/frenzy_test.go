@@ -30,7 +30,7 @@ type frenzy struct {
 
 // Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked at, checked, warmed, cleared, paused
 // and configured: each acquisition is in the books once, no connection is in two hands, and none is lost.
-func TestShortcutInEveryWay(t *testing.T) {
+func TestEveryWayAtOnce(t *testing.T) {
 	for name, layers := range map[string][]pool.Middleware{
 		"no layers": nil,
 		"layers":    {pool.Bracket(&pooltest.Spy{}), pool.MiddlewareFunc(fickle), pool.Bracket(&pooltest.Spy{})},
@@ -98,7 +98,7 @@ func runFrenzy(t *testing.T, layers []pool.Middleware) {
 	}
 }
 
-// borrow uses the pool in bursts, for a shortcut is only taken by who comes again and again.
+// borrow uses the pool in bursts.
 func (f *frenzy) borrow() {
 	ways := []func(context.Context){f.lease, f.lease, f.lease, f.try, f.do, f.do, f.abort}
 	for !f.over.Load() {
