@@ -24,14 +24,14 @@ const (
 
 	otlpPrefix = "OTEL_EXPORTER_OTLP_"
 
-	// The specification's defaults for an exporter that is asked for by name, without an endpoint
-	// (OpenTelemetry Protocol Exporter, "Configuration Options").
+	// The specification's defaults for an OTLP exporter without an endpoint (OpenTelemetry Protocol
+	// Exporter, "Configuration Options").
 	defaultPortGRPC    = ":4317"
 	defaultPortHTTP    = ":4318"
 	defaultOTLPTimeout = 10 * time.Second
 )
 
-// environment is what the variables say, checked.
+// environment holds the checked values of the variables.
 type environment struct {
 	disabled   bool
 	prometheus bool
@@ -39,17 +39,18 @@ type environment struct {
 	metrics    otlp
 }
 
-// otlp is what they say about one signal. What the exporters read for themselves (endpoint, headers, compression, temporality and, over
-// gRPC, timeout and certificates) is not repeated here.
+// otlp holds the settings of a single signal. The exporters themselves read the endpoint, the
+// headers, the compression and the temporality. Over gRPC they also read the timeout and the
+// certificates. Those settings are not repeated here.
 type otlp struct {
-	exporters  []string // otlp and console, in the order asked for
+	exporters  []string // otlp and console, in the order of the variable
 	protocol   string
-	defaultURL string // "" where a variable has the endpoint
+	defaultURL string // "" if a variable sets the endpoint
 	timeout    time.Duration
 	tls        *tls.Config // nil: the system's certificates
 }
 
-// signal is how a kind of telemetry is called in the names of variables.
+// signal is the part of a variable's name for a kind of telemetry.
 type signal string
 
 const (
@@ -57,10 +58,11 @@ const (
 	metrics signal = "METRICS"
 )
 
-// readEnvironment reads all variables and returns every mistake in them at once.
+// readEnvironment reads all variables and returns all mistakes together.
 //
-// The specification wants values that are not understood ignored with a warning. Then a mistyped endpoint sends telemetry to localhost, and
-// a mistyped certificate has the wrong one trusted; a program that does not start is found sooner.
+// The specification ignores an invalid value and warns. With that rule a mistyped endpoint sends
+// telemetry to localhost, and a mistyped certificate makes the client trust the wrong authority. An
+// operator notices a program sooner if the program does not start.
 func readEnvironment(noPrometheus bool) (environment, error) {
 	if err := check("OTEL_SDK_DISABLED"); err != nil {
 		return environment{}, err
@@ -86,7 +88,7 @@ func readEnvironment(noPrometheus bool) (environment, error) {
 	return env, errors.Join(wrong...)
 }
 
-// mistakes are errors, each once: both signals may come upon the same variable.
+// mistakes holds each error once. Both signals may read the same variable.
 type mistakes []error
 
 func (m *mistakes) add(errs ...error) {
@@ -97,7 +99,8 @@ func (m *mistakes) add(errs ...error) {
 	}
 }
 
-// readSignal reads which exporters a signal has, of those that are known, and how it reaches a collector.
+// readSignal reads the settings of a signal: the exporters, chosen from known, and how to reach a
+// collector.
 func readSignal(s signal, wrong *mistakes, known ...string) otlp {
 	var o otlp
 	var err error
@@ -112,7 +115,7 @@ func readSignal(s signal, wrong *mistakes, known ...string) otlp {
 	}
 	o.timeout = defaultOTLPTimeout
 	if _, ms := s.otlp("TIMEOUT"); ms != "" {
-		n, _ := strconv.Atoi(ms) // checked with all numbers
+		n, _ := strconv.Atoi(ms) // check reports an invalid number
 		o.timeout = time.Duration(n) * time.Millisecond
 	}
 	headers, _ := s.otlp("HEADERS")
@@ -124,8 +127,9 @@ func readSignal(s signal, wrong *mistakes, known ...string) otlp {
 	return o
 }
 
-// readExporters reads a list such as "otlp,console". Unset means otlp where an endpoint says to whom, and nothing otherwise:
-// nobody wants a collector on localhost tried for ever because a library is built in.
+// readExporters reads a list such as "otlp,console". If the variable is unset, the list is otlp
+// with an endpoint and empty without an endpoint. A program must not dial a collector on localhost
+// forever because a library is built in.
 func readExporters(s signal, known []string) ([]string, error) {
 	name := "OTEL_" + string(s) + "_EXPORTER"
 	if get(name) == "" {
@@ -163,7 +167,8 @@ func defaultURL(s signal, o otlp) string {
 	return scheme + "localhost" + defaultPortHTTP + "/v1/" + strings.ToLower(string(s))
 }
 
-// checkEndpoint sees to it that the exporter understands the endpoint: on its own it goes to localhost when it does not.
+// checkEndpoint checks that the exporter can parse the endpoint. For an invalid endpoint the
+// exporter would use localhost instead.
 func checkEndpoint(s signal, protocol string) error {
 	name, value := s.otlp("ENDPOINT")
 	if value == "" {
@@ -189,7 +194,9 @@ func checkEndpoint(s signal, protocol string) error {
 	return nil
 }
 
-// readTLS reads the certificates. The exporters ignore a file that they cannot use, and then trust whom the system trusts.
+// readTLS reads the certificates. It returns nil if no variable names a certificate. The exporters
+// ignore an unusable file and then trust the system's authorities, so readTLS returns an error
+// instead.
 func readTLS(s signal) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error
@@ -219,8 +226,8 @@ func readTLS(s signal) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// checkPairs checks a list such as "a=1,b=2", whose values may be percent-encoded. What is wrong with a secret one is told by position:
-// the exporters' own complaint prints it.
+// checkPairs checks a list such as "a=1,b=2" with percent-encoded values. If secret is true, the
+// error names an entry by position. The exporters' own message would print the entry.
 func checkPairs(name string, secret bool) error {
 	if get(name) == "" {
 		return nil
@@ -240,12 +247,12 @@ func checkPairs(name string, secret bool) error {
 	return nil
 }
 
-// isToken says whether key may be the name of a header (RFC 9110, section 5.6.2).
+// isToken reports whether key is a valid header name (RFC 9110, section 5.6.2).
 func isToken(key string) bool {
 	return key != "" && strings.Trim(key, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// checkSampler checks the argument of those samplers that have one.
+// checkSampler checks the argument of the traceidratio samplers. Other samplers have no argument.
 func checkSampler() error {
 	const name = "OTEL_TRACES_SAMPLER_ARG"
 	arg := get(name)
@@ -258,7 +265,8 @@ func checkSampler() error {
 	return nil
 }
 
-// otlp returns the variable that decides for this signal, and its value: the signal's own, or the one for all signals.
+// otlp returns the name and the value of the variable in effect: the signal's own variable, or the
+// variable for all signals.
 func (s signal) otlp(what string) (name, value string) {
 	if own := otlpPrefix + string(s) + "_" + what; get(own) != "" {
 		return own, get(own)
@@ -266,5 +274,6 @@ func (s signal) otlp(what string) (name, value string) {
 	return otlpPrefix + what, get(otlpPrefix + what)
 }
 
-// get returns a variable without the white space around it. The specification has an empty one count as unset.
+// get returns the value of a variable without surrounding white space. In the specification an
+// empty variable counts as unset.
 func get(name string) string { return strings.TrimSpace(os.Getenv(name)) }

@@ -16,23 +16,25 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// repeatAfter is how long a failure that goes on is not logged again.
+// repeatAfter is the minimum time between two log lines about a continuing failure.
 const repeatAfter = time.Minute
 
-// An ending is the shutdown of one Telemetry, as its exports see it.
+// An ending is the shutdown of a Telemetry, from the exporters' point of view.
 //
-// The SDK's batch processor runs its exports on a background context, so that a hanging collector would keep its goroutine alive
-// long after Shutdown's deadline, and it hands what fails to a global handler instead of returning it. Both are put right here.
+// The SDK's batch processor has two flaws, which ending corrects. It runs exports with a background
+// context, so a hanging collector keeps the goroutine alive long after Shutdown's deadline. It also
+// passes an export's error to a global handler and does not return the error.
 type ending struct {
-	begun  atomic.Bool
-	over   chan struct{} // closed, it ends every export still in progress, whichever context that one runs on
-	giveUp func()        // closes over
+	begun atomic.Bool
+	// Closing over ends every running export, whatever the export's own context is.
+	over   chan struct{}
+	giveUp func() // closes over
 
 	mu     sync.Mutex
 	losses []loss // since begun
 }
 
-// A loss is what one exporter could not send.
+// A loss counts the failed exports of a single exporter.
 type loss struct {
 	exporter string
 	exports  int
@@ -46,8 +48,9 @@ func newEnding() *ending {
 
 func (e *ending) begin() { e.begun.Store(true) }
 
-// note takes the outcome of an export that was under way at begin or later. Where exports repeat what earlier ones held, only the last one
-// counts: Shutdown cuts a periodic export short, and then sends all of it again.
+// note records the result of an export that ended after begin. If repeats is true, only the last
+// result of the exporter counts: Shutdown interrupts a periodic export and then sends all its data
+// again.
 func (e *ending) note(exporter string, repeats bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,7 +68,7 @@ func (e *ending) note(exporter string, repeats bool, err error) {
 	e.losses = append(e.losses, loss{exporter: exporter, exports: 1, first: err})
 }
 
-// lost returns what has failed to be sent since begin.
+// lost returns the export errors since begin.
 func (e *ending) lost() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -76,17 +79,19 @@ func (e *ending) lost() error {
 	return errors.Join(errs...)
 }
 
-// An export is what the exporters of both kinds of data have in common.
+// An export is the common part of span and metric exporters.
 type export struct {
 	name   string // "otlp traces"
 	ending *ending
 	health *health
-	// repeats says that a later export contains all that an earlier one did, which cumulative metrics do.
+	// repeats means a later export contains all data of an earlier export. It is true for cumulative
+	// metrics.
 	repeats bool
 	release func() // may be nil
 }
 
-// run sends one batch, until ctx ends or the shutdown is given up. The result is for the SDK, which hands an error to the global handler.
+// run sends a batch, until ctx ends or the shutdown is given up. The SDK passes the returned error
+// to the global handler.
 func (x *export) run(ctx context.Context, send func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -117,7 +122,7 @@ func (x *export) shutdown(ctx context.Context, inner func(context.Context) error
 	return nil
 }
 
-// spanExporter is an SDK's exporter of spans that ends when its Telemetry does.
+// spanExporter is an SDK span exporter whose exports end with the Telemetry.
 type spanExporter struct {
 	export
 	sdktrace.SpanExporter
@@ -131,7 +136,7 @@ func (e *spanExporter) Shutdown(ctx context.Context) error {
 	return e.shutdown(ctx, e.SpanExporter.Shutdown)
 }
 
-// metricExporter is an SDK's exporter of metrics that ends when its Telemetry does.
+// metricExporter is an SDK metric exporter whose exports end with the Telemetry.
 type metricExporter struct {
 	export
 	sdkmetric.Exporter
@@ -145,20 +150,21 @@ func (e *metricExporter) Shutdown(ctx context.Context) error {
 	return e.shutdown(ctx, e.Exporter.Shutdown)
 }
 
-// health reports the failures of one exporter without flooding: a collector may be away for hours.
+// health reports the failures of an exporter at a limited rate. A collector may be away for hours.
 type health struct {
 	name   string
 	logger *slog.Logger // may be nil
 
 	mu       sync.Mutex
 	failures int // since the last success
-	unlogged int // of them, not yet in a log line
+	unlogged int // failures not yet in a log line
 	loggedAt time.Time
 }
 
 func newHealth(name string, logger *slog.Logger) *health { return &health{name: name, logger: logger} }
 
-// note takes the outcome of one attempt. Without a logger it hands an error back, and the SDK passes it to OpenTelemetry's handler.
+// note records the result of an export or a scrape. Without a logger note returns err, and the
+// caller passes err to OpenTelemetry's global handler.
 func (h *health) note(err error) error {
 	if h.logger == nil {
 		return err
@@ -175,7 +181,7 @@ func (h *health) note(err error) error {
 	return nil
 }
 
-// succeeded ends a row of failures and returns how many they were.
+// succeeded ends a run of failures and returns the length of the run.
 func (h *health) succeeded() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,7 +190,8 @@ func (h *health) succeeded() int {
 	return failures
 }
 
-// failed counts a failure. It returns how many are to be reported now, this one included: 0 if it is too early for a further line.
+// failed counts a failure. It returns the number of failures for the next log line, including this
+// failure. It returns 0 if the last log line is too recent.
 func (h *health) failed(now time.Time) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -198,7 +205,7 @@ func (h *health) failed(now time.Time) int {
 	return unlogged
 }
 
-// Println takes what the Prometheus handler has to say about a scrape that is incomplete.
+// Println receives the Prometheus handler's errors about an incomplete scrape.
 func (h *health) Println(v ...any) {
 	if err := h.note(errors.New(fmt.Sprint(v...))); err != nil {
 		otel.Handle(err)

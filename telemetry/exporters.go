@@ -22,14 +22,15 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// A builder makes the exporters that push; Prometheus, which is pulled, is made apart.
+// A builder creates the push exporters. newPrometheus creates the pull exporter.
 type builder struct {
 	cfg    Config
 	env    environment
 	ending *ending
 }
 
-// exporters returns all that it could make, also when there is an error.
+// exporters creates the exporters of both signals. If it fails, it also returns the exporters
+// created before the failure.
 func (b builder) exporters(ctx context.Context) (spans []sdktrace.SpanExporter, metrics []sdkmetric.Exporter, err error) {
 	console := b.console()
 	for _, name := range b.env.traces.exporters {
@@ -103,8 +104,9 @@ func newOTLPMetrics(ctx context.Context, o otlp) (sdkmetric.Exporter, func(), er
 	return e, client.CloseIdleConnections, err
 }
 
-// A collector that is back is found within ten seconds: once there is a connection again, what is left of the pause between two tries
-// passes. By themselves, gRPC and the exporters let up to two minutes and half a minute pass.
+// These pauses let an exporter reconnect within ten seconds after the collector has returned. The
+// time is the sum of the pause between two dials and of the pause between two retries. The default
+// pauses are up to 2 minutes in gRPC and up to 30 seconds in the exporters.
 const (
 	connectPause, connectJitter = 4 * time.Second, 0.2
 	retryPause, retryJitter     = 3 * time.Second, 0.5 // the jitter is the exporters' own
@@ -118,8 +120,8 @@ var (
 	again = otlptracehttp.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: retryPause, MaxElapsedTime: time.Minute}
 )
 
-// newHTTPClient returns a client of our own: the exporters share one transport in the whole process, whose connections, and the
-// goroutines that serve them, outlive a shutdown by 90 seconds.
+// newHTTPClient returns a client with its own transport. The exporters' default transport is shared
+// by the whole process. Its connections and their goroutines outlive a shutdown by 90 seconds.
 func newHTTPClient(o otlp) *http.Client {
 	return &http.Client{
 		Timeout: o.timeout,
@@ -140,7 +142,7 @@ func (b builder) console() io.Writer {
 	return &lockedWriter{w: b.cfg.Console}
 }
 
-// lockedWriter lets the exporters of traces and of metrics share one writer.
+// lockedWriter serializes the writes of the trace and metric exporters to the same writer.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

@@ -10,14 +10,16 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
-// newPrometheus returns a reader to be given to the meter provider, and the handler that serves what it reads.
+// newPrometheus returns a reader for the meter provider, and a handler for the reader's metrics.
 //
-// Its registry is its own, not the process's default one: two Setups never clash, and nothing appears that was not asked for.
+// The reader has its own registry, not the process's default registry. Two Setups never clash, and
+// the page has no metrics of other libraries' collectors.
 func newPrometheus(scrapes *health) (sdkmetric.Reader, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	reader, err := otelprometheus.New(
 		otelprometheus.WithRegisterer(registry),
-		// Stated, because the exporter's default depends on a global of another library, and dashboards and rules on these names.
+		// The strategy is set explicitly. The exporter's default depends on a global variable of another
+		// library, and the dashboards and rules depend on these names.
 		otelprometheus.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
 		otelprometheus.WithoutScopeInfo(), // see the package's documentation
 	)
@@ -26,12 +28,14 @@ func newPrometheus(scrapes *health) (sdkmetric.Reader, http.Handler, error) {
 	}
 	return reader, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
-		ErrorHandling:     promhttp.ContinueOnError, // one metric that clashes must not blind the operator to all others
-		ErrorLog:          scrapes,
+		// A single clashing metric must not hide all other metrics from the operator.
+		ErrorHandling: promhttp.ContinueOnError,
+		ErrorLog:      scrapes,
 	}), nil
 }
 
-// noMetrics answers where there is no Prometheus exporter.
+// noMetrics returns the handler for a Telemetry without a Prometheus exporter. The handler answers
+// 404 with the reason.
 func noMetrics(disabled bool) http.Handler {
 	reason := "telemetry: the Prometheus exporter is off: see OTEL_METRICS_EXPORTER and Config.NoPrometheus"
 	if disabled {

@@ -9,18 +9,19 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// newResource describes this process. Later entries override earlier ones: what is found, what the program says, what the environment
-// says, and the SDK's own identity, which nobody else may claim.
+// newResource describes this process. A later source overrides an earlier source: the detected
+// attributes, the program's Config, the environment, and the SDK's identity, which no other source
+// can override.
 //
-// The command's arguments, the executable's path and the user's name are left out: they may hold secrets or personal data, and
-// every span and metric would carry them out of the house.
+// The resource omits the command's arguments, the executable's path and the user's name. They may
+// hold secrets or personal data, and every span and metric would export them.
 func newResource(ctx context.Context, cfg Config) *resource.Resource {
 	attributes := cfg.Attributes
 	if cfg.ServiceName != "" {
 		attributes = append(slices.Clip(attributes), semconv.ServiceName(cfg.ServiceName))
 	}
 	res, err := resource.New(ctx,
-		resource.WithService(), // unknown_service:..., and a random service.instance.id
+		resource.WithService(), // unknown_service:EXECUTABLE, and a random service.instance.id
 		resource.WithHost(),
 		resource.WithOSType(),
 		resource.WithProcessPID(),
@@ -32,7 +33,7 @@ func newResource(ctx context.Context, cfg Config) *resource.Resource {
 		resource.WithTelemetrySDK(),
 	)
 	if err != nil {
-		otel.Handle(err) // a host without a name, say: the rest of the resource is there
+		otel.Handle(err) // for example, the host has no name: res holds the other attributes
 	}
 	return res
 }

@@ -20,37 +20,42 @@ import (
 	nooptrace "go.opentelemetry.io/otel/trace/noop"
 )
 
-// Config is what a program decides about its telemetry. The zero value works. Everything else is decided by whoever runs the
-// program, in environment variables (see the package's documentation); where both speak about the same thing, the environment wins.
+// Config holds the program's own settings. The zero value works. The operator sets everything else
+// in environment variables (see the package's documentation). If both set the same attribute, the
+// environment wins.
 type Config struct {
-	// ServiceName is the resource attribute service.name, if the environment names none.
-	// "" stands for "unknown_service:" and the name of the executable.
+	// ServiceName is the resource attribute service.name, unless the environment sets the attribute.
+	// The empty string means "unknown_service:" followed by the executable's name.
 	ServiceName string
 
-	// Attributes are further attributes of the resource, such as service.version. The environment may override each of them.
+	// Attributes are further attributes of the resource, such as service.version. The environment
+	// overrides an attribute with the same key.
 	Attributes []attribute.KeyValue
 
-	// Views change what is aggregated from the instruments, for example a histogram's buckets. They apply to every metric exporter.
-	// Nil leaves the instruments as they are.
+	// Views change the aggregation of instruments, for example a histogram's buckets. Views apply to
+	// every metric exporter. Nil keeps the instruments' own aggregation.
 	Views []sdkmetric.View
 
-	// NoPrometheus leaves the Prometheus exporter out, if OTEL_METRICS_EXPORTER does not ask for it: for a program that never
-	// serves MetricsHandler, since every exporter costs each measurement a second (or third) aggregation.
+	// NoPrometheus turns the Prometheus exporter off, unless OTEL_METRICS_EXPORTER lists the exporter.
+	// Set NoPrometheus in a program without a /metrics page: each further exporter aggregates every
+	// measurement once more.
 	NoPrometheus bool
 
-	// Console receives what the console exporters write, one Write at a time. Nil stands for os.Stdout.
+	// Console receives the output of the console exporters, one Write at a time. Nil means os.Stdout.
 	Console io.Writer
 
-	// Logger receives the failures of exports and scrapes: the first at once, the following ones at most once a minute with their
-	// number, and one line when it works again. Nil leaves them to OpenTelemetry's global error handler, which prints each of them to
-	// standard error. Whatever else the SDK complains about goes to that handler in either case.
+	// Logger receives the failures of exports and scrapes. The first failure is logged at once.
+	// Further failures are logged at most once a minute, with their number. A single line reports the
+	// recovery. Nil passes each failure to OpenTelemetry's global error handler, which prints to
+	// standard error. All other errors of the SDK go to the global error handler in either case.
 	Logger *slog.Logger
 
-	// SetGlobal also makes the two providers OpenTelemetry's global ones. The global propagator is left as it is.
+	// SetGlobal also sets the two providers as OpenTelemetry's global providers. The global propagator
+	// does not change.
 	SetGlobal bool
 }
 
-// Validate returns an error that names what is wrong, or nil.
+// Validate returns nil, or an error for every invalid field of c.
 func (c Config) Validate() error {
 	var errs []error
 	for i, kv := range c.Attributes {
@@ -66,24 +71,29 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Telemetry holds the providers that Setup built, and what is behind them. Its methods may be called concurrently.
+// Telemetry holds the providers built by [Setup], and their exporters. The caller ends a Telemetry
+// with [Telemetry.Shutdown]. The methods may be called concurrently.
 type Telemetry struct {
 	tracers trace.TracerProvider
 	meters  metric.MeterProvider
 	handler http.Handler
 
-	// stops are the shutdowns of what is behind the providers, to be called all at once.
+	// stops are the shutdown functions of the processors and providers. Shutdown calls all stops
+	// concurrently.
 	stops   []func(context.Context) error
 	stopped atomic.Bool
 	ending  *ending
 }
 
-// Setup builds a tracer provider and a meter provider as the environment variables say that the package's documentation lists.
+// Setup builds a tracer provider and a meter provider from the environment variables in the
+// package's documentation.
 //
-// It does not wait for any collector and succeeds when there is none; ctx bounds Setup itself and nothing after it. It fails, with every
-// reason at once, when a variable's value or the configuration is not understood, or when a certificate file cannot be used.
+// Setup does not wait for a collector, and succeeds without a collector. The context bounds Setup
+// alone, not the providers. Setup fails if ctx has ended, if a variable or cfg is invalid, or if a
+// certificate file is unusable. The error contains every invalid value.
 //
-// The caller owns the result and ends it with Shutdown. Several may live side by side in one process.
+// The caller owns the result and ends it with Shutdown. A process may have several Telemetry values
+// at the same time.
 func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err := errors.Join(ctx.Err(), cfg.Validate()); err != nil {
 		return nil, err
@@ -111,7 +121,8 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return t, nil
 }
 
-// build fills t in. Exporters can fail to be made, providers cannot; so all exporters come first, and are shut down if one fails.
+// build creates the exporters and then the providers. Creating an exporter can fail, and creating a
+// provider cannot. If an exporter fails, build shuts down the exporters created before.
 func (t *Telemetry) build(ctx context.Context, cfg Config, env environment) error {
 	var readers []sdkmetric.Reader
 	if env.prometheus {
@@ -138,13 +149,14 @@ func (t *Telemetry) build(ctx context.Context, cfg Config, env environment) erro
 	return nil
 }
 
-// provide makes the providers. Without an exporter the no-op ones stay: a span that nobody will see costs next to nothing that way, and
-// the caller's trace context passes through all the same.
+// provide creates the providers. Without an exporter the no-op providers stay. A no-op span costs
+// almost nothing, and the caller's trace context still passes through.
 func (t *Telemetry) provide(res *resource.Resource, views []sdkmetric.View, spans []sdktrace.SpanExporter, readers []sdkmetric.Reader) {
 	if len(spans) > 0 {
 		opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
 		for _, e := range spans {
-			// Each is stopped by us as well (they do it once), because the provider leaves the rest running when ctx ends.
+			// Shutdown stops each processor directly, because the provider skips the remaining processors
+			// when ctx ends. A second Shutdown of a processor does nothing.
 			batches := sdktrace.NewBatchSpanProcessor(e)
 			opts = append(opts, sdktrace.WithSpanProcessor(batches))
 			t.stops = append(t.stops, batches.Shutdown)
@@ -162,29 +174,35 @@ func (t *Telemetry) provide(res *resource.Resource, views []sdkmetric.View, span
 	}
 }
 
-// TracerProvider returns the provider of tracers: a no-op one when no exporter of traces is on. It is never nil.
+// TracerProvider returns the tracer provider. It is never nil. It is a no-op provider if no
+// exporter of traces is on.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracers }
 
-// MeterProvider returns the provider of meters: a no-op one when no exporter of metrics is on. It is never nil.
+// MeterProvider returns the meter provider. It is never nil. It is a no-op provider if no exporter
+// of metrics is on.
 func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
 
-// MetricsHandler returns what a program serves as /metrics: the metrics in Prometheus' text format, or in OpenMetrics with exemplars
-// for a scraper that asks for it. It answers 404 and says why when the Prometheus exporter is off, and an empty page after Shutdown.
+// MetricsHandler returns the handler for /metrics. It serves the metrics in Prometheus's text
+// format, or in OpenMetrics with exemplars if the scraper accepts OpenMetrics. If the Prometheus
+// exporter is off, the handler answers 404 with the reason. After Shutdown the page is empty.
 func (t *Telemetry) MetricsHandler() http.Handler { return t.handler }
 
-// Shutdown sends what is still held back, and then stops everything that Setup started. When ctx ends first, what has not been sent
-// is given up and Shutdown returns at once; give ctx a deadline, since a collector that does not answer can otherwise hold it
-// for as long as the exporters' own timeouts add up to. The error says what could not be sent, and wraps ctx's if that was it.
+// Shutdown exports the remaining telemetry, and then stops everything started by Setup. If ctx ends
+// first, Shutdown drops the remaining telemetry and returns at once. Pass a context with a
+// deadline: without a deadline, an unresponsive collector delays Shutdown by the sum of the
+// exporters' timeouts. The error lists the failed exports, and wraps ctx's error if ctx ended.
 //
-// The providers stay usable: what they are given from now on is dropped. Any further call does nothing, does not wait, and returns nil.
+// The providers remain usable after Shutdown and drop further telemetry. A second call returns nil
+// at once, even while the first call is running.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t.stopped.Swap(true) {
 		return nil
 	}
 	t.ending.begin()
-	defer t.ending.giveUp() // after a complete shutdown there is nothing left to give up
+	// After a complete shutdown giveUp ends no export.
+	defer t.ending.giveUp()
 
-	// All at once: a hanging export of one does not use up the others' time.
+	// The stops run concurrently. A hanging export does not use up the time of the others.
 	results := make(chan error, len(t.stops))
 	for _, stop := range t.stops {
 		go func() { results <- stop(ctx) }()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A rule is what a variable may be.
+// A rule describes the allowed values of a variable.
 type rule struct {
 	allowed string
 	ok      func(value string) bool
@@ -21,12 +21,13 @@ var (
 	timeout  = rule{"milliseconds, or 0 for no limit", atLeast(0)}
 	size     = rule{"a whole number, 1 or more", atLeast(1)}
 	protocol = oneOf(protocolGRPC, protocolHTTP)
-	// compression is compared as the exporters do: they take "GZIP" for none.
+	// compression is case-sensitive, as in the exporters. The exporters treat "GZIP" as none.
 	compression = rule{"gzip or none", func(v string) bool { return v == "gzip" || v == "none" }}
 )
 
-// rules has the variables that are checked for themselves, whether or not what they configure is on. Lists of exporters, endpoints,
-// headers, certificates and resource attributes take more than that: see env.go.
+// rules holds the variables with a rule of their own. A rule applies even if the configured
+// exporter is off. Lists of exporters, endpoints, headers, certificates and resource attributes
+// need further checks: see env.go.
 var rules = map[string]rule{
 	"OTEL_SDK_DISABLED": boolean,
 
@@ -34,7 +35,7 @@ var rules = map[string]rule{
 		"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"),
 	"OTEL_BSP_SCHEDULE_DELAY":        duration, // 0 makes the SDK's batch processor spin
 	"OTEL_BSP_EXPORT_TIMEOUT":        timeout,
-	"OTEL_BSP_MAX_QUEUE_SIZE":        size, // a negative one makes it panic
+	"OTEL_BSP_MAX_QUEUE_SIZE":        size, // a negative value makes the batch processor panic
 	"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": size,
 
 	"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT":      limit,
@@ -47,7 +48,7 @@ var rules = map[string]rule{
 	"OTEL_LINK_ATTRIBUTE_COUNT_LIMIT":        limit,
 
 	"OTEL_METRIC_EXPORT_INTERVAL":  duration,
-	"OTEL_METRIC_EXPORT_TIMEOUT":   duration, // the SDK knows no "no limit" here
+	"OTEL_METRIC_EXPORT_TIMEOUT":   duration, // the SDK has no "no limit" here
 	"OTEL_METRICS_EXEMPLAR_FILTER": oneOf("trace_based", "always_on", "always_off"),
 
 	"OTEL_EXPORTER_OTLP_PROTOCOL":            protocol,
@@ -67,7 +68,8 @@ var rules = map[string]rule{
 	"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": oneOf("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
 }
 
-// checkedNames returns the variables that have a rule, sorted, so that errors come in the same order every time.
+// checkedNames returns the sorted names of the variables with a rule. The order makes the errors
+// deterministic.
 func checkedNames() []string {
 	names := make([]string, 0, len(rules))
 	for name := range rules {
@@ -77,8 +79,9 @@ func checkedNames() []string {
 	return names
 }
 
-// check returns an error that names the variable, its value and what is allowed; nil if it is unset or obeys its rule.
-// White space around a value is kept in view: some readers in the SDK trim it, others do not.
+// check returns nil if the variable is unset or valid. Otherwise the error names the variable, the
+// value and the allowed values. The rule sees surrounding white space, because some readers in the
+// SDK trim white space and others do not.
 func check(name string) error {
 	r := rules[name]
 	if get(name) == "" || r.ok(os.Getenv(name)) {
@@ -87,7 +90,7 @@ func check(name string) error {
 	return fmt.Errorf("telemetry: %s is %q: must be %s", name, os.Getenv(name), r.allowed)
 }
 
-// oneOf compares without regard to case, as the specification and the SDK do, and to white space around the value.
+// oneOf ignores case, as the specification and the SDK do, and ignores surrounding white space.
 func oneOf(values ...string) rule {
 	last := len(values) - 1
 	return rule{strings.Join(values[:last], ", ") + " or " + values[last], func(v string) bool {

@@ -1,9 +1,11 @@
-// Command generate writes the alert rules, the runbook and the dashboards, with the parameters that it is given:
+// Command generate writes the alert rules, the runbook and the dashboards for the given parameters:
 //
-//	go run github.com/earnorm/poolstack/telemetry/generate -objective 99.95 -runbooks https://wiki.example.com/poolstack -out DIR
+//	go run github.com/earnorm/poolstack/telemetry/generate \
+//		-objective 99.95 -runbooks https://wiki.example.com/poolstack -out DIR
 //
-// It writes DIR/rules/*.yaml, DIR/rules/RUNBOOK.md and DIR/dashboards/*.json, over what is there, and leaves other files alone. Without
-// parameters the result is what is in this repository.
+// The command writes DIR/rules/*.yaml, DIR/rules/RUNBOOK.md and DIR/dashboards/*.json. It
+// overwrites these files and leaves other files alone. The defaults write the files of this
+// repository.
 package main
 
 import (
@@ -31,7 +33,7 @@ func main() {
 	}
 }
 
-// run is the program. What flag says of its use goes to stderr.
+// run runs the program with args. Usage and flag errors go to stderr.
 func run(args []string, stderr io.Writer) error {
 	cfg, out, err := parse(args, stderr)
 	if err != nil {
@@ -67,7 +69,7 @@ func parse(args []string, stderr io.Writer) (cfg rules.Config, out string, err e
 	if flags.NArg() > 0 {
 		return cfg, "", fmt.Errorf("%q is not a flag: there are no arguments", flags.Arg(0))
 	}
-	if cfg.Objective == 0 { // in a Config it stands for the default; here somebody wrote it
+	if cfg.Objective == 0 { // 0 means the default in a Config, but is a mistake as a flag
 		return cfg, "", errors.New("-objective is 0: must be from 94 up to, but not, 100")
 	}
 	cfg.Labels = []string{}
@@ -79,7 +81,7 @@ func parse(args []string, stderr io.Writer) (cfg rules.Config, out string, err e
 	return cfg, out, nil
 }
 
-// write puts files into a directory, which it makes if it has to.
+// write writes the files to dir, and creates dir if necessary.
 func write(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for everyone to read, as sources are
 		return err

@@ -1,5 +1,6 @@
-// Package promql turns queries that are written in OpenTelemetry's names into Prometheus'. The names come from the catalogue of
-// middleware/metrics: a metric or an attribute that is not in it cannot be asked for.
+// Package promql translates queries from OpenTelemetry names to Prometheus names. The names come
+// from the catalogue of middleware/metrics. A query cannot use a metric or an attribute outside the
+// catalogue.
 package promql
 
 import (
@@ -10,10 +11,12 @@ import (
 	"github.com/earnorm/poolstack/middleware/metrics"
 )
 
-// dotted is a name of OpenTelemetry's. PromQL itself has no dots between letters, so nothing else looks like one.
+// dotted matches an OpenTelemetry name. PromQL has no dots between letters, so no other text
+// matches.
 var dotted = regexp.MustCompile(`\b[a-z]+(?:\.[a-z_]+)+`)
 
-// names are the metrics, those of a histogram with each of its suffixes, and the attributes.
+// names maps OpenTelemetry names to Prometheus names: metrics, histograms with each suffix, and
+// attributes.
 var names = func() map[string]string {
 	all := map[string]string{}
 	for _, i := range metrics.Catalogue() {
@@ -30,11 +33,11 @@ var names = func() map[string]string {
 	return all
 }()
 
-// Label returns the label that Prometheus has for the attribute.
+// Label returns the Prometheus label of the attribute.
 func Label(attribute string) string { return strings.ReplaceAll(attribute, ".", "_") }
 
-// Translate puts Prometheus' names in the place of OpenTelemetry's. It panics at one that is not in the catalogue, since queries are
-// constants of this module.
+// Translate replaces the OpenTelemetry names in query with Prometheus names. It panics on a name
+// outside the catalogue, because queries are constants of this module.
 func Translate(query string) string {
 	return dotted.ReplaceAllStringFunc(query, func(name string) string {
 		known, ok := names[name]
