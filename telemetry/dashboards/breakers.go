@@ -1,6 +1,6 @@
 package dashboards
 
-// breakers shows the breakers of all pools, each instance's by itself, and what they decide by.
+// breakers returns the dashboard of all pools' breakers, by instance, and of the breakers' inputs.
 func breakers() dashboard {
 	return dashboard{
 		file: "breakers.json", uid: "poolstack-breakers", title: "Pools: breakers",

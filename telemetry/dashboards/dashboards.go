@@ -13,26 +13,26 @@ import (
 	"github.com/earnorm/poolstack/telemetry/rules"
 )
 
-// Config says what the dashboards are to be like. The zero Config works.
+// Config holds the parameters of the dashboards. The zero value works.
 type Config struct {
-	// Objective is the percentage of good uses that the error budget's panels are drawn for; it must be that of the rules. 0 means
-	// [rules.DefaultObjective].
+	// Objective is the required percentage of good uses, for the panels of the error budget. It must
+	// equal the objective of the rules. Zero means [rules.DefaultObjective].
 	Objective float64
 }
 
-// Dashboards are the dashboards for one [Config]. They do not change and may be used concurrently.
+// Dashboards holds the dashboards for a [Config]. It is immutable and safe for concurrent use.
 type Dashboards struct {
 	all []dashboard
 }
 
-// dashboard is what a file is made of.
+// dashboard describes a dashboard and its file.
 type dashboard struct {
 	file, uid, title, about string
-	onePool                 bool // the variables choose one job and one pool
+	onePool                 bool // the variables select a single job and a single pool
 	sections                []section
 }
 
-// New makes the dashboards. It fails when cfg is not valid.
+// New generates the dashboards for cfg. It returns an error if cfg is not valid.
 func New(cfg Config) (*Dashboards, error) {
 	r := rules.Config{Objective: cfg.Objective}
 	if err := r.Validate(); err != nil {
@@ -42,7 +42,7 @@ func New(cfg Config) (*Dashboards, error) {
 	return &Dashboards{all: []dashboard{overview(budget), onePool(budget), breakers()}}, nil
 }
 
-// Files returns the files by their names.
+// Files returns the contents of the files by name.
 func (d *Dashboards) Files() map[string][]byte {
 	files := map[string][]byte{}
 	for _, one := range d.all {
@@ -51,14 +51,14 @@ func (d *Dashboards) Files() map[string][]byte {
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
 		if err := e.Encode(one.model()); err != nil {
-			panic(err) // a mistake in the raw parts of panel.go, which every test would meet
+			panic(err) // a mistake in panel.go's raw JSON, which every test would find
 		}
 		files[one.file] = b.Bytes()
 	}
 	return files
 }
 
-// Query is one query of a panel.
+// Query is a query of a panel.
 type Query struct {
 	Dashboard string // the title
 	Panel     string
@@ -79,8 +79,9 @@ func (d *Dashboards) Queries() []Query {
 	return all
 }
 
-// PromQL returns the query for all jobs, instances and pools, over ranges of the given length, in whole seconds: it can be asked of
-// Prometheus as it is.
+// PromQL returns the query for all jobs, instances and pools, without Grafana's variables. The
+// parameter over is the length of the ranges, truncated to whole seconds. Prometheus can execute
+// the result.
 func (q Query) PromQL(over time.Duration) string {
 	interval := strconv.Itoa(int(over.Seconds())) + "s"
 	return strings.NewReplacer(
@@ -88,7 +89,7 @@ func (q Query) PromQL(over time.Duration) string {
 	).Replace(q.Expr)
 }
 
-// Titles returns the titles of all panels, each once, by the alphabet.
+// Titles returns the titles of all panels in alphabetical order, without duplicates.
 func (d *Dashboards) Titles() []string {
 	var titles []string
 	for _, q := range d.Queries() {
@@ -98,10 +99,12 @@ func (d *Dashboards) Titles() []string {
 	return slices.Compact(titles)
 }
 
-// What a variable is when everything is chosen.
+// The value of a variable if everything is selected.
 const (
-	everyTarget = ".*" // also series without the label, which those of rules without instances are
-	everyPool   = ".+" // not the operations that others report, without a pool
+	// everyTarget also matches series without the label, such as series of rules without instance.
+	everyTarget = ".*"
+	// everyPool does not match other instrumentation's operations, which have no pool.
+	everyPool = ".+"
 )
 
 func (d dashboard) model() model {
@@ -127,12 +130,13 @@ func (d dashboard) model() model {
 	}
 }
 
-// source is a variable for a data source.
+// source returns a variable for a data source.
 func source(name, label, kind string) variable {
 	return variable{Name: name, Label: label, Type: "datasource", Query: kind}
 }
 
-// choice is a variable for the values of a label: for several of them, and for every if that is not "".
+// choice returns a variable for the values of a label. If every is not empty, the variable selects
+// several values, and every is the value for all of them.
 func choice(name, label, values, every string) variable {
 	values = promql.Translate(values)
 	v := variable{

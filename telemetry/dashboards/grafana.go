@@ -2,10 +2,10 @@ package dashboards
 
 import "encoding/json"
 
-// schemaVersion is that of Grafana 11; later ones bring it up to theirs when they load it.
+// schemaVersion is the schema version of Grafana 11. Later versions migrate a dashboard on load.
 const schemaVersion = 39
 
-// model is a dashboard in Grafana's JSON: as much of it as is needed.
+// model is the used part of Grafana's JSON model of a dashboard.
 type model struct {
 	UID           string       `json:"uid"`
 	Title         string       `json:"title"`
@@ -23,7 +23,7 @@ type model struct {
 	Panels        []panelModel `json:"panels"`
 }
 
-// annotations are none; Grafana adds its own.
+// annotations is empty. Grafana adds its own annotations.
 type annotations struct {
 	List []struct{} `json:"list"`
 }
@@ -33,7 +33,7 @@ type timeRange struct {
 	To   string `json:"to"`
 }
 
-// link is one of a dashboard to others, or of a panel's data to anywhere.
+// link is a dashboard's link to other dashboards, or a panel's link from a value to any address.
 type link struct {
 	Title       string   `json:"title"`
 	Type        string   `json:"type,omitempty"`
@@ -57,14 +57,14 @@ type variable struct {
 	Definition string      `json:"definition,omitempty"`
 	Datasource *datasource `json:"datasource,omitempty"`
 	Refresh    int         `json:"refresh,omitempty"` // 2: when the time range changes
-	Sort       int         `json:"sort,omitempty"`    // 1: by the alphabet
+	Sort       int         `json:"sort,omitempty"`    // 1: alphabetical
 	Multi      bool        `json:"multi"`
 	IncludeAll bool        `json:"includeAll"`
 	AllValue   string      `json:"allValue,omitempty"`
 	Current    *current    `json:"current,omitempty"`
 }
 
-// current is what a variable is at the beginning.
+// current is the initial value of a variable.
 type current struct {
 	Text  []string `json:"text"`
 	Value []string `json:"value"`

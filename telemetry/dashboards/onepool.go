@@ -1,6 +1,6 @@
 package dashboards
 
-// onePool shows one pool, summed over its instances.
+// onePool returns the dashboard of a single pool, summed over its instances.
 func onePool(budget string) dashboard {
 	return dashboard{
 		file: "pool.json", uid: "poolstack-pool", title: "Pools: one pool", onePool: true,
@@ -17,7 +17,8 @@ func onePool(budget string) dashboard {
 	}
 }
 
-// operation is how operations are told apart: by the name, and by what it works on, which Redis has in the summary.
+// operation lists the labels of an operation: the name, the collection, and the query summary.
+// Redis has the target in the summary.
 const (
 	operation       = `db.operation.name, db.collection.name, db.query.summary`
 	operationLegend = "{{db_operation_name}} {{db_collection_name}} {{db_query_summary}}"

@@ -1,6 +1,6 @@
 package dashboards
 
-// overview shows all pools, each summed over its instances.
+// overview returns the dashboard of all pools, each summed over its instances.
 func overview(budget string) dashboard {
 	return dashboard{
 		file: "overview.json", uid: "poolstack-overview", title: "Pools: overview",
@@ -110,7 +110,7 @@ func layersAtWork() []panel {
 	}
 }
 
-// The panels that several dashboards have.
+// The panels used in several dashboards.
 
 func burn(budget, how string, width int) panel {
 	by := func(window string) string {

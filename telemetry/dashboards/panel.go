@@ -9,7 +9,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry/internal/promql"
 )
 
-// The kinds of panels, in Grafana's words.
+// The kinds of panels, as Grafana's type names.
 const (
 	graph    = "timeseries"
 	timeline = "state-timeline"
@@ -18,7 +18,7 @@ const (
 	table    = "table"
 )
 
-// The units, in Grafana's words.
+// The units, as Grafana's unit names.
 const (
 	perSecond = "ops"
 	seconds   = "s"
@@ -26,47 +26,48 @@ const (
 	number    = "short"
 )
 
-// The width of a dashboard and the heights of what stands in it.
+// The width of a dashboard, and the heights of panels and rows, in units of Grafana's grid.
 const (
 	fullWidth   = 24
 	panelHeight = 8
 	rowHeight   = 1
 )
 
-// section is a row with the panels below it.
+// section is a row and the panels below the row.
 type section struct {
 	title  string
 	panels []panel
 }
 
-// panel says what a panel is to show.
+// panel describes a panel.
 type panel struct {
 	title string
-	about string // what it shows, and what to do about it
+	about string // the description: the meaning, and the recommended action
 	kind  string // "" means graph
 	unit  string
-	width int // of 24; 0 means a third
+	width int // of 24; 0 means a third of the dashboard
 	stack bool
-	// limits are values to be warned of, with lines in a graph.
-	limits  []float64
-	traces  []link // of a panel of durations, which has exemplars: where else there are traces
+	// limits are warning thresholds. A graph shows lines for the limits.
+	limits []float64
+	// traces are links to further traces. Only panels of durations have traces and exemplars.
+	traces  []link
 	queries []target
 }
 
-// target is one query.
+// target is a query of a panel.
 type target struct {
 	legend string
 	expr   string
 	limit  bool // drawn as a dashed line
 }
 
-// q is a query without anything special.
+// q returns an ordinary target.
 func q(legend, expr string) target { return target{legend: legend, expr: expr} }
 
-// limit is a query whose values the others should keep away from.
+// limit returns a target for a limit, which other targets should not reach.
 func limit(legend, expr string) target { return target{legend: legend, expr: expr, limit: true} }
 
-// quantiles are the 50th, 95th and 99th percentile of a histogram.
+// quantiles returns targets for the 50th, 95th and 99th percentile of a histogram.
 func quantiles(histogram string) []target {
 	var all []target
 	for _, p := range []string{"50", "95", "99"} {
@@ -75,8 +76,9 @@ func quantiles(histogram string) []target {
 	return all
 }
 
-// The selections. In queries, $sel are the variables as matchers, $recorded the same for what the rules record, $each are the labels by
-// which instances' pools are told apart, $pools those by which pools are.
+// macros replaces the abbreviations of queries. $sel matches the variables, and $recorded matches
+// the variables on recorded series. $each are the labels of an instance's pool, and $pools are the
+// labels of a pool.
 var macros = strings.NewReplacer(
 	"$sel", `job=~"$job", instance=~"$instance", db.client.connection.pool.name=~"$pool"`,
 	"$recorded", `job=~"$job", instance=~"$instance", pool=~"$pool"`,
@@ -94,7 +96,7 @@ const (
 
 var prometheus = &datasource{Type: "prometheus", UID: "${datasource}"}
 
-// lay places the panels one after the other.
+// lay arranges the panels from left to right and from top to bottom.
 func lay(sections []section) []panelModel {
 	var all []panelModel
 	y := 0
@@ -188,7 +190,7 @@ func (p panel) defaults() fieldDefaults {
 	return d
 }
 
-// options are those of each kind of panel.
+// options are Grafana's options for each kind of panel.
 var options = map[string]string{
 	graph: `{"legend":{"displayMode":"list","placement":"bottom","showLegend":true},"tooltip":{"mode":"multi","sort":"desc"}}`,
 	timeline: `{"mergeValues":true,"showValue":"never","rowHeight":0.9,"tooltip":{"mode":"single"},` +
@@ -199,7 +201,7 @@ var options = map[string]string{
 	table: `{"showHeader":true}`,
 }
 
-// traceLinks search a pool's traces of the time that is shown.
+// traceLinks returns links to a search for the pool's traces in the displayed time range.
 func traceLinks(job, pool string) []link {
 	return []link{
 		{Title: "Traces in Tempo", TargetBlank: true, URL: explore("tempo", map[string]any{
@@ -211,13 +213,15 @@ func traceLinks(job, pool string) []link {
 	}
 }
 
-// Where the links get the pool from: the series that is clicked on, or the variables of a dashboard of one pool.
+// The links for a dashboard of many pools and for a dashboard of a single pool. bySeries takes the
+// pool from the clicked series, and byVariable takes the pool from the dashboard's variables.
 var (
 	bySeries   = traceLinks("${__field.labels.job}", "${__field.labels.db_client_connection_pool_name}")
 	byVariable = traceLinks("${job}", "${pool}")
 )
 
-// explore returns the address of Grafana's Explore with a query to the data source that the variable names.
+// explore returns the address of Grafana's Explore with a query. The variable selects the data
+// source.
 func explore(variable string, query map[string]any) string {
 	uid := "${" + variable + "}"
 	query["refId"] = "A"
@@ -226,12 +230,12 @@ func explore(variable string, query map[string]any) string {
 		"datasource": uid, "queries": []any{query}, "range": timeRange{From: "${__from}", To: "${__to}"},
 	}})
 	if err != nil {
-		panic(err) // it is made of strings
+		panic(err) // cannot happen: the value consists of strings
 	}
 	return "/explore?schemaVersion=1&panes=" + escape(string(panes))
 }
 
-// escape escapes s for an address, but for variables, which Grafana has to find.
+// escape escapes s for an address, except for variables, which Grafana must find.
 func escape(s string) string {
 	var b strings.Builder
 	for s != "" {

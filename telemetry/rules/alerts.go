@@ -11,30 +11,31 @@ import (
 
 // The severities.
 const (
-	page   = "page"   // somebody has to act now
-	ticket = "ticket" // somebody has to act in the next days
+	page   = "page"   // act now
+	ticket = "ticket" // act within days
 )
 
-// Alert is one alert, and its paragraph in the runbook.
+// Alert describes an alert and the alert's paragraph in the runbook.
 type Alert struct {
 	Name     string
 	Severity string // page or ticket
 	Summary  string
-	// Meaning, Look and Change are the runbook's: what has happened, where to look first, and which settings to change. Trace is a
-	// TraceQL query that finds uses it happened to, with POOL for the pool's name; "" when a trace says nothing of it.
+	// Meaning, Look and Change are texts of the runbook: the cause of the alert, where to look first,
+	// and which settings to change. Trace is a TraceQL query for affected uses, with POOL in place of
+	// the pool's name. Trace is empty if traces do not help.
 	Meaning, Look, Trace, Change string
 
-	conditions []condition // one rule each
+	conditions []condition // a rule for each
 }
 
 type condition struct {
 	Expr, Why       string
 	For, KeepFiring time.Duration
-	Window          string // a label, to keep rules of one alert apart
+	Window          string // a label, to distinguish rules of the same alert
 	Description     string
 }
 
-// query puts expressions together.
+// query builds PromQL expressions.
 type query struct {
 	cfg Config
 	who string // the pool in a description
@@ -51,11 +52,12 @@ func newQuery(cfg Config) query {
 	return q
 }
 
-// placed is a macro of an expression: $pool(x) is x with the short label pool.
+// placed begins a macro in an expression. $pool(x) adds the short label pool to x.
 const placed = "$pool("
 
-// expr translates an expression. In it, $labels are those of the configuration; $process those that tell one process from another;
-// $job the configuration's without the instance.
+// expr translates an expression to PromQL. In the expression, $labels are the configured labels.
+// $process are the configured labels plus job and instance, so they distinguish processes. $job are
+// the configured labels without instance.
 func (q query) expr(text string) string {
 	process := slices.Clone(q.cfg.Labels)
 	for _, l := range []string{"job", "instance"} {
@@ -80,7 +82,7 @@ func (q query) expr(text string) string {
 	return promql.Translate(text)
 }
 
-// balanced cuts s at the parenthesis that closes one before it.
+// balanced splits s at the parenthesis that closes a parenthesis opened before s.
 func balanced(s string) (inner, rest string) {
 	depth := 1
 	for i, r := range s {
@@ -97,7 +99,7 @@ func balanced(s string) (inner, rest string) {
 	panic("rules: unbalanced: " + s)
 }
 
-// dedent takes off the first line, which is empty, and from all others the tabs that the second begins with.
+// dedent removes the empty first line and the indentation of the second line from all lines.
 func dedent(text string) string {
 	text = strings.Trim(text, "\n")
 	tabs := text[:len(text)-len(strings.TrimLeft(text, "\t"))]
@@ -112,7 +114,8 @@ func (q query) alerts() []Alert {
 	return slices.Concat(q.saturation(), q.utilisation(), q.resilience(), q.leases(), q.absence(), q.budgetAlerts())
 }
 
-// oursOnly keeps pools of this library: other instrumentation reports db.client.* as well.
+// oursOnly restricts an expression to the pools of this library. Other instrumentation also reports
+// db.client.* metrics.
 const oursOnly = `
 				and on ($labels, pool)
 				group by ($labels, pool) ($pool(poolstack.lease.oldest))`
@@ -353,7 +356,7 @@ func (q query) absence() []Alert {
 	}
 }
 
-// short shows whole seconds as Prometheus writes durations: 1h30m.
+// short formats whole seconds in Prometheus's notation, such as 1h30m.
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

@@ -6,21 +6,22 @@ import (
 	"strings"
 )
 
-// What is recorded.
+// The names of the recorded series.
 const (
 	usesSum   = "pool:poolstack_uses:sum"
 	errorsSum = "pool:poolstack_errors:sum"
-	ratio     = "pool:poolstack_errors_per_use:ratio_rate" // and the window
+	ratio     = "pool:poolstack_errors_per_use:ratio_rate" // followed by the window
 )
 
-// windows are those that the ratio of bad uses is recorded over.
+// windows are the windows of the recorded ratio of bad uses.
 var windows = []string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
 
-// burns are the pairs of windows, and how many times faster than allowed the budget must burn in both.
+// burns are the alerts of the error budget. An alert needs a burn rate above rate in both the long and
+// the short window.
 var burns = []struct {
 	severity, long, short string
 	rate                  float64
-	spent                 string // of the budget of 30 days, in the long window
+	spent                 string // part of the 30-day budget spent in the long window
 }{
 	{page, "1h", "5m", 14.4, "2 %"},
 	{page, "6h", "30m", 6, "5 %"},
@@ -28,7 +29,7 @@ var burns = []struct {
 	{ticket, "3d", "6h", 1, "10 %"},
 }
 
-// recording is a rule that records a series.
+// recording is a rule for a recorded series.
 type recording struct{ Record, Expr, Why string }
 
 func (q query) recordings() []recording {
@@ -111,5 +112,5 @@ func (q query) budgetAlerts() []Alert {
 	return []Alert{fast, slow}
 }
 
-// trim shows what people can read of a fraction.
+// trim formats f with 6 significant digits.
 func trim(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }

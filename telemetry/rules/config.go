@@ -25,46 +25,52 @@ const (
 	defaultMinErrors  = 10
 )
 
-// leastObjective is the one at which nothing but a total failure burns the budget 14.4 times as fast as allowed.
+// leastObjective is the smallest allowed objective in percent. With this objective, the burn rate of
+// the first page (14.4) needs 86.4 % bad uses. Below 93.06, even a total failure would not reach 14.4.
 const leastObjective = 94
 
-// Config says what the rules are to be like. The zero Config works.
+// Config holds the parameters of the rules. The zero value works.
 type Config struct {
-	// Objective is how many percent of a pool's uses are to be good, over 30 days: from 94 up to, but not, 100. 0 means 99.9. Below 94
-	// not even a total outage would burn the budget as fast as the first page asks for.
+	// Objective is the required percentage of good uses of a pool over 30 days. It is at least 94 and
+	// less than 100. Zero means 99.9. A lower bound is necessary: below 93.06, even a total outage
+	// would not reach the burn rate of the first page.
 	Objective float64
-	// Runbooks is the address of the page with the paragraphs of RUNBOOK.md: http or https, without a fragment. Each alert's
-	// runbook_url is this, # and the alert's name in lower case. "" means the page in this project's repository.
+	// Runbooks is the http or https address of a page with the text of RUNBOOK.md, without a fragment.
+	// An alert's runbook_url is Runbooks, then #, then the alert's name in lower case. The empty
+	// string means the page in this project's repository.
 	Runbooks string
-	// Labels are those by which everything is told apart, besides the pool. nil means job and instance. Both are on all series, be
-	// they scraped or sent through a collector; others must be put there by the scrape or the resource.
+	// Labels are the labels of the rules' results, besides pool. Nil means job and instance. All
+	// series have job and instance, both scraped series and series sent through a collector. The
+	// scrape configuration or the resource must add any other label.
 	Labels []string
 
-	// For is how long waits, timeouts, utilisation and old leases must last to alert. 0 means 5 m.
+	// For is the minimum duration of waits, timeouts, high utilisation and old leases before an alert.
+	// Zero means 5 m.
 	For time.Duration
-	// BreakerFor is how long a breaker must be seen open or half-open to alert. 0 means 1 m.
+	// BreakerFor is the minimum time of an open or half-open breaker before an alert. Zero means 1 m.
 	BreakerFor time.Duration
-	// AbsentFor is how long a target must have reported nothing to alert. 0 means 5 m.
+	// AbsentFor is the minimum time without any report from a target before an alert. Zero means 5 m.
 	AbsentFor time.Duration
-	// KeepFiring is how long the alerts of breakers and of the error budget go on after their condition has ended, so that what comes
-	// and goes is one alert. 0 means 5 m.
+	// KeepFiring is how long the alerts of breakers and error budgets continue after their condition
+	// has ended. An intermittent condition is then a single alert. Zero means 5 m.
 	KeepFiring time.Duration
 
-	// LeaseAge is how long a lease may last. 0 means 1 h. pool.Config.LeakAfter, which names the culprit, is off by default; this is
-	// for where it is.
+	// LeaseAge is the allowed age of a lease. Zero means 1 h. The alert is for pools without
+	// pool.Config.LeakAfter, which is off by default and reports the borrower's stack.
 	LeaseAge time.Duration
-	// MinErrors is how many bad uses the long window of an error budget's alert must hold. 0 means 10; 1: each counts, and a pool with
-	// one use a minute pages for a single failure.
+	// MinErrors is the minimum number of bad uses in the long window of an error budget's alert. Zero
+	// means 10. With 1, a pool with a use a minute pages for a single failure.
 	MinErrors int
 }
 
-// Validate returns an error that names every field that is out of range, its value and what is allowed; nil when there is none.
+// Validate returns nil, or an error with every invalid field, its value and the allowed values.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(field string, value any, allowed string) {
 		errs = append(errs, fmt.Errorf("rules: %s is %v: must be %s", field, value, allowed))
 	}
-	if c.Objective != 0 && !(c.Objective >= leastObjective && c.Objective < 100) { // not < and >=, which NaN is not either
+	// The negation also rejects NaN.
+	if c.Objective != 0 && !(c.Objective >= leastObjective && c.Objective < 100) {
 		bad("Objective", c.Objective, "0 (default 99.9) or from 94 up to, but not, 100 percent")
 	}
 	if allowed := checkRunbooks(c.Runbooks); allowed != "" {
@@ -101,11 +107,12 @@ func (c Config) Validate() error {
 
 var (
 	labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-	// reserved are the labels that the rules set or sum over.
+	// reserved are the labels set or aggregated by the rules.
 	reserved = []string{"pool", "le", "severity", "window", "alertname"}
 )
 
-// checkRunbooks returns what is allowed, "" when the address is.
+// checkRunbooks returns the empty string if address is valid, and otherwise a description of a
+// valid address.
 func checkRunbooks(address string) string {
 	const allowed = "an http or https address with a host, without a user, a fragment or spaces"
 	if address == "" {
@@ -118,7 +125,7 @@ func checkRunbooks(address string) string {
 	return ""
 }
 
-// redact hides what may be a password.
+// redact hides user information, which may contain a password.
 func redact(address string) string {
 	if at := strings.LastIndexByte(address, '@'); at >= 0 {
 		return "..." + address[at:]
@@ -126,7 +133,7 @@ func redact(address string) string {
 	return address
 }
 
-// withDefaults returns c with every 0 that stands for a default replaced by it.
+// withDefaults returns c with defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	c.Objective = cmp.Or(c.Objective, DefaultObjective)
 	c.Runbooks = cmp.Or(c.Runbooks, DefaultRunbooks)
@@ -142,8 +149,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Budget returns the part of the uses that may be bad: 0.001 for an objective of 99.9 %.
+// Budget returns the allowed ratio of bad uses: 0.001 for an objective of 99.9 %.
 func (c Config) Budget() float64 {
-	const digits = 1e12 // of what binary fractions leave behind
+	const digits = 1e12 // rounds off the binary representation error
 	return math.Round((1-c.withDefaults().Objective/100)*digits) / digits
 }

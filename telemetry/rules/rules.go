@@ -10,14 +10,15 @@ import (
 	"text/template"
 )
 
-// Rules are the rules and the runbook for one [Config]. They do not change and may be used concurrently.
+// Rules holds the rules and the runbook for a [Config]. It is immutable and safe for concurrent
+// use.
 type Rules struct {
 	cfg       Config
 	recording []recording
 	alerts    []Alert
 }
 
-// New makes the rules. It fails when cfg is not valid.
+// New generates the rules for cfg. It returns an error if cfg is not valid.
 func New(cfg Config) (*Rules, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -27,10 +28,10 @@ func New(cfg Config) (*Rules, error) {
 	return &Rules{cfg: cfg, recording: q.recordings(), alerts: q.alerts()}, nil
 }
 
-// Alerts returns the alerts, in the order of the files.
+// Alerts returns the alerts in the order of the files.
 func (r *Rules) Alerts() []Alert { return slices.Clone(r.alerts) }
 
-// Recorded returns the names of the series that the rules record.
+// Recorded returns the names of the recorded series.
 func (r *Rules) Recorded() []string {
 	recorded := make([]string, len(r.recording))
 	for i, rule := range r.recording {
@@ -39,10 +40,11 @@ func (r *Rules) Recorded() []string {
 	return recorded
 }
 
-// RunbookURL returns the address of an alert's paragraph.
+// RunbookURL returns the address of an alert's paragraph in the runbook.
 func (r *Rules) RunbookURL(alert string) string { return r.cfg.Runbooks + "#" + strings.ToLower(alert) }
 
-// Files returns the files by their names: poolstack-recording.yaml, poolstack-alerts.yaml and RUNBOOK.md.
+// Files returns the contents of the files by name: poolstack-recording.yaml, poolstack-alerts.yaml
+// and RUNBOOK.md.
 func (r *Rules) Files() map[string][]byte {
 	return map[string][]byte{
 		"poolstack-recording.yaml": r.render("recording"),
@@ -51,7 +53,7 @@ func (r *Rules) Files() map[string][]byte {
 	}
 }
 
-// setting is a field of a Config in the runbook's text.
+// setting matches a field of a Config in the runbook's text.
 var setting = regexp.MustCompile(`\b[a-z]+\.Config\.[A-Z]\w*`)
 
 //go:embed files.tmpl
@@ -67,7 +69,7 @@ var files = template.Must(template.New("").Funcs(template.FuncMap{
 	"short": short,
 }).Parse(filesText))
 
-// quote makes a string of YAML, which those of JSON are.
+// quote returns s as a YAML string. A JSON string is also a YAML string.
 func quote(s string) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -76,7 +78,7 @@ func quote(s string) (string, error) {
 	return strings.TrimSpace(b.String()), err
 }
 
-// render fills in one of the templates.
+// render executes the template with the given name.
 func (r *Rules) render(name string) []byte {
 	type alert struct {
 		Alert
@@ -93,7 +95,7 @@ func (r *Rules) render(name string) []byte {
 	}
 	var b bytes.Buffer
 	if err := files.ExecuteTemplate(&b, name, view); err != nil {
-		panic(err) // a mistake in the template, which every test would meet
+		panic(err) // a mistake in the template, which every test would find
 	}
 	return b.Bytes()
 }
