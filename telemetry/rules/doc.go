@@ -21,10 +21,9 @@
 //
 // # The error budget
 //
-// A use of a pool is good if the use succeeded, or if its failure has the fault none or caller. The
-// faults server and local spend the budget. A rejection by an open breaker has the fault server. A
-// failure of another pool or of the caller's function has the fault elsewhere and does not spend
-// this pool's budget.
+// A use of a pool is good if the use succeeded, or if its failure has the fault none, caller or
+// elsewhere. The faults server and local spend the budget. A rejection by an open breaker has the
+// fault server. A failure of another pool or of the caller's function has the fault elsewhere.
 //
 // The burn rate compares the ratio of bad uses with the ratio allowed by the objective. At a burn
 // rate of 1 the budget lasts exactly 30 days. Each alert compares two windows. The long window
