@@ -11,7 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// bareRedis is a client of go-redis with its default options.
+// bareRedis is a go-redis client with its default options.
 type bareRedis struct {
 	client *redis.Client
 	keys   redisKeys
@@ -33,8 +33,8 @@ func (b *bareRedis) do(ctx context.Context, op operation) (string, error) {
 
 func (b *bareRedis) close(context.Context) error { return b.client.Close() }
 
-// redisWire is a hook that counts what a client of go-redis sends. The client's own retries are beneath the hooks for commands, so it
-// looks at what is written to the sockets.
+// redisWire is a hook that counts the commands of a go-redis client. The client retries a command
+// below the command hooks, so redisWire counts the writes to the sockets.
 type redisWire struct{ *wire }
 
 // DialHook implements redis.Hook.
@@ -57,7 +57,8 @@ func (redisWire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	return next
 }
 
-// wiredConn counts the commands of a lane that are written. It stays a TCPConn in all else: go-redis looks at the socket beneath.
+// wiredConn counts the written commands of a lane. It embeds a TCPConn, because go-redis inspects
+// the socket.
 type wiredConn struct {
 	*net.TCPConn
 	wire *wire
@@ -71,8 +72,8 @@ func (c wiredConn) Write(b []byte) (int, error) {
 	return c.TCPConn.Write(b)
 }
 
-// isLaneCommand says whether b begins with one of the three commands of redisKeys.do, in Redis' protocol: *4\r\n$4\r\nhset... What else
-// is written is the greeting on a new connection.
+// isLaneCommand reports whether b begins with a command of redisKeys.do in the Redis protocol, such
+// as *4\r\n$4\r\nhset. All other writes are the greeting on a new connection.
 func isLaneCommand(b []byte) bool {
 	words := bytes.SplitN(b, []byte("\r\n"), 4)
 	if len(words) < 3 {
@@ -108,7 +109,7 @@ func (b *bareMongo) do(ctx context.Context, op operation) (string, error) {
 
 func (b *bareMongo) close(ctx context.Context) error { return b.client.Disconnect(ctx) }
 
-// wiredDialer counts dials; it is the driver's own dialer in all else.
+// wiredDialer counts dials. It dials like the driver's default dialer.
 type wiredDialer struct{ wire *wire }
 
 // DialContext implements options.ContextDialer.

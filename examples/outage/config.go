@@ -14,40 +14,42 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// The bounds of what can be asked for. A shorter run leaves no time to recover between two faults.
+// The bounds of the flags. A shorter run leaves no time for recovery between two faults.
 const (
 	minDuration = 15 * time.Second
 	maxDuration = time.Hour
 	maxRate     = 1000
 )
 
-// metricsOff is the value of -metrics that serves none.
+// metricsOff is the value of -metrics for no metrics server.
 const metricsOff = "off"
 
-// config is what the command line says.
+// config holds the values of the flags.
 type config struct {
 	duration time.Duration
-	rate     int    // operations a second on Redis, of each side; see rateOn
-	seed     uint64 // of the script's times and of the mix of operations
+	rate     int    // operations a second on Redis, for each side; see rateOn
+	seed     uint64 // for the times of the script and for the mix of operations
 	metrics  string // host:port on loopback, or metricsOff
-	logFile  string // where the stack's log goes; "" for nowhere
-	page     string // where the page that draws the run goes; "" for nowhere
-	repeat   bool   // play again and again
-	set      bool   // MongoDB is a replica set, and plays elections
-	health   bool   // play nothing: ask another process, at metrics, whether it plays
+	logFile  string // file for the stack's log; "" for none
+	page     string // file for the page with the charts; "" for none
+	repeat   bool   // play repeatedly
+	set      bool   // MongoDB is a replica set, and the script has elections
+	health   bool   // play nothing: ask the process at metrics whether it plays
 
-	// What the invariants allow. Only tests, which share the machine with others, set more than the default.
-	recovery time.Duration // from a server's return until its pool is whole again
-	grace    time.Duration // that an operation may take beyond its deadline
+	// The bounds of the invariants. Only tests set more than the default, because tests share the
+	// machine with other tests.
+	recovery time.Duration // from a server's return until its pool has recovered
+	grace    time.Duration // allowed time of an operation after its deadline
 }
 
-// The defaults of what the invariants allow. A machine has other things to do as well.
+// The default bounds of the invariants. They leave time for other work of the machine.
 const (
 	defaultRecovery = 2 * time.Second
 	defaultGrace    = 500 * time.Millisecond
 )
 
-// parse reads the command line. What is wrong with it has been printed to stderr when it returns an error.
+// parse parses the command line. If parse returns an error, it has already printed the error to
+// stderr.
 func parse(args []string, stderr io.Writer) (config, error) {
 	c := config{recovery: defaultRecovery, grace: defaultGrace}
 	flags := flag.NewFlagSet("outage", flag.ContinueOnError)
@@ -75,7 +77,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	return c, err
 }
 
-// acts are those to play.
+// acts returns the acts of the script.
 func (c config) acts() []act {
 	if c.set {
 		return setActs
@@ -83,8 +85,10 @@ func (c config) acts() []act {
 	return acts
 }
 
-// rateOn is how many operations a second a server gets from each side. The MongoDB server is an embedded one on SQLite: with as many as
-// Redis takes, what the bare client has piled up during an outage would keep it busy for longer than the outage lasted.
+// rateOn returns the operations per second on a server, for each side. MongoDB gets fewer
+// operations than Redis, because the server is an embedded FerretDB on SQLite. At the rate of
+// Redis, the bare client's backlog from an outage would keep the server busy for longer than the
+// outage.
 func (c config) rateOn(server string) int {
 	if server == control.MongoDB {
 		return max(1, c.rate/8)
@@ -92,7 +96,7 @@ func (c config) rateOn(server string) int {
 	return c.rate
 }
 
-// validate names every flag that is out of range, its value and what is allowed.
+// validate returns nil, or an error with every invalid flag, its value and the allowed values.
 func (c config) validate() error {
 	var errs []error
 	if c.duration < minDuration || c.duration > maxDuration {
@@ -118,7 +122,7 @@ func isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// onLoopback says whether address is a port that only this machine can reach.
+// onLoopback reports whether address is a port on a loopback address.
 func onLoopback(address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -17,51 +17,51 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// A chart is one or more panels above each other, with one axis of time and the same faults shaded in each.
+// A chart has panels above each other, with a common axis of time and the same shaded faults.
 type chart struct {
-	id, title, desc string // the latter two for those who cannot see it
+	id, title, desc string // title and desc are for screen readers
 	panels          []panel
 	bands           []band
 	time            axis
 }
 
-// A panel is what is drawn in one pair of axes.
+// A panel is a pair of axes and the traces between the axes.
 type panel struct {
 	title  string
 	y      axis
 	traces []trace
 }
 
-// A trace is one series. Where y is not a number the line is interrupted.
+// A trace is a series of points. A y of NaN interrupts the line.
 type trace struct {
 	name   string
 	xy     plotter.XYs
 	style  lineStyle
-	steps  bool // it keeps a value until the next
+	steps  bool // the value is constant until the next point
 	filled bool
 }
 
-// A lineStyle is told apart by its dashes as well as by its colour.
+// A lineStyle has a colour and dashes. Readers who cannot see colours can distinguish the dashes.
 type lineStyle struct {
 	colour string
 	dashes []float64
 }
 
-// The styles: of what is well, what is not, and what is neither.
+// The styles for good, bad and neutral values.
 var (
 	solid  = lineStyle{colour: "#0B5CAD"}
 	dashed = lineStyle{colour: "#C2410C", dashes: []float64{5, 3}}
 	dotted = lineStyle{colour: "#15803D", dashes: []float64{1.5, 2.5}}
 )
 
-// A band is a time that is shaded.
+// A band is a shaded time range.
 type band struct {
 	from, to float64
 	colour   string
 	text     string
 }
 
-// An axis reaches from min to max. A logarithmic one begins above 0.
+// An axis extends from min to max. A logarithmic axis begins above 0.
 type axis struct {
 	label       string
 	min, max    float64
@@ -69,14 +69,14 @@ type axis struct {
 	ticks       []plot.Tick
 }
 
-// A format is a size for a chart: in CSS pixels, if it is shown as wide as it is drawn.
+// A format is the size of a chart in CSS pixels at a scale of 1.
 type format struct {
 	name                       string
 	width, panelHeight, letter float64
-	ticks                      int // at most, on the axis of time
+	ticks                      int // maximum on the axis of time
 }
 
-// The formats: for half of a wide screen, and for the whole of a phone's.
+// The formats for half the width of a wide screen, and for the full width of a phone.
 var formats = []format{
 	{name: "wide", width: 600, panelHeight: 172, letter: 12.5, ticks: 12},
 	{name: "narrow", width: 358, panelHeight: 150, letter: 11.5, ticks: 6},
@@ -88,7 +88,7 @@ const (
 	lineWidth = 1.4
 )
 
-// svg draws the chart as an element for a page.
+// svg draws the chart as an svg element for a page.
 func (c chart) svg(f format) (string, error) {
 	plots := make([][]*plot.Plot, len(c.panels))
 	for i, p := range c.panels {
@@ -98,7 +98,7 @@ func (c chart) svg(f format) (string, error) {
 		}
 		plots[i] = []*plot.Plot{one}
 	}
-	room := vg.Length(f.letter * 1.8) // above each panel, for its title
+	room := vg.Length(f.letter * 1.8) // space above each panel, for its title
 	canvas := vgsvg.New(vg.Length(f.width), vg.Length(f.panelHeight*float64(len(plots))))
 	tiles := vgdraw.Tiles{Cols: 1, Rows: len(plots), PadTop: room, PadY: room, PadRight: 8, PadBottom: 2}
 	for i, tile := range plot.Align(plots, tiles, vgdraw.New(canvas)) {
@@ -108,7 +108,8 @@ func (c chart) svg(f format) (string, error) {
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return "", err
 	}
-	_, inner, ok := strings.Cut(b.String(), "<g ") // what comes before it is for a file of its own, of a fixed size
+	// The output before the first <g is for a separate file with a fixed size.
+	_, inner, ok := strings.Cut(b.String(), "<g ")
 	if !ok {
 		return "", fmt.Errorf("%s: nothing was drawn", c.id)
 	}
@@ -119,7 +120,7 @@ func (c chart) svg(f format) (string, error) {
 	return head + inner, nil
 }
 
-// plot makes one panel; only the last has the axis of time labelled.
+// plot creates the plot of a panel. Only the last panel has a label on the axis of time.
 func (c chart) plot(p panel, f format, last bool) (*plot.Plot, error) {
 	one := plot.New()
 	one.BackgroundColor = nil
@@ -153,11 +154,13 @@ func (c chart) plot(p panel, f format, last bool) (*plot.Plot, error) {
 		}
 	}
 	one.Add(caption{p.title, f}, peaks{p.traces, f})
-	one.X.Min, one.X.Max, one.Y.Min, one.Y.Max = c.time.min, c.time.max, p.y.min, p.y.max // what is beyond is cut
+	// Values outside the axes are cut off.
+	one.X.Min, one.X.Max, one.Y.Min, one.Y.Max = c.time.min, c.time.max, p.y.min, p.y.max
 	return one, nil
 }
 
-// runs are the pieces of the line between its interruptions. A single point becomes a short line, so that it can be seen.
+// runs returns the pieces of the line between interruptions. A single point becomes a short,
+// visible line.
 func (t trace) runs() (runs []plotter.XYs) {
 	var run plotter.XYs
 	end := func() {
@@ -181,7 +184,7 @@ func (t trace) runs() (runs []plotter.XYs) {
 	return runs
 }
 
-// spacing is how far apart the points are.
+// spacing returns the distance between two points.
 func (t trace) spacing() float64 {
 	if len(t.xy) < 2 {
 		return pointEvery.Seconds()
@@ -197,7 +200,7 @@ func (s lineStyle) line() vgdraw.LineStyle {
 	return l
 }
 
-// put makes an axis of the library's be like this.
+// put applies a to an axis of the plot library.
 func (a axis) put(to *plot.Axis, f format) {
 	to.Label.Text = a.label
 	to.Label.TextStyle.Font, to.Tick.Label.Font = sans(f.letter), sans(f.letter)
@@ -208,7 +211,7 @@ func (a axis) put(to *plot.Axis, f format) {
 	to.Tick.Marker = plot.ConstantTicks(a.ticks)
 }
 
-// thinned leaves out ticks until there are at most n.
+// thinned removes ticks until at most n remain.
 func (a axis) thinned(n int) axis {
 	for len(a.ticks) > n {
 		var fewer []plot.Tick
@@ -222,10 +225,10 @@ func (a axis) thinned(n int) axis {
 	return a
 }
 
-// headroom is the part of a panel's height that is kept free for the names of the faults.
+// headroom is the part of a panel's height reserved for the names of the faults.
 const headroom = 0.16
 
-// upTo is an axis from 0 to a round number that is at least top.
+// upTo returns an axis from 0 to a round number not less than top.
 func upTo(top float64, label string) axis {
 	step := roundStep(top / 4)
 	n := max(1, math.Ceil(top/step-1e-9))
@@ -236,7 +239,8 @@ func upTo(top float64, label string) axis {
 	return a
 }
 
-// roundStep is 1, 2 or 5, or one of them with zeros, that is at least x.
+// roundStep returns the smallest number not less than x with the form 1, 2 or 5 times a power of
+// ten. It returns at least 1.
 func roundStep(x float64) float64 {
 	if x <= 1 {
 		return 1
@@ -250,7 +254,7 @@ func roundStep(x float64) float64 {
 	return 10 * power
 }
 
-// decades is a logarithmic axis of durations in seconds, of whole powers of ten.
+// decades returns a logarithmic axis of durations in seconds between powers of ten.
 func decades(low, high float64) axis {
 	first, last := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
 	last = max(last, first+1)
@@ -261,7 +265,7 @@ func decades(low, high float64) axis {
 	return a
 }
 
-// power names ten to the e seconds.
+// power returns the name of 10^e seconds.
 func power(e int) string {
 	for _, unit := range []struct {
 		exponent int
@@ -274,7 +278,7 @@ func power(e int) string {
 	return fmt.Sprintf("1e%d s", e)
 }
 
-// shades draws bands over the whole height, with their texts at the top.
+// shades draws the bands over the whole height, with their texts at the top.
 type shades struct {
 	bands []band
 	format
@@ -296,7 +300,7 @@ func (s shades) Plot(c vgdraw.Canvas, p *plot.Plot) {
 	}
 }
 
-// A caption draws a text above the panel, from its left edge on.
+// A caption draws a text above the left edge of a panel.
 type caption struct {
 	title string
 	format
@@ -309,7 +313,7 @@ func (t caption) Plot(c vgdraw.Canvas, _ *plot.Plot) {
 	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y + vg.Length(t.letter*0.55)}, t.title)
 }
 
-// peaks writes the height beside what is cut off at the top.
+// peaks writes the height of each cut-off peak beside the peak.
 type peaks struct {
 	traces []trace
 	format
@@ -327,14 +331,14 @@ func (h peaks) Plot(c vgdraw.Canvas, p *plot.Plot) {
 			at := vg.Point{X: x(b.to) + 6, Y: c.Max.Y - 2 - style.Font.Size}
 			if at.X+style.Width(text) > c.Max.X {
 				at.X = x(b.from) - 6 - style.Width(text)
-				at.Y -= 1.2 * style.Font.Size // below what the peak before may have beside it
+				at.Y -= 1.2 * style.Font.Size // below the previous peak's text
 			}
 			c.FillText(style, at, text)
 		}
 	}
 }
 
-// A peak is a piece of a trace that is above a limit.
+// A peak is a piece of a trace above a limit.
 type peak struct{ from, to, height float64 }
 
 func (t trace) beyond(limit float64) (all []peak) {
@@ -360,17 +364,17 @@ func sans(size float64) font.Font {
 	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Length(size)}
 }
 
-// hex is a colour as a page writes it: #RRGGBB.
+// hex returns the colour of a string in the form #RRGGBB.
 func hex(s string) color.Color {
 	var c color.NRGBA
 	c.A = 0xff
 	if _, err := fmt.Sscanf(s, "#%02x%02x%02x", &c.R, &c.G, &c.B); err != nil {
-		panic(fmt.Sprintf("no colour: %q", s)) // they are constants
+		panic(fmt.Sprintf("no colour: %q", s)) // a mistake in a constant
 	}
 	return c
 }
 
-// fainter is the colour of an area below a line.
+// fainter returns the colour of the area below a line.
 func fainter(s string) color.Color {
 	c := hex(s).(color.NRGBA)
 	c.A = 0x2e

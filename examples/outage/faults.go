@@ -12,19 +12,20 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// A world is where faults happen. Whoever made it must call close.
+// A world is the set of servers and proxies in which faults happen. The caller of newWorld must
+// call close.
 type world struct {
 	servers control.Controller
 	proxies *toxiproxy.Client
 
-	set     *replicaset.Set    // before the MongoDB server; nil without -replica-set
-	members []*toxiproxy.Proxy // before the set's members
+	set     *replicaset.Set    // between clients and MongoDB; nil without -replica-set
+	members []*toxiproxy.Proxy // proxies of the set's members
 }
 
-// toxicName is what our toxics are called; there is one at a time in each proxy.
+// toxicName is the name of our toxics. A proxy has at most one toxic at a time.
 const toxicName = "outage"
 
-// newWorld finds the servers that this program runs under.
+// newWorld finds the servers and proxies from the environment variables of the command servers.
 func newWorld() (*world, error) {
 	servers, err := control.FromEnv()
 	if err != nil {
@@ -37,7 +38,7 @@ func newWorld() (*world, error) {
 	return &world{servers: servers, proxies: toxiproxy.NewClient(proxies)}, nil
 }
 
-// double puts a replica set before the MongoDB server, and a proxy before each of its members.
+// double starts a replica set in front of the MongoDB server, and a proxy in front of each member.
 func (w *world) double(ctx context.Context) error {
 	server, err := control.Find(ctx, w.servers, control.MongoDB)
 	if err != nil {
@@ -54,7 +55,7 @@ func (w *world) double(ctx context.Context) error {
 	return err
 }
 
-// mongoURI is where the clients find MongoDB.
+// mongoURI returns the URI of MongoDB for the clients.
 func (w *world) mongoURI() string {
 	if w.set != nil {
 		return w.set.URI()
@@ -62,7 +63,7 @@ func (w *world) mongoURI() string {
 	return os.Getenv(control.EnvMongoDB)
 }
 
-// close takes the replica set away, if there is one.
+// close stops the replica set and its proxies, if there is a replica set.
 func (w *world) close() error {
 	var errs []error
 	for _, proxy := range w.members {
@@ -74,7 +75,7 @@ func (w *world) close() error {
 	return errors.Join(errs...)
 }
 
-// begin makes the fault happen; it returns when it has.
+// begin starts the fault, and returns when the fault has begun.
 func (w *world) begin(ctx context.Context, f fault) error {
 	switch f.kind {
 	case slow:
@@ -96,7 +97,8 @@ func (w *world) begin(ctx context.Context, f fault) error {
 	return fmt.Errorf("no such fault: %q", f.kind)
 }
 
-// again is called at each pulse while the fault lasts. The proxy decides anew which connections to cut.
+// again repeats a fault of kind resets at each pulse. The proxy then chooses again which
+// connections to cut.
 func (w *world) again(ctx context.Context, f fault) error {
 	if f.kind != resets {
 		return nil
@@ -107,7 +109,7 @@ func (w *world) again(ctx context.Context, f fault) error {
 	return w.begin(ctx, f)
 }
 
-// end undoes the fault; it returns when the server can be reached again and answers.
+// end ends the fault, and returns when the server is reachable and answers again.
 func (w *world) end(ctx context.Context, f fault) error {
 	switch f.kind {
 	case killed:
@@ -123,7 +125,8 @@ func (w *world) end(ctx context.Context, f fault) error {
 	}
 }
 
-// addToxic disturbs what comes from the server: whatever is sent reaches it, and is carried out.
+// addToxic disturbs the responses of the server. Requests still reach the server, and the server
+// executes the requests.
 func (w *world) addToxic(server, kind string, toxicity float32, attributes toxiproxy.Attributes) error {
 	return w.eachProxy(server, func(name string) error {
 		_, err := w.proxies.AddToxic(&toxiproxy.ToxicOptions{
@@ -139,7 +142,8 @@ func (w *world) removeToxic(server string) error {
 	})
 }
 
-// eachProxy calls do for the proxy before the server, or for those before the members of the set.
+// eachProxy calls do with the proxy of the server, or with the proxies of the replica set's
+// members.
 func (w *world) eachProxy(server string, do func(name string) error) error {
 	if server != control.MongoDB || w.set == nil {
 		return do(server)

@@ -13,14 +13,15 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// A figure is a chart with what is written below it.
+// A figure is a chart with a heading and a note below the chart.
 type figure struct {
 	chart
 	heading string
 	note    string
 }
 
-// figuresOf are those of one server: the stack's panels above the bare client's, in one scale.
+// figuresOf returns the figures of a server. The stack's panel is above the bare client's, with the
+// same scale.
 func (r result) figuresOf(s serverResult) []figure {
 	series := seriesOf(r.points, s.status.Name)
 	figures := []figure{
@@ -43,10 +44,10 @@ func (r result) figuresOf(s serverResult) []figure {
 	return figures
 }
 
-// seconds is how long the charts are: as long as the load took, but never nothing.
+// seconds returns the width of the charts: the duration of the load, and at least 1.
 func (r result) seconds() float64 { return max(r.took.Seconds(), 1) }
 
-// timeAxis has a tick at round numbers of seconds.
+// timeAxis returns the axis of time with ticks at round numbers of seconds.
 func (r result) timeAxis() axis {
 	a := axis{label: "seconds since the load began", max: r.seconds()}
 	step := roundStep(a.max / 12)
@@ -56,7 +57,7 @@ func (r result) timeAxis() axis {
 	return a
 }
 
-// bands are the times in which the server's faults lasted.
+// bands returns the times of the server's faults.
 func (r result) bands(s serverResult) (all []band) {
 	for _, i := range s.incidents {
 		all = append(all, band{
@@ -66,7 +67,7 @@ func (r result) bands(s serverResult) (all []band) {
 	return all
 }
 
-// tint is the colour in which the fault is shaded.
+// tint returns the colour of the fault's band.
 func (t trouble) tint() string {
 	switch t {
 	case slow:
@@ -85,10 +86,10 @@ func (t trouble) tint() string {
 	return faint
 }
 
-// series are what the points say of one server.
+// series holds the points of a server.
 type series struct{ stack, bare laneSeries }
 
-// laneSeries are those of one lane; the latter three are the stack's only.
+// laneSeries holds the points of a lane. Only the stack has inUse, idle and waiters.
 type laneSeries struct {
 	ok, failed, p50, p99, inFlight plotter.XYs
 	inUse, idle, waiters           plotter.XYs
@@ -122,7 +123,7 @@ func (l *laneSeries) add(at float64, r row) {
 	}
 }
 
-// known is a quantile in seconds, and no number where nothing succeeded that it could be of.
+// known returns a quantile in seconds, or NaN if no operation succeeded.
 func known(d time.Duration) float64 {
 	if d <= 0 {
 		return math.NaN()
@@ -136,13 +137,14 @@ const (
 	bareTitle  = "bare client"
 )
 
-// pair puts the traces of both sides above each other, in one scale.
+// pair returns the panels of both sides with the same axis.
 func pair(y axis, of func(l laneSeries) []trace, s series) []panel {
 	return []panel{{stackTitle, y, of(s.stack)}, {bareTitle, y, of(s.bare)}}
 }
 
-// room is for how many times its rate the load has room in a panel. What a bare client has piled up comes all at once after a fault, and
-// would flatten all else: it is cut off.
+// room limits the height of the throughput panels to this multiple of the rate. A bare client
+// executes its whole backlog at once after a fault. That peak would flatten the rest of the chart,
+// so the peak is cut off.
 const room = 2
 
 func throughput(s series, rate int) figure {
@@ -198,13 +200,14 @@ func callers(s series) figure {
 	}
 }
 
-// breakerTrace is the only one that needs no key: the axis says it all.
+// breakerTrace is the name of the only trace without an entry in the key. The labels of the axis
+// explain the trace.
 const breakerTrace = "state of the breaker"
 
-// breakerStates are those of a breaker, the lowest in the panel first.
+// breakerStates are the breaker's states, from the bottom of the panel to the top.
 var breakerStates = []breaker.State{breaker.StateClosed, breaker.StateHalfOpen, breaker.StateOpen}
 
-// within is what only the stack has.
+// within returns the figure of the stack's breaker and pool. The bare client has neither.
 func within(s series, of serverResult, r result) figure {
 	connections := []trace{
 		{name: "connections in use", xy: s.stack.inUse, style: solid},
@@ -228,7 +231,8 @@ func within(s series, of serverResult, r result) figure {
 	}
 }
 
-// breakerSteps are the states of the breaker, as heights in the panel. Changes are known exactly; they do not depend on the points.
+// breakerSteps returns the breaker's states as heights in the panel. The steps come from the
+// recorded transitions, not from the sampled points.
 func (s *serverResult) breakerSteps(r result) plotter.XYs {
 	heights := map[string]float64{}
 	for i, state := range breakerStates {
@@ -243,7 +247,7 @@ func (s *serverResult) breakerSteps(r result) plotter.XYs {
 	return append(steps, plotter.XY{X: r.seconds(), Y: steps[len(steps)-1].Y})
 }
 
-// rangeOf is what is drawn of durations in seconds: from a millisecond to a second at least.
+// rangeOf returns the range of the durations in seconds, including at least 1 ms to 1 s.
 func rangeOf(traces []trace) (low, high float64) {
 	low, high = 1e-3, 1
 	for _, t := range traces {
@@ -256,7 +260,7 @@ func rangeOf(traces []trace) (low, high float64) {
 	return low, high
 }
 
-// topOf is the highest value of some traces, or least if none is higher.
+// topOf returns the highest value of the traces, and at least least.
 func topOf(least float64, traces ...trace) float64 {
 	for _, t := range traces {
 		for _, xy := range t.xy {
@@ -266,7 +270,7 @@ func topOf(least float64, traces ...trace) float64 {
 	return least
 }
 
-// properName is how people write the server's name.
+// properName returns the usual spelling of the server's name.
 func properName(server string) string {
 	switch server {
 	case control.Redis:

@@ -13,7 +13,8 @@ func (p *play) sample() sample {
 	return s
 }
 
-// frame is what to show now, after an earlier moment.
+// frame returns the content of the live table. Rates and quantiles are from the time between the
+// two samples.
 func (p *play) frame(earlier, now sample) frame {
 	elapsed := now.at.Sub(p.news.start)
 	f := frame{elapsed: elapsed, total: p.cfg.duration, metrics: p.metrics.url, news: p.news.latest(newsLines)}
@@ -24,7 +25,7 @@ func (p *play) frame(earlier, now sample) frame {
 	return f
 }
 
-// rows are what each lane has done between two moments, and how it is in the second.
+// rows returns a row for each lane: the activity between the two samples, and the present state.
 func (p *play) rows(earlier, now sample) []row {
 	seconds := max(now.at.Sub(earlier.at).Seconds(), 1e-3)
 	var rows []row
@@ -41,7 +42,7 @@ func (p *play) rows(earlier, now sample) []row {
 	return rows
 }
 
-// stage is where the script is with this server.
+// stage returns the server's position in the script.
 func (s *station) stage(now time.Time, elapsed time.Duration, script []fault) stage {
 	st := stage{server: s.status.Name}
 	if f, since, ok := s.current(); ok {
@@ -66,7 +67,7 @@ func (l *lane) row(earlier, now laneSample, seconds float64) row {
 	}
 }
 
-// fill adds what the stack knows.
+// fill adds the columns of the stack.
 func (m *managed) fill(r *row) {
 	s := m.pool.Stat()
 	r.managed, r.inUse, r.idle, r.waiters, r.breaker = true, s.InUse, s.Idle, s.Waiters, m.stack.Breaker.State()

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A histogram counts durations in buckets that are a sixteenth wide, or less than a microsecond. The zero histogram is empty; it may be
-// used concurrently.
+// A histogram counts durations. The width of a bucket is at most a sixteenth of its durations, or 1
+// µs. The zero value is empty. A histogram is safe for concurrent use.
 type histogram struct{ counts [buckets]atomic.Uint64 }
 
-// counts are those of a histogram at one moment.
+// counts is a snapshot of a histogram.
 type counts [buckets]uint64
 
 const (
@@ -28,21 +28,21 @@ func (h *histogram) snapshot() *counts {
 	return &c
 }
 
-// bucketOf is the identity for the first sixteen microseconds; beyond, its value has the exponent in front of the four bits that follow
-// the first.
+// bucketOf returns the bucket of d. Below 16 µs the bucket is the number of microseconds. Above,
+// the bucket consists of the exponent and the four bits after the leading bit.
 func bucketOf(d time.Duration) int {
 	us := uint64(max(d, 0) / time.Microsecond)
 	exponent := max(bits.Len64(us)-subBits-1, 0)
 	return min(exponent<<subBits+int(us>>exponent), buckets-1)
 }
 
-// upperBound is what no duration in the bucket reaches.
+// upperBound returns the exclusive upper bound of the durations in the bucket.
 func upperBound(bucket int) time.Duration {
 	exponent := max(bucket>>subBits-1, 0)
 	return time.Duration(bucket-exponent<<subBits+1) << exponent * time.Microsecond
 }
 
-// since returns what was counted after earlier; nil stands for the beginning.
+// since returns the counts added after earlier. Nil means the beginning.
 func (c *counts) since(earlier *counts) *counts {
 	if earlier == nil {
 		return c
@@ -61,7 +61,7 @@ func (c *counts) total() (n uint64) {
 	return n
 }
 
-// quantile returns a duration that the part q of those counted does not exceed, 0 when there are none.
+// quantile returns an upper bound of the q-quantile, or 0 without any counts.
 func (c *counts) quantile(q float64) time.Duration {
 	n := c.total()
 	if n == 0 {

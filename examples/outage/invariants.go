@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// An invariant is something that has to be true whatever is done to the servers. It is about the stack, not about the bare clients.
+// An invariant is a condition that must hold under every fault. Invariants apply to the stack only,
+// not to the bare clients.
 type invariant struct {
 	what   string
 	held   bool
-	detail string // the figures it was judged by
+	detail string // the figures behind the verdict
 }
 
-// judge holds a result against the invariants.
+// judge checks the invariants of a result.
 func judge(r result) []invariant {
 	var all []invariant
 	for _, s := range r.servers {
@@ -27,7 +28,7 @@ func judge(r result) []invariant {
 	return append(all, nothingLeft(r))
 }
 
-// broken says whether an invariant did not hold.
+// broken reports whether an invariant did not hold.
 func broken(all []invariant) bool {
 	for _, i := range all {
 		if !i.held {
@@ -62,7 +63,7 @@ func readsRight(s serverResult) invariant {
 	}
 }
 
-// recovered wants the pool whole again soon after each fault.
+// recovered checks that the pool recovered within limit after each fault.
 func recovered(s serverResult, limit time.Duration) invariant {
 	i := invariant{what: "whole again within " + limit.String() + " of the server's return", held: true}
 	var longest time.Duration

@@ -8,30 +8,31 @@ import (
 	"sync"
 )
 
-// A kind is what an operation does.
+// A kind is the kind of an operation.
 type kind uint8
 
 // The kinds of operations.
 const (
-	read kind = iota // reads back what an acknowledged put has written
-	put              // writes a text under an id of its own: to do it twice is like doing it once
-	add              // adds an id to what is there: done twice, it is there twice
+	read kind = iota // reads the text of an acknowledged put
+	put              // writes a text under its own id: idempotent
+	add              // adds its id to a list: not idempotent, a second execution is visible
 )
 
-// An operation is one of a lane's. The id of a write is its own; that of a read, the put's whose text it wants.
+// An operation is an operation of a lane. A write has its own id. A read has the id of a put, and
+// expects the text of that put.
 type operation struct {
 	kind kind
 	id   int
 }
 
-// text is what the put with this id writes. It says by itself whether it is complete.
+// text returns the text written by the put. The checksum shows whether the text is complete.
 func (o operation) text() string {
 	head := "written by put " + strconv.Itoa(o.id)
 	return fmt.Sprintf("%s, checksum %08x", head, crc32.ChecksumIEEE([]byte(head)))
 }
 
-// A ledger is one lane's list of what it has written, kept on this side of the wire: what the server holds in the end is compared with it.
-// Its methods may be called concurrently.
+// A ledger records the writes of a lane on the client's side. In the end compare compares the
+// ledger with the contents of the server. The methods may be called concurrently.
 type ledger struct {
 	mu       sync.Mutex
 	records  []record // by id
@@ -45,8 +46,8 @@ type record struct {
 	era   int
 }
 
-// next notes that an operation is about to be sent, and returns it. A read finds something to read only after a put was acknowledged;
-// until then it is a put.
+// next records and returns the next operation. Without an acknowledged put there is nothing to
+// read, so a read becomes a put.
 func (l *ledger) next(k kind, random *rand.Rand) operation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +61,7 @@ func (l *ledger) next(k kind, random *rand.Rand) operation {
 	return operation{k, len(l.records) - 1}
 }
 
-// acknowledge notes that the server has confirmed a write.
+// acknowledge records a write confirmed by the server.
 func (l *ledger) acknowledge(op operation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,15 +72,16 @@ func (l *ledger) acknowledge(op operation) {
 	}
 }
 
-// wrong says whether got is not what a read should have returned.
+// wrong reports whether got is not the expected text of a read. A text from before forget is not
+// judged.
 func (l *ledger) wrong(op operation, got string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.records[op.id].era == l.era && got != operation{put, op.id}.text()
 }
 
-// forget begins another era: the server has lost, or is about to lose, all it holds, because it keeps nothing over its end. What was
-// written before is not judged.
+// forget begins a new era. The server has lost or is about to lose all data, because its data does
+// not survive the end of the process. Writes of earlier eras are not judged.
 func (l *ledger) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,27 +89,27 @@ func (l *ledger) forget() {
 	l.readable = nil
 }
 
-// A holding is what the server was found to hold of a lane's writes.
+// A holding is a lane's data on the server.
 type holding struct {
 	puts map[int]string // the texts, by id
-	adds map[int]int    // how often each id is there
+	adds map[int]int    // the number of executions, by id
 }
 
-// An audit is what the comparison of a ledger with a holding has shown.
+// An audit is the result of comparing a ledger with a holding.
 type audit struct {
-	writes       int // that were begun
-	exempt       int // of them not judged: see forget
-	acknowledged int // of those judged
-	lost         int // acknowledged, but not there
-	damaged      int // there, but with another text
-	repeated     int // adds that are there more than once
-	surplus      int // how much more often
-	uncertain    int // never acknowledged, and yet there: an answer was lost
-	foreign      int // there, but never begun
-	wrongReads   int // reads that returned something else than was written
+	writes       int // writes begun
+	exempt       int // writes not judged: see forget
+	acknowledged int // judged writes with a confirmation
+	lost         int // acknowledged, but missing
+	damaged      int // present, but with another text
+	repeated     int // writes executed more than once
+	surplus      int // the surplus executions of repeated
+	uncertain    int // present, but not acknowledged: the answer was lost
+	foreign      int // present, but never begun
+	wrongReads   int // reads with an unexpected text
 }
 
-// compare finds out whether the server holds what it has confirmed, and nothing twice.
+// compare checks whether the server holds all confirmed writes, and no write twice.
 func (l *ledger) compare(h holding) audit {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,7 +131,7 @@ func (l *ledger) compare(h holding) audit {
 	return a
 }
 
-// judge counts one write: text is what the server holds of it, times how often.
+// judge adds a write to the audit. The server holds text, and has executed the write times times.
 func (a *audit) judge(r record, op operation, text string, times int) {
 	switch {
 	case r.acked:

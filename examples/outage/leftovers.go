@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// leftovers are what a program can forget to give back.
+// leftovers counts resources which a program can forget to release.
 type leftovers struct {
 	goroutines int
-	sockets    int // -1 where they cannot be counted
+	sockets    int // -1 if the system cannot count sockets
 }
 
 func countLeftovers() leftovers {
 	return leftovers{goroutines: runtime.NumGoroutine(), sockets: openSockets()}
 }
 
-// openSockets counts the sockets of this process. Linux lists them in /proc; elsewhere it returns -1.
+// openSockets counts the sockets of this process in Linux's /proc. On other systems it returns -1.
 func openSockets() int {
 	fds, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil || len(fds) == 0 {
@@ -34,13 +34,14 @@ func openSockets() int {
 	return n
 }
 
-// leftoverPatience is how long goroutines and sockets that are on their way out may take.
+// leftoverPatience is the time allowed for goroutines and sockets to end.
 const leftoverPatience = 5 * time.Second
 
-// awaitLeftovers returns what there is once that is no more than before, or after leftoverPatience.
+// awaitLeftovers waits until no more leftovers exist than before, for at most leftoverPatience. It
+// returns the last count.
 func awaitLeftovers(before leftovers) leftovers {
 	if t, ok := http.DefaultTransport.(*http.Transport); ok {
-		t.CloseIdleConnections() // those of toxiproxy's client
+		t.CloseIdleConnections() // the connections of toxiproxy's client
 	}
 	deadline := time.NewTimer(leftoverPatience)
 	defer deadline.Stop()

@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// A client carries out operations on one server. Its methods may be called concurrently, but for close.
+// A client executes operations on a server. The methods may be called concurrently, except close.
 type client interface {
-	// do carries op out, and returns the text if it is a read: "" if there is none.
+	// do executes op. For a read, do returns the text, or "" if there is no text.
 	do(ctx context.Context, op operation) (text string, err error)
 	close(ctx context.Context) error
 }
 
-// A lane is the load on one server that passes through one client: the stack's or a bare one. Both lanes of a server get the same.
+// A lane is the load on a server through a client, either the stack or a bare client. Both lanes of
+// a server have the same load.
 type lane struct {
 	server string
 	side   side
@@ -24,13 +25,13 @@ type lane struct {
 	wire   *wire
 
 	whole      meter
-	chapter    atomic.Pointer[meter] // what began since the latest fault did
+	chapter    atomic.Pointer[meter] // operations begun since the latest fault began
 	wrongReads atomic.Int64
-	okInSecond []atomic.Int64 // how many succeeded, by the second in which they did
+	okInSecond []atomic.Int64 // successes, by the second of their end
 	started    time.Time
 }
 
-// A side is one of the two that are compared.
+// A side is the stack or the bare client.
 type side string
 
 // The sides.
@@ -48,18 +49,19 @@ func newLane(server string, s side, c client, w *wire, duration time.Duration) *
 	return l
 }
 
-// The mix of operations, in parts of 1: the rest are reads.
+// The mix of operations, as fractions. The remaining operations are reads.
 const (
 	putPart = 0.25
 	addPart = 0.25
 )
 
-// tick is how often operations are begun: as many as are due by then, whether earlier ones have ended or not. Callers do not wait for
-// one another, as those of a busy service do not.
+// tick is the interval for beginning the due operations. Operations begin whether or not earlier
+// operations have ended: the callers of a busy service do not wait for each other.
 const tick = 5 * time.Millisecond
 
-// run begins rate operations a second until stop is closed, and returns when all have ended. They get ctx, which has no deadline: how
-// long each may take is up to the client.
+// run begins rate operations per second until stop is closed, and returns after all operations have
+// ended. The operations receive ctx, which has no deadline. The client bounds the duration of an
+// operation.
 func (l *lane) run(ctx context.Context, stop <-chan struct{}, rate int, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	ticker := time.NewTicker(tick)
@@ -80,7 +82,7 @@ func (l *lane) run(ctx context.Context, stop <-chan struct{}, rate int, seed uin
 	}
 }
 
-// draw says what the next operation is to be.
+// draw chooses the kind of the next operation.
 func draw(random *rand.Rand) kind {
 	switch x := random.Float64(); {
 	case x < putPart:
@@ -91,7 +93,7 @@ func draw(random *rand.Rand) kind {
 	return read
 }
 
-// one carries out an operation and notes how it went.
+// one executes an operation and records the result.
 func (l *lane) one(ctx context.Context, op operation) {
 	chapter := l.chapter.Load()
 	l.whole.begin()

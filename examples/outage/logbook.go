@@ -10,14 +10,15 @@ import (
 	"sync"
 )
 
-// A logbook is a slog.Handler that counts lines instead of printing them into the table, and passes them on to a file if there is one.
-// What go-redis prints by itself is counted too. It may be used concurrently.
+// A logbook is a slog.Handler that counts log lines, and writes the lines to an optional file. The
+// lines do not disturb the table. Messages of go-redis are counted too. A logbook is safe for
+// concurrent use.
 type logbook struct {
 	file  slog.Handler // nil for none
 	pages *pages
 }
 
-// pages are shared by a logbook and those derived from it.
+// pages are shared by a logbook and its derived handlers.
 type pages struct {
 	mu    sync.Mutex
 	lines map[line]int
@@ -28,7 +29,7 @@ type line struct {
 	message string
 }
 
-// newLogbook makes a logbook that writes to file, in JSON, unless that is nil.
+// newLogbook returns a logbook. The logbook writes JSON to file, unless file is nil.
 func newLogbook(file io.Writer) *logbook {
 	b := &logbook{pages: &pages{lines: map[line]int{}}}
 	if file != nil {
@@ -69,7 +70,7 @@ func (b *logbook) WithGroup(name string) slog.Handler {
 	return &derived
 }
 
-// summary lists the lines, the gravest first, with how many there were of each.
+// summary lists the lines with their counts: by descending level, and then by descending count.
 func (b *logbook) summary() []string {
 	b.pages.mu.Lock()
 	defer b.pages.mu.Unlock()
@@ -86,7 +87,7 @@ func (b *logbook) summary() []string {
 	return all
 }
 
-// redisLog has go-redis' own lines counted, which it would print to standard error.
+// redisLog sends the messages of go-redis to the log. By default go-redis prints to standard error.
 type redisLog struct{ log *slog.Logger }
 
 // Printf implements the logger of go-redis.

@@ -1,26 +1,39 @@
-// Outage is the demo of poolstack: two pools, of connections to Redis and to MongoDB, under steady load while their servers are slow,
-// cut connections, are killed, freeze, and come back. The same load runs beside it through bare clients with their default options, at
-// the same time and through the same proxies, so that both meet the same faults. It needs `servers`, which starts the servers, the
-// proxies and this program:
+// Outage is the demo of poolstack. It runs a pool of Redis connections and a pool of MongoDB
+// connections under steady load. Meanwhile the servers are slow, cut connections, are killed,
+// freeze, and return. Bare clients with their default options run the same load at the same time
+// and through the same proxies, so both sides meet the same faults. The command `servers` starts
+// the servers, the proxies and this program:
 //
-//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE] [-page outage.html] [-replica-set] [-repeat]
+//	servers -- outage [-duration 1m] [-rate 200] [-seed 1] [-metrics 127.0.0.1:9464] [-log FILE]
+//		[-page outage.html] [-replica-set] [-repeat]
 //
-// In a terminal it shows a table of what goes on; elsewhere it prints a line a second. /metrics for Prometheus is served meanwhile,
-// and spans and metrics are sent by OTLP if OTEL_EXPORTER_OTLP_ENDPOINT says where to. In the end it reports what was done to the
-// servers, what each layer made of it, how the bare clients fared, and whether the stack's invariants held: that no acknowledged write
-// was lost, that no operation was carried out twice which must not be, that every pool was whole again two seconds after its server's
-// return, that every operation ended by its deadline with success or an error that says what it is, and that nothing is left behind.
+// In a terminal the program shows a live table. Elsewhere it prints a line each second. It serves
+// /metrics for Prometheus during the run. If OTEL_EXPORTER_OTLP_ENDPOINT is set, it sends spans and
+// metrics over OTLP.
 //
-// The same, and what the lanes did over time with the faults shaded, it draws in a page: outage.html in the directory it is run in,
-// unless -page says otherwise.
+// In the end the program reports the faults, the work of each layer, the results of the bare
+// clients, and whether the invariants of the stack held:
 //
-// With -replica-set MongoDB is a replica set of three, by a double before the server (package replicaset). Instead of a server that freezes and is
-// killed, the primary steps down, and the primary is killed; each time another member is elected.
+//   - No acknowledged write was lost.
+//   - No operation that is not idempotent was executed twice.
+//   - Every pool recovered within two seconds after its server's return.
+//   - Every operation ended by its deadline, with success or with a self-explanatory error.
+//   - No goroutine and no socket remains.
 //
-// With -repeat it is played again and again, each time with the next seed, until a signal ends it; that is for the service in
-// docker-compose.yml, whose probe is `outage -health`: it asks /healthz, beside /metrics, whether the load runs.
+// The program also writes a page with the report, and with charts of the lanes over time and the
+// faults shaded. The page is outage.html in the working directory, unless the flag -page names
+// another file.
 //
-// The exit status is 0 if they held, 1 if one did not, 2 if it could not be played (wrong flags, no servers), and 130 after Ctrl-C.
+// With -replica-set MongoDB is a replica set of three members, simulated by a double in front of
+// the server (package replicaset). Instead of a frozen and a killed server, the primary steps down
+// and the primary is killed. Each time another member is elected.
+//
+// With -repeat the program plays repeatedly, each time with the next seed, until a signal ends the
+// program. The service in docker-compose.yml uses -repeat. Its probe is `outage -health`, which
+// asks /healthz, beside /metrics, whether the load is running.
+//
+// The exit status is 0 if the invariants held, 1 if an invariant did not hold, 2 if the run was not
+// possible (invalid flags, no servers), and 130 after Ctrl-C.
 package main
 
 import (
@@ -51,7 +64,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program; it returns the exit status.
+// run runs the program and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, err := parse(args, stderr)
 	switch {
@@ -70,8 +83,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return playOn(ctx, cfg, stdout, stderr)
 }
 
-// playOn performs as often as the configuration says. Of several plays the last one's status counts: what broke in earlier ones has been
-// reported, and only a signal, or a play that was not possible, ends them.
+// playOn plays once, or repeatedly with -repeat. Repeated plays end with a signal, or with a play
+// that was not possible. The status is from the last play. Broken invariants of earlier plays have
+// already been reported.
 func playOn(ctx context.Context, cfg config, out, notes io.Writer) int {
 	for {
 		status, err := perform(ctx, cfg, plan(cfg.duration, cfg.seed, cfg.acts()), out, notes)
@@ -88,7 +102,8 @@ func playOn(ctx context.Context, cfg config, out, notes io.Writer) int {
 	}
 }
 
-// perform plays the script and reports to out; notes gets what deserves to be said besides. The error is why it could not be played.
+// perform plays the script and reports to out. Notes beside the report go to notes. The error says
+// why the play was not possible.
 func perform(ctx context.Context, cfg config, script []fault, out, notes io.Writer) (status int, err error) {
 	before := countLeftovers()
 	file, err := logFile(cfg.logFile)
@@ -107,7 +122,7 @@ func perform(ctx context.Context, cfg config, script []fault, out, notes io.Writ
 	report(out, r, invariants)
 	if cfg.page != "" {
 		if err := writePage(cfg.page, r, invariants); err != nil {
-			fmt.Fprintln(notes, "outage: the page was not written:", err) // what the run has shown is no less true
+			fmt.Fprintln(notes, "outage: the page was not written:", err) // the results are still valid
 		} else {
 			fmt.Fprintf(out, "\nDrawn in %s\n", cfg.page)
 		}
@@ -121,7 +136,7 @@ func perform(ctx context.Context, cfg config, script []fault, out, notes io.Writ
 	return exitHeld, nil
 }
 
-// playAndClose makes a play, performs it, collects its result, and gives everything back.
+// playAndClose creates a play, performs the play, collects the result, and closes the play.
 func playAndClose(ctx context.Context, cfg config, script []fault, book *logbook, out, notes io.Writer) (r result, err error) {
 	p, err := newPlay(ctx, cfg, script, book)
 	if err != nil {
@@ -142,7 +157,7 @@ func playAndClose(ctx context.Context, cfg config, script []fault, book *logbook
 	return p.result(context.WithoutCancel(ctx))
 }
 
-// logFile opens the file for the stack's log; it returns nil when there is to be none.
+// logFile creates the file for the stack's log. It returns nil for an empty name.
 func logFile(name string) (io.Writer, error) {
 	if name == "" {
 		return nil, nil

@@ -6,20 +6,21 @@ import (
 )
 
 const (
-	hanging = time.Second            // an operation that takes longer hung
-	prompt  = 100 * time.Millisecond // an error that comes sooner leaves the caller time for something else
+	hanging = time.Second            // a longer operation counts as hung
+	prompt  = 100 * time.Millisecond // an earlier error leaves the caller time for an alternative
 )
 
-// A meter counts what the callers of a lane saw. It may be used concurrently.
+// A meter counts the results of a lane from the callers' point of view. A meter is safe for
+// concurrent use.
 type meter struct {
 	ok, failed atomic.Int64
-	inTime     atomic.Int64 // of those that succeeded: they did not hang
-	prompt     atomic.Int64 // of the failed
+	inTime     atomic.Int64 // successes that did not hang
+	prompt     atomic.Int64 // failures within the time prompt
 	hung       atomic.Int64
 	inFlight   atomic.Int64
-	crowd      atomic.Int64 // the most that were in flight at once
+	crowd      atomic.Int64 // maximum of inFlight
 	slowest    atomic.Int64 // nanoseconds
-	times      histogram    // of those that succeeded
+	times      histogram    // of the successes
 }
 
 func (m *meter) begin() {
@@ -46,10 +47,10 @@ func (m *meter) end(took time.Duration, err error) {
 	}
 }
 
-// slowestTook is how long the slowest operation took.
+// slowestTook returns the duration of the slowest operation.
 func (m *meter) slowestTook() time.Duration { return time.Duration(m.slowest.Load()) }
 
-// raise makes high at least v.
+// raise increases high to at least v.
 func raise(high *atomic.Int64, v int64) {
 	for {
 		old := high.Load()
@@ -59,8 +60,8 @@ func raise(high *atomic.Int64, v int64) {
 	}
 }
 
-// A wire counts what a client puts on the network, and what of it goes to a server that is not there to answer. It may be used
-// concurrently.
+// A wire counts the dials and commands of a client, in total and while the server is killed or
+// frozen. A wire is safe for concurrent use.
 type wire struct {
 	dials, commands         atomic.Int64
 	dialsAway, commandsAway atomic.Int64

@@ -13,15 +13,15 @@ import (
 
 // A metricsServer serves /metrics on a loopback port, and /healthz for the probe.
 type metricsServer struct {
-	url     string      // of the page; "" when there is none
-	note    string      // what deserves to be said about the port
-	playing atomic.Bool // whether the load runs, which is what /healthz says
+	url     string      // of the page; "" without a server
+	note    string      // a note about the port, if any
+	playing atomic.Bool // whether the load is running, for /healthz
 	server  *http.Server
 	done    chan struct{}
 }
 
-// serveMetrics serves handler at address; on another port, which the note says, when somebody else has that one. With metricsOff it
-// serves nothing.
+// serveMetrics serves handler at address. If another process uses the port, serveMetrics chooses
+// another port and explains the choice in note. With metricsOff it serves nothing.
 func serveMetrics(address string, handler http.Handler) (*metricsServer, error) {
 	m := &metricsServer{}
 	if address == metricsOff {
@@ -43,7 +43,7 @@ func serveMetrics(address string, handler http.Handler) (*metricsServer, error) 
 	m.done = make(chan struct{})
 	go func() {
 		defer close(m.done)
-		_ = m.server.Serve(listener) // ErrServerClosed, from close
+		_ = m.server.Serve(listener) // ErrServerClosed after close
 	}()
 	return m, nil
 }
@@ -54,7 +54,7 @@ func (m *metricsServer) health(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// probe asks the metricsServer at address whether the load runs; it returns an error unless it does.
+// probe asks the metricsServer at address whether the load is running. It returns nil if so.
 func probe(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

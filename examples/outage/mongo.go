@@ -12,8 +12,8 @@ import (
 
 const mongoDatabase = "outage"
 
-// mongoNames are the collections in which a lane keeps its writes in MongoDB: a document for each put, and one for each add that counts
-// how often it was done.
+// mongoNames are the collections with a lane's writes in MongoDB. A put has its own document. An
+// add has its own document with the number of executions.
 type mongoNames struct{ puts, adds string }
 
 func newMongoNames(run string, s side) mongoNames {
@@ -21,20 +21,22 @@ func newMongoNames(run string, s side) mongoNames {
 	return mongoNames{puts: prefix + "_puts", adds: prefix + "_adds"}
 }
 
-// document is one write.
+// document holds a write.
 type document struct {
 	ID    bson.ObjectID `bson:"_id"`
 	Text  string        `bson:"text,omitempty"`
 	Times int           `bson:"times,omitempty"`
 }
 
-// do carries out op with any client of the driver.
+// do executes op with any client of the driver.
 func (n mongoNames) do(ctx context.Context, db *mongo.Database, op operation) (string, error) {
 	id := objectID(op.id)
 	switch op.kind {
 	case put:
 		_, err := db.Collection(n.puts).InsertOne(ctx, document{ID: id, Text: op.text()})
-		if mongo.IsDuplicateKeyError(err) { // ids are never used twice: an earlier attempt has arrived, though its answer has not
+		// An id is used only once. A duplicate key means an earlier attempt succeeded and its answer was
+		// lost.
+		if mongo.IsDuplicateKeyError(err) {
 			return "", nil
 		}
 		return "", err
@@ -52,13 +54,14 @@ func (n mongoNames) do(ctx context.Context, db *mongo.Database, op operation) (s
 	}
 }
 
-// objectID is the id of an operation as an ObjectID. The collections are new, so that it need be unique in one lane only.
+// objectID returns the id of an operation as an ObjectID. Each lane has new collections, so the id
+// must be unique only within a lane.
 func objectID(id int) (o bson.ObjectID) {
 	binary.BigEndian.PutUint64(o[4:], uint64(id))
 	return o
 }
 
-// A mongoStore looks at what the lanes have written.
+// A mongoStore reads the lanes' writes.
 type mongoStore struct {
 	client *mongo.Client
 	run    string
@@ -91,7 +94,7 @@ func (s *mongoStore) remove(ctx context.Context) error {
 
 func (s *mongoStore) close(ctx context.Context) error { return s.client.Disconnect(ctx) }
 
-// holding reads what the server holds.
+// holding reads the lane's data from the server.
 func (n mongoNames) holding(ctx context.Context, db *mongo.Database) (holding, error) {
 	h := holding{puts: map[int]string{}, adds: map[int]int{}}
 	err := each(ctx, db.Collection(n.puts), func(id int, d document) { h.puts[id] = d.Text })
@@ -118,12 +121,12 @@ func each(ctx context.Context, c *mongo.Collection, f func(id int, d document)) 
 	return cursor.Err()
 }
 
-// prepare makes the collections, so that the first operations find them.
+// prepare creates the collections before the first operation.
 func (n mongoNames) prepare(ctx context.Context, db *mongo.Database) error {
 	return errors.Join(db.CreateCollection(ctx, n.puts), db.CreateCollection(ctx, n.adds))
 }
 
-// remove takes the lane's writes away.
+// remove deletes the lane's writes.
 func (n mongoNames) remove(ctx context.Context, db *mongo.Database) error {
 	return errors.Join(db.Collection(n.puts).Drop(ctx), db.Collection(n.adds).Drop(ctx))
 }

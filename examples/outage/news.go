@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// news is what happened, in order. It may be used concurrently.
+// news is the list of events, in order. It is safe for concurrent use.
 type news struct {
 	start time.Time
 
@@ -14,21 +14,21 @@ type news struct {
 	items []string
 }
 
-// tell adds a piece of news.
+// tell adds an item.
 func (n *news) tell(server, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.items = append(n.items, fmt.Sprintf("%6.1f s  %-7s  %s", time.Since(n.start).Seconds(), server, text))
 }
 
-// from returns the pieces from the k-th on.
+// from returns the items from index k on.
 func (n *news) from(k int) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]string(nil), n.items[min(k, len(n.items)):]...)
 }
 
-// latest returns the last k pieces.
+// latest returns the last k items.
 func (n *news) latest(k int) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()

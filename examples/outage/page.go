@@ -16,7 +16,8 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
-// writePage draws the run in a page of its own: it needs no other file and no script.
+// writePage writes a page with the charts and the report. The page needs no other file and no
+// script.
 func writePage(file string, r result, invariants []invariant) error {
 	p, err := newPage(r, invariants)
 	if err != nil {
@@ -29,10 +30,10 @@ func writePage(file string, r result, invariants []invariant) error {
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
-// A page is what the template is filled with.
+// A page is the data of the template.
 type page struct {
 	When       string
-	Texts      []string // what was done, and what limits the findings
+	Texts      []string // the setup, and the limits of the findings
 	Verdict    string
 	Held       bool
 	Faults     []pageFault
@@ -46,11 +47,11 @@ type page struct {
 // A pageFault is an entry of the legend.
 type pageFault struct{ Word, Tint, Text string }
 
-// A pageServer is what is told of one server.
+// A pageServer is the part of the page about a server.
 type pageServer struct {
 	ID, Name, Kind, BottomLine string
 	Figures                    []pageFigure
-	Faults                     []string // the words, which head the columns of Taken
+	Faults                     []string // the headings of Taken's columns
 	Taken                      []pageLine
 	Layers                     []layerText
 }
@@ -62,13 +63,13 @@ type pageFigure struct {
 	Drawings      []template.HTML
 }
 
-// A pageKey says which line is which.
+// A pageKey explains the style of a line.
 type pageKey struct{ Name, Colour, Dashes string }
 
-// A pageLine is one of a table; one without values is the heading of those that follow.
+// A pageLine is a line of a table. A line without values is the heading of the following lines.
 type pageLine struct {
 	Title  string
-	Part   bool // of what the line above is about
+	Part   bool // the line is a part of the line above
 	Values []string
 }
 
@@ -111,7 +112,7 @@ func newPage(r result, invariants []invariant) (page, error) {
 	return p, nil
 }
 
-// page draws the figure.
+// page draws the figure in all formats.
 func (f figure) page() (pageFigure, error) {
 	p := pageFigure{Heading: capital(f.heading), Note: f.note}
 	seen := map[string]bool{breakerTrace: true}
@@ -128,12 +129,13 @@ func (f figure) page() (pageFigure, error) {
 		if err != nil {
 			return p, err
 		}
-		p.Drawings = append(p.Drawings, template.HTML(svg)) // made of constants and numbers, and escaped
+		// The text consists of constants, numbers and escaped strings.
+		p.Drawings = append(p.Drawings, template.HTML(svg))
 	}
 	return p, nil
 }
 
-// pageFaults explain what is shaded in a play of those acts.
+// pageFaults returns the legend for the faults of acts.
 func pageFaults(acts []act) (all []pageFault) {
 	for _, f := range []struct {
 		kind trouble
@@ -155,7 +157,8 @@ func pageFaults(acts []act) (all []pageFault) {
 	return all
 }
 
-// taken says how the server's faults were taken by the stack and by the callers of either side, one column each.
+// taken returns the table of the server's faults, with a column for each fault. It shows the
+// reaction of the stack, and the results for the callers of both sides.
 func taken(r result, s serverResult) []pageLine {
 	var lines []pageLine
 	for _, l := range []struct {
@@ -189,7 +192,7 @@ func taken(r result, s serverResult) []pageLine {
 	return lines
 }
 
-// pageSides puts the stack beside the bare clients, as the report does.
+// pageSides returns the table that compares the stack with the bare clients, as in the report.
 func pageSides(r result) []pageLine {
 	kept := pageLine{Title: "acknowledged writes that were there in the end"}
 	lanes := []laneResult{}
@@ -210,8 +213,8 @@ func pageSides(r result) []pageLine {
 	return lines
 }
 
-// capital has s, which begins with a letter of ASCII, begin with a capital.
+// capital returns s with a capital first letter. The first letter must be ASCII.
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// Deadline is what the template tells of the stack's.
+// Deadline returns the stack's deadline for the template.
 func (page) Deadline() time.Duration { return deadline }

@@ -15,7 +15,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry"
 )
 
-// A play is one run: the servers with the lanes to them, the script, and what is kept of both.
+// A play is a single run of the demo: the servers, the lanes, the script, and the recorded data.
 type play struct {
 	cfg      config
 	script   []fault
@@ -27,17 +27,18 @@ type play struct {
 	news     *news
 
 	interrupted bool
-	took        time.Duration // from the beginning of the load to its end
-	points      []point       // what it did meanwhile
-	cutOff      map[*lane]int // operations that were in flight when the wait for them ended
+	took        time.Duration // duration of the load
+	points      []point       // the lanes' activity over time
+	cutOff      map[*lane]int // operations still in flight at the end of drain
 }
 
-// newPlay makes everything that is used; the play must be closed. Nothing is in a server yet but empty collections.
+// newPlay creates a play, including the empty collections on the servers. The caller must close the
+// play. If newPlay returns an error, it has already closed the play.
 func newPlay(ctx context.Context, cfg config, script []fault, book *logbook) (_ *play, err error) {
 	p := &play{cfg: cfg, script: script, book: book, news: &news{}, cutOff: map[*lane]int{}, metrics: &metricsServer{}}
 	defer func() {
 		if err != nil {
-			_, _ = p.close(ctx) // the first error is the one to tell
+			_, _ = p.close(ctx) // report only the first error
 		}
 	}()
 	if p.world, err = newWorld(); err != nil {
@@ -71,7 +72,7 @@ func newPlay(ctx context.Context, cfg config, script []fault, book *logbook) (_ 
 	return p, nil
 }
 
-// perform plays: it runs the load for as long as the configuration says and the script needs, and shows it by the viewer.
+// perform runs the load and the script, and shows the progress on the viewer.
 func (p *play) perform(ctx context.Context, v *viewer) error {
 	for _, s := range p.stations {
 		if err := s.pool.pool.Warm(ctx, 0); err != nil {
@@ -106,7 +107,7 @@ func (p *play) perform(ctx context.Context, v *viewer) error {
 	return err
 }
 
-// act plays the script and lets the load go on for what is left of its time.
+// act plays the script, and then continues the load until its configured duration has passed.
 func (p *play) act(ctx context.Context, start time.Time) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -115,7 +116,7 @@ func (p *play) act(ctx context.Context, start time.Time) error {
 	for i, s := range p.stations {
 		actors.Go(func() {
 			if errs[i] = s.suffer(ctx, p.world, of(s.status.Name, p.script), start, p.news.tell); errs[i] != nil {
-				cancel() // without the faults there is nothing to see
+				cancel() // without the faults the run is useless
 			}
 		})
 	}
@@ -124,10 +125,11 @@ func (p *play) act(ctx context.Context, start time.Time) error {
 	return errors.Join(errs...)
 }
 
-// drainPatience is how long the bare clients may take to end what is in flight when the load ends.
+// drainPatience bounds the wait for the bare clients' operations after the end of the load.
 const drainPatience = 5 * time.Second
 
-// drain waits for what is in flight. What does not end by itself is counted and cut off.
+// drain waits for the operations in flight. After drainPatience it counts and cancels the remaining
+// operations.
 func (p *play) drain(lanes *sync.WaitGroup, cutOff context.CancelFunc) {
 	all := make(chan struct{})
 	go func() {
@@ -149,8 +151,8 @@ func (p *play) drain(lanes *sync.WaitGroup, cutOff context.CancelFunc) {
 	}
 }
 
-// close gives everything back. It may be called for a play that was made in part. The first error is the pools', the second says what
-// spans and metrics could not be sent.
+// close releases all resources. It also accepts a partly created play. The first error is from the
+// pools and from the world. The second error is about spans and metrics that were not sent.
 func (p *play) close(ctx context.Context) (pools, telemetry error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -171,7 +173,8 @@ func (p *play) close(ctx context.Context) (pools, telemetry error) {
 	return pools, telemetry
 }
 
-// makers are the servers that the play is about. Run makes the names of what is written unique.
+// makers returns a maker for each server. The parameter run makes the names of the written data
+// unique.
 func (p *play) makers(run string, log *slog.Logger) []maker {
 	url, uri := os.Getenv(control.EnvRedis), p.world.mongoURI()
 	return []maker{

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisKeys are where a lane keeps its writes in Redis: a hash for the puts, a list for the adds.
+// redisKeys are the keys of a lane's writes in Redis: a hash for the puts and a list for the adds.
 type redisKeys struct{ puts, adds string }
 
 func newRedisKeys(run string, s side) redisKeys {
@@ -16,7 +16,7 @@ func newRedisKeys(run string, s side) redisKeys {
 	return redisKeys{puts: prefix + ":puts", adds: prefix + ":adds"}
 }
 
-// do carries out op with any client of go-redis.
+// do executes op with any go-redis client.
 func (k redisKeys) do(ctx context.Context, c redis.Cmdable, op operation) (string, error) {
 	switch op.kind {
 	case put:
@@ -32,7 +32,7 @@ func (k redisKeys) do(ctx context.Context, c redis.Cmdable, op operation) (strin
 	}
 }
 
-// A redisStore looks at what the lanes have written.
+// A redisStore reads the lanes' writes.
 type redisStore struct {
 	client *redis.Client
 	run    string
@@ -58,7 +58,7 @@ func (s *redisStore) remove(ctx context.Context) error {
 
 func (s *redisStore) close(context.Context) error { return s.client.Close() }
 
-// holding reads what the server holds.
+// holding reads the lane's data from the server.
 func (k redisKeys) holding(ctx context.Context, c redis.Cmdable) (holding, error) {
 	h := holding{puts: map[int]string{}, adds: map[int]int{}}
 	puts, err := c.HGetAll(ctx, k.puts).Result()
@@ -86,7 +86,7 @@ func (k redisKeys) holding(ctx context.Context, c redis.Cmdable) (holding, error
 	return h, nil
 }
 
-// remove takes the lane's writes away.
+// remove deletes the lane's writes.
 func (k redisKeys) remove(ctx context.Context, c redis.Cmdable) error {
 	return c.Del(ctx, k.puts, k.adds).Err()
 }

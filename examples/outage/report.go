@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// report writes what has come of a play.
+// report writes the result of a play.
 func report(out io.Writer, r result, invariants []invariant) {
 	b := &strings.Builder{}
 	reportLoad(b, r)
@@ -34,7 +34,7 @@ func reportLoad(b *strings.Builder, r result) {
 	}
 }
 
-// loadTexts says what was done, and what limits the findings.
+// loadTexts returns the description of the load and the limits of the findings.
 func loadTexts(r result) []string {
 	var kinds []string
 	for _, s := range r.servers {
@@ -56,14 +56,16 @@ func loadTexts(r result) []string {
 	return texts
 }
 
-// paragraph writes text in lines of at most tableWidth columns: the first begins with first, the others with rest.
+// paragraph writes text in lines of at most tableWidth columns. The prefix of the first line is
+// first, and the prefix of the other lines is rest.
 func paragraph(b *strings.Builder, first, rest, text string) {
 	for _, line := range fold(first, rest, text, tableWidth) {
 		b.WriteString(line + "\n")
 	}
 }
 
-// fold breaks text into lines of at most width columns, except for longer words: the first begins with first, the others with rest.
+// fold breaks text into lines of at most width columns. A longer word exceeds the width. The prefix
+// of the first line is first, and the prefix of the other lines is rest.
 func fold(first, rest, text string, width int) (lines []string) {
 	line, empty := first, true
 	for word := range strings.FieldsSeq(text) {
@@ -79,7 +81,8 @@ func fold(first, rest, text string, width int) (lines []string) {
 	return append(lines, line)
 }
 
-// reportFaults says what was injected, how the stack took it, and how it was for the callers of either side.
+// reportFaults writes the injected faults, the stack's reactions, and the results for the callers
+// of both sides.
 func reportFaults(b *strings.Builder, r result) {
 	b.WriteByte('\n')
 	paragraph(b, "", "", "The faults, and how the stack took them: time from the fault to its first sign and to the opening of the breaker, "+
@@ -112,21 +115,21 @@ func (i incident) neverWhole() string {
 	return "NOT IN TIME"
 }
 
-// sinceStart is when the incident began, counted from the beginning of the load.
+// sinceStart returns the time from the beginning of the load to the incident.
 func (i incident) sinceStart(r result) time.Duration { return i.began.Sub(r.start) }
 
-// between prints the time from one moment to another, or what stands for a moment that never came.
+// between formats the time between two moments. It returns never if the second moment is zero.
 func between(from, to time.Time, never string) string {
 	switch {
 	case to.IsZero():
 		return never
-	case to.Before(from): // noticed before the call that did it had returned
+	case to.Before(from): // observed before the call that caused the fault returned
 		return "at once"
 	}
 	return show(to.Sub(from))
 }
 
-// reportLayers says what each layer did.
+// reportLayers writes the activity of each layer.
 func reportLayers(b *strings.Builder, r result) {
 	fmt.Fprintf(b, "\nWhat each layer did\n")
 	for _, s := range r.servers {
@@ -139,7 +142,7 @@ func reportLayers(b *strings.Builder, r result) {
 	reportLayer(b, layerText{"logging", strings.Join(r.log, ", ")})
 }
 
-// A layerText says what one layer did.
+// A layerText describes the activity of a layer.
 type layerText struct{ Name, Text string }
 
 func (s *serverResult) layers() (all []layerText) {
@@ -161,7 +164,7 @@ func (s *serverResult) layers() (all []layerText) {
 	return all
 }
 
-// reportLayer prints what one layer did.
+// reportLayer writes the activity of a layer.
 func reportLayer(b *strings.Builder, l layerText) {
 	paragraph(b, fmt.Sprintf("    %-9s ", l.Name), strings.Repeat(" ", 14), l.Text)
 }
@@ -176,7 +179,7 @@ func closings(s pool.Stat) map[string]int {
 	return m
 }
 
-// reopened counts how often the breaker opened because of its probes.
+// reopened counts the openings of the breaker after a failed probe.
 func reopened(f figures) (n int) {
 	for _, c := range f.changes {
 		if c.from == "half-open" && c.to == "open" {
@@ -186,7 +189,7 @@ func reopened(f figures) (n int) {
 	return n
 }
 
-// sum prints how many there were of all kinds.
+// sum formats the total of all kinds.
 func sum(m map[string]int) string {
 	n := 0
 	for _, k := range m {
@@ -195,7 +198,7 @@ func sum(m map[string]int) string {
 	return fmt.Sprint(n)
 }
 
-// list prints how many there were of each kind, the most frequent first.
+// list formats the count of each kind, in descending order of the counts.
 func list(m map[string]int) string {
 	if len(m) == 0 {
 		return ""
@@ -213,7 +216,7 @@ func list(m map[string]int) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// sideLines are the figures by which the stack is put beside the bare clients.
+// sideLines are the figures for the comparison of the stack with the bare clients.
 var sideLines = []struct {
 	title string
 	of    func(l laneResult) string
@@ -236,7 +239,7 @@ var sideLines = []struct {
 	{"  of them to a server killed or frozen", func(l laneResult) string { return fmt.Sprint(l.dialsAway) }},
 }
 
-// reportSides puts the stack beside the bare clients.
+// reportSides writes the comparison of the stack with the bare clients.
 func reportSides(b *strings.Builder, r result) {
 	fmt.Fprintf(b, "\nThe whole run\n\n  %-44s", "")
 	var lanes []laneResult
@@ -254,10 +257,10 @@ func reportSides(b *strings.Builder, r result) {
 	}
 }
 
-// timelineWidth is how many columns a timeline has at most.
+// timelineWidth is the maximum number of columns of a timeline.
 const timelineWidth = 84
 
-// reportTimeline draws how many operations succeeded over time.
+// reportTimeline writes the successful operations over time.
 func reportTimeline(b *strings.Builder, r result) {
 	step := 1 + (int(r.took/time.Second)-1)/timelineWidth
 	fmt.Fprintf(b, "\nOperations that succeeded, over time (a column is %d s)\n\n", step)
@@ -273,7 +276,7 @@ func reportTimeline(b *strings.Builder, r result) {
 	fmt.Fprintf(b, "  %-7s       %s\n", "", legend)
 }
 
-// timeline draws one column for each step seconds of those the load took; full height is the rate.
+// timeline returns a column for each step seconds of the load. Full height is the rate.
 func timeline(okInSecond []int64, took time.Duration, step, rate int) string {
 	levels := []rune("·▁▂▃▄▅▆▇█")
 	var b strings.Builder
@@ -289,7 +292,7 @@ func timeline(okInSecond []int64, took time.Duration, step, rate int) string {
 	return b.String()
 }
 
-// marks puts a letter under the columns in which a fault lasted.
+// marks returns the line of letters below the timelines. A letter marks the columns of a fault.
 func marks(incidents []incident, r result, step int) string {
 	line := []byte(strings.Repeat(" ", int(r.took/time.Second)/step))
 	for _, i := range incidents {
@@ -302,7 +305,7 @@ func marks(incidents []incident, r result, step int) string {
 	return strings.TrimRight(string(line), " ")
 }
 
-// reportInvariants gives the verdict.
+// reportInvariants writes the verdict.
 func reportInvariants(b *strings.Builder, all []invariant) {
 	fmt.Fprintf(b, "\nThe invariants of the stack\n\n")
 	for _, i := range all {
@@ -319,7 +322,7 @@ func reportInvariants(b *strings.Builder, all []invariant) {
 	fmt.Fprintf(b, "\nAll invariants held.\n")
 }
 
-// reportBottomLine says in a sentence for each server what the stack has bought.
+// reportBottomLine writes a summary for each server in a few sentences.
 func reportBottomLine(b *strings.Builder, r result) {
 	b.WriteByte('\n')
 	for _, s := range r.servers {

@@ -11,20 +11,20 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A result is what has come of a play: what the report is about, and what the invariants are held against.
+// A result is the data of a finished play, for the report and the invariants.
 type result struct {
 	cfg           config
 	start         time.Time
-	took          time.Duration // from the beginning of the load to its end
+	took          time.Duration // duration of the load
 	interrupted   bool
 	servers       []serverResult
 	points        []point // in order of time
 	log           []string
-	closing       error // of the pools
+	closing       error // the error of closing the pools
 	before, after leftovers
 }
 
-// A serverResult is what has come of one server.
+// A serverResult is the result for a server.
 type serverResult struct {
 	status      control.Status
 	stack, bare laneResult
@@ -35,21 +35,21 @@ type serverResult struct {
 	sockets     *mongopool.Stats // nil for Redis
 	rate        int
 	health      pool.Health
-	settings    string // of the stack, those that are not the defaults
+	settings    string // the stack's settings other than defaults
 }
 
-// A laneResult is what has come of one lane.
+// A laneResult is the result of a lane.
 type laneResult struct {
 	audit
 	tallied
 	p50, p99           time.Duration
-	dials, commands    int64 // put on the wire
-	dialsAway, sentOff int64 // of them while the server was killed or frozen
-	cutOff             int   // that had not ended when the wait for them did
+	dials, commands    int64 // sent in total
+	dialsAway, sentOff int64 // sent while the server was killed or frozen
+	cutOff             int   // operations still in flight at the end of drain
 	okInSecond         []int64
 }
 
-// tallied is a meter at its end.
+// tallied is the final state of a meter.
 type tallied struct {
 	ok, inTime, failed, prompt, hung, crowd int64
 	slowest                                 time.Duration
@@ -62,7 +62,8 @@ func (m *meter) tallied() tallied {
 	}
 }
 
-// result collects what has come of the play, while its clients are still open. It reads what the servers hold, and removes it.
+// result collects the result of the play. The clients must still be open. result reads the lanes'
+// data from the servers and then deletes the data.
 func (p *play) result(ctx context.Context) (result, error) {
 	r := result{cfg: p.cfg, start: p.news.start, took: p.took, interrupted: p.interrupted, points: p.points}
 	for _, s := range p.stations {
@@ -83,7 +84,7 @@ func (p *play) result(ctx context.Context) (result, error) {
 	return r, nil
 }
 
-// audit compares what the server holds with the ledgers.
+// audit compares the data on the server with the ledgers.
 func (r *serverResult) audit(ctx context.Context, s *station, st store) error {
 	for l, to := range map[*lane]*laneResult{s.stack: &r.stack, s.bare: &r.bare} {
 		held, err := st.holding(ctx, l.side)

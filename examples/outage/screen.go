@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A screen is a terminal in which lines are drawn again and again in the same place.
+// A screen is a terminal area for lines that are redrawn in place.
 type screen struct {
 	out    io.Writer
 	size   func() (columns, rows int)
-	height int // of what was drawn last
+	height int // number of lines drawn last
 }
 
-// newScreen returns a screen if out is a terminal, else nil.
+// newScreen returns a screen if out is a terminal, and otherwise nil.
 func newScreen(out io.Writer) *screen {
 	file, ok := out.(*os.File)
 	if !ok {
@@ -38,16 +38,17 @@ func newScreen(out io.Writer) *screen {
 // Escape sequences of ANSI terminals.
 const (
 	cursorUp   = "\x1b[%dA"
-	clearRest  = "\x1b[K" // of the line
+	clearRest  = "\x1b[K" // rest of the line
 	clearBelow = "\x1b[J"
 	hideCursor = "\x1b[?25l"
 	showCursor = "\x1b[?25h"
-	noWrap     = "\x1b[?7l" // a line that is too long is cut, not continued in the next, which would move all below it
-	wrap       = "\x1b[?7h"
+	// noWrap cuts a long line. A wrapped line would move all lines below.
+	noWrap = "\x1b[?7l"
+	wrap   = "\x1b[?7h"
 )
 
-// draw replaces what was drawn before by lines: in one write, and without clearing first, so that nothing flickers. Lines that the
-// terminal has no room for are left out.
+// draw replaces the lines drawn before. A single write without clearing avoids flicker. Lines
+// beyond the terminal's height are left out.
 func (s *screen) draw(lines []string) {
 	if _, rows := s.size(); rows > 1 && len(lines) > rows-1 {
 		lines = lines[:rows-1]

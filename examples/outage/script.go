@@ -12,22 +12,25 @@ type trouble string
 
 // The kinds of faults.
 const (
-	slow   trouble = "slow"   // every answer takes slowness longer
-	resets trouble = "resets" // at each pulse, half of the connections are cut when their next answer is due
-	killed trouble = "killed" // the server is killed, and started again in the end
-	frozen trouble = "frozen" // the server is stopped in its tracks: connections stay open, nothing answers; it goes on in the end
+	slow trouble = "slow" // each answer is delayed by slowness
+	// At each pulse, half of the connections are cut before their next answer.
+	resets trouble = "resets"
+	killed trouble = "killed" // the server is killed, and restarted in the end
+	// The server is stopped, and continued in the end. Connections stay open without any answer.
+	frozen trouble = "frozen"
 
-	// Of a replica set.
-	steppedDown   trouble = "stepped down"   // the primary becomes a secondary; another one is elected in the end
-	primaryKilled trouble = "primary killed" // the primary is killed; another one is elected in the end, and the killed one started again
+	// The faults of a replica set.
+	steppedDown trouble = "stepped down"
+	// The primary is killed. In the end another member is elected, and the killed member restarts.
+	primaryKilled trouble = "primary killed"
 )
 
 const (
-	slowness = 800 * time.Millisecond // more than an attempt of the stack may take
+	slowness = 800 * time.Millisecond // longer than the limit of an attempt in the stack
 	pulse    = 300 * time.Millisecond
 )
 
-// title says what a fault of this kind is.
+// title returns a description of the fault.
 func (t trouble) title() string {
 	switch t {
 	case slow:
@@ -46,15 +49,15 @@ func (t trouble) title() string {
 	return string(t)
 }
 
-// letter stands for a fault of this kind where there is room for no more.
+// letter returns the abbreviation of the fault for the timeline.
 func (t trouble) letter() byte {
 	if t == steppedDown {
-		return 'd' // s is for slow
+		return 'd' // s means slow
 	}
 	return t[0]
 }
 
-// undone says what there is when a fault of this kind is over.
+// undone describes the state after the end of the fault.
 func (t trouble) undone() string {
 	if t == steppedDown || t == primaryKilled {
 		return "another primary"
@@ -62,45 +65,47 @@ func (t trouble) undone() string {
 	return "back"
 }
 
-// serverAway says whether nothing answers while the fault lasts.
+// serverAway reports whether the server does not answer during the fault.
 func (t trouble) serverAway() bool { return t == killed || t == frozen }
 
-// A fault is a trouble with a server, from one moment of the script to another.
+// A fault is a trouble of a server, with its time in the script.
 type fault struct {
 	server string // control.Redis or control.MongoDB
 	kind   trouble
-	at     time.Duration // since the load began
+	at     time.Duration // from the beginning of the load
 	lasts  time.Duration
 }
 
-// An act is what happens to the two servers at about the same time: something different to each, so that one sees that the trouble with
-// one is none of the other.
+// An act is a pair of faults at about the same time. The two servers have different faults, so the
+// run also shows whether the trouble of a server affects the other server's pool.
 type act struct{ redis, mongodb trouble }
 
-// acts are all there are, and setActs all there are when MongoDB is a replica set.
+// acts are the acts of a script, and setActs are the acts for a MongoDB replica set.
 var (
 	acts    = []act{{slow, resets}, {resets, slow}, {killed, frozen}, {frozen, killed}}
 	setActs = []act{{slow, resets}, {resets, slow}, {killed, steppedDown}, {frozen, primaryKilled}}
 )
 
-// The time between the faults, in which the pools recover: a part of each act, but never so little that two seconds are not enough, with
-// what an act may begin late; nor so much that one gets bored.
+// The time for recovery between the faults, as a part of each act. The lower bound leaves two
+// seconds for recovery, including the varying begin of an act. The upper bound keeps the demo
+// interesting.
 const (
 	recoveryPart = 0.4
 	minRecovery  = 1600 * time.Millisecond
 	maxRecovery  = 5 * time.Second
 )
 
-// maxLasts is how long a fault lasts at most. It is more than go-redis waits for an answer by default, and sends the command again.
+// maxLasts is the maximum duration of a fault. It is longer than the default read timeout of
+// go-redis, after which go-redis sends the command again.
 const maxLasts = 6 * time.Second
 
-// The calm before the first act and after the last, in parts of the whole.
+// The calm time before the first and after the last act, as parts of the whole.
 const (
 	leadPart = 1. / 12
 	tailPart = 1. / 30
 )
 
-// plan spreads the acts over duration. The seed moves each fault a little.
+// plan distributes the acts over duration. The seed varies the beginning of each fault a little.
 func plan(duration time.Duration, seed uint64, acts []act) []fault {
 	random := rand.New(rand.NewPCG(seed, 0))
 	lead, tail := scale(duration, leadPart), scale(duration, tailPart)
@@ -120,7 +125,7 @@ func plan(duration time.Duration, seed uint64, acts []act) []fault {
 
 func scale(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
 
-// of returns the faults of one server.
+// of returns the faults of a server.
 func of(server string, script []fault) []fault {
 	var own []fault
 	for _, f := range script {

@@ -2,30 +2,31 @@ package main
 
 import "time"
 
-// A point is what the lanes did at one moment of a run, and in the window before it.
+// A point is a sample of all lanes: the present state, and the activity in the window before.
 type point struct {
 	elapsed time.Duration
 	rows    []row
 }
 
-// The points are this far apart, or farther in a run so long that there would be more than maxPoints; a window is windowSteps of them.
+// pointEvery is the time between points. In a long run the time is longer, so there are at most
+// maxPoints. A window has windowSteps points.
 const (
 	pointEvery  = 250 * time.Millisecond
 	maxPoints   = 480
 	windowSteps = 2
 )
 
-// stepFor returns how far apart the points of a run are.
+// stepFor returns the time between the points of a run.
 func stepFor(duration time.Duration) time.Duration { return max(pointEvery, duration/maxPoints) }
 
-// A recorder keeps the points of a play, for the page.
+// A recorder records the points of a play for the page.
 type recorder struct {
 	play    *play
-	samples []sample // the latest, the oldest first: no more than a window is about
+	samples []sample // the samples of the last window, oldest first
 	points  []point
 }
 
-// run records until done is closed, and once more.
+// run records a point at each step, and a last point when done is closed.
 func (r *recorder) run(done <-chan struct{}) {
 	ticker := time.NewTicker(stepFor(r.play.cfg.duration))
 	defer ticker.Stop()

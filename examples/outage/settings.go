@@ -9,9 +9,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// changedSettings lists every setting of the pool and of the layers that is not the default. A zero field is the default in all of them.
+// changedSettings lists the settings of the pool and of the layers that differ from the default. In
+// all configurations the zero value of a field means the default.
 func changedSettings(cfg pool.Config, layers middleware.Options) string {
-	cfg.Name = "" // a name, no setting
+	cfg.Name = "" // the name is not a setting
 	all := append(changedFields("", reflect.ValueOf(cfg)), changedFields("", reflect.ValueOf(layers))...)
 	if len(all) == 0 {
 		return "none"
@@ -19,7 +20,7 @@ func changedSettings(cfg pool.Config, layers middleware.Options) string {
 	return strings.Join(all, ", ")
 }
 
-// changedFields lists the fields of v that are not zero, with their values: "Total.Limit 900ms".
+// changedFields lists the non-zero fields of v with their values, such as "Total.Limit 900ms".
 func changedFields(prefix string, v reflect.Value) (all []string) {
 	for i := range v.NumField() {
 		name, field := prefix+v.Type().Field(i).Name, v.Field(i)
@@ -34,7 +35,8 @@ func changedFields(prefix string, v reflect.Value) (all []string) {
 	return all
 }
 
-// settingsText says which settings of the stacks are not the defaults. each has them by server: "redis: MaxSize 16".
+// settingsText describes the changed settings of the stacks. The parameter each has a text for each
+// server, such as "redis: MaxSize 16".
 func settingsText(each []string) string {
 	return "The stacks run with the defaults of the pool and of all layers. The exceptions are sizes and limits for this load. " +
 		strings.Join(each, "; ") + "."

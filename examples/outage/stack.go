@@ -20,26 +20,28 @@ import (
 	"github.com/earnorm/poolstack/telemetry"
 )
 
-// deadline is how long the stack lets an operation take.
+// deadline is the stack's total timeout for an operation.
 const deadline = 900 * time.Millisecond
 
-// poolConfig is the same for both pools, but for the name.
+// poolConfig returns the configuration of a pool. The pools differ only in the name.
 func poolConfig(name string) pool.Config {
 	return pool.Config{Name: name, MaxSize: 16, MinIdle: 8, MaxWaiters: 64}
 }
 
-// The limits of an attempt. The driver for MongoDB looks every 500 ms for a server that it has lost: an attempt lasts longer.
+// The timeouts of an attempt. The MongoDB driver looks for a lost server every 500 ms, so an
+// attempt takes longer.
 const (
 	redisAttempt = 300 * time.Millisecond
 	mongoAttempt = 600 * time.Millisecond
 )
 
-// layerOptions are the settings of the layers that are not the defaults. Everything else is a default, the breaker and retry included.
+// layerOptions returns the settings of the layers that differ from the default. All other settings
+// are defaults, including the settings of breaker and retry.
 func layerOptions(attempt time.Duration) middleware.Options {
 	return middleware.Options{Total: timeout.Config{Limit: deadline}, Attempt: timeout.Config{Limit: attempt}}
 }
 
-// newStack makes the layers for one pool.
+// newStack creates the layers of a pool.
 func newStack(o middleware.Options, tel *telemetry.Telemetry, log *slog.Logger) (*middleware.Stack, error) {
 	o.Tracing = tracing.Config{TracerProvider: tel.TracerProvider()}
 	o.Metrics = metrics.Config{MeterProvider: tel.MeterProvider()}
@@ -47,19 +49,19 @@ func newStack(o middleware.Options, tel *telemetry.Telemetry, log *slog.Logger) 
 	return middleware.Standard(o)
 }
 
-// A managed client is a pool with the standard stack around it.
+// A managed client is a pool with the standard stack.
 type managed struct {
 	name     string
 	pool     managedPool
 	stack    *middleware.Stack
 	tally    *tally
-	settings string // those that are not the defaults
+	settings string // settings other than defaults
 
 	run     func(ctx context.Context, op operation) (string, error)
-	sockets func() *mongopool.Stats // nil where each resource of the pool is a socket
+	sockets func() *mongopool.Stats // nil if each resource is a socket
 }
 
-// managedPool is the side of a pool that is the same for all.
+// managedPool has the methods common to all pools.
 type managedPool interface {
 	Stat() pool.Stat
 	Warm(ctx context.Context, size int) error
@@ -71,15 +73,16 @@ func (m *managed) do(ctx context.Context, op operation) (string, error) { return
 
 func (m *managed) close(ctx context.Context) error { return m.pool.Close(ctx) }
 
-// whole says whether the pool is as it was before any fault: the breaker closed, nobody kept waiting, and as many connections open as
-// are to be kept ready.
+// whole reports whether the pool has recovered from a fault: the breaker is closed, no caller
+// waits, at least MinIdle connections are open, and the driver has a connection to the server.
 func (m *managed) whole() bool {
 	s := m.pool.Stat()
 	return s.Idle+s.InUse >= s.MinIdle && s.Waiters == 0 && m.stack.Breaker.State() == breaker.StateClosed &&
 		m.serverSeen()
 }
 
-// serverSeen says whether the sockets beneath the pool are well, where they are not the pool's own.
+// serverSeen reports whether the driver sees the server and has a socket. It is always true if the
+// pool's resources are the sockets.
 func (m *managed) serverSeen() bool {
 	if m.sockets == nil {
 		return true
@@ -88,7 +91,7 @@ func (m *managed) serverSeen() bool {
 	return s.ServersUp > 0 && s.Sockets > 0
 }
 
-// newManagedRedis makes the pool for Redis.
+// newManagedRedis creates the pool for Redis.
 func newManagedRedis(url string, keys redisKeys, w *wire, tel *telemetry.Telemetry, log *slog.Logger) (*managed, error) {
 	opts, err := redispool.ParseURL(url)
 	if err != nil {
@@ -100,7 +103,7 @@ func newManagedRedis(url string, keys redisKeys, w *wire, tel *telemetry.Telemet
 		return nil, err
 	}
 	m := &managed{name: cfg.Name, stack: stack, tally: newTally(), settings: changedSettings(cfg, layers)}
-	m.tally.dialled = w.dialled // each opening is one dial
+	m.tally.dialled = w.dialled // each open is a single dial
 	p, err := redispool.New(opts, cfg, append([]pool.Middleware{pool.Bracket(m.tally)}, stack.Layers()...)...)
 	if err != nil {
 		return nil, err
@@ -115,7 +118,7 @@ func newManagedRedis(url string, keys redisKeys, w *wire, tel *telemetry.Telemet
 	return m, nil
 }
 
-// newManagedMongo makes the pool for MongoDB.
+// newManagedMongo creates the pool for MongoDB.
 func newManagedMongo(uri string, names mongoNames, w *wire, tel *telemetry.Telemetry, log *slog.Logger) (*managed, error) {
 	opts, err := mongopool.ParseURI(uri)
 	if err != nil {
@@ -138,7 +141,8 @@ func newManagedMongo(uri string, names mongoNames, w *wire, tel *telemetry.Telem
 		return nil, err
 	}
 	m.pool = p
-	m.sockets = func() *mongopool.Stats { s := driver.Stats(); return &s } // leases are rights to use a client, and outlive its sockets
+	// A lease is a permission to use a client, and outlives the client's sockets.
+	m.sockets = func() *mongopool.Stats { s := driver.Stats(); return &s }
 	m.run = func(ctx context.Context, op operation) (string, error) {
 		return pool.Get(ctx, p, mongoOps[op.kind], func(ctx context.Context, c *mongopool.Conn) (string, error) {
 			w.sent()
@@ -148,7 +152,7 @@ func newManagedMongo(uri string, names mongoNames, w *wire, tel *telemetry.Telem
 	return m, nil
 }
 
-// What the layers are told about the operations. An add is not idempotent.
+// The descriptions of the operations for the layers. An add is not idempotent.
 var (
 	redisOps = map[kind]pool.Op{
 		read: {Name: "HGET", Target: "puts", Idempotent: true},

@@ -11,19 +11,19 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// A station is one server, with the two lanes that lead to it.
+// A station is a server with its two lanes.
 type station struct {
 	status      control.Status
 	pool        *managed
 	stack, bare *lane
 	makeStore   func() (store, error)
-	recovery    time.Duration // how soon after the server's return the pool has to be whole again
+	recovery    time.Duration // bound of the recovery time after the server's return
 
 	mu        sync.Mutex
 	incidents []*incident
 }
 
-// A store is a way to look at what a server holds, past the lanes' clients.
+// A store accesses the data on a server without the lanes' clients.
 type store interface {
 	prepare(ctx context.Context) error
 	holding(ctx context.Context, s side) (holding, error)
@@ -31,7 +31,7 @@ type store interface {
 	close(ctx context.Context) error
 }
 
-// A maker makes what leads to one of the servers.
+// A maker creates the clients of a server.
 type maker struct {
 	server  string
 	managed func(w *wire) (*managed, error)
@@ -39,7 +39,7 @@ type maker struct {
 	store   func() (store, error)
 }
 
-// open makes the lanes. After an error those that there are must be closed nonetheless.
+// open creates the lanes. After an error the caller must close the lanes created before the error.
 func (s *station) open(ctx context.Context, m maker, servers control.Controller, duration time.Duration) (err error) {
 	if s.status, err = control.Find(ctx, servers, m.server); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (s *station) open(ctx context.Context, m maker, servers control.Controller,
 	return s.withStore(ctx, store.prepare)
 }
 
-// lanes returns those that there are.
+// lanes returns the existing lanes.
 func (s *station) lanes() []*lane {
 	var all []*lane
 	for _, l := range []*lane{s.stack, s.bare} {
@@ -69,7 +69,7 @@ func (s *station) lanes() []*lane {
 	return all
 }
 
-// withStore lets do look at the server.
+// withStore opens a store, calls do, and closes the store.
 func (s *station) withStore(ctx context.Context, do func(st store, ctx context.Context) error) error {
 	st, err := s.makeStore()
 	if err != nil {
@@ -78,20 +78,21 @@ func (s *station) withStore(ctx context.Context, do func(st store, ctx context.C
 	return errors.Join(do(st, ctx), st.close(ctx))
 }
 
-// An incident is a fault as it happened.
+// An incident is an injected fault, with the measured times.
 type incident struct {
 	fault  fault
 	began  time.Time
-	back   time.Time // when the server was there again; zero before that
-	sign   time.Time // of the first thing that failed in the stack; zero when nothing did
-	opened time.Time // of the breaker; zero when it did not open
-	whole  time.Time // when the pool was whole again after back; zero when it was not in time
-	cut    bool      // nobody waited for that: the play was interrupted
+	back   time.Time // time of the server's return; zero before
+	sign   time.Time // first failure in the stack; zero without a failure
+	opened time.Time // first opening of the breaker; zero without
+	whole  time.Time // time of the pool's recovery; zero if not in time
+	cut    bool      // the play was interrupted before the recovery
 	meters map[side]*meter
 }
 
-// suffer plays the server's part of the script, in which times count from start, and tells the news. It returns early, with the fault
-// undone, when ctx is over; and with an error when a fault could not be made or undone.
+// suffer plays the faults of the server. The times of the script count from start. suffer reports
+// events with tell. If ctx ends, suffer ends the fault and returns early. It returns an error if a
+// fault could not begin or end.
 func (s *station) suffer(ctx context.Context, w *world, script []fault, start time.Time, tell func(server, text string)) error {
 	for _, f := range script {
 		if !sleepUntil(ctx, start.Add(f.at)) {
@@ -125,7 +126,7 @@ func (s *station) strike(f fault) *incident {
 	return i
 }
 
-// inflict makes the fault of i happen, lets it last, and undoes it.
+// inflict begins the fault of i, waits, and ends the fault.
 func (s *station) inflict(ctx context.Context, w *world, i *incident) error {
 	f := i.fault
 	if f.kind == killed && !s.status.Durable {
@@ -149,7 +150,7 @@ func (s *station) inflict(ctx context.Context, w *world, i *incident) error {
 	return err
 }
 
-// keepUp lets the fault last as long as the script says, or until ctx is over.
+// keepUp waits for the duration of the fault, or until ctx ends.
 func (s *station) keepUp(ctx context.Context, w *world, i *incident) error {
 	end := time.NewTimer(i.fault.lasts)
 	defer end.Stop()
@@ -169,7 +170,8 @@ func (s *station) keepUp(ctx context.Context, w *world, i *incident) error {
 	}
 }
 
-// recover waits until the pool is whole again, for as long as that may take, and says whether it is. An operation must have succeeded since.
+// recover waits for the pool's recovery, for at most s.recovery after the server's return. It
+// reports whether the pool has recovered. An operation must have succeeded since the return.
 func (s *station) recover(ctx context.Context, i *incident) bool {
 	limit := i.back.Add(s.recovery)
 	for !s.pool.whole() || !s.pool.tally.okSince(i.back) {
@@ -182,7 +184,7 @@ func (s *station) recover(ctx context.Context, i *incident) bool {
 	return true
 }
 
-// conclude fills in what is known of i in the end.
+// conclude sets the remaining fields of i.
 func (s *station) conclude(i *incident, whole time.Time, cut bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +197,7 @@ func (s *station) conclude(i *incident, whole time.Time, cut bool) {
 	}
 }
 
-// current returns the fault that lasts at present, and since when.
+// current returns the present fault and its beginning.
 func (s *station) current() (f fault, since time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +220,8 @@ func (s *station) forget() {
 	}
 }
 
-// announce has the breaker's openings and closings told; its probes while the server is away are not news.
+// announce reports each opening of a closed breaker and each closing with tell. Probes during the
+// outage are not reported.
 func (s *station) announce(tell func(server, text string)) {
 	s.pool.tally.announce(func(c change) {
 		switch {
@@ -230,7 +233,7 @@ func (s *station) announce(tell func(server, text string)) {
 	})
 }
 
-// sleepUntil returns true at t, or false as soon as ctx is over.
+// sleepUntil returns true at t, or false as soon as ctx ends.
 func sleepUntil(ctx context.Context, t time.Time) bool {
 	timer := time.NewTimer(time.Until(t))
 	defer timer.Stop()

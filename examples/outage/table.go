@@ -9,50 +9,52 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// tableWidth is how many columns the live table and the report take at most: a terminal of 100 has one to spare, for what clears the rest
-// of a line would otherwise clear the last column.
+// tableWidth is the maximum number of columns of the live table and the report. It leaves a column
+// free in a terminal of 100 columns: clearing the rest of a full line would clear the last column.
 const tableWidth = 99
 
-// newsLines is how many of the latest news the table shows.
+// newsLines is the number of the latest news in the table.
 const newsLines = 6
 
-// A frame is what the live table shows at one moment.
+// A frame is the content of the live table at a moment.
 type frame struct {
 	elapsed, total time.Duration
-	metrics        string // where /metrics is; "" for nowhere
+	metrics        string // address of /metrics; "" for none
 	stages         []stage
 	rows           []row
 	news           []string
 }
 
-// A stage is where the script is with one server.
+// A stage is the position of a server in the script.
 type stage struct {
 	server string
-	title  string        // of the fault that lasts; "" when there is none
-	passed time.Duration // of it; without a fault: until the next, 0 when there is none
+	title  string // of the present fault; "" without a fault
+	// passed is the elapsed time of the fault. Without a fault, it is the time until the next fault,
+	// or 0 without a further fault.
+	passed time.Duration
 	lasts  time.Duration
 }
 
-// A row is what is shown of a lane.
+// A row is the table's content for a lane.
 type row struct {
 	server      string
 	side        side
-	ok, failed  float64 // a second, of late
+	ok, failed  float64 // per second, in the last window
 	p50, p99    time.Duration
 	inFlight    int64
-	managed     bool // what follows is known: it is the stack's
+	managed     bool // the lane is the stack's, so the following fields are set
 	inUse, idle int
 	waiters     int
 	breaker     breaker.State
-	retries     int64 // since the beginning, as what follows
+	retries     int64 // since the beginning, as the next fields
 	refused     int64
 	timeouts    int64
 }
 
-// A paint puts colour on a text. The table is laid out before it is painted.
+// A paint adds colour to a text. The table's layout is made before painting.
 type paint func(colour, text string) string
 
-// Colours, as the numbers of ANSI's escape sequences.
+// Colours, as the numbers of ANSI escape sequences.
 const (
 	red    = "31"
 	green  = "32"
@@ -64,7 +66,7 @@ const (
 func coloured(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
 func plain(_, text string) string         { return text }
 
-// render lays a frame out in lines of at most tableWidth columns.
+// render formats a frame in lines of at most tableWidth columns.
 func render(f frame, p paint) []string {
 	lines := []string{header(f, p)}
 	for _, s := range f.stages {
@@ -86,7 +88,7 @@ func render(f frame, p paint) []string {
 	return lines
 }
 
-// header is the progress of the whole.
+// header formats the progress of the play.
 func header(f frame, p paint) string {
 	const width = 30
 	done := min(int(width*f.elapsed/f.total), width)
@@ -95,7 +97,7 @@ func header(f frame, p paint) string {
 		fmt.Sprintf("%.0f of %.0f s", f.elapsed.Seconds(), f.total.Seconds()), p(dim, cut(f.metrics, 42)))
 }
 
-// line is the progress of the script with one server.
+// line formats the progress of the script on a server.
 func (s stage) line(p paint) string {
 	switch {
 	case s.title != "":
@@ -106,7 +108,7 @@ func (s stage) line(p paint) string {
 	return fmt.Sprintf(" %-7s well; no further fault", s.server)
 }
 
-// line is the table's row.
+// line formats the row of a lane.
 func (r row) line(p paint) string {
 	failed := fmt.Sprintf("%5.0f", r.failed)
 	if r.failed > 0 {
@@ -120,7 +122,7 @@ func (r row) line(p paint) string {
 		p(stateColour(r.breaker), fmt.Sprintf("%-9s", r.breaker)), r.retries, r.refused, r.timeouts)
 }
 
-// label is the server's name in the first of its rows.
+// label returns the server's name in the stack's row, which is the server's first row.
 func (r row) label() string {
 	if r.side == bare {
 		return ""
@@ -139,7 +141,7 @@ func stateColour(s breaker.State) string {
 	}
 }
 
-// plainLine is what is printed each second where there is no terminal.
+// plainLine formats the line for each second without a terminal.
 func plainLine(f frame) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%4.0f s", f.elapsed.Seconds())
@@ -154,7 +156,7 @@ func plainLine(f frame) string {
 	return b.String()
 }
 
-// show prints a duration with three digits and a unit.
+// show formats a duration with a unit and about three digits.
 func show(d time.Duration) string {
 	switch {
 	case d <= 0:

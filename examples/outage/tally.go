@@ -12,26 +12,27 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A tally is a layer that counts how uses end and what the pool and the other layers report. Its place is outside of them.
+// A tally is a layer that counts the results of uses, and the events of the pool and of other
+// layers. It must be the outermost layer.
 type tally struct {
-	retries, rejections, timeouts atomic.Int64 // all there were, for the live table
+	retries, rejections, timeouts atomic.Int64 // totals, for the live table
 	sign                          atomic.Pointer[time.Time]
 	lastOK                        atomic.Pointer[time.Time]
-	dialled                       func() // called for each opening of a connection, if not nil
+	dialled                       func() // called for each dial, if not nil
 
 	mu       sync.Mutex
 	figures  figures
 	onChange func(change)
 }
 
-// figures are what a tally has counted, by what the events and the classes of errors call it.
+// figures are the counts of a tally. The keys are from the events and the error classes.
 type figures struct {
-	errors      map[string]int // uses that failed, by error.type
-	retries     map[string]int // further attempts, by the error.type of the one before
-	unexplained int            // of the errors, those that are nobody's fault: there should be none
-	giveUps     map[string]int // attempts not made, by why
+	errors      map[string]int // failed uses, by error.type
+	retries     map[string]int // retries, by the previous attempt's error.type
+	unexplained int            // errors with the fault none: should be 0
+	giveUps     map[string]int // retries not made, by reason
 	rejections  map[string]int // by layer and reason
-	timeouts    map[string]int // by what was cut short
+	timeouts    map[string]int // by stage
 	changes     []change
 }
 
@@ -64,7 +65,8 @@ func (t *tally) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.figures.errors[class.Type]++
-	if class.Fault == pool.FaultNone { // the server was well and answered, but not what these operations can be answered with
+	// The server is healthy and has answered, but not with an expected result of these operations.
+	if class.Fault == pool.FaultNone {
 		t.figures.unexplained++
 	}
 }
@@ -101,7 +103,8 @@ func (t *tally) Observe(_ context.Context, e pool.Event) {
 	}
 }
 
-// noteSign remembers the first sign of trouble since watch: an attempt that failed, or a connection that could not be had.
+// noteSign records the first sign of trouble after watch: a failed attempt, or a failure to
+// acquire, open or check a connection.
 func (t *tally) noteSign(e pool.Event) {
 	switch e.Kind {
 	case pool.EventReleased, pool.EventAcquireFailed, pool.EventOpenFailed, pool.EventCheckFailed:
@@ -113,10 +116,10 @@ func (t *tally) noteSign(e pool.Event) {
 	}
 }
 
-// watch has the next sign of trouble count as the first.
+// watch resets the first sign of trouble.
 func (t *tally) watch() { t.sign.Store(nil) }
 
-// okSince says whether a use has succeeded after a moment.
+// okSince reports whether a use has succeeded after the moment.
 func (t *tally) okSince(moment time.Time) bool {
 	last := t.lastOK.Load()
 	return last != nil && last.After(moment)
@@ -128,7 +131,7 @@ func (t *tally) count(m map[string]int, what string) {
 	m[what]++
 }
 
-// announce has tell called for each change of the breaker's state from now on.
+// announce sets tell, which is called for each later change of the breaker's state.
 func (t *tally) announce(tell func(change)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +148,8 @@ func (t *tally) changed(c change) {
 	}
 }
 
-// openedSince returns when the breaker opened first after a moment; ok is false when it has not.
+// openedSince returns the time of the breaker's first opening after the moment. If the breaker has
+// not opened, ok is false.
 func (t *tally) openedSince(moment time.Time) (at time.Time, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// A viewer shows what goes on while it goes on: a table in a terminal, else a line a second and the news.
+// A viewer shows the progress of a play. In a terminal it shows a table. Elsewhere it prints the
+// news and a line each second.
 type viewer struct {
 	out      io.Writer
-	screen   *screen // nil when out is no terminal
+	screen   *screen // nil if out is not a terminal
 	paint    paint
 	play     *play
-	samples  []sample // the latest, the oldest first
+	samples  []sample // the latest samples, oldest first
 	newsSeen int
 }
 
-// A sample is what the lanes had counted at one moment.
+// A sample is a snapshot of the lanes' counters.
 type sample struct {
 	at    time.Time
 	lanes []laneSample
@@ -31,7 +32,7 @@ type laneSample struct {
 const (
 	redrawEvery = 250 * time.Millisecond
 	printEvery  = time.Second
-	window      = time.Second // that rates and quantiles are about
+	window      = time.Second // of rates and quantiles
 )
 
 func newViewer(out io.Writer, p *play) *viewer {
@@ -42,7 +43,7 @@ func newViewer(out io.Writer, p *play) *viewer {
 	return v
 }
 
-// begin shows what holds for the whole play, in lines that fit.
+// begin prints the description of the play, in lines that fit the terminal.
 func (v *viewer) begin(text string) {
 	width := tableWidth
 	if v.screen != nil {
@@ -56,7 +57,7 @@ func (v *viewer) begin(text string) {
 	fmt.Fprintln(v.out)
 }
 
-// run shows until done is closed, and once more.
+// run updates the view until done is closed, and then once more.
 func (v *viewer) run(done <-chan struct{}) {
 	every := printEvery
 	if v.screen != nil {
@@ -76,7 +77,7 @@ func (v *viewer) run(done <-chan struct{}) {
 	}
 }
 
-// show shows the present, compared with what was some samples ago.
+// show updates the view. Rates are since the sample taken ago updates before.
 func (v *viewer) show(ago int) {
 	now, latest := v.play.sample(), v.samples[len(v.samples)-1]
 	earlier := v.samples[max(0, len(v.samples)-ago)]
@@ -90,7 +91,7 @@ func (v *viewer) show(ago int) {
 		fmt.Fprintln(v.out, item)
 		v.newsSeen++
 	}
-	if now.at.Sub(latest.at) >= printEvery/2 { // else it is the end, and the line before says the same
+	if now.at.Sub(latest.at) >= printEvery/2 { // else this is the end, and the last line is recent
 		fmt.Fprintln(v.out, plainLine(f))
 	}
 }
