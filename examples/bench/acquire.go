@@ -7,7 +7,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The names of those compared.
+// The names of the subjects.
 const (
 	our     = "ours"
 	ourDo   = "ours, Do"
@@ -20,12 +20,12 @@ const (
 	six     = "ours, 6 brackets"
 	oneDo   = "ours, Do, 1 bracket"
 	sixDo   = "ours, Do, 6 brackets"
-	uncont  = 16 // resources where there are enough
-	scarce  = 10 // resources where there are not
+	uncont  = 16 // enough resources for every goroutine
+	scarce  = 10 // fewer resources than goroutines
 	nearOne = 1.1
 )
 
-// bracket is a layer that does nothing.
+// bracket is a layer without any effect.
 type bracket struct{}
 
 func (bracket) Begin(ctx context.Context, _ *pool.Call) (context.Context, int, error) {
@@ -41,13 +41,13 @@ func brackets(n int) []pool.Middleware {
 	return layers
 }
 
-// named is a lender with the name it is reported under.
+// named is a lender with its name in the report.
 type named struct {
 	name string
 	lender
 }
 
-// allPools opens ours and the peers.
+// allPools opens our pool and the pools of other libraries.
 func allPools(size int) []named {
 	return []named{
 		{our, newOurs(size)}, {pud, newPuddle(size)}, {stdSQL, newSQL(size)}, {apache, newCommons(size)}, {aChan, newChannel(size)},
@@ -79,10 +79,11 @@ func acquireScenarios() []scenario {
 	}
 }
 
-// ofPuddle bounds ours, without layers and through brackets, in terms of puddle.
+// ofPuddle holds the bounds of our pool's costs, without layers and with brackets, as multiples of
+// puddle's cost.
 type ofPuddle struct{ ours, one, oneDo, six, sixDo float64 }
 
-// backToBack compares acquire + release without waiting.
+// backToBack compares the cost of acquire and release without waiting.
 func backToBack(name, about string, workers int, most ofPuddle) scenario {
 	gates := []gate{
 		ratio(our, pud, most.ours), ratio(our, stdSQL, 0.12), noAllocs(our),
@@ -132,7 +133,7 @@ func crowdScenario(n int, held string, hold func(), gates ...gate) scenario {
 	}
 }
 
-// waitScenario looks at how waits are distributed, and how fairly acquires are.
+// waitScenario measures the distribution of waits and the fairness of acquires.
 func waitScenario() scenario {
 	tail := func(name string) func(round) float64 {
 		return func(r round) float64 { return r[name].p99 / r[name].p50 }
@@ -156,7 +157,7 @@ func waitScenario() scenario {
 	}
 }
 
-// cancelledScenario compares what it costs to be refused because the context was over on arrival.
+// cancelledScenario compares the cost of a rejected acquire with a context that has already ended.
 func cancelledScenario() scenario {
 	return scenario{"cancelled on arrival", "The context is over before the acquire.", func() ([]subject, func()) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -166,7 +167,7 @@ func cancelledScenario() scenario {
 		for _, p := range pools {
 			subjects = append(subjects, loop(p.name, func(n int) {
 				for range n {
-					_ = p.use(ctx, yield) // the channel may win all the same
+					_ = p.use(ctx, yield) // the channel may succeed nevertheless
 				}
 			}))
 		}
@@ -174,7 +175,7 @@ func cancelledScenario() scenario {
 	}, []gate{ratio(our, pud, unbound), ratio(our, stdSQL, unbound)}}
 }
 
-// bracketScenario finds what one layer more costs in one step.
+// bracketScenario measures the cost of an additional layer in a Get.
 func bracketScenario() scenario {
 	const seven, more = "ours, Get, 7 brackets", 6
 	single := "ours, Get, 1 bracket"

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// calls makes a subject of so many goroutines that call without end, each under the requests that arrive makes for it. A sample is
-// longer than others by the factor long.
+// calls returns a subject of goroutines that call without pause. Each goroutine has its own
+// requests from arrive. A sample takes long times the usual duration.
 func calls(name string, callers, long int, arrive func() *requests, call func(ctx context.Context) error) contestant {
 	t := &throng{workers: make([]worker, callers)}
 	from := make([]*requests, callers)
@@ -33,15 +33,17 @@ func calls(name string, callers, long int, arrive func() *requests, call func(ct
 	}}
 }
 
-// requests are what a server makes calls for, one after the other: a context that can be cancelled, has no deadline, and holds the
-// request's span. One in so many is sampled.
+// requests produces the contexts of a server's successive requests. A context can be cancelled, has
+// no deadline, and holds the request's span. The span of every n-th request is sampled, where n is
+// the field every.
 type requests struct {
 	usual, sampled context.Context
 	every, n       int
 	close          context.CancelFunc
 }
 
-// newRequests makes requests of which one in every is sampled; 0 means none.
+// newRequests returns requests with every n-th request sampled, where n is every. Zero means no
+// sampled request.
 func newRequests(p *providers, every int) *requests {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &requests{usual: p.request(ctx, false), sampled: p.request(ctx, true), every: every, close: cancel}

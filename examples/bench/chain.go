@@ -18,8 +18,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// What every chain is set to, in its own terms: a limit of 2 s, three attempts with the shortest pause between them, a breaker that
-// counts over 10 s and has no reason to open.
+// The settings of every chain: a timeout of 2 s, three attempts with the shortest pause between
+// attempts, and a breaker with a window of 10 s. The breaker has no reason to open.
 const (
 	limit    = 2 * time.Second
 	attempts = 3
@@ -31,17 +31,17 @@ const (
 )
 
 var (
-	errPassing = errors.New("the server was busy")         // repeated
-	errFinal   = errors.New("the server will not have it") // not repeated
+	errPassing = errors.New("the server was busy")         // retried
+	errFinal   = errors.New("the server will not have it") // not retried
 )
 
-// operation is what the chains are around.
+// operation is the operation at the end of a chain.
 type operation func(context.Context) error
 
 func succeed(context.Context) error { return nil }
 func refuse(context.Context) error  { return errFinal }
 
-// everySecond fails every other time it is called, beginning with the first.
+// everySecond returns an operation that fails on every other call, beginning with the first call.
 func everySecond() operation {
 	failed := false
 	return func(context.Context) error {
@@ -52,8 +52,8 @@ func everySecond() operation {
 	}
 }
 
-// laps is the outermost layer: it runs the layers inside of it as often as it is told in a single use, so that they alone are measured.
-// What is around them has scenarios of its own.
+// laps is the outermost layer. It calls the layers inside n times in a single use, so a sample
+// measures only these layers. Other scenarios measure a whole use.
 type laps struct {
 	pool.Middleware
 
@@ -73,9 +73,10 @@ func newLaps() *laps {
 	return l
 }
 
-// innermost is a layer that runs op instead of what is inside of it. For an attempt without a resource, the layer gets one before that: without
-// a resource the attempt has asked no server, and its success counts for nothing. So each attempt of a retry layer takes a step in the pool that
-// the chains of others do not have; anew measures that step alone.
+// innermost is a layer that runs op in place of the caller's function. If the attempt has no
+// resource yet, the layer first acquires a resource: without a resource the attempt's success would
+// not count. So each attempt of a retry layer contains an acquire, which the chains of other
+// libraries do not contain. The layer anew measures the acquire alone.
 func innermost(op operation) pool.Middleware {
 	return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -89,7 +90,7 @@ func innermost(op operation) pool.Middleware {
 	})
 }
 
-// anew is a layer that begins a new attempt each time, as a retry layer does, and nothing else.
+// anew is a layer that only begins a new attempt, as a retry layer does.
 func anew() pool.Middleware {
 	return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -99,14 +100,15 @@ func anew() pool.Middleware {
 	})
 }
 
-// contestant is a subject and what ends it.
+// contestant is a subject with a close function.
 type contestant struct {
 	subject
 	close func()
 }
 
-// ourChain runs layers over op. The pool below them lends one resource for all laps of a use, or one for each attempt of a retry layer.
-// So that its clock does not come to rest, as that of a pool in use never does, each sample begins with a check of it.
+// ourChain runs layers around op. The pool lends a single resource for all laps of a use, or a
+// resource for each attempt of a retry layer. Each sample begins with a check of the pool, because
+// the check keeps the pool's clock running. The clock of a pool in real use never stops.
 func ourChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	l := newLaps()
 	p := newOurs(uncont, append(append([]pool.Middleware{l}, layers...), innermost(op))...)
@@ -118,7 +120,7 @@ func ourChain(ctx context.Context, name string, workers int, op operation, layer
 	}), p.close}
 }
 
-// poolChain runs the layers around a real pool, a Call and a resource for each use.
+// poolChain runs the layers around a real pool, with a Call and a resource for each use.
 func poolChain(ctx context.Context, name string, workers int, op operation, layers ...pool.Middleware) contestant {
 	p := newOurs(uncont, layers...)
 	use := func(ctx context.Context, _ *trivial) error { return op(ctx) }
@@ -141,7 +143,7 @@ func ourRetry() pool.Middleware {
 	return l
 }
 
-// ourBreaker is one that stays closed, or one that opens at the first failure.
+// ourBreaker returns a breaker that stays closed, or opens at the first failure if open is true.
 func ourBreaker(open bool) pool.Middleware {
 	cfg := breaker.Config{Window: window, Buckets: int(window / bucket), MinCalls: never, ConsecutiveFailures: -1}
 	if open {
@@ -152,12 +154,12 @@ func ourBreaker(open bool) pool.Middleware {
 	return l
 }
 
-// ourStack is the layers in their order.
+// ourStack returns the layers in their order.
 func ourStack(bound time.Duration, open bool) []pool.Middleware {
 	return []pool.Middleware{ourLimit(bound), ourRetry(), ourBreaker(open)}
 }
 
-// failsafeExecutor composes failsafe-go's policies as its documentation does, once.
+// failsafeExecutor composes failsafe-go's policies once, as in the library's documentation.
 func failsafeExecutor(bound time.Duration, open bool) failsafe.Executor[any] {
 	return failsafe.With(failsafePolicies[any](bound, open)...)
 }
@@ -175,12 +177,13 @@ func failsafeBreaker[R any](open bool) circuitbreaker.CircuitBreaker[R] {
 	return b
 }
 
-// failsafeOne has the breaker alone.
+// failsafeOne returns an executor with the breaker alone.
 func failsafeOne(open bool) failsafe.Executor[any] {
 	return failsafe.With[any](failsafeBreaker[any](open))
 }
 
-// failsafeChain runs op with the caller's context, and with that of the policies inside, as one that talks to a server does.
+// failsafeChain runs e with the caller's context, and op with the context from the policies. A call
+// to a real server does the same.
 func failsafeChain(ctx context.Context, name string, workers int, op operation, e failsafe.Executor[any]) contestant {
 	inner := func(x failsafe.Execution[any]) error { return op(x.Context()) }
 	return contestant{loop(name, spread(workers, func(n int) {
@@ -203,7 +206,7 @@ func rawBreaker(open bool) *gobreaker.CircuitBreaker[struct{}] {
 	return b
 }
 
-// rawChain composes context, backoff and gobreaker by hand.
+// rawChain combines context, backoff and gobreaker by hand.
 func rawChain(ctx context.Context, name string, workers int, bound time.Duration, op operation, open bool) contestant {
 	b := rawBreaker(open)
 	use := func() error {
@@ -225,7 +228,8 @@ func rawChain(ctx context.Context, name string, workers int, bound time.Duration
 	})), func() {}}
 }
 
-// rawRetry is backoff's Retry alone, with pauses made by newDelays, as they have a state of their own.
+// rawRetry runs backoff's Retry alone. Pauses have state, so newDelays creates new pauses for each
+// use.
 func rawRetry(name string, op operation, newDelays func() backoff.BackOff) contestant {
 	return contestant{loop(name, func(n int) {
 		ctx := context.Background()
@@ -236,14 +240,14 @@ func rawRetry(name string, op operation, newDelays func() backoff.BackOff) conte
 	}), func() {}}
 }
 
-// exponential is the pauses that our layer makes: growing, with jitter.
+// exponential returns growing pauses with jitter, as in our retry layer.
 func exponential() backoff.BackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(shortest), backoff.WithMaxInterval(shortest))
 }
 
 func constant() backoff.BackOff { return backoff.NewConstantBackOff(shortest) }
 
-// rawExecute is gobreaker's Execute alone.
+// rawExecute runs gobreaker's Execute alone.
 func rawExecute(name string, workers int, open bool) contestant {
 	b := rawBreaker(open)
 	op := func() (struct{}, error) { return struct{}{}, nil }

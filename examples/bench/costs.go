@@ -13,10 +13,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// pingers is how many goroutines ping.
+// pingers is the number of goroutines that ping.
 const pingers = 8
 
-// costScenarios show what telemetry costs a call to a server.
+// costScenarios measure the cost of telemetry in a call to a server.
 func costScenarios(s *servers) []scenario { return []scenario{pingScenario(s), namesScenario(s)} }
 
 func pingScenario(s *servers) scenario {
@@ -36,7 +36,7 @@ func pingScenario(s *servers) scenario {
 		cpu(byHand, untold, unbound), cpu(noop, untold, unbound), cpu(unsampled, untold, unbound), cpu(sampled, untold, unbound))
 }
 
-// handmadeTelemetry is a span and three histograms, by the SDK alone.
+// handmadeTelemetry records a span and three histograms directly with the SDK.
 type handmadeTelemetry struct {
 	tracer         trace.Tracer
 	start          []trace.SpanStartOption
@@ -67,14 +67,14 @@ func handmade(p *providers) []pool.Middleware {
 	})}
 }
 
-// begunByHand is what the end needs to know.
+// begunByHand is the state passed from Begin to End.
 type begunByHand struct {
 	span trace.Span
 	at   time.Time
 }
 
 func (h *handmadeTelemetry) Begin(ctx context.Context, _ *pool.Call) (context.Context, begunByHand, error) {
-	ctx, span := h.tracer.Start(ctx, "PING", h.start...) //nolint:spancheck // End ends it
+	ctx, span := h.tracer.Start(ctx, "PING", h.start...) //nolint:spancheck // End ends the span
 	return ctx, begunByHand{span, time.Now()}, nil       //nolint:spancheck // as above
 }
 
@@ -86,7 +86,8 @@ func (h *handmadeTelemetry) End(ctx context.Context, _ *pool.Call, b begunByHand
 	b.span.End()
 }
 
-// namesScenario compares few names of operations with many: more than the metrics of a pool tell apart, and spans have plans for.
+// namesScenario compares few operation names with many operation names. The many names exceed the
+// number of names distinguished by a pool's metrics, and the number of cached span settings.
 func namesScenario(s *servers) scenario {
 	const few, many = 10, 1000
 	called := func(v string, n int) string { return fmt.Sprintf("%d names, %s", n, v) }

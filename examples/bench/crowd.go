@@ -10,33 +10,35 @@ import (
 	"time"
 )
 
-// worker is one of a crowd.
+// worker is a goroutine of a throng.
 type worker struct {
 	done  atomic.Int64
-	times []time.Duration // what was timed
-	_     [64]byte        // one to a cache line
+	times []time.Duration // measured times
+	_     [64]byte        // a cache line for each worker
 }
 
-// throng is a crowd of workers that do something without end.
+// throng is a set of workers that execute steps without pause.
 type throng struct {
 	workers []worker
-	timing  atomic.Bool // the workers are being watched
+	timing  atomic.Bool // a measurement is running
 }
 
-// tally is what a throng did while it was watched.
+// tally is the result of a throng's measurement.
 type tally struct {
-	each      []float64 // by each worker
+	each      []float64 // steps of each worker
 	took, cpu time.Duration
 	mallocs   uint64
 }
 
-// Samples of waits, of large crowds and of calls to a server are longer than others by this factor: each worker must have its turn.
+// The factor for longer samples. Samples of waits, of large crowds, and of calls to a server take
+// longer, because each worker must get its turn. A crowd with more than manyBorrowers workers is
+// large.
 const (
 	longer        = 4
 	manyBorrowers = 1000
 )
 
-// watch has every worker do step without end, and watches for d once they are in full swing.
+// watch makes every worker execute step without pause. After a warm-up it measures for d.
 func (t *throng) watch(d time.Duration, step func(i int, w *worker)) tally {
 	var stop atomic.Bool
 	var begun, ended sync.WaitGroup
@@ -45,7 +47,7 @@ func (t *throng) watch(d time.Duration, step func(i int, w *worker)) tally {
 		w := &t.workers[i]
 		w.times = w.times[:0]
 		ended.Go(func() {
-			begun.Done() // and no later: an unfair pool would keep some waiting for seconds
+			begun.Done() // not later: an unfair pool may delay a worker for seconds
 			for !stop.Load() {
 				step(i, w)
 				w.done.Add(1)
@@ -53,7 +55,7 @@ func (t *throng) watch(d time.Duration, step func(i int, w *worker)) tally {
 		})
 	}
 	begun.Wait()
-	time.Sleep(d / 4) // until they stand in line
+	time.Sleep(d / 4) // until the workers have queued
 	before, memory, spent, start := t.done(), mallocs(), processTime(), time.Now()
 	t.timing.Store(true)
 	time.Sleep(d)
@@ -76,7 +78,7 @@ func (t *throng) done() []int64 {
 	return counts
 }
 
-// distribution tells how what was timed is distributed.
+// distribution returns quantiles of the measured times in nanoseconds.
 func (t *throng) distribution() (p50, p99, p999 float64) {
 	var times []float64
 	for i := range t.workers {
@@ -84,11 +86,11 @@ func (t *throng) distribution() (p50, p99, p999 float64) {
 			times = append(times, float64(w.Nanoseconds()))
 		}
 	}
-	slices.Sort(times) // once
+	slices.Sort(times) // once, for all quantiles
 	return quantile(times, 0.5), quantile(times, 0.99), quantile(times, 0.999)
 }
 
-// figures are those that every tally has.
+// figures returns the figures of every tally: the cost and the allocations.
 func (t tally) figures() figures {
 	all := 0.0
 	for _, n := range t.each {
@@ -97,14 +99,15 @@ func (t tally) figures() figures {
 	return figures{cost: float64(t.took.Nanoseconds()) / all, allocs: float64(t.mallocs) / all}
 }
 
-// processTime is the processor time that this process has used. Servers are processes of their own.
+// processTime returns the processor time used by this process. Servers are separate processes.
 func processTime() time.Duration {
 	var u syscall.Rusage
 	check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// crowded makes a subject of n goroutines that acquire, hold and release without end. With waits, each wait is timed, which is not free.
+// crowded returns a subject of n goroutines that acquire, hold and release without pause. If waits
+// is true, each wait is measured, which has a cost.
 func crowded(name string, l lender, n int, hold func(), waits bool) subject {
 	return subject{name, func(d time.Duration) figures {
 		if waits || n > manyBorrowers {
@@ -137,8 +140,8 @@ func (t *throng) timedUse(w *worker, l lender, hold func()) {
 	}))
 }
 
-// yield is a hold that lets others run.
+// yield holds a resource while other goroutines run.
 func yield() { runtime.Gosched() }
 
-// pause is a hold as by a fast server.
+// pause holds a resource for the response time of a fast server.
 func pause() { time.Sleep(50 * time.Microsecond) }

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// growthScenarios show how the cost of an acquire grows with the number of waiters, and with that of pools.
+// growthScenarios measure how the cost of an acquire grows with the number of waiters, and with the
+// number of pools.
 func growthScenarios() []scenario {
 	return []scenario{waitersScenario(), poolsScenario()}
 }
@@ -43,7 +44,7 @@ func waitersScenario() scenario {
 	}
 }
 
-// poolsScenario uses one pool alone, and one among many that are alive.
+// poolsScenario compares a single pool with a pool among many live pools.
 func poolsScenario() scenario {
 	const many = 1_000
 	alone, among := "ours, alone", "ours, one among 1,000"

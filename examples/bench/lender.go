@@ -12,16 +12,16 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// lender is a pool reduced to what all of them do. What must not fail ends the program if it does.
+// lender is the common interface of the compared pools. An unexpected error panics.
 type lender interface {
-	// loop acquires and releases n times, back to back.
+	// loop acquires and releases n times without pause.
 	loop(ctx context.Context, n int)
 	// use acquires, calls hold, and releases.
 	use(ctx context.Context, hold func()) error
 	close()
 }
 
-// trivial is the resource that is lent.
+// trivial is the lent resource.
 type trivial struct{ _ int }
 
 func check(err error) {
@@ -30,7 +30,7 @@ func check(err error) {
 	}
 }
 
-// ours is the pool with every feature on, used in two steps.
+// ours is our pool with every feature on, with Acquire and Release as separate steps.
 type ours struct{ *pool.Pool[*trivial] }
 
 func newOurs(size int, layers ...pool.Middleware) ours {
@@ -63,14 +63,14 @@ func (o ours) use(ctx context.Context, hold func()) error {
 
 func (o ours) close() { check(o.Close(context.Background())) }
 
-// do is loop in one step.
+// do is like loop, but with Do.
 func (o ours) do(ctx context.Context, n int) {
 	for range n {
 		check(o.Do(ctx, pool.Op{}, nothing))
 	}
 }
 
-// get is loop in one step, with a result.
+// get is like loop, but with Get.
 func (o ours) get(ctx context.Context, n int) {
 	for range n {
 		_, err := pool.Get(ctx, o.Pool, pool.Op{}, seven)
@@ -87,7 +87,7 @@ func (trivialDriver) Open(context.Context) (*trivial, error) { return &trivial{}
 func (trivialDriver) Check(context.Context, *trivial) error  { return nil }
 func (trivialDriver) Close(context.Context, *trivial) error  { return nil }
 
-// Classify lays every error at the server, as the breakers of the others do.
+// Classify assigns every error to the server, as the other libraries' breakers do.
 func (trivialDriver) Classify(err error) (class pool.Class) {
 	class.Fault = pool.FaultServer
 	if err == errPassing {
@@ -170,7 +170,7 @@ func (p sqlPool) use(ctx context.Context, hold func()) error {
 
 func (p sqlPool) close() { check(p.Close()) }
 
-// fakeConnector makes connections that do nothing.
+// fakeConnector creates connections without any effect.
 type fakeConnector struct{}
 
 func (fakeConnector) Connect(context.Context) (driver.Conn, error) { return &fakeConn{}, nil }
@@ -213,7 +213,7 @@ func (p commonsPool) use(ctx context.Context, hold func()) error {
 
 func (p commonsPool) close() { p.Close(context.Background()) }
 
-// channel is a buffered channel of resources: what people write who want no pool.
+// channel is a buffered channel of resources, the usual substitute for a pool.
 type channel chan *trivial
 
 func newChannel(size int) channel {

@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// compared are the modules whose versions matter.
+// compared are the modules with a version in the report.
 var compared = []string{
 	"github.com/FerretDB/FerretDB", "github.com/cenkalti/backoff/v4", "github.com/failsafe-go/failsafe-go", "github.com/jackc/puddle/v2",
 	"github.com/jolestar/go-commons-pool/v2", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/extra/redisotel/v9",
 	"github.com/sony/gobreaker/v2", "go.mongodb.org/mongo-driver/v2", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/sdk/metric",
 }
 
-// machine says what the figures were taken on, and with which versions.
+// machine describes the machine and the versions of the compared modules.
 func machine() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "- %s, %s/%s, %s, GOMAXPROCS %d\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, processor(), processors())
@@ -34,7 +34,7 @@ func machine() string {
 	return b.String()
 }
 
-// processor is what Linux calls the processor.
+// processor returns the model name of the processor from Linux's /proc/cpuinfo.
 func processor() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
@@ -49,7 +49,7 @@ func processor() string {
 	return "unknown processor"
 }
 
-// load is the machine's load average over the last minute, negative where there is none to be read.
+// load returns the machine's load average over the last minute, or -1 if the system has none.
 func load() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -63,7 +63,8 @@ func load() float64 {
 	return l
 }
 
-// busy says so when others use the machine, which makes absolute figures worthless and ratios rough.
+// busy returns a warning if other processes use the machine. Then absolute figures are worthless
+// and ratios are rough.
 func busy(load float64) string {
 	if load <= float64(runtime.NumCPU())/2 {
 		return ""

@@ -1,10 +1,13 @@
-// Command bench compares poolstack with what one would pick instead, side by side in one process, and holds it to its gates.
+// Command bench compares poolstack with alternative libraries side by side in the same process, and
+// checks the gates of poolstack.
 //
 //	bench [-quick] [-only groups] [-run regexp] [-out file]
 //	bench -profile dir
 //
-// The table goes to standard output, and to the file if there is one. The exit status is 1 when a gate falls short, 2 when the program
-// was called wrongly or failed. Some groups need a redis-server on PATH; it and a FerretDB are started on loopback, and stopped.
+// The command writes the table to standard output, and to the file of -out. The exit status is 1 if
+// a gate falls short, and 2 after invalid flags or a failure. Some groups need redis-server on
+// PATH. For these groups the command starts redis-server and a FerretDB on loopback, and stops both
+// in the end.
 package main
 
 import (
@@ -24,7 +27,7 @@ func main() {
 	os.Exit(run())
 }
 
-// How much is measured.
+// effort is the amount of measurement.
 type effort struct {
 	rounds int
 	sample time.Duration
@@ -35,15 +38,15 @@ var (
 	quick = effort{rounds: 8, sample: 12 * time.Millisecond}
 )
 
-// group is a part of the scenarios that can be run alone.
+// group is a set of scenarios, selectable by name.
 type group struct {
 	name      string
 	scenarios []scenario
-	served    bool // they need the servers
-	rounds    int  // as many are enough; 0: as many as the effort says
+	served    bool // the scenarios need the servers
+	rounds    int  // maximum; 0: as many as the effort
 }
 
-// groups lists them; s may be started later, but before the first scenario that is served.
+// groups returns all groups. The servers must start before the first scenario of a served group.
 func groups(s *servers) []group {
 	return []group{
 		{name: "acquire", scenarios: acquireScenarios()},
@@ -57,7 +60,8 @@ func groups(s *servers) []group {
 	}
 }
 
-// choose leaves the groups named in a list, with the scenarios that match. An empty list stands for all.
+// choose returns the groups named in list, with the scenarios that match. An empty list means all
+// groups.
 func choose(all []group, list string, match *regexp.Regexp) ([]group, error) {
 	var names, chosen []string
 	for _, g := range all {
@@ -136,7 +140,7 @@ func run() int {
 	return status(outcomes)
 }
 
-// profiled is how long each part is profiled.
+// profiled is the duration of each profile.
 const profiled = 5 * time.Second
 
 func failed(err error) int {
@@ -164,7 +168,7 @@ func measure(s *servers, chosen []group, e effort) (outcomes []outcome, err erro
 	return outcomes, nil
 }
 
-// status is the exit status.
+// status returns the exit status.
 func status(outcomes []outcome) int {
 	for _, o := range outcomes {
 		if slices.ContainsFunc(o.verdicts, verdict.fallsShort) {

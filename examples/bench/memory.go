@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// memoryScenarios show what pools and waiters keep.
+// memoryScenarios measure the memory of pools and waiters.
 func memoryScenarios() []scenario { return []scenario{restingScenario(), waitingScenario()} }
 
-// restingScenario has many pools alive that nobody uses.
+// restingScenario measures many unused pools.
 func restingScenario() scenario {
 	const many = 1_000
 	about := "Each has 10 idle resources and has been used; heap bytes and goroutines are for one pool."
@@ -27,12 +27,12 @@ func restingScenario() scenario {
 		heap(our, pud), heap(our, stdSQL), heap(our, apache))
 }
 
-// heap reports what one keeps in terms of another.
+// heap reports the heap of a as a multiple of the heap of b.
 func heap(a, b string) gate {
 	return gate{what: "heap, " + a + " / " + b, limit: unbound, figure: func(r round) float64 { return r[a].heap / r[b].heap }}
 }
 
-// resting makes a subject of n pools.
+// resting returns a subject of n pools.
 func resting(name string, n int, open func() lender) contestant {
 	return contestant{subject{name, func(time.Duration) figures {
 		pools := make([]lender, n)
@@ -49,7 +49,7 @@ func resting(name string, n int, open func() lender) contestant {
 	}}, func() {}}
 }
 
-// waitingScenario has many goroutines wait for a resource that somebody keeps.
+// waitingScenario measures many goroutines that wait for a resource in use.
 func waitingScenario() scenario {
 	const many = 10_000
 	return compare("10,000 waiters", "For one resource; heap bytes are for one waiter, without its stack.", func() []contestant {
@@ -60,7 +60,7 @@ func waitingScenario() scenario {
 	}, heap(our, pud), heap(our, stdSQL), heap(our, aChan))
 }
 
-// waiting makes a subject of n waiters.
+// waiting returns a subject of n waiters.
 func waiting(name string, n int, l lender) contestant {
 	return contestant{subject{name, func(time.Duration) figures {
 		var begun, ended sync.WaitGroup
@@ -81,13 +81,14 @@ func waiting(name string, n int, l lender) contestant {
 	}}, l.close}
 }
 
-// standing is how long waiters are given to stand in line.
+// standing is the time for the waiters to queue.
 const standing = 30 * time.Millisecond
 
-// stock is what there is in the whole process.
+// stock is the heap and the number of goroutines of the process.
 type stock struct{ heap, goroutines float64 }
 
-// takeStock waits for goroutines that are about to end, and has the garbage collected: twice, for what a sync.Pool holds survives once.
+// takeStock waits for ending goroutines and collects garbage twice. A sync.Pool's content survives
+// the first collection.
 func takeStock() stock {
 	const step, enough, most = 2 * time.Millisecond, 5, 500
 	n := runtime.NumGoroutine()
@@ -105,7 +106,7 @@ func takeStock() stock {
 	return stock{float64(m.HeapAlloc), float64(n)}
 }
 
-// since divides what there is more than before among n.
+// since returns the growth after before, divided by n.
 func (s stock) since(before stock, n int) figures {
 	return figures{remains: remains{
 		heap: (s.heap - before.heap) / float64(n), goroutines: (s.goroutines - before.goroutines) / float64(n),

@@ -14,7 +14,8 @@ import (
 
 const mongoDriver = "the driver"
 
-// ofMongo is how much longer samples of FerretDB are: it answers a tenth of what Redis does.
+// ofMongo is the factor for the sample duration of FerretDB, which answers a tenth of Redis's
+// calls.
 const ofMongo = 10
 
 var opFind = pool.Op{Name: "find", Target: collection, Idempotent: true}
@@ -24,7 +25,7 @@ func findOne(ctx context.Context, c *mongo.Collection) (bson.Raw, error) {
 	return c.FindOne(ctx, bson.D{{Key: "_id", Value: document}}).Raw()
 }
 
-// mongoScenarios compare finding one document with the bare driver.
+// mongoScenarios compare a find-one with the bare driver.
 func mongoScenarios(s *servers) []scenario {
 	var all []scenario
 	for _, callers := range []int{1, 8, 64} {
@@ -52,7 +53,7 @@ func driverCalls(s *servers, callers int) contestant {
 	return contestant{all.subject, func() { all.close(); check(c.Disconnect(context.Background())); told.close() }}
 }
 
-// mongoCalls go through the standard stack over mongopool.
+// mongoCalls returns calls through the standard stack over mongopool.
 func mongoCalls(s *servers, callers int) contestant {
 	told := newProviders()
 	p, err := mongopool.New(mongopool.Options{URI: s.mongoURI(), Database: database}, busyPool(),

@@ -11,12 +11,13 @@ import (
 	"github.com/earnorm/poolstack/middleware"
 )
 
-// profileGet writes profiles of a GET at 64 goroutines into dir: get.cpu and get.allocs through the full standard stack as in the gates,
-// bare.cpu of go-redis alone, to compare with.
+// profileGet writes profiles of a GET at 64 goroutines to dir. The profiles get.cpu and get.allocs
+// are of the full standard stack, as in the gates. The profile bare.cpu is of go-redis alone, for
+// comparison.
 func profileGet(s *servers, dir string, d time.Duration) error {
 	const callers = 64
 	defer func(usual int) { runtime.MemProfileRate = usual }(runtime.MemProfileRate)
-	runtime.MemProfileRate = 0 // until the last part, so that what the others allocate is not in it
+	runtime.MemProfileRate = 0 // until the last part, to exclude the allocations of other parts
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func profileGet(s *servers, dir string, d time.Duration) error {
 		file string
 		of   contestant
 	}{{"bare.cpu", bare}, {"get.cpu", ours}} {
-		part.of.measure(d / longer / 10) // warms up
+		part.of.measure(d / longer / 10) // warm-up
 		stop, err := startProfile(filepath.Join(dir, part.file))
 		if err != nil {
 			return err
@@ -52,7 +53,8 @@ func profileGet(s *servers, dir string, d time.Duration) error {
 	return pprof.Lookup("allocs").WriteTo(f, 0)
 }
 
-// startProfile profiles into the file named, if any, until stop is called.
+// startProfile writes a CPU profile to the named file until stop is called. An empty name means no
+// profile.
 func startProfile(name string) (stop func(), err error) {
 	if name == "" {
 		return func() {}, nil

@@ -21,24 +21,25 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// oneIn is how many requests come to one that is sampled, where that is not said otherwise.
+// oneIn is the default number of requests per sampled request.
 const oneIn = 100
 
-// The limits of a standard stack whose calls go to a server are so long that a stall of the machine does not end the run.
+// The timeouts of a standard stack in front of a server. They are long, so a stall of the machine
+// does not end the run.
 const (
 	patience        = 20 * time.Second
 	attemptPatience = patience / 2
 )
 
-// providers are OpenTelemetry's SDK as a service sets it up: spans are sampled by the request's, and go in batches to an exporter, which
-// discards them here; metrics wait to be collected.
+// providers hold OpenTelemetry's SDK as in a service. Spans follow the sampling of the request's
+// span, and go in batches to an exporter, which discards the spans. Metrics wait for a collection.
 type providers struct {
 	traces *sdktrace.TracerProvider
 	meters *sdkmetric.MeterProvider
 	reader *sdkmetric.ManualReader
 }
 
-// newProviders makes them. views change what is aggregated.
+// newProviders returns providers. The views change the aggregation of metrics.
 func newProviders(views ...sdkmetric.View) *providers {
 	p := &providers{reader: sdkmetric.NewManualReader()}
 	p.traces = sdktrace.NewTracerProvider(sdktrace.WithBatcher(discard{}),
@@ -52,7 +53,8 @@ func (p *providers) close() {
 	check(p.meters.Shutdown(context.Background()))
 }
 
-// request returns a context with a request's span that is sampled or not, as the sampler decides when it has been asked often enough.
+// request returns a context with a request's span, sampled or not. It starts spans until the
+// sampler decides as wanted.
 func (p *providers) request(ctx context.Context, sampled bool) context.Context {
 	tracer := p.traces.Tracer("bench")
 	for {
@@ -64,28 +66,29 @@ func (p *providers) request(ctx context.Context, sampled bool) context.Context {
 	}
 }
 
-// collect reads all metrics, as a reader does at its intervals.
+// collect reads all metrics, as a periodic reader does.
 func (p *providers) collect(into *metricdata.ResourceMetrics) {
 	check(p.reader.Collect(context.Background(), into))
 }
 
-// discard is an exporter that sends nothing anywhere.
+// discard is an exporter that drops all spans.
 type discard struct{}
 
 func (discard) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
 func (discard) Shutdown(context.Context) error                             { return nil }
 
-// telling is the standard stack that tells p. With skip it makes no spans for requests that are not sampled.
+// telling returns the options of a standard stack with the providers of p. If skip is true,
+// unsampled requests have no spans.
 func telling(p *providers, skip bool) middleware.Options {
 	return middleware.Options{
 		Tracing: tracing.Config{TracerProvider: p.traces, SkipUnsampled: skip},
 		Metrics: metrics.Config{MeterProvider: p.meters},
-		//nolint:sloglint // a handler that is enabled, as that of a service is
+		//nolint:sloglint // an enabled handler, as in a service
 		Logging: logging.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))},
 	}
 }
 
-// silent is the standard stack with providers that do nothing.
+// silent returns the options of a standard stack with no-op providers.
 func silent() middleware.Options {
 	return middleware.Options{
 		Tracing: tracing.Config{TracerProvider: tracenoop.NewTracerProvider()},
@@ -94,12 +97,12 @@ func silent() middleware.Options {
 	}
 }
 
-// unwatched is the standard stack without its telemetry layers.
+// unwatched returns the options of a standard stack without the telemetry layers.
 func unwatched() middleware.Options {
 	return middleware.Options{Without: []string{middleware.KindTracing, middleware.KindMetrics, middleware.KindLogging}}
 }
 
-// standard makes the layers.
+// standard creates the layers of the standard stack.
 func standard(o middleware.Options, total, attempt time.Duration) []pool.Middleware {
 	o.Total, o.Attempt = timeout.Config{Limit: total}, timeout.Config{Limit: attempt}
 	o.Retry = retry.Config{MaxAttempts: attempts}

@@ -17,10 +17,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// sockets is how many connections each client has.
+// sockets is the number of connections of each client.
 const sockets = 16
 
-// The names of those compared.
+// The names of the subjects.
 const (
 	goRedis  = "go-redis"
 	goOTel   = "go-redis + redisotel"
@@ -28,10 +28,10 @@ const (
 	ourPlain = "ours, without telemetry"
 )
 
-// command is one command of Redis, with whichever client.
+// command is a Redis command for any client.
 type command struct {
 	op    pool.Op
-	names int // it goes by so many; 0: by the op's only
+	names int // number of operation names; 0: only the name of op
 	run   func(ctx context.Context, c redis.Cmdable) (string, error)
 }
 
@@ -47,7 +47,7 @@ var (
 	}}
 )
 
-// ops returns what gives each call its operation.
+// ops returns a function that returns the operation of the next call.
 func (c command) ops() func() pool.Op {
 	if c.names == 0 {
 		return func() pool.Op { return c.op }
@@ -61,7 +61,8 @@ func (c command) ops() func() pool.Op {
 	return func() pool.Op { return all[n.Add(1)%uint64(len(all))] }
 }
 
-// redisScenarios compare GET and SET with bare go-redis, with its own telemetry, and with another resilience library around it.
+// redisScenarios compare GET and SET with three alternatives: bare go-redis, go-redis with its own
+// telemetry, and go-redis with another resilience library.
 func redisScenarios(s *servers) []scenario {
 	var all []scenario
 	for _, c := range []command{getCommand, setCommand} {
@@ -72,7 +73,7 @@ func redisScenarios(s *servers) []scenario {
 	return append(all, clientScenario(s))
 }
 
-// clientScenario compares a client with go-redis' methods with a use by hand, both of the same stack.
+// clientScenario compares a redispool.Client with direct uses of the pool. Both use the same stack.
 func clientScenario(s *servers) scenario {
 	const byClient = "ours, by a redispool.Client"
 	about := fmt.Sprintf("Through the standard stack without telemetry, %d sockets: a use by pool.Get, and rdb.Get of the pool's client.", sockets)
@@ -82,7 +83,7 @@ func clientScenario(s *servers) scenario {
 	}, ratio(byClient, ourPlain, 1.10), cpu(byClient, ourPlain, unbound))
 }
 
-// ourClient is rdb.Get through the standard stack.
+// ourClient calls rdb.Get through the standard stack.
 func ourClient(s *servers, name string, callers int) contestant {
 	told := newProviders()
 	p, err := redispool.New(redispool.Options{Address: s.redis}, busyPool(), standard(unwatched(), patience, attemptPatience)...)
@@ -115,7 +116,7 @@ func redisScenario(s *servers, c command, callers int) scenario {
 	}, gates...)
 }
 
-// added reports what one adds to the time of go-redis' call.
+// added reports the median time added to a go-redis call.
 func added(name string) gate {
 	return gate{
 		what: "p50 added by " + name + ", µs", limit: unbound,
@@ -123,7 +124,8 @@ func added(name string) gate {
 	}
 }
 
-// newGoRedis makes a client as one who thinks of sockets and deadlines does; all else is go-redis' default, but for what tune changes.
+// newGoRedis returns a go-redis client with limited sockets and with context timeouts. All other
+// options are defaults, unless tune changes them.
 func newGoRedis(s *servers, tune ...func(*redis.Options)) *redis.Client {
 	o := &redis.Options{Addr: s.redis, PoolSize: sockets, MaxActiveConns: sockets, ContextTimeoutEnabled: true}
 	for _, f := range tune {
@@ -132,7 +134,7 @@ func newGoRedis(s *servers, tune ...func(*redis.Options)) *redis.Client {
 	return redis.NewClient(o)
 }
 
-// clientCalls are calls to a client of go-redis' own.
+// clientCalls returns calls of a go-redis client.
 func clientCalls(name string, callers int, told *providers, c *redis.Client, call func(ctx context.Context) error) contestant {
 	all := calls(name, callers, longer, func() *requests { return newRequests(told, oneIn) }, call)
 	return contestant{all.subject, func() { all.close(); check(c.Close()); told.close() }}
@@ -156,7 +158,8 @@ func otelRedis(s *servers, do command, callers int) contestant {
 	})
 }
 
-// failsafeRedis is the policies around a client whose own retries are off, in the order of ours.
+// failsafeRedis runs failsafe-go's policies around a client without the client's own retries. The
+// order of the policies is the order of our layers.
 func failsafeRedis(s *servers, do command, callers int) contestant {
 	c := newGoRedis(s, func(o *redis.Options) { o.MaxRetries = -1 })
 	around := failsafe.With[string](append(failsafePolicies[string](patience, false), timeout.New[string](attemptPatience))...)
@@ -167,7 +170,7 @@ func failsafeRedis(s *servers, do command, callers int) contestant {
 	})
 }
 
-// busyPool is the configuration of a pool with every feature on.
+// busyPool returns the configuration of a pool with every feature on.
 func busyPool() pool.Config {
 	return pool.Config{
 		MaxSize: sockets, MinIdle: 2, MaxWaiters: 1 << 20, AcquireTimeout: patience,
@@ -175,7 +178,7 @@ func busyPool() pool.Config {
 	}
 }
 
-// ourRedis is the standard stack over redispool.
+// ourRedis returns calls through the standard stack over redispool.
 func ourRedis(s *servers, v telemetryVariant, do command, callers int) contestant {
 	told := newProviders()
 	layers := standard(v.options(told), patience, attemptPatience)

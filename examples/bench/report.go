@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// report renders the outcomes in Markdown: first the gates, then every scenario's figures.
+// report formats the outcomes in Markdown: first the gates, then the figures of every scenario.
 func report(about string, outcomes []outcome) string {
 	var b strings.Builder
 	b.WriteString("# Side-by-side benchmarks\n\n")
@@ -30,12 +30,13 @@ func report(about string, outcomes []outcome) string {
 
 func (e estimate) interval() string { return number(e.low) + " - " + number(e.high) }
 
-// columns are the figures that a scenario's table may have. A column that no sample has anything for is left out, unless it belongs
-// to one that has: what costs time and allocates nothing says so.
+// columns are the possible columns of a scenario's table. A column without any value is left out,
+// unless its column within has values. So a subject with a cost but without allocations shows 0
+// allocations.
 var columns = []struct {
 	title  string
 	figure func(figures) float64
-	within func(figures) float64 // nil: the column stands for itself
+	within func(figures) float64 // nil: the column depends on no other column
 }{
 	{"ns", costOf, nil},
 	{"95 % interval", costOf, nil},
@@ -52,7 +53,7 @@ var columns = []struct {
 
 func costOf(f figures) float64 { return f.cost }
 
-// throughputOf is given for calls, by which one thinks of it.
+// throughputOf returns the operations per second for calls to servers, and 0 for other subjects.
 func throughputOf(f figures) float64 {
 	if f.cpu == 0 {
 		return 0
@@ -60,7 +61,7 @@ func throughputOf(f figures) float64 {
 	return 1e9 / f.cost
 }
 
-// section shows one scenario.
+// section formats a scenario.
 func (o outcome) section() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## %s\n\n%s Rounds: %d.\n\n", o.name, o.about, len(o.rounds))
@@ -102,7 +103,7 @@ func (o outcome) section() string {
 
 func row(b *strings.Builder, cells []string) { fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | ")) }
 
-// has says whether any sample has the figure.
+// has reports whether any sample has the figure.
 func (o outcome) has(figure func(figures) float64) bool {
 	for _, r := range o.rounds {
 		for _, f := range r {
@@ -114,7 +115,7 @@ func (o outcome) has(figure func(figures) float64) bool {
 	return false
 }
 
-// number shows three digits, and of large numbers what is before the point.
+// number formats x with three digits, or without a fraction from 100 on.
 func number(x float64) string {
 	switch size := math.Abs(x); {
 	case math.IsInf(x, 0) || math.IsNaN(x):

@@ -17,7 +17,7 @@ const (
 	bareConstant = "backoff, constant"
 )
 
-// The caller's own deadline where there is one, and the chain's where that is nearer: neither passes.
+// The deadline of the caller, and the later timeout of the chain. Neither passes during a sample.
 const (
 	callersLimit = time.Hour
 	laterLimit   = 2 * time.Hour
@@ -45,7 +45,7 @@ func resilienceScenarios() []scenario {
 	}
 }
 
-// compare makes a scenario of contestants.
+// compare returns a scenario with contestants.
 func compare(name, about string, open func() []contestant, gates ...gate) scenario {
 	return scenario{name, about, func() ([]subject, func()) {
 		var subjects []subject
@@ -63,8 +63,8 @@ func compare(name, about string, open func() []contestant, gates ...gate) scenar
 	}, gates}
 }
 
-// chains compares the three over op; a nil op stands for one that fails every other time. nearer says that the caller's
-// context has a deadline, before the chain's.
+// chains compares the three chains over op. A nil op means an operation that fails on every other
+// call. If nearer is true, the caller's context has a deadline before the chain's timeout.
 func chains(name string, op operation, workers int, nearer bool, gates ...gate) scenario {
 	about := "Over a no-op handler; the caller's context has no deadline. Each attempt of ours takes and gives back a resource, which is the " +
 		"pool's step and not the layers'."
@@ -94,7 +94,7 @@ func chains(name string, op operation, workers int, nearer bool, gates ...gate) 
 	}, gates...)
 }
 
-// scaling compares ours in parallel with ours serial.
+// scaling compares our chain in parallel with our chain in a single goroutine.
 func scaling() scenario {
 	return compare("timeout + retry + breaker: scaling", "Time for each use, by the clock on the wall.", func() []contestant {
 		ctx := context.Background()
@@ -105,7 +105,7 @@ func scaling() scenario {
 	}, ratio(ourParallel, our, 0.80))
 }
 
-// openChains compares what a use costs that is refused.
+// openChains compares the cost of a rejected use.
 func openChains(name string, workers int) scenario {
 	return compare(name, "The breaker refuses every use; the rest of the chain is around it.", func() []contestant {
 		ctx := context.Background()

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// subject is one of those compared in a scenario.
+// subject is a compared implementation in a scenario.
 type subject struct {
 	name    string
-	measure func(d time.Duration) figures // samples for about d
+	measure func(d time.Duration) figures // takes a sample of about d
 }
 
-// loop makes a subject of a function that does something n times.
+// loop returns a subject of a function with n repetitions.
 func loop(name string, run func(n int)) subject {
 	n := 0
 	return subject{name, func(d time.Duration) figures {
@@ -24,7 +24,7 @@ func loop(name string, run func(n int)) subject {
 	}}
 }
 
-// calibrate finds how often run does its thing in about d, and warms it up.
+// calibrate returns the number of repetitions for a sample of about d. It also warms up run.
 func calibrate(run func(n int), d time.Duration) int {
 	for n := 64; ; n *= 2 {
 		start := time.Now()
@@ -49,7 +49,7 @@ func mallocs() uint64 {
 	return m.Mallocs
 }
 
-// spread shares the work of run among so many goroutines.
+// spread distributes the repetitions of run over goroutines.
 func spread(workers int, run func(n int)) func(n int) {
 	if workers == 1 {
 		return run
@@ -63,13 +63,13 @@ func spread(workers int, run func(n int)) func(n int) {
 	}
 }
 
-// share is what each of the workers does of n.
+// share returns the part of n for each worker, rounded up.
 func share(n, workers int) int { return (n + workers - 1) / workers }
 
-// processors is how many goroutines do something in parallel.
+// processors returns the number of goroutines in parallel scenarios.
 func processors() int { return runtime.GOMAXPROCS(0) }
 
-// scenario compares subjects, which open makes.
+// scenario is a comparison of the subjects created by open.
 type scenario struct {
 	name  string
 	about string
@@ -77,7 +77,7 @@ type scenario struct {
 	gates []gate
 }
 
-// outcome is what came of a scenario.
+// outcome is the result of a scenario.
 type outcome struct {
 	scenario
 	names    []string // of the subjects, in order
@@ -85,8 +85,9 @@ type outcome struct {
 	verdicts []verdict
 }
 
-// run takes interleaved samples. Each round has one of every subject, in an order drawn anew: drift of the machine falls on all alike, and
-// so does what a sample leaves behind for the next, such as garbage to be collected. The first round warms up and does not count.
+// run takes interleaved samples. Each round has a sample of every subject, in a new random order.
+// So drift of the machine affects all subjects alike. The same holds for the effects of a sample on
+// the next sample, such as garbage. The first round is a warm-up and does not count.
 func (s scenario) run(rounds int, d time.Duration) outcome {
 	subjects, shut := s.open()
 	defer shut()
@@ -111,7 +112,7 @@ func (s scenario) run(rounds int, d time.Duration) outcome {
 	return o
 }
 
-// column gives one figure of one subject over all rounds.
+// column returns a figure of a subject in all rounds.
 func (o outcome) column(name string, figure func(figures) float64) []float64 {
 	xs := make([]float64, len(o.rounds))
 	for i, r := range o.rounds {

@@ -16,15 +16,16 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// servers are a redis-server and a FerretDB on loopback, in processes of their own, without the proxies that are there for faults.
+// servers are a redis-server and a FerretDB on loopback, as separate processes. The subjects
+// connect directly, not through the proxies for faults.
 type servers struct {
-	running *local.Servers // nil until they are needed
+	running *local.Servers // nil before start
 	redis   string         // host:port
 	mongo   string         // host:port
-	version string         // of redis-server, as it says itself
+	version string         // from redis-server --version
 }
 
-// What is asked for.
+// The data for the calls.
 const (
 	key        = "bench"
 	database   = "bench"
@@ -37,7 +38,7 @@ var (
 	document = bson.NewObjectID()
 )
 
-// start starts and fills them, unless they run already.
+// start starts the servers and writes the data, unless the servers are already running.
 func (s *servers) start() error {
 	if s.running != nil {
 		return nil
@@ -72,7 +73,8 @@ func (s *servers) start() error {
 	return nil
 }
 
-// fillRedis also turns off that every write goes to the disk before it is answered: a SET would measure the disk.
+// fillRedis writes the key, and turns off the append-only file. Otherwise a SET would measure the
+// disk, because each write goes to the disk before the answer.
 func (s *servers) fillRedis(ctx context.Context) error {
 	c := redis.NewClient(&redis.Options{Addr: s.redis})
 	defer c.Close()
@@ -99,7 +101,7 @@ func (s *servers) fillMongo(ctx context.Context) error {
 
 func (s *servers) mongoURI() string { return "mongodb://" + s.mongo + "/" }
 
-// about says what they are, in a line; nothing if they were not needed.
+// about returns a line with the version of redis-server, or "" without servers.
 func (s *servers) about() string {
 	if s.running == nil {
 		return ""
@@ -107,7 +109,7 @@ func (s *servers) about() string {
 	return "- " + s.version + "\n"
 }
 
-// close stops them.
+// close stops the servers.
 func (s *servers) close() error {
 	if s.running == nil {
 		return nil

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// estimate is a median and the interval that holds it with 95 % confidence.
+// estimate is a median and its 95 % confidence interval.
 type estimate struct{ median, low, high float64 }
 
-// resamples is how many bootstrap samples an interval is made of.
+// resamples is the number of bootstrap samples for an interval.
 const resamples = 2000
 
-// estimateOf gives the median of xs with its percentile bootstrap interval. The draws are the same each time, so that the same
-// measurements give the same verdict.
+// estimateOf returns the median of xs with its percentile bootstrap interval. The random draws have
+// a fixed seed, so the same measurements give the same verdict.
 func estimateOf(xs []float64) estimate {
 	random := rand.New(rand.NewPCG(1, uint64(len(xs))))
 	medians, draw := make([]float64, resamples), make([]float64, len(xs))
@@ -27,7 +27,8 @@ func estimateOf(xs []float64) estimate {
 
 func median(xs []float64) float64 { return quantile(xs, 0.5) }
 
-// quantile interpolates between the two values next to q, from 0 to 1. It leaves xs alone; without any values it is 0.
+// quantile returns the q-quantile of xs, interpolated between two neighbours. The quantile q is
+// from 0 to 1. It does not change xs. Without values it returns 0.
 func quantile(xs []float64, q float64) float64 {
 	if len(xs) == 0 {
 		return 0

@@ -11,7 +11,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// The names of those compared.
+// The names of the subjects.
 const (
 	untold    = "without telemetry"
 	noop      = "no-op providers"
@@ -21,12 +21,12 @@ const (
 	sampled   = "sampled"
 )
 
-// telemetryVariant is one way to set up the telemetry of the standard stack.
+// telemetryVariant is a configuration of the standard stack's telemetry.
 type telemetryVariant struct {
 	name    string
 	options func(p *providers) middleware.Options
-	every   int                                  // one request in so many is sampled; 0: none
-	around  func(p *providers) []pool.Middleware // further layers, outside of the stack; nil: none
+	every   int                                  // every n-th request is sampled; 0: none
+	around  func(p *providers) []pool.Middleware // further layers outside the stack; nil: none
 }
 
 func telemetryVariants() []telemetryVariant {
@@ -45,7 +45,7 @@ func telemetryScenarios() []scenario {
 	return []scenario{telemetryScenario(), collectionScenario()}
 }
 
-// telemetryScenario shows what telemetry costs a use of a resource that does nothing.
+// telemetryScenario measures the cost of telemetry in a use of a trivial resource.
 func telemetryScenario() scenario {
 	about := "A use of a trivial resource by one goroutine, through the full standard stack (Total 2 s, Attempt 1 s); the caller's context " +
 		"has a request's span and no deadline."
@@ -62,7 +62,7 @@ func telemetryScenario() scenario {
 
 var opGet = pool.Op{Name: "GET", Idempotent: true}
 
-// stackedUse is a use of a trivial resource through the standard stack.
+// stackedUse returns a use of a trivial resource through the standard stack.
 func stackedUse(v telemetryVariant) contestant {
 	told := newProviders()
 	from := newRequests(told, v.every)
@@ -74,7 +74,8 @@ func stackedUse(v telemetryVariant) contestant {
 	}), func() { p.close(); from.close(); told.close() }}
 }
 
-// collectionScenario compares the collection of a pool's levels with that of as many series that somebody observes by hand.
+// collectionScenario compares the collection of a pool's level metrics with the collection of the
+// same number of hand-written observable series.
 func collectionScenario() scenario {
 	const levels, byHand, everything = "a pool's levels", "as many bare observables", "all of a pool's metrics"
 	about := "What a reader does at its intervals, for one pool. The first two leave out counters and histograms, whose collection is the " +
@@ -101,13 +102,14 @@ func collectionScenario() scenario {
 	}, ratio(levels, byHand, 1.1))
 }
 
-// withoutEvents is a view without what is recorded as it happens.
+// withoutEvents is a view that drops counters and histograms.
 func withoutEvents(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
 	return sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}},
 		i.Kind == sdkmetric.InstrumentKindCounter || i.Kind == sdkmetric.InstrumentKindHistogram
 }
 
-// observeLike makes observables in like of the same number, kind and series as those in from, and one callback that observes each.
+// observeLike creates observables in like with the number, kinds and series of the metrics in from.
+// A single callback observes all of them.
 func observeLike(from, like *providers) {
 	var found metricdata.ResourceMetrics
 	from.collect(&found)
