@@ -11,14 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// commandPatience is what the command has to end in once it was asked to.
+// commandPatience is the time for the command to end after a signal.
 const commandPatience = 10 * time.Second
 
-// runCommand runs cmd to its end and returns its exit status. When ctx ends by a signal it passes that on, and kills cmd if it
-// has not ended commandPatience later. Guard is told the process to be killed should this program die first.
+// runCommand runs cmd to its end and returns its exit status. If a signal ends ctx, runCommand
+// passes the signal on to cmd. If cmd has not ended after commandPatience, runCommand kills cmd.
+// The function guard registers the process, so the process is killed if this program dies first.
 //
-// In the foreground of a terminal cmd stays in this program's process group, so that it can read the terminal and gets Ctrl-C from it.
-// Anywhere else it has a group of its own: a signal to it then reaches what it started as well, and it gets each signal once.
+// In the foreground of a terminal, cmd stays in this program's process group. So cmd can read the
+// terminal, and receives Ctrl-C from the terminal. Otherwise cmd has its own process group. A
+// signal to the group also reaches the children of cmd, and cmd receives each signal once.
 func runCommand(ctx context.Context, cmd *exec.Cmd, guard func(pid int) (forget func())) (int, error) {
 	foreground := inForeground()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !foreground}
@@ -33,7 +35,7 @@ func runCommand(ctx context.Context, cmd *exec.Cmd, guard func(pid int) (forget 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // ProcessState tells it all
+		_ = cmd.Wait() // the result is in ProcessState
 	}()
 	select {
 	case <-ended:
@@ -44,10 +46,11 @@ func runCommand(ctx context.Context, cmd *exec.Cmd, guard func(pid int) (forget 
 	return exitStatus(cmd.ProcessState), nil
 }
 
-// interrupt passes a signal on to target, a process or group, and waits for the command's end. It enforces that after patience.
+// interrupt passes a signal on to target, which is a process or a group, and waits for the end of
+// the command. After patience it kills target.
 func interrupt(target int, cause error, foreground bool, patience time.Duration, ended <-chan struct{}) {
 	if by, ok := errors.AsType[stopped](cause); ok {
-		fromTerminal := foreground && by.by == syscall.SIGINT // then the command got it too
+		fromTerminal := foreground && by.by == syscall.SIGINT // the command also received the signal
 		if !fromTerminal {
 			_ = syscall.Kill(target, by.by.(syscall.Signal))
 		}
@@ -62,7 +65,7 @@ func interrupt(target int, cause error, foreground bool, patience time.Duration,
 	}
 }
 
-// inForeground says whether this process belongs to the group that a terminal's keyboard signals go to.
+// inForeground reports whether a terminal sends its keyboard signals to this process's group.
 func inForeground() bool {
 	tty, err := os.Open("/dev/tty")
 	if err != nil {
@@ -73,7 +76,7 @@ func inForeground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
-// exitStatus is the status of an ended process as a shell gives it.
+// exitStatus returns the status of an ended process as a shell reports the status.
 func exitStatus(state *os.ProcessState) int {
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return exitSignal + int(ws.Signal())

@@ -1,23 +1,29 @@
-// Servers runs a program with a real Redis and a real MongoDB server, each behind a proxy that can make the network misbehave:
+// Servers runs a program with a real Redis and a real MongoDB server, each behind a proxy for
+// network faults:
 //
 //	servers [-redis auto|redis-server|miniredis | -remote] [-v] [--] CMD ARGS...
 //
-// CMD finds them by REDIS_URL, MONGODB_URI and TOXIPROXY_URL; SERVERS_URL is for package control, with which it can stop, kill, freeze
-// and revive them. When CMD ends, so do the servers, and its exit status becomes that of servers: 128 plus the number if a signal ended
-// it, as a shell says it. Without CMD, servers prints the variables as export lines and runs until SIGINT or SIGTERM.
+// CMD finds the servers in REDIS_URL, MONGODB_URI and TOXIPROXY_URL. With SERVERS_URL and package
+// control, CMD can stop, kill, freeze and restart the servers. The servers end when CMD ends. The
+// exit status is the exit status of CMD. If a signal ended CMD, the exit status is 128 plus the
+// signal's number, as in a shell. Without CMD, servers prints the variables as export lines and
+// runs until SIGINT or SIGTERM.
 //
-// With -remote it starts no servers but stands before those that REDIS_URL and MONGODB_URI lead to: CMD finds the proxies in their place,
-// and a server is cut off rather than killed, and kept from hearing anything rather than frozen; see local.Remote.
+// With -remote the program starts no servers, but proxies to the servers at REDIS_URL and
+// MONGODB_URI. CMD finds the proxies in these variables. A kill cuts a server's connections, and a
+// freeze holds back the data to a server; see local.Remote.
 //
-// SIGINT, SIGTERM, SIGHUP and the end of the parent process are passed on to CMD, which then has ten seconds to end before it is killed.
+// The program passes SIGINT, SIGTERM, SIGHUP and the end of the parent process on to CMD. If CMD
+// has not ended after ten seconds, the program kills CMD.
 //
-// Exit statuses of its own: 2 for wrong flags, 125 when the servers did not start, 126 when CMD cannot be run, 127 when there is no CMD
-// of that name.
+// The program's own exit statuses are 2 for invalid flags, 125 if the servers did not start, 126 if
+// CMD cannot be run, and 127 if CMD does not exist.
 //
-// # Why the servers are what they are
+// # The choice of the servers
 //
-// MongoDB is FerretDB on SQLite, linked into this program; Redis is redis-server from PATH, else miniredis, linked in too. So the
-// program needs nothing installed. With redis-server the Redis side is the real thing and keeps its data over a kill.
+// MongoDB is FerretDB on SQLite, linked into this program. Redis is redis-server from PATH, or
+// otherwise miniredis, also linked into this program. So the program needs no installation. With
+// redis-server, the Redis side is a real Redis and keeps its data after a kill.
 package main
 
 import (
@@ -36,7 +42,8 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// Exit statuses besides CMD's own; the last three as env(1) and timeout(1) use them.
+// Exit statuses besides the exit statuses of CMD. The statuses 125 to 127 are as in env(1) and
+// timeout(1).
 const (
 	exitUsage      = 2
 	exitNoServers  = 125
@@ -47,13 +54,13 @@ const (
 
 func main() {
 	local.Child()
-	signals := make(chan os.Signal, 1) // the first one counts
+	signals := make(chan os.Signal, 1) // only the first signal counts
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go watchParent(signals)
 	os.Exit(run(os.Args[1:], signals))
 }
 
-// run is the whole program; it returns the exit status.
+// run runs the program and returns the exit status.
 func run(args []string, signals <-chan os.Signal) int {
 	launch, command, err := parse(args, os.Stderr)
 	switch {
@@ -65,7 +72,7 @@ func run(args []string, signals <-chan os.Signal) int {
 	var cmd *exec.Cmd
 	if len(command) > 0 {
 		cmd = exec.Command(command[0], command[1:]...)
-		if cmd.Err != nil { // known before anything is started
+		if cmd.Err != nil { // check before starting the servers
 			return complain(cmd.Err, notRunnable(cmd.Err))
 		}
 	}
@@ -88,17 +95,17 @@ func run(args []string, signals <-chan os.Signal) int {
 	return status
 }
 
-// A backing is what CMD runs on: local.Servers or local.Remote.
+// A backing is the set of servers for CMD: local.Servers or local.Remote.
 type backing interface {
 	Env() []string
 	Guard(pid int) (forget func())
 	Close() error
 }
 
-// A launcher starts it. The context bounds the start only.
+// A launcher starts a backing. The context bounds only the start.
 type launcher func(ctx context.Context) (backing, error)
 
-// serve runs cmd, or waits for a signal when there is none.
+// serve runs cmd, or waits for a signal if cmd is nil.
 func serve(ctx context.Context, servers backing, cmd *exec.Cmd) int {
 	if cmd == nil {
 		for _, variable := range servers.Env() {
@@ -116,14 +123,14 @@ func serve(ctx context.Context, servers backing, cmd *exec.Cmd) int {
 	return status
 }
 
-// stopped is the cause of a context that a signal ended.
+// stopped is the cause of a context ended by a signal.
 type stopped struct{ by os.Signal }
 
 func (s stopped) Error() string { return "stopped by " + s.by.String() }
 
 func (s stopped) status() int { return exitSignal + int(s.by.(syscall.Signal)) }
 
-// parse reads the command line. It reports what is wrong with it to out itself.
+// parse parses the command line. It writes errors to out itself.
 func parse(args []string, out io.Writer) (launcher, []string, error) {
 	var opts local.Options
 	flags := flag.NewFlagSet("servers", flag.ContinueOnError)
@@ -159,14 +166,14 @@ func parse(args []string, out io.Writer) (launcher, []string, error) {
 	return func(ctx context.Context) (backing, error) { return local.Start(ctx, opts) }, flags.Args(), nil
 }
 
-// standBefore launches proxies to the servers that the environment names.
+// standBefore returns a launcher of proxies to the servers in the environment.
 func standBefore(log io.Writer) launcher {
 	return func(context.Context) (backing, error) {
 		return local.StartRemote(os.Getenv(control.EnvRedis), os.Getenv(control.EnvMongoDB), log)
 	}
 }
 
-// notRunnable is the exit status for a command that could not be started.
+// notRunnable returns the exit status for a command that could not be started.
 func notRunnable(err error) int {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		return exitNoSuchFile
@@ -179,8 +186,9 @@ func complain(err error, status int) int {
 	return status
 }
 
-// watchParent reports the end of the parent process as a SIGTERM. It looks at the parent's id, which changes when somebody else adopts
-// this process. (Linux could send a signal instead, but does so already when the parent's thread ends that started this process.)
+// watchParent reports the end of the parent process as a SIGTERM. It polls the parent's id, which
+// changes when another process adopts this process. (Linux can send a signal instead. But Linux
+// already sends the signal when the parent's thread that started this process ends.)
 func watchParent(signals chan<- os.Signal) {
 	const often = 200 * time.Millisecond
 	for parent := os.Getppid(); ; time.Sleep(often) {

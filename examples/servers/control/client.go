@@ -11,8 +11,9 @@ import (
 	"os"
 )
 
-// Client controls the servers of another process over HTTP. Its methods are those of Controller and may be called concurrently.
-// It holds no connection between calls, so there is nothing to close.
+// Client controls the servers of another process over HTTP, with the methods of Controller. The
+// methods may be called concurrently. A Client keeps no connection between calls and needs no
+// Close.
 type Client struct {
 	base *url.URL
 	http *http.Client
@@ -20,11 +21,12 @@ type Client struct {
 
 var _ Controller = (*Client)(nil)
 
-// New returns a client of the Handler at base, such as http://127.0.0.1:4711. It does not connect yet.
+// New returns a client of the Handler at base, such as http://127.0.0.1:4711. New does not connect.
 func New(base string) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, errors.New("control: the address of the servers is no URL") // url's own error would quote it whole
+		// The error of url.Parse would quote the whole address.
+		return nil, errors.New("control: the address of the servers is no URL")
 	}
 	if u.Scheme != "http" || u.Host == "" {
 		return nil, fmt.Errorf("control: the address of the servers is %q: must be http://HOST:PORT", u.Redacted())
@@ -32,7 +34,8 @@ func New(base string) (*Client, error) {
 	return &Client{base: u, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }
 
-// FromEnv returns a client of the servers that this program runs under: those at SERVERS_URL. It fails when that is not set.
+// FromEnv returns a client of the servers at SERVERS_URL. The command `servers` sets SERVERS_URL
+// for the program run under the command. FromEnv returns an error if the variable is not set.
 func FromEnv() (*Client, error) {
 	base := os.Getenv(EnvServers)
 	if base == "" {
@@ -66,7 +69,7 @@ func (c *Client) Freeze(ctx context.Context, name string) error { return c.do(ct
 func (c *Client) Thaw(ctx context.Context, name string) error { return c.do(ctx, name, "thaw") }
 
 func (c *Client) do(ctx context.Context, name, action string) error {
-	if name == "" { // would name another path
+	if name == "" { // an empty name would change the path
 		return fmt.Errorf("control: %s: %w", action, Unknown(name))
 	}
 	if err := c.call(ctx, http.MethodPost, nil, "servers", url.PathEscape(name), action); err != nil {
@@ -75,7 +78,7 @@ func (c *Client) do(ctx context.Context, name, action string) error {
 	return nil
 }
 
-// call makes one request and decodes the answer into out unless that is nil.
+// call sends a request and decodes the response into out, unless out is nil.
 func (c *Client) call(ctx context.Context, method string, out any, path ...string) error {
 	req, err := http.NewRequestWithContext(ctx, method, c.base.JoinPath(path...).String(), nil)
 	if err != nil {
@@ -99,7 +102,7 @@ func (c *Client) call(ctx context.Context, method string, out any, path ...strin
 	return json.Unmarshal(body, out)
 }
 
-// refusal turns an answer that is no success back into the error it was made from.
+// refusal converts an error response back into the error of the Handler.
 func refusal(status int, body []byte) error {
 	var f failure
 	if json.Unmarshal(body, &f) != nil || f.Error == "" {
@@ -115,7 +118,7 @@ func refusal(status int, body []byte) error {
 	}
 }
 
-// remoteError is an error that happened at the other end: its text, and the sentinel its status stands for.
+// remoteError is an error of the remote process: the text, and the sentinel error for the status.
 type remoteError struct {
 	text string
 	kind error

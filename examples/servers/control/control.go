@@ -1,13 +1,15 @@
-// Package control is how a program that runs under `servers` stops, kills, freezes and revives the servers it talks to.
+// Package control lets a program run under `servers` stop, kill, freeze and restart its servers.
 //
-// It has both ends: [Handler], which `servers` serves on a loopback port, and [Client], which finds that port in the environment:
+// The package has both ends. The command `servers` serves [Handler] on a loopback port. [Client]
+// finds the port in the environment:
 //
 //	servers, err := control.FromEnv()
 //	err = servers.Kill(ctx, control.Redis)     // SIGKILL: clients see their connections end
-//	err = servers.Restart(ctx, control.Redis)  // the same port and, where Status says Durable, the same data
+//	err = servers.Restart(ctx, control.Redis)  // the same port and, if Durable, the same data
 //
-// The network between client and server is not its business: latency, resets and cut connections are toxiproxy's, whose own client
-// (github.com/Shopify/toxiproxy/v2/client) finds the proxies "redis" and "mongodb" at TOXIPROXY_URL.
+// The package does not control the network between clients and servers. For latency, resets and cut
+// connections use toxiproxy's client (github.com/Shopify/toxiproxy/v2/client). Its API is at
+// TOXIPROXY_URL, and the proxies are "redis" and "mongodb".
 package control
 
 import (
@@ -15,82 +17,88 @@ import (
 	"errors"
 )
 
-// Names of the servers, and of the proxies in front of them.
+// Names of the servers and of their proxies.
 const (
 	Redis   = "redis"
 	MongoDB = "mongodb"
 )
 
-// Environment variables that `servers` sets for the program it runs. The first two lead through the proxies.
+// Environment variables set by `servers` for the program. The addresses of the servers are the
+// addresses of the proxies.
 const (
 	EnvRedis     = "REDIS_URL"     // redis://127.0.0.1:PORT/0
 	EnvMongoDB   = "MONGODB_URI"   // mongodb://127.0.0.1:PORT/
 	EnvToxiproxy = "TOXIPROXY_URL" // http://127.0.0.1:PORT, toxiproxy's own API
-	EnvServers   = "SERVERS_URL"   // http://127.0.0.1:PORT, what Client talks to
+	EnvServers   = "SERVERS_URL"   // http://127.0.0.1:PORT, for Client
 )
 
 // Kinds of server.
 const (
-	KindRedisServer = "redis-server" // keeps every acknowledged write over a kill
-	KindMiniredis   = "miniredis"    // in memory only: a kill or a stop loses everything
-	KindFerretDB    = "ferretdb"     // MongoDB's wire protocol over SQLite; keeps every acknowledged write over a kill
-	KindRemote      = "remote"       // runs elsewhere; what is done to it is done to the way that leads there, so it loses nothing
+	KindRedisServer = "redis-server" // acknowledged writes survive a kill
+	KindMiniredis   = "miniredis"    // in memory only: a kill or a stop loses all data
+	KindFerretDB    = "ferretdb"     // MongoDB protocol over SQLite; acknowledged writes survive a kill
+	KindRemote      = "remote"       // a server elsewhere: faults affect only the connections, see local.Remote
 )
 
-// State is what a server is doing.
+// State is the state of a server.
 type State string
 
 // The states of a server.
 const (
-	Starting State = "starting" // launched, does not answer yet
+	Starting State = "starting" // started, does not answer yet
 	Running  State = "running"  // answers
-	Frozen   State = "frozen"   // stopped in its tracks by Freeze; its sockets stay open and silent
+	Frozen   State = "frozen"   // suspended by Freeze; sockets stay open and silent
 	Stopped  State = "stopped"  // ended by Stop
 	Killed   State = "killed"   // ended by Kill
-	Exited   State = "exited"   // ended by itself, or killed by somebody else
+	Exited   State = "exited"   // ended by itself, or killed by another program
 )
 
-// Status is what is known of one server.
+// Status describes a server.
 type Status struct {
 	Name    string `json:"name"`           // Redis or MongoDB
-	Kind    string `json:"kind"`           // one of the Kind constants
-	State   State  `json:"state"`          // one of the states
-	Durable bool   `json:"durable"`        // whether acknowledged writes outlive Stop, Kill and Restart
-	PID     int    `json:"pid,omitempty"`  // of the process; 0 when there is none
-	Starts  int    `json:"starts"`         // how often it was started, the first time included
-	Addr    string `json:"addr"`           // host:port of the server itself, past the proxy; the same after a Restart
-	Proxy   string `json:"proxy"`          // host:port of the proxy in front of it, where clients connect
-	Exit    string `json:"exit,omitempty"` // how the last process ended: "exit status 0", "signal: killed"; empty while it runs
+	Kind    string `json:"kind"`           // a Kind constant
+	State   State  `json:"state"`          // a State constant
+	Durable bool   `json:"durable"`        // acknowledged writes survive Stop, Kill and Restart
+	PID     int    `json:"pid,omitempty"`  // of the process; 0 without a process
+	Starts  int    `json:"starts"`         // number of starts, including the first
+	Addr    string `json:"addr"`           // host:port of the server itself; constant
+	Proxy   string `json:"proxy"`          // host:port of the proxy, for clients
+	Exit    string `json:"exit,omitempty"` // last exit, such as "signal: killed"; "" while running
 }
 
-// Controller is what can be done to the servers. Client does it from another process; local.Servers in this one.
-// Its methods may be called concurrently; those on one server wait for each other. A context that ends gives up the wait, and a start
-// that is under way is undone.
+// Controller controls the servers. Client implements Controller for another process, and
+// local.Servers implements Controller in the same process. The methods may be called concurrently.
+// Operations on the same server run one after the other. If the context ends, an operation stops
+// waiting, and a start in progress is undone.
 type Controller interface {
-	// Status lists all servers, sorted by name. It never waits for an operation in progress.
+	// Status lists all servers, sorted by name. It does not wait for an operation in progress.
 	Status(ctx context.Context) ([]Status, error)
-	// Stop ends a server with SIGTERM, as an operator would, and returns when it has ended. A frozen one is thawed first.
-	// FerretDB gives connected clients up to three seconds to leave.
+	// Stop ends a server with SIGTERM, as an operator would, and returns after the end. Stop first
+	// thaws a frozen server. FerretDB waits up to three seconds for connected clients.
 	Stop(ctx context.Context, name string) error
-	// Kill ends a server with SIGKILL and returns when it has ended.
+	// Kill ends a server with SIGKILL and returns after the end.
 	Kill(ctx context.Context, name string) error
-	// Restart starts a server that has ended, on the port it had, and returns when it answers. One that still runs is stopped first.
+	// Restart starts a server on its previous port, and returns when the server answers. Restart first
+	// stops a running server.
 	Restart(ctx context.Context, name string) error
-	// Freeze suspends a server with SIGSTOP: connections stay open, new ones are accepted by the kernel, nothing answers.
+	// Freeze suspends a server with SIGSTOP. Connections stay open, the kernel accepts new
+	// connections, and the server does not answer.
 	Freeze(ctx context.Context, name string) error
 	// Thaw resumes a frozen server with SIGCONT.
 	Thaw(ctx context.Context, name string) error
 }
 
-// Errors that a Controller's methods wrap.
+// Errors wrapped by the errors of a Controller.
 var (
-	// ErrUnknownServer says that there is no server of that name.
+	// ErrUnknownServer means no server has the name.
 	ErrUnknownServer = errors.New("no such server")
-	// ErrState says that the server's present state does not allow what was asked, such as freezing one that is stopped.
+	// ErrState means the server's state does not allow the operation, such as Freeze in the state
+	// Stopped.
 	ErrState = errors.New("not possible in its present state")
 )
 
-// Find returns the status of the server called name.
+// Find returns the status of the named server. The error wraps ErrUnknownServer if there is no such
+// server.
 func Find(ctx context.Context, c Controller, name string) (Status, error) {
 	all, err := c.Status(ctx)
 	if err != nil {

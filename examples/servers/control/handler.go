@@ -8,14 +8,15 @@ import (
 	"net/http"
 )
 
-// Unknown returns the error for a server name that does not exist; it wraps ErrUnknownServer.
+// Unknown returns an error for an unknown server name. It wraps ErrUnknownServer.
 func Unknown(name string) error {
 	return fmt.Errorf("%w: %q is not %q or %q", ErrUnknownServer, name, Redis, MongoDB)
 }
 
-// Handler serves c over HTTP: GET /servers answers with the list of Status, POST /servers/NAME/ACTION does stop, restart, kill, freeze
-// or thaw and answers 204 when it is done. Failures are {"error": "..."} with 404 for an unknown name, 409 for a state that does not
-// allow it and 500 for the rest. Requests that a browser sends for another site's page are refused.
+// Handler serves c over HTTP. GET /servers responds with the list of Status. POST
+// /servers/NAME/ACTION calls stop, restart, kill, freeze or thaw, and responds with 204 after the
+// operation. A failure responds with {"error": "..."} and status 404 for an unknown name, 409 for
+// ErrState, and 500 for other errors. Handler rejects cross-origin requests of browsers.
 func Handler(c Controller) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /servers", func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +45,7 @@ func actions(c Controller) map[string]func(context.Context, string) error {
 	}
 }
 
-// failure is the body of an answer that reports an error.
+// failure is the body of an error response.
 type failure struct {
 	Error string `json:"error"`
 }
@@ -63,5 +64,5 @@ func fail(w http.ResponseWriter, err error) {
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client that went away is nobody's loss
+	_ = json.NewEncoder(w).Encode(body) // an error means the client has gone
 }

@@ -7,16 +7,18 @@ import (
 	"net"
 )
 
-// Ports of servers and proxies come from below those that kernels give to outgoing connections (Linux from 32768, others from 49152).
-// While a server is down its port is nobody's: an outgoing connection that got it would keep the server from coming back, and one that
-// was given the very port it dials would be connected to itself (RFC 9293, simultaneous open) and hear its own requests as answers.
+// Ports of servers and proxies are below the kernels' ranges for outgoing connections (from 32768
+// on Linux, from 49152 on other systems). While a server is down, its port is free. An outgoing
+// connection on the port would prevent the server's restart. If the connection dials the same port,
+// it connects to itself (RFC 9293, simultaneous open) and reads its own requests as answers.
 const (
 	lowestPort  = 20000
 	highestPort = 31999
 )
 
-// FreeAddr returns a loopback address, 127.0.0.1:PORT, that nobody listens on; no outgoing connection is given that port. Somebody may
-// take it before the caller does. It may be called concurrently.
+// FreeAddr returns a loopback address 127.0.0.1:PORT without a listener. The kernel does not use
+// the port for outgoing connections. Another process may take the port before the caller does.
+// FreeAddr may be called concurrently.
 func FreeAddr() (string, error) {
 	var errs []error
 	for range 50 {

@@ -18,24 +18,26 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// roleEnv names the environment variable that makes this program one of the processes that Start needs.
+// roleEnv is the environment variable with the role of a child process started by Start.
 const roleEnv = "POOLSTACK_SERVERS_ROLE"
 
-// roleWarden is the role of the process that cleans up; the other roles are kinds of server.
+// roleWarden is the role of the process that cleans up. The other roles are kinds of servers.
 const roleWarden = "warden"
 
-// childCalled keeps Start from executing a program again that would not notice what it is executed for.
+// childCalled is true after a call of Child. Start executes the program again only if the program
+// calls Child.
 var childCalled atomic.Bool
 
-// Child must be the first thing that main, or TestMain, of a program that uses Start does. In the program itself it returns at once;
-// in one of the processes that Start makes of the program it serves, and never returns.
+// Child must be the first call in main, or in TestMain, of a program that uses Start. In the
+// program itself Child returns at once. In a child process started by Start, Child serves the role
+// of the child and never returns.
 func Child() {
 	childCalled.Store(true)
 	role := os.Getenv(roleEnv)
 	if role == "" {
 		return
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // the parent decides when it is over
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // the parent decides when to end
 	if err := runChild(role, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -56,7 +58,7 @@ func runChild(role string, args []string) error {
 		return keepWatch(os.Stdin, *dir)
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // the lifeline
+		_, _ = io.Copy(io.Discard, os.Stdin) // the lifeline: a read ends when the parent dies
 		os.Exit(1)
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -71,8 +73,8 @@ func runChild(role string, args []string) error {
 	}
 }
 
-// serveFerretDB serves MongoDB's wire protocol until ctx ends, and its data from the current directory. FerretDB's package for
-// embedding creates no telemetry reporter, so nothing is reported to anybody.
+// serveFerretDB serves the MongoDB protocol until ctx ends, with its data in the current directory.
+// FerretDB's package for embedding creates no telemetry reporter, so FerretDB reports nothing.
 func serveFerretDB(ctx context.Context, listen string, verbose bool) error {
 	logger := slog.New(slog.DiscardHandler)
 	if verbose {
@@ -91,7 +93,8 @@ func serveFerretDB(ctx context.Context, listen string, verbose bool) error {
 	return f.Run(ctx)
 }
 
-// serveMiniredis serves Redis' protocol from memory until ctx ends. Left alone miniredis never lets a key expire, so time is moved.
+// serveMiniredis serves the Redis protocol from memory until ctx ends. The time of miniredis does
+// not advance by itself, so serveMiniredis advances the time. Otherwise no key would expire.
 func serveMiniredis(ctx context.Context, listen string) error {
 	m := miniredis.NewMiniRedis()
 	if err := m.StartAddr(listen); err != nil {

@@ -8,15 +8,16 @@ import (
 	"sync"
 )
 
-// A journal reads what a process prints: it keeps the last lines, passes every line on with the server's name before it, and closes
-// ready at the first line that contains the marker; an empty marker is in no line.
+// A journal reads the output of a process. It keeps the last lines, and writes every line to out
+// with the server's name as a prefix. It closes ready at the first line with the marker. No line
+// contains an empty marker.
 type journal struct {
 	name, marker string
 	out          io.Writer
 	ready        chan struct{}
 
 	mu   sync.Mutex
-	part []byte // of a line whose end has not come
+	part []byte // an unfinished line
 	last []string
 }
 
@@ -29,7 +30,7 @@ func newJournal(name, marker string, out io.Writer) *journal {
 	return &journal{name: name, marker: marker, out: out, ready: make(chan struct{})}
 }
 
-// Write takes a piece of output. It never fails.
+// Write receives a piece of output. It never fails.
 func (j *journal) Write(b []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -59,7 +60,7 @@ func (j *journal) add(line string) {
 	}
 }
 
-// lastWords are the last lines as the end of an error message; empty when nothing was printed.
+// lastWords returns the last lines as the end of an error message, or "" without output.
 func (j *journal) lastWords() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -73,7 +74,7 @@ func (j *journal) lastWords() string {
 	return "; its last lines:\n\t" + strings.Join(lines, "\n\t")
 }
 
-// sharedWriter lets several journals write to one writer.
+// sharedWriter lets several journals write to the same writer.
 type sharedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

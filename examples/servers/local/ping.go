@@ -14,17 +14,17 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// pingPatience bounds one ping.
+// pingPatience is the timeout of a ping.
 const pingPatience = 2 * time.Second
 
-// pingRedis asks the server at addr for a PONG.
+// pingRedis sends a PING to the server at addr and expects a PONG.
 func pingRedis(ctx context.Context, addr string) error {
 	conn, err := dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n"); err != nil { // RESP; miniredis knows no inline commands
+	if _, err := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n"); err != nil { // RESP: miniredis has no inline commands
 		return err
 	}
 	line, err := bufio.NewReader(io.LimitReader(conn, 512)).ReadString('\n')
@@ -54,7 +54,7 @@ func pingMongoDB(ctx context.Context, addr string) error {
 	return readMongoOK(conn)
 }
 
-// dial connects to addr for one ping.
+// dial connects to addr for a single ping.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: pingPatience}
 	conn, err := d.DialContext(ctx, "tcp", addr)
@@ -67,12 +67,12 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 // The parts of an OP_MSG (MongoDB manual, "MongoDB Wire Protocol").
 const (
 	opMsg        = 2013
-	headerBytes  = 16      // message length, request id, the id it responds to, opcode
-	bodyKind     = 0       // a section with one document
+	headerBytes  = 16      // message length, request id, id of the request answered, opcode
+	bodyKind     = 0       // a section with a single document
 	maxReplySize = 1 << 20 // a reply to ping has about 30 bytes
 )
 
-// mongoMessage is an OP_MSG that carries one command.
+// mongoMessage returns an OP_MSG with the command.
 func mongoMessage(command bson.D) ([]byte, error) {
 	doc, err := bson.Marshal(command)
 	if err != nil {
@@ -80,13 +80,13 @@ func mongoMessage(command bson.D) ([]byte, error) {
 	}
 	size := headerBytes + 4 + 1 + len(doc)
 	msg := make([]byte, 0, size)
-	for _, field := range []uint32{uint32(size), 1, 0, opMsg, 0} { // the last is the flags
+	for _, field := range []uint32{uint32(size), 1, 0, opMsg, 0} { // the last field is the flags
 		msg = binary.LittleEndian.AppendUint32(msg, field)
 	}
 	return append(append(msg, bodyKind), doc...), nil
 }
 
-// readMongoOK reads the answer to a command and returns an error unless it says ok.
+// readMongoOK reads the answer to a command. It returns an error unless the answer is ok.
 func readMongoOK(r io.Reader) error {
 	var header [headerBytes]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {

@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// A process is one life of a server.
+// A process is a process of a server, from its start to its end. A restart creates another process.
 type process struct {
 	cmd     *exec.Cmd
 	journal *journal
-	ended   chan struct{} // closed when it has been waited for; cmd.ProcessState is valid from then on
+	// The channel is closed after Wait has returned. Then cmd.ProcessState is valid.
+	ended chan struct{}
 }
 
 func (p *process) over() bool {
@@ -26,13 +27,14 @@ func (p *process) over() bool {
 	}
 }
 
-// exit says how the process ended, which it must have: "exit status 1", "signal: killed".
+// exit describes the end of the process, such as "exit status 1" or "signal: killed". The process
+// must have ended.
 func (p *process) exit() string { return p.cmd.ProcessState.String() }
 
-// signal sends sig. That the process has ended meanwhile is no error; the callers look at p.ended.
+// signal sends sig. An error means the process has ended, and the callers watch p.ended.
 func (p *process) signal(sig os.Signal) { _ = p.cmd.Process.Signal(sig) }
 
-// kill ends the process, frozen or not, and waits for the end.
+// kill ends the process, even a frozen process, and waits for the end.
 func (p *process) kill() error {
 	p.signal(syscall.SIGKILL)
 	timer := time.NewTimer(diePatience)
@@ -45,8 +47,9 @@ func (p *process) kill() error {
 	}
 }
 
-// A forker starts processes from one thread that lives as long as the forker. It must be so: Linux kills a process by PR_SET_PDEATHSIG
-// when the thread that forked it ends, even if that thread's process goes on (prctl(2)), and Go ends threads when it likes.
+// A forker starts processes from a single thread, which lives as long as the forker. The reason is
+// PR_SET_PDEATHSIG: Linux kills a child when the thread that forked the child ends, even if the
+// thread's process continues (prctl(2)). Go may end a thread at any time.
 type forker struct {
 	jobs chan func()
 	done chan struct{}
@@ -70,13 +73,15 @@ func (f *forker) start(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// close ends the thread. Nothing may be started any more, and what was started must have ended.
+// close ends the thread. No process may be started afterwards, and all started processes must have
+// ended.
 func (f *forker) close() {
 	close(f.jobs)
 	<-f.done
 }
 
-// A lifeline is a pipe nobody writes to. Children read it; the kernel closes it when this process ends, however it does.
+// A lifeline is a pipe without any data. The children read from the pipe. The kernel closes the
+// pipe when this process ends, for whatever reason.
 type lifeline struct {
 	read, write *os.File
 }

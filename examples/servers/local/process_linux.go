@@ -2,7 +2,8 @@ package local
 
 import "syscall"
 
-// serverAttr keeps a terminal's Ctrl-C away from a server and has the kernel kill it when its parent is gone.
+// serverAttr protects a server from the terminal's Ctrl-C. The kernel kills the server when its
+// parent dies.
 func serverAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,7 +4,8 @@ package local
 
 import "syscall"
 
-// serverAttr keeps a terminal's Ctrl-C away from a server. That it ends with its parent is the warden's business here.
+// serverAttr protects a server from the terminal's Ctrl-C. On these systems the warden kills the
+// server when its parent dies.
 func serverAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

@@ -12,16 +12,17 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// proxies is toxiproxy in this process: one proxy a server, named as the server is, and the API that programs add toxics through.
+// proxies is a toxiproxy in this process: a proxy for each server, with the server's name, and the
+// API for toxics.
 //
-// A proxy accepts a client before it dials the server, so with the server down clients do not see "connection refused" but a
-// connection that ends at once.
+// A proxy accepts a client before it dials the server. If the server is down, clients do not see
+// "connection refused". They see a connection that ends at once.
 type proxies struct {
 	collection *toxiproxy.ProxyCollection
 	api        *endpoint
 }
 
-// startProxies starts a proxy to each upstream (host:port, by name), and the API.
+// startProxies starts a proxy for each upstream (host:port, by name), and the API.
 func startProxies(upstreams map[string]string, log io.Writer) (_ *proxies, err error) {
 	logger := zerolog.Nop()
 	if log != io.Discard {
@@ -43,7 +44,7 @@ func startProxies(upstreams map[string]string, log io.Writer) (_ *proxies, err e
 	return p, err
 }
 
-// add starts a proxy to upstream. When somebody else was quicker to take the port, it tries others.
+// add starts a proxy for upstream. If another process takes the port first, add tries other ports.
 func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) error {
 	var errs []error
 	for range portAttempts {
@@ -59,17 +60,17 @@ func (p *proxies) add(tp *toxiproxy.ApiServer, name, upstream string) error {
 	return errors.Join(errs...)
 }
 
-// to returns the proxy of that name, which must be there.
+// to returns the proxy with the name. The proxy must exist.
 func (p *proxies) to(name string) *toxiproxy.Proxy {
 	proxy, err := p.collection.Get(name)
 	if err != nil {
-		panic(err) // the names are our own
+		panic(err) // cannot happen: the names are constants
 	}
 	return proxy
 }
 
-// close stops the proxies and cuts what runs through them. The servers must have ended: a proxy cannot be stopped while it dials one
-// that does not answer.
+// close stops the proxies and cuts their connections. The servers must have ended, because a proxy
+// cannot be stopped while it dials an unresponsive server.
 func (p *proxies) close() error {
 	if p.api != nil {
 		p.api.close()
@@ -96,12 +97,12 @@ func listenAndServe(handler http.Handler) (*endpoint, error) {
 	}
 	go func() {
 		defer close(e.done)
-		_ = e.server.Serve(ln) // ErrServerClosed, from close
+		_ = e.server.Serve(ln) // ErrServerClosed after close
 	}()
 	return e, nil
 }
 
-// close stops listening and cuts the connections, whose handlers end by their contexts.
+// close stops listening and cuts the connections. Handlers end by their contexts.
 func (e *endpoint) close() {
 	_ = e.server.Close()
 	<-e.done

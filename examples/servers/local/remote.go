@@ -16,11 +16,13 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// Remote are a Redis and a MongoDB server that run elsewhere, such as in other containers, each behind a proxy on this machine. Make
-// them with StartRemote; whoever did must call Close. All methods may be called concurrently.
+// Remote is a Redis and a MongoDB server elsewhere, such as in other containers, each behind a
+// proxy on this machine. StartRemote creates a Remote, and its caller must call Close. All methods
+// may be called concurrently.
 //
-// A server that runs elsewhere cannot be killed from here, so the way to it is: Stop and Kill have its proxy cut the connections and
-// refuse new ones, which is what a client sees of a dead server; Freeze has it keep back what clients send, until Thaw or for an hour.
+// A Remote cannot kill a server, so the operations affect the connections. Stop and Kill make the
+// proxy cut the connections and refuse new connections. A client of a dead server sees the same.
+// Freeze makes the proxy hold back the clients' data until Thaw, for at most an hour.
 type Remote struct {
 	host    *host
 	ways    []*way // sorted by name
@@ -31,12 +33,14 @@ type Remote struct {
 
 var _ control.Controller = (*Remote)(nil)
 
-// StartRemote starts proxies to the Redis server at redisURL (redis://HOST:PORT, with user, password and database as wanted) and to the
-// MongoDB server at mongodbURI (mongodb://HOST:PORT). Each must name one server, without TLS; an error about a URL never quotes it,
-// since it may hold a password. Nobody is connected to yet. Log is as in Options.
+// StartRemote starts proxies for the Redis server at redisURL (redis://HOST:PORT, optionally with
+// user, password and database) and for the MongoDB server at mongodbURI (mongodb://HOST:PORT). Each
+// URL must have a single host, without TLS. An error never quotes a URL, because a URL may hold a
+// password. StartRemote does not connect to the servers. The writer log is as in Options.Log.
 //
-// A MongoDB client that asks a replica set for its members goes to them past the proxy. So it is told to use what it was given
-// (directConnection) and of no replicaSet; the server should be the set's primary.
+// A MongoDB client of a replica set learns the members' addresses and would bypass the proxy. So
+// StartRemote adds directConnection to the URI and removes replicaSet. The server should be the
+// primary.
 func StartRemote(redisURL, mongodbURI string, log io.Writer) (_ *Remote, err error) {
 	redis, err := newWay(control.Redis, control.EnvRedis, redisURL, "redis", "6379")
 	if err != nil {
@@ -69,21 +73,23 @@ func StartRemote(redisURL, mongodbURI string, log io.Writer) (_ *Remote, err err
 	return r, err
 }
 
-// RedisURL is the given URL with the proxy in place of the server, its password included.
+// RedisURL returns the given URL with the proxy's address, including the password.
 func (r *Remote) RedisURL() string { return r.way(control.Redis).through() }
 
-// MongoDBURI is the given URI with the proxy in place of the server, its password included; see StartRemote for the options.
+// MongoDBURI returns the given URI with the proxy's address, including the password. StartRemote
+// describes the changed options.
 func (r *Remote) MongoDBURI() string { return r.way(control.MongoDB).through() }
 
-// Env returns the four variables of package control as NAME=VALUE, for the environment of a program that uses the servers.
+// Env returns the four variables of package control as NAME=VALUE, for the environment of a
+// program.
 func (r *Remote) Env() []string {
 	return environ(r.RedisURL(), r.MongoDBURI(), r.proxies.api.url, r.control.url)
 }
 
-// Guard is as that of Servers.
+// Guard is like Servers.Guard.
 func (r *Remote) Guard(pid int) (forget func()) { return r.host.guard(pid) }
 
-// Status lists both servers, sorted by name, as seen from here; it never fails. There is no process that it knows of.
+// Status lists both servers, sorted by name, without process ids. It never fails.
 func (r *Remote) Status(context.Context) ([]control.Status, error) {
 	all := make([]control.Status, len(r.ways))
 	for i, w := range r.ways {
@@ -92,27 +98,28 @@ func (r *Remote) Status(context.Context) ([]control.Status, error) {
 	return all, nil
 }
 
-// Stop cuts the way to a server; see Remote.
+// Stop cuts the connections to a server; see Remote.
 func (r *Remote) Stop(_ context.Context, name string) error {
 	return r.do("stop", name, func(w *way) error { return w.cut(control.Stopped) })
 }
 
-// Kill cuts the way to a server; see Remote.
+// Kill cuts the connections to a server; see Remote.
 func (r *Remote) Kill(_ context.Context, name string) error {
 	return r.do("kill", name, func(w *way) error { return w.cut(control.Killed) })
 }
 
-// Restart opens the way to a server again, whether it was cut or not; see Remote.
+// Restart accepts connections to a server again. If connections were not cut before, Restart first
+// cuts the connections; see Remote.
 func (r *Remote) Restart(_ context.Context, name string) error {
 	return r.do("restart", name, (*way).reopen)
 }
 
-// Freeze keeps back what clients send to a server; see Remote.
+// Freeze holds back the clients' data to a server; see Remote.
 func (r *Remote) Freeze(_ context.Context, name string) error {
 	return r.do("freeze", name, (*way).hold)
 }
 
-// Thaw lets through what Freeze has kept back, and what follows.
+// Thaw forwards the data held back by Freeze, and all later data.
 func (r *Remote) Thaw(ctx context.Context, name string) error {
 	return r.do("thaw", name, func(w *way) error { return w.release(ctx) })
 }
@@ -138,7 +145,8 @@ func (r *Remote) way(name string) *way {
 	return r.ways[i]
 }
 
-// Close stops the proxies. It waits until everything is gone; a further call waits too and returns the same.
+// Close stops the proxies and waits until they have ended. A further call also waits, and returns
+// the same error.
 func (r *Remote) Close() error { return r.close() }
 
 func (r *Remote) shutDown() error {
@@ -152,18 +160,18 @@ func (r *Remote) shutDown() error {
 	return errors.Join(err, r.host.close())
 }
 
-// A way leads to a server that runs elsewhere.
+// A way is the path through a proxy to a remote server.
 type way struct {
 	name string
 	url  *url.URL // with a port
 
-	mu     sync.Mutex // of the operation in progress, and of what follows
+	mu     sync.Mutex // held during an operation; guards the fields below
 	proxy  *toxiproxy.Proxy
 	state  control.State
 	starts int
 }
 
-// newWay reads the URL of a server from the variable of that name.
+// newWay parses the URL of a server. The variable names the URL in errors.
 func newWay(name, variable, raw, scheme, port string) (*way, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != scheme || u.Hostname() == "" || strings.Contains(u.Host, ",") {
@@ -175,18 +183,18 @@ func newWay(name, variable, raw, scheme, port string) (*way, error) {
 	return &way{name: name, url: u, state: control.Running, starts: 1}, nil
 }
 
-// directly keeps a MongoDB client from looking for other members of a replica set.
+// directly stops a MongoDB client from looking for other members of a replica set.
 func (w *way) directly() {
 	query := w.url.Query()
 	query.Del("replicaSet")
 	query.Set("directConnection", "true")
 	w.url.RawQuery = query.Encode()
 	if w.url.Path == "" {
-		w.url.Path = "/" // the driver wants it before the query
+		w.url.Path = "/" // the driver requires the slash before the query
 	}
 }
 
-// through is the server's URL by way of the proxy.
+// through returns the server's URL with the proxy's address.
 func (w *way) through() string {
 	u := *w.url
 	u.Host = w.proxy.Listen
@@ -204,7 +212,8 @@ func (w *way) status() control.Status {
 
 // The operations are called with the lock held.
 
-// cut closes the way. What Freeze has kept back goes on to the server first: toxiproxy has no place for it once the way is closed.
+// cut closes the path. It first forwards the data held back by Freeze, because a closed toxiproxy
+// cannot keep the data.
 func (w *way) cut(state control.State) error {
 	switch w.state {
 	case control.Frozen:
@@ -234,7 +243,8 @@ func (w *way) reopen() error {
 	return nil
 }
 
-// frozenToxic delays by an hour what is sent to a server. When it is removed, toxiproxy lets through at once what it has kept back.
+// frozenToxic delays data to a server by an hour. On removal toxiproxy forwards the delayed data at
+// once.
 const (
 	frozenName  = "frozen"
 	frozenToxic = `{"name": "frozen", "type": "latency", "stream": "upstream", "toxicity": 1, "attributes": {"latency": 3600000}}`

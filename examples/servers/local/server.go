@@ -15,18 +15,19 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// readyLine is a part of the line that a server prints once it listens. It is redis-server's own wording; ours say the same.
-// Seeing it in the process's own output proves that not some other server answers on the port.
+// readyLine is a part of the line printed by a server when the server listens. The wording is
+// redis-server's, and our servers print the same. The line in the process's own output proves that
+// no other process answers on the port.
 const readyLine = "Ready to accept connections"
 
 const (
-	startPatience = 20 * time.Second // from launch to the first answered ping
-	stopPatience  = 10 * time.Second // from SIGTERM to the end; FerretDB takes three seconds while clients are connected
+	startPatience = 20 * time.Second // from start to the first answered ping
+	stopPatience  = 10 * time.Second // from SIGTERM to the end; FerretDB waits 3 s for clients
 	diePatience   = 5 * time.Second  // from SIGKILL to the end
-	portAttempts  = 3                // launches when somebody else takes the port that was free a moment ago
+	portAttempts  = 3                // starts if another process takes the free port
 )
 
-// A server is one of the servers over all its lives.
+// A server is a server over all its processes.
 type server struct {
 	name, kind string
 	durable    bool
@@ -36,10 +37,10 @@ type server struct {
 	turn chan struct{} // held by the operation in progress
 
 	mu          sync.Mutex
-	addr, proxy string // do not change once Start has returned
+	addr, proxy string // constant after Start
 	proc        *process
-	state       control.State // of proc while it lives
-	fate        control.State // what an operation made of it: Stopped, Killed; empty when it ended otherwise
+	state       control.State // while proc runs
+	fate        control.State // after proc: Stopped or Killed by an operation, else ""
 	starts      int
 }
 
@@ -66,7 +67,7 @@ func (s *server) status() control.Status {
 	return st
 }
 
-// launchAnywhere launches the server for the first time, on a free port of its choice.
+// launchAnywhere starts the server for the first time, on a free port.
 func (s *server) launchAnywhere(ctx context.Context, h *host) error {
 	for attempt := 1; ; attempt++ {
 		addr, err := FreeAddr()
@@ -86,7 +87,8 @@ func (s *server) launchAnywhere(ctx context.Context, h *host) error {
 	}
 }
 
-// launch starts a process on s.addr and waits until it answers. One that does not is killed.
+// launch starts a process on s.addr and waits for an answer. It kills the process if there is no
+// answer.
 func (s *server) launch(ctx context.Context, h *host) error {
 	p, err := h.spawn(s.command(h, s.addr), s.name, readyLine)
 	if err != nil {
@@ -129,7 +131,7 @@ func (s *server) awaitReady(ctx context.Context, p *process) error {
 	}
 }
 
-// alive returns the present process, or an error that wraps control.ErrState when there is none.
+// alive returns the running process, or an error that wraps control.ErrState.
 func (s *server) alive() (*process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +166,7 @@ func (s *server) stop(ctx context.Context) error {
 	}
 	s.setFate(control.Stopped)
 	p.signal(syscall.SIGTERM)
-	p.signal(syscall.SIGCONT) // a frozen one acts on SIGTERM when it wakes
+	p.signal(syscall.SIGCONT) // a frozen process receives SIGTERM after SIGCONT
 	timer := time.NewTimer(stopPatience)
 	defer timer.Stop()
 	select {
@@ -217,7 +219,7 @@ func (s *server) turnFrom(from, to control.State, sig os.Signal) error {
 	return nil
 }
 
-// end kills the process if there is one. It is for Close.
+// end kills the process, if there is a process. Close calls end.
 func (s *server) end() error {
 	s.mu.Lock()
 	p := s.proc
@@ -229,10 +231,11 @@ func (s *server) end() error {
 	return p.kill()
 }
 
-// redisArgs is the command line of a redis-server that writes every command to disk before it acknowledges it, so that kill -9
-// cannot lose one (appendfsync always: redis.io/docs, "Redis persistence"). It works in its current directory.
+// redisArgs returns the arguments of a redis-server that writes each command to disk before the
+// acknowledgement. So kill -9 loses no acknowledged write (appendfsync always: redis.io/docs,
+// "Redis persistence"). The server works in its current directory.
 func redisArgs(addr string) []string {
-	host, port, _ := net.SplitHostPort(addr) // our own
+	host, port, _ := net.SplitHostPort(addr) // from FreeAddr
 	return []string{
 		"--bind", host, "--port", port, "--daemonize", "no",
 		"--save", "", "--appendonly", "yes", "--appendfsync", "always",

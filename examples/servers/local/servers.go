@@ -1,21 +1,28 @@
-// Package local starts a Redis and a MongoDB server on this machine, each behind a proxy that can make the network misbehave, and lets
-// a program stop, kill, freeze and revive them. It is what the command `servers` is made of; tests use it directly.
+// Package local starts a Redis and a MongoDB server on this machine, each behind a proxy for
+// network faults. A program can stop, kill, freeze and restart the servers. The command `servers`
+// and tests use the package.
 //
-// Redis is redis-server when that is installed, else miniredis; MongoDB is FerretDB over SQLite. Each runs in a process of its own,
-// so that kill -9 and SIGSTOP mean what they mean in an outage; the proxies are toxiproxy's, in this process. FerretDB and miniredis
-// are linked into the program and run by executing it again, which is why main, or TestMain, must call [Child] before anything else:
+// Redis is redis-server if installed, and otherwise miniredis. MongoDB is FerretDB over SQLite.
+// Each server runs in its own process, so kill -9 and SIGSTOP have the effects of a real outage.
+// The proxies are toxiproxy's, in this process. FerretDB and miniredis are linked into the program.
+// Start executes the program again to run these servers, so main, or TestMain, must first call
+// [Child]:
 //
 //	func TestMain(m *testing.M) {
 //		local.Child()
 //		os.Exit(pooltest.Main(m))
 //	}
 //
-// Everything listens on 127.0.0.1 only, writes to one temporary directory only, and is gone after [Servers.Close]; or, when this
-// process ends without it, as soon as that happens: three things see to it. A small process called the warden waits for the end of
-// this one and then kills the servers and removes the directory; on Linux the kernel kills a server whose parent has died; elsewhere
-// FerretDB and miniredis end when a pipe from their parent closes.
+// All servers listen on 127.0.0.1 only, and write to a single temporary directory only.
+// [Servers.Close] removes all processes and files. If this process ends without Close, three
+// safeguards clean up:
 //
-// The package needs a Unix: there is no SIGSTOP elsewhere.
+//   - A small process, the warden, waits for the end of this process. Then the warden kills the servers
+//     and removes the directory.
+//   - On Linux the kernel kills a server after its parent has died.
+//   - On other systems FerretDB and miniredis end when a pipe from their parent closes.
+//
+// The package needs a Unix, because other systems have no SIGSTOP.
 package local
 
 import (
@@ -34,27 +41,27 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// ErrClosed is what operations on closed servers return.
+// ErrClosed is returned by operations on closed Servers.
 var ErrClosed = errors.New("local: the servers are closed")
 
-// Choices of Options.Redis.
+// Values of Options.Redis.
 const (
-	RedisAuto      = "auto"                  // redis-server if PATH has it, else miniredis
+	RedisAuto      = "auto"                  // redis-server if on PATH, else miniredis
 	RedisServer    = control.KindRedisServer // redis-server from PATH, or an error
 	RedisMiniredis = control.KindMiniredis
 )
 
-// Options says what to start. The zero value is what most want.
+// Options selects the servers to start. The zero value works for most programs.
 type Options struct {
 	// Redis is RedisAuto, RedisServer or RedisMiniredis. Empty means RedisAuto.
 	Redis string
-	// Log receives what the servers and the proxies print, line by line, each with the name of the server before it.
-	// Nil drops it, but for the last lines, which are part of the error when a server does not start. It is written to by one
-	// goroutine at a time.
+	// Log receives the output of the servers and the proxies, line by line, with the name of the
+	// server as a prefix. Calls of Write do not overlap. Nil drops the output. In either case, if a
+	// server does not start, the error contains the last lines.
 	Log io.Writer
 }
 
-// Validate reports a field whose value is not allowed.
+// Validate returns an error if a field has an invalid value.
 func (o Options) Validate() error {
 	switch o.Redis {
 	case "", RedisAuto, RedisServer, RedisMiniredis:
@@ -63,8 +70,8 @@ func (o Options) Validate() error {
 	return fmt.Errorf("local: Redis is %q: must be %q (default), %q or %q", o.Redis, RedisAuto, RedisServer, RedisMiniredis)
 }
 
-// Servers are a running Redis and a running MongoDB with their proxies. Make them with Start; whoever did must call Close.
-// All methods may be called concurrently.
+// Servers is a running Redis and a running MongoDB with their proxies. Start creates Servers, and
+// its caller must call Close. All methods may be called concurrently.
 type Servers struct {
 	host    *host
 	servers []*server // sorted by name
@@ -78,9 +85,10 @@ type Servers struct {
 
 var _ control.Controller = (*Servers)(nil)
 
-// Start starts everything and returns when both servers answer a ping through their proxies, which takes about a second.
-// The context bounds the start only; when it fails, or ctx ends, what was started is stopped again. An error about a server names it
-// and ends with the last lines it printed.
+// Start starts the servers and proxies. It returns after both servers have answered a ping through
+// their proxies, which takes about a second. The context bounds only the start. If Start fails or
+// ctx ends, Start stops everything again. An error about a server contains the server's name and
+// its last lines.
 func Start(ctx context.Context, opts Options) (_ *Servers, err error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -122,7 +130,7 @@ func Start(ctx context.Context, opts Options) (_ *Servers, err error) {
 	return s, err
 }
 
-// launchAll starts the servers side by side. The first failure ends the other starts.
+// launchAll starts the servers concurrently. The first failure cancels the other starts.
 func (s *Servers) launchAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -140,19 +148,21 @@ func (s *Servers) launchAll(ctx context.Context) error {
 	return first
 }
 
-// RedisURL is where Redis is reached through its proxy, as redis://127.0.0.1:PORT/0.
+// RedisURL returns the URL of Redis through its proxy, redis://127.0.0.1:PORT/0.
 func (s *Servers) RedisURL() string { return "redis://" + s.server(control.Redis).proxy + "/0" }
 
-// MongoDBURI is where MongoDB is reached through its proxy, as mongodb://127.0.0.1:PORT/.
+// MongoDBURI returns the URI of MongoDB through its proxy, mongodb://127.0.0.1:PORT/.
 func (s *Servers) MongoDBURI() string { return "mongodb://" + s.server(control.MongoDB).proxy + "/" }
 
-// ToxiproxyURL is where toxiproxy's API listens. Its proxies are called control.Redis and control.MongoDB.
+// ToxiproxyURL returns the URL of toxiproxy's API. The names of the proxies are control.Redis and
+// control.MongoDB.
 func (s *Servers) ToxiproxyURL() string { return s.proxies.api.url }
 
-// ControlURL is where control.Handler listens, for control.New.
+// ControlURL returns the URL of the control.Handler, for control.New.
 func (s *Servers) ControlURL() string { return s.control.url }
 
-// Env returns the four variables of package control as NAME=VALUE, for the environment of a program that uses the servers.
+// Env returns the four variables of package control as NAME=VALUE, for the environment of a
+// program.
 func (s *Servers) Env() []string {
 	return environ(s.RedisURL(), s.MongoDBURI(), s.ToxiproxyURL(), s.ControlURL())
 }
@@ -164,8 +174,9 @@ func environ(redis, mongodb, toxiproxy, servers string) []string {
 	}
 }
 
-// Guard makes another process share the servers' fate: when this process ends, with Close or without, pid is killed. A negative pid
-// means a whole process group. The caller calls forget as soon as the process has ended and been waited for.
+// Guard registers another process: if this process ends, with or without Close, the process pid is
+// killed. A negative pid means a process group. The caller must call forget as soon as the process
+// has ended and Wait has returned.
 func (s *Servers) Guard(pid int) (forget func()) { return s.host.guard(pid) }
 
 // Status lists both servers, sorted by name. It never fails.
@@ -177,7 +188,8 @@ func (s *Servers) Status(context.Context) ([]control.Status, error) {
 	return all, nil
 }
 
-// Stop ends a server with SIGTERM; see control.Controller. One that has not ended within ten seconds is killed, and an error.
+// Stop ends a server with SIGTERM; see control.Controller. After ten seconds Stop kills the server
+// and returns an error.
 func (s *Servers) Stop(ctx context.Context, name string) error {
 	return s.do(ctx, "stop", name, (*server).stop)
 }
@@ -202,7 +214,8 @@ func (s *Servers) Thaw(ctx context.Context, name string) error {
 	return s.do(ctx, "thaw", name, (*server).thaw)
 }
 
-// do runs one operation on a server when its turn has come. The context that it gets ends with the caller's and with Close.
+// do runs an operation on a server after earlier operations have ended. The operation's context
+// ends with the caller's context or with Close.
 func (s *Servers) do(ctx context.Context, action, name string, operate func(*server, context.Context) error) error {
 	srv := s.server(name)
 	if srv == nil {
@@ -234,8 +247,8 @@ func (s *Servers) server(name string) *server {
 	return s.servers[i]
 }
 
-// Close kills the servers, stops the proxies and removes the data. Operations in progress end with ErrClosed. It waits until
-// everything is gone; a further call waits too and returns the same.
+// Close kills the servers, stops the proxies, removes the data, and waits for the end. Operations
+// in progress end with ErrClosed. A further call also waits, and returns the same error.
 func (s *Servers) Close() error { return s.close() }
 
 func (s *Servers) shutDown() error {
@@ -245,7 +258,7 @@ func (s *Servers) shutDown() error {
 		s.control.close()
 	}
 	for _, srv := range s.servers {
-		srv.turn <- struct{}{} // what was in progress ends with life
+		srv.turn <- struct{}{} // the end of life ends the operation in progress
 		errs = append(errs, srv.end())
 		<-srv.turn
 	}
@@ -255,7 +268,7 @@ func (s *Servers) shutDown() error {
 	return errors.Join(append(errs, s.host.close())...)
 }
 
-// redisServer describes the Redis server that choice asks for.
+// redisServer returns the Redis server for choice.
 func redisServer(choice string) (*server, error) {
 	path, err := exec.LookPath("redis-server")
 	switch {
@@ -271,16 +284,16 @@ func redisServer(choice string) (*server, error) {
 	}), nil
 }
 
-// ferretServer describes the MongoDB server.
+// ferretServer returns the MongoDB server.
 func ferretServer(verbose bool) *server {
 	return newServer(control.MongoDB, control.KindFerretDB, true, pingMongoDB, func(h *host, addr string) *exec.Cmd {
 		return h.child(control.KindFerretDB, "-listen", addr, fmt.Sprintf("-verbose=%t", verbose))
 	})
 }
 
-// A host is what all server processes of one Start share.
+// A host holds the common parts of all server processes of a Start.
 type host struct {
-	dir    string // holds one directory a server
+	dir    string // contains a directory for each server
 	exe    string // this program, to be executed again
 	log    io.Writer
 	forker *forker
@@ -308,10 +321,10 @@ func newHost(log io.Writer) (h *host, err error) {
 	if h.warden, err = startWarden(h); err != nil {
 		return h, err
 	}
-	return h, os.Mkdir(h.dir, 0o700) // now there is somebody to remove it
+	return h, os.Mkdir(h.dir, 0o700) // only now, because the warden can remove the directory
 }
 
-// close ends what the servers shared. The warden removes the directory; this only makes sure that it did.
+// close releases the common parts. The warden removes the directory, and close checks the removal.
 func (h *host) close() error {
 	h.forker.close()
 	h.pipe.close()
@@ -322,22 +335,23 @@ func (h *host) close() error {
 	return os.RemoveAll(h.dir)
 }
 
-// guard has the warden kill a process when this one ends.
+// guard makes the warden kill the process pid when this process ends.
 func (h *host) guard(pid int) (forget func()) {
 	h.warden.watch(pid)
 	return func() { h.warden.forget(pid) }
 }
 
-// child is a command that runs this program again in one of the roles of Child.
+// child returns a command that runs this program again in a role of Child.
 func (h *host) child(role string, args ...string) *exec.Cmd {
 	cmd := exec.Command(h.exe, args...)
-	cmd.Args[0] = filepath.Base(h.exe) + ":" + role // what ps shows
+	cmd.Args[0] = filepath.Base(h.exe) + ":" + role // the name shown by ps
 	cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	cmd.Stdin = h.pipe.read
 	return cmd
 }
 
-// spawn starts cmd in the directory of the server called name. It becomes ready when it prints the line that ready is a part of.
+// spawn starts cmd in the directory of the named server. The process becomes ready when it prints a
+// line that contains ready.
 func (h *host) spawn(cmd *exec.Cmd, name, ready string) (*process, error) {
 	dir := filepath.Join(h.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -353,7 +367,7 @@ func (h *host) spawn(cmd *exec.Cmd, name, ready string) (*process, error) {
 	h.warden.watch(cmd.Process.Pid)
 	go func() {
 		defer close(p.ended)
-		_ = cmd.Wait() // ProcessState tells it all
+		_ = cmd.Wait() // the result is in ProcessState
 		h.warden.forget(cmd.Process.Pid)
 	}()
 	return p, nil

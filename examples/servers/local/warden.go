@@ -12,12 +12,13 @@ import (
 	"time"
 )
 
-// wardenPatience bounds how long the warden tries to remove the directory.
+// wardenPatience bounds the warden's attempts to remove the directory.
 const wardenPatience = 5 * time.Second
 
-// A warden is the parent's end of the process that cleans up when the parent cannot. The two share a pipe with a line for each
-// process: "+PID" to watch it (a negative one is a group), "-PID" when it has ended. When the pipe closes, what is still watched is
-// killed, and the directory removed.
+// A warden is the parent's handle on the process that cleans up after the parent's death. The two
+// share a pipe with a line for each event: "+PID" begins watching a process, and "-PID" ends
+// watching. A negative PID is a group. When the pipe closes, the process kills the watched
+// processes and removes the directory.
 type warden struct {
 	cmd *exec.Cmd
 
@@ -27,7 +28,7 @@ type warden struct {
 
 func startWarden(h *host) (*warden, error) {
 	cmd := h.child(roleWarden, "-dir", h.dir)
-	cmd.Stdin = nil // its own pipe instead of the lifeline
+	cmd.Stdin = nil // the warden has its own pipe, not the lifeline
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
@@ -42,14 +43,15 @@ func startWarden(h *host) (*warden, error) {
 func (w *warden) watch(pid int)  { w.tell("+", pid) }
 func (w *warden) forget(pid int) { w.tell("-", pid) }
 
-// tell writes one line. A warden that somebody killed cannot be told; the other two safeguards remain.
+// tell writes a line. If the warden was killed, the line is lost, and the other two safeguards
+// remain.
 func (w *warden) tell(sign string, pid int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, _ = fmt.Fprintf(w.pipe, "%s%d\n", sign, pid)
 }
 
-// close has the warden do its work and waits for its end.
+// close closes the pipe and waits for the end of the warden's process.
 func (w *warden) close() {
 	if w == nil {
 		return
@@ -62,7 +64,8 @@ func (w *warden) close() {
 	_ = w.cmd.Wait()
 }
 
-// keepWatch is the warden's own end: it reads lines until there are no more, kills what is left and removes dir.
+// keepWatch runs in the warden's process. It reads lines until the pipe closes, kills the watched
+// processes and removes dir.
 func keepWatch(lines io.Reader, dir string) error {
 	watched := make(map[int]bool)
 	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
@@ -80,7 +83,8 @@ func keepWatch(lines io.Reader, dir string) error {
 	return removeAll(dir)
 }
 
-// removeAll removes dir while processes that are being killed may still be making files in it. Once it is gone they cannot.
+// removeAll removes dir. It retries, because dying processes may still create files in dir. After
+// dir has been removed, no process can create a file in dir.
 func removeAll(dir string) error {
 	if dir == "" {
 		return nil
@@ -92,7 +96,8 @@ func removeAll(dir string) error {
 	}
 }
 
-// parseWatch reads a line of the warden's pipe. It refuses what kill(2) takes for more than one process or group.
+// parseWatch parses a line of the warden's pipe. It rejects a pid with a special meaning for
+// kill(2): 0, 1 and -1.
 func parseWatch(line string) (sign byte, pid int, ok bool) {
 	if len(line) < 2 || line[0] != '+' && line[0] != '-' {
 		return 0, 0, false
