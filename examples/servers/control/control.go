@@ -36,8 +36,8 @@ const (
 const (
 	KindRedisServer = "redis-server" // acknowledged writes survive a kill
 	KindMiniredis   = "miniredis"    // in memory only: a kill or a stop loses all data
-	KindFerretDB    = "ferretdb"     // MongoDB protocol over SQLite; acknowledged writes survive a kill
-	KindRemote      = "remote"       // a server elsewhere: faults affect only the connections, see local.Remote
+	KindFerretDB    = "ferretdb"     // MongoDB protocol over SQLite; as durable as redis-server
+	KindRemote      = "remote"       // a server elsewhere; see local.Remote
 )
 
 // State is the state of a server.

@@ -24,7 +24,8 @@ func pingRedis(ctx context.Context, addr string) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n"); err != nil { // RESP: miniredis has no inline commands
+	// The command is in RESP, because miniredis has no inline commands.
+	if _, err := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n"); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(io.LimitReader(conn, 512)).ReadString('\n')

@@ -17,8 +17,8 @@
 // [Servers.Close] removes all processes and files. If this process ends without Close, three
 // safeguards clean up:
 //
-//   - A small process, the warden, waits for the end of this process. Then the warden kills the servers
-//     and removes the directory.
+//   - A small process, the warden, waits for the end of this process. Then the warden kills the
+//     servers and removes the directory.
 //   - On Linux the kernel kills a server after its parent has died.
 //   - On other systems FerretDB and miniredis end when a pipe from their parent closes.
 //
