@@ -1,9 +1,10 @@
-// Collector is a small OpenTelemetry Collector, with the components that the tests and docker-compose.yml use and no others:
+// Collector is a small OpenTelemetry Collector with only the components used by the tests and by
+// docker-compose.yml:
 //
 //	collector --config FILE
 //
-// It is for machines without the official image. Package tools builds it, as a static program, since its many modules are nobody else's
-// business: hence a module of its own.
+// The program is for machines without the official image. Package tools builds a static program.
+// The collector is a separate Go module, so its many dependencies do not affect other modules.
 package main
 
 import (
@@ -29,7 +30,7 @@ import (
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
 
-// version is that of the components.
+// version is the version of the components.
 const version = "0.155.0"
 
 func main() {
@@ -49,7 +50,7 @@ func main() {
 	}
 }
 
-// factories makes the components.
+// factories returns the factories of the components.
 func factories() (f otelcol.Factories, err error) {
 	f.Telemetry = otelconftelemetry.NewFactory()
 	if f.Receivers, err = otelcol.MakeFactoryMap[receiver.Factory](otlpreceiver.NewFactory()); err != nil {

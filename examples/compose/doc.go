@@ -1,2 +1,3 @@
-// Package compose holds the configuration files that docker-compose.yml mounts, and the tests of both. It has no code of its own.
+// Package compose holds the configuration files mounted by docker-compose.yml, and their tests. The
+// package has no other code.
 package compose

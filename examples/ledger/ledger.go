@@ -1,4 +1,5 @@
-// Package ledger writes to a server that fails meanwhile, and compares what was acknowledged with what the server holds.
+// Package ledger writes to a server during a fault. Afterwards it compares the acknowledged writes
+// with the data on the server.
 package ledger
 
 import (
@@ -15,14 +16,15 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// A Fault is something that happens to a server, or to the network before it.
+// A Fault is a fault of a server or of its network. Begin starts the fault and End ends the fault.
 type Fault struct {
 	Name       string
 	Begin, End func(ctx context.Context) error
 }
 
-// Faults returns what can happen to the server of that name (control.Redis, control.MongoDB): killed with SIGKILL, frozen with SIGSTOP, stopped, in
-// a black hole, and each connection reset.
+// Faults returns the possible faults of the named server (control.Redis or control.MongoDB): killed
+// with SIGKILL, frozen with SIGSTOP, stopped, a black hole for the server's answers, and a reset of
+// each connection.
 func Faults(s *local.Servers, name string) []Fault {
 	with := func(f func(context.Context, string) error) func(context.Context) error {
 		return func(ctx context.Context) error { return f(ctx, name) }
@@ -35,7 +37,7 @@ func Faults(s *local.Servers, name string) []Fault {
 		return func(context.Context) error { _, err := proxies.AddToxic(opts); return err },
 			func(context.Context) error { return proxies.RemoveToxic(opts) }
 	}
-	hole, light := toxic("timeout", "downstream") // the server gets what is sent, and its answers are lost
+	hole, light := toxic("timeout", "downstream") // requests arrive, and answers are lost
 	reset, join := toxic("reset_peer", "downstream")
 	return []Fault{
 		{"killed", with(s.Kill), with(s.Restart)},
@@ -46,7 +48,8 @@ func Faults(s *local.Servers, name string) []Fault {
 	}
 }
 
-// A Ledger is what several writers have written. The zero Ledger is empty.
+// A Ledger records the acknowledged writes of several writers. The zero value is empty. The methods
+// may be called concurrently.
 type Ledger struct {
 	next atomic.Int64
 
@@ -54,7 +57,8 @@ type Ledger struct {
 	acknowledged []string
 }
 
-// Write has the writers write until done is closed: each time something of a name of its own, within the time given.
+// Write starts the given number of writers, and returns after done is closed and all writers have
+// ended. Each write has a unique name and a timeout of within. A failed write is not repeated.
 func (l *Ledger) Write(
 	ctx context.Context, writers int, within time.Duration, done <-chan struct{}, write func(ctx context.Context, name string) error,
 ) {
@@ -72,7 +76,7 @@ func (l *Ledger) Write(
 				err := write(ctx, name)
 				cancel()
 				if err != nil {
-					<-time.After(5 * time.Millisecond) // a refusal is quick
+					<-time.After(5 * time.Millisecond) // a rejection returns at once, so pause
 					continue
 				}
 				l.mu.Lock()
@@ -84,15 +88,15 @@ func (l *Ledger) Write(
 	all.Wait()
 }
 
-// Acknowledged returns how many writes have been.
+// Acknowledged returns the number of acknowledged writes.
 func (l *Ledger) Acknowledged() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acknowledged)
 }
 
-// Compare returns an error for each write that was acknowledged and is not held, and for each that is held more than once. held is how often the
-// server holds each name.
+// Compare returns an error for each acknowledged write missing on the server, and for each write
+// found more than once. The map held has the number of occurrences of each name on the server.
 func (l *Ledger) Compare(held map[string]int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +114,8 @@ func (l *Ledger) Compare(held map[string]int) error {
 	return errors.Join(errs...)
 }
 
-// During has eight writers write before, during and after the fault, until the server has acknowledged something after it.
+// During runs eight writers before, during and after the fault. It returns after the server has
+// acknowledged 50 writes after the fault. It fails the test if ctx ends before.
 func During(ctx context.Context, t testing.TB, fault Fault, write func(ctx context.Context, name string) error) *Ledger {
 	t.Helper()
 	const (
@@ -135,7 +140,7 @@ func During(ctx context.Context, t testing.TB, fault Fault, write func(ctx conte
 	return l
 }
 
-// Await waits for so many further acknowledgements.
+// Await waits for more further acknowledgements. It fails the test if ctx ends before.
 func (l *Ledger) Await(ctx context.Context, t testing.TB, more int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -1,4 +1,5 @@
-// Package mongolive holds the tests of mongopool that take its server away: killed, frozen, cut off, made slow. They start a server of
-// their own, so they need nothing installed and disturb nobody. What a FerretDB cannot show (replica sets, transactions, error labels) is
-// tested in package replicaset, against a double, and in mongopool itself, against a scripted server.
+// Package mongolive holds the tests of mongopool with faults of the server: killed, frozen, cut off
+// and slow. The tests start their own server, so they need no installation and disturb no other
+// server. FerretDB has no replica sets, transactions and error labels. Package replicaset tests
+// these features with a double, and package mongopool tests them with a scripted server.
 package mongolive

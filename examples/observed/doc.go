@@ -1,6 +1,8 @@
-// Package observed holds the tests that look at the library from outside, with the programs that its users look with: traces in a real
-// Jaeger, metrics and exemplars in a real Prometheus, and both through a real OpenTelemetry Collector which goes away meanwhile.
+// Package observed holds tests of the library's telemetry with the programs of its users: traces in
+// a real Jaeger, and metrics and exemplars in a real Prometheus. Further tests send both through a
+// real OpenTelemetry Collector. In a test the collector goes away and returns.
 //
-// The programs come from package tools and, Prometheus, from PATH. Where they are missing the tests skip, unless POOLSTACK_LIVE is set.
-// They take a minute and prove nothing about data races that the tests of the packages do not, so they skip under the race detector.
+// Prometheus comes from PATH, and package tools builds the other programs. If a program is missing,
+// its tests skip, unless POOLSTACK_LIVE is set. The tests take a minute. All tests skip under the
+// race detector, because the tests of the packages already cover data races.
 package observed

@@ -1,5 +1,5 @@
-// Quickstart puts the standard layers around a pool of Redis connections and uses it in the three ways there are. It needs a server at
-// REDIS_URL, or else at redis://127.0.0.1:6379/0.
+// Quickstart puts the standard layers around a pool of Redis connections, and shows the three ways
+// to use the pool. It needs a server at REDIS_URL, or by default at redis://127.0.0.1:6379/0.
 package main
 
 import (
@@ -28,12 +28,14 @@ func main() {
 func run() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	tel, err := telemetry.Setup(ctx, telemetry.Config{ServiceName: "quickstart"}) // where to: the OTEL_* variables say
+	// The OTEL_* variables select the exporters and the endpoints.
+	tel, err := telemetry.Setup(ctx, telemetry.Config{ServiceName: "quickstart"})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, tel.Shutdown(ctx)) }()
-	stack, err := middleware.Standard(middleware.Options{ // tracing, metrics, logging, timeouts, retry, breaker
+	// The layers are tracing, metrics, logging, timeouts, retry and breaker.
+	stack, err := middleware.Standard(middleware.Options{
 		Tracing: tracing.Config{TracerProvider: tel.TracerProvider()},
 		Metrics: metrics.Config{MeterProvider: tel.MeterProvider()},
 	})
@@ -50,7 +52,8 @@ func run() (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close(ctx)) }()
 
-	// Do lends a connection to a function. An idempotent operation may be sent again when its answer was lost.
+	// Do passes a connection to a function. The retry layer may repeat an idempotent operation after a
+	// lost answer.
 	set := pool.Op{Name: "SET", Target: "greeting", Idempotent: true}
 	if err := p.Do(ctx, set, func(ctx context.Context, c *redispool.Conn) error {
 		return c.Set(ctx, "quickstart:greeting", "hello", time.Minute).Err()
@@ -65,14 +68,15 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
-	// Acquire is Do in two steps. INCR is not idempotent: nobody sends it again when its answer was lost.
+	// Acquire and Release are Do in two steps. INCR is not idempotent: no layer repeats the command
+	// after a lost answer.
 	lease, err := p.Acquire(ctx, pool.Op{Name: "INCR", Target: "visits"})
 	if err != nil {
 		return err
 	}
 	conn, _ := lease.Value()
 	visits, err := conn.Incr(lease.Context(), "quickstart:visits").Result()
-	lease.Release(err) // tells the layers how it went, and the pool whether the connection is still good
+	lease.Release(err) // err tells the layers the result, and the pool whether to keep conn
 	if err != nil {
 		return err
 	}

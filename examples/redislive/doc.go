@@ -1,3 +1,4 @@
-// Package redislive holds tests of the standard stack over a real Redis, for cases in which time passes in the server: commands that block,
-// and leases that outlive the limits of the layers; and for libraries that are written for go-redis. The tests start a server of their own.
+// Package redislive holds tests of the standard stack with a real Redis. Some cases depend on time
+// in the server: blocking commands, and leases longer than the limits of the layers. Other cases
+// use libraries written for go-redis. The tests start their own server.
 package redislive

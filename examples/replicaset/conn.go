@@ -10,20 +10,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// A conn is a client's connection to a member. It has a connection of its own to the server.
+// A conn is a client's connection to a member. Each conn has its own connection to the server.
 type conn struct {
 	*member
 	client  net.Conn
-	server  net.Conn // nil before the first command for it
+	server  net.Conn // nil before the first command to the server
 	release func()   // closes server
 
 	application string // the client's name, from its first hello
 
-	requests chan message  // from the client; closed when the client has gone
-	done     chan struct{} // closed when nobody takes requests any longer
+	requests chan message  // from the client; closed after the client has gone
+	done     chan struct{} // closed when serve returns
 }
 
-// serve answers the client until the client has gone, or ctx is over: the member is dead.
+// serve answers the client until the client has gone or the member is dead. The member's death ends
+// ctx.
 func (c *conn) serve(ctx context.Context) {
 	defer closeAfter(ctx, c.client)()
 	c.requests, c.done = make(chan message), make(chan struct{})
@@ -41,7 +42,8 @@ func (c *conn) serve(ctx context.Context) {
 	}
 }
 
-// read reads what the client sends, so that a client that goes is noticed while it awaits a reply.
+// read reads the client's messages in a separate goroutine. So the conn notices a client that goes
+// while the client waits for a reply.
 func (c *conn) read() {
 	defer close(c.requests)
 	for {
@@ -57,7 +59,7 @@ func (c *conn) read() {
 	}
 }
 
-// handle answers one message. An error ends the connection.
+// handle answers a message. An error ends the connection.
 func (c *conn) handle(ctx context.Context, m message) error {
 	if isHello(m.name()) {
 		if name, ok := m.doc.Lookup("client", "application", "name").StringValueOK(); ok {
@@ -69,21 +71,21 @@ func (c *conn) handle(ctx context.Context, m message) error {
 	if err != nil {
 		return err
 	}
-	if m.flags&wiremessage.MoreToCome != 0 { // the client waits for no answer
+	if m.flags&wiremessage.MoreToCome != 0 { // the client expects no reply
 		return nil
 	}
 	_, err = c.answer(m, with(reply, c.set.times(m.isWrite() || m.name() == "commitTransaction")...), 0)
 	return err
 }
 
-// answer sends a document, and returns the number of the message.
+// answer sends a document, and returns the message's number.
 func (c *conn) answer(to message, doc bson.Raw, flags wiremessage.MsgFlag) (int32, error) {
 	m := message{id: wiremessage.NextRequestID(), answers: to.id, op: to.op, flags: flags, doc: doc}
 	_, err := c.client.Write(m.text())
 	return m.id, err
 }
 
-// reply carries a command out, or refuses it.
+// reply executes or refuses a command.
 func (c *conn) reply(ctx context.Context, m message) (bson.Raw, error) {
 	fail := c.failing(m.name())
 	if fail != nil {
@@ -99,7 +101,8 @@ func (c *conn) reply(ctx context.Context, m message) (bson.Raw, error) {
 	return reply, err
 }
 
-// carryOut answers by itself what belongs to replication, sessions and transactions, and has the server carry out the rest.
+// carryOut executes the commands of replication, sessions and transactions. It passes all other
+// commands on to the server.
 func (c *conn) carryOut(ctx context.Context, m message) (bson.Raw, error) {
 	switch m.name() {
 	case "configureFailPoint":
@@ -118,7 +121,7 @@ func (c *conn) carryOut(ctx context.Context, m message) (bson.Raw, error) {
 	return c.pass(ctx, m)
 }
 
-// unable says why this member may not carry out a command; nil if it may.
+// unable returns the reason why this member must not execute the command, or nil.
 func (c *conn) unable(m message) *refusal {
 	c.set.mu.Lock()
 	primary := c.set.primary == c.index
@@ -134,7 +137,8 @@ func (c *conn) unable(m message) *refusal {
 	return nil
 }
 
-// unlocked waits while an open transaction has changed the collection that a write without a transaction is to change.
+// unlocked waits while an open transaction holds the lock of the collection. The waiting command is
+// a write without a transaction.
 func (c *conn) unlocked(ctx context.Context, m message) (*refusal, error) {
 	var late <-chan time.Time
 	if ms, ok := m.doc.Lookup("maxTimeMS").AsInt64OK(); ok && ms > 0 {
@@ -147,7 +151,7 @@ func (c *conn) unlocked(ctx context.Context, m message) (*refusal, error) {
 		lock := c.set.locks[m.namespace()]
 		c.set.mu.Unlock()
 		if lock == nil {
-			return c.unable(m), nil // the end of the primary ends transactions, too
+			return c.unable(m), nil // a step-down also ends transactions
 		}
 		select {
 		case <-lock.ended:
@@ -161,13 +165,14 @@ func (c *conn) unlocked(ctx context.Context, m message) (*refusal, error) {
 	}
 }
 
-// foreign are the elements of commands that the server behind does not know, or knows to be for replica sets only.
+// foreign are elements of commands which the server does not accept. The server does not know the
+// element, or accepts the element only in a replica set.
 var foreign = map[string]bool{
 	"lsid": true, "txnNumber": true, "autocommit": true, "startTransaction": true, "$clusterTime": true, "$readPreference": true,
 	"readConcern": true, "writeConcern": true, "recoveryToken": true,
 }
 
-// pass has the server carry a command out.
+// pass executes a command on the server.
 func (c *conn) pass(ctx context.Context, m message) (bson.Raw, error) {
 	if m.isWrite() && !m.inTransaction() {
 		switch r, err := c.unlocked(ctx, m); {
@@ -182,8 +187,9 @@ func (c *conn) pass(ctx context.Context, m message) (bson.Raw, error) {
 	return c.ask(ctx, m)
 }
 
-// ask sends a command to the server and returns the reply. It does not heed ctx once the command is sent: a command of a killed member is carried
-// out nonetheless, and what the set knows of retryable writes must be complete.
+// ask sends a command to the server and returns the reply. After sending it ignores ctx. The server
+// executes the command of a killed member nevertheless, and the set's record of retryable writes
+// must be complete.
 func (c *conn) ask(ctx context.Context, m message) (bson.Raw, error) {
 	if c.server == nil {
 		server, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.set.server)
@@ -192,7 +198,8 @@ func (c *conn) ask(ctx context.Context, m message) (bson.Raw, error) {
 		}
 		c.server, c.release = server, closeAfter(c.set.ctx, server)
 	}
-	sent := message{id: wiremessage.NextRequestID(), op: wiremessage.OpMsg, sequences: m.sequences} // without MoreToCome: the server answers in any case
+	// Without the flag MoreToCome the server always replies.
+	sent := message{id: wiremessage.NextRequestID(), op: wiremessage.OpMsg, sequences: m.sequences}
 	sent.doc = rewrite(m.doc, func(_ int, e bson.RawElement) (any, bool) { return e.Value(), !foreign[e.Key()] })
 	if _, err := c.server.Write(sent.text()); err != nil {
 		return nil, err

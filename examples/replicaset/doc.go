@@ -1,5 +1,6 @@
-// Package replicaset makes one MongoDB server look like a replica set of three, for tests and demonstrations of what an application does when the
-// primary steps down, dies or refuses.
+// Package replicaset makes a single MongoDB server look like a replica set of three members. Tests
+// and demonstrations show how an application behaves when the primary steps down, dies or refuses
+// commands.
 //
 //	set, err := replicaset.Start(os.Getenv("MONGODB_URI"), replicaset.Options{})
 //	...
@@ -9,25 +10,31 @@
 //	set.StepDown()    // there is no primary
 //	err = set.Elect() // another member is the primary
 //
-// The server is one that knows neither replica sets nor transactions, such as FerretDB. Each member listens on a port of 127.0.0.1. A member answers
-// by itself what belongs to replication (hello, read preferences, errors of a member that is not primary), to sessions (retryable writes, cluster
-// times) and to transactions. A member passes on everything else, without what the server does not know. The command configureFailPoint scripts
-// failures of a member, as MongoDB's failCommand does. No election is held: [Set.Elect] says when there is a primary again.
+// The server has neither replica sets nor transactions. An example is FerretDB. Each member listens
+// on a port of 127.0.0.1. A member itself handles replication (hello, read preferences, errors of a
+// member that is not primary), sessions (retryable writes, cluster times) and transactions. A
+// member passes all other commands on to the server, without the elements unknown to the server.
+// The command configureFailPoint scripts failures of a member, as MongoDB's failCommand does. The
+// members hold no elections: [Set.Elect] makes a member the primary.
 //
-// # What it is not
+// # Limits
 //
-// The members share the data of one server. So this is a double of the protocol that drivers see, and not of a database:
+// The members share the data of a single server. The package imitates the protocol seen by drivers,
+// not a database:
 //
-//   - A secondary is never behind, every write is on all members at once, and none is rolled back when the primary dies. Read concerns and write
-//     concerns change nothing.
-//   - Members hold no elections. The only rule is that a primary needs a majority of living members.
-//   - A write in progress is carried out when the primary steps down, where a real server may interrupt it.
-//   - A transaction locks whole collections, not documents, from its first write on. What a transaction reads before that may have changed when the
-//     transaction reads again. Unique indexes other than that of _id refuse at the commit what they have to refuse, and then a part of the
-//     transaction may have been carried out. An upsert without an _id gets another _id at the commit than its reply has said.
-//   - Change streams, and all else that the server behind does not know, are errors as they are there.
+//   - A secondary is never behind. A write is on all members at once, and is never rolled back when
+//     the primary dies. Read concerns and write concerns have no effect.
+//   - Members hold no elections. The only rule: a primary needs a majority of living members.
+//   - A step-down does not interrupt a write in progress. A real server may interrupt the write.
+//   - A transaction locks whole collections, not documents, from its first write on. Before the
+//     first write, two reads in a transaction may return different data.
+//   - A unique index, except the index on _id, rejects a write of a transaction only at the commit.
+//     A part of the transaction may already have been executed by then.
+//   - An upsert without an _id in a transaction gets another _id at the commit than in its reply.
+//   - Change streams, and all other features unsupported by the server, are errors of the server.
 //
-// The tests of this package run against a real replica set as well, as far as they need no power over its members:
+// The tests of this package also run against a real replica set, except for tests that control the
+// members:
 //
 //	MONGODB_URI='mongodb://HOST:PORT/?replicaSet=NAME' go test ./replicaset/
 package replicaset

@@ -10,10 +10,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// failPoint is the part of MongoDB's failCommand that this package knows: what a member does, some times, instead of a command or with its reply; see
-// "The failCommand fail point" in the wiki of github.com/mongodb/mongo.
+// failPoint is the supported part of MongoDB's failCommand. A fail point replaces or delays a
+// number of commands, or adds to their replies. See "The failCommand fail point" in the wiki of
+// github.com/mongodb/mongo.
 type failPoint struct {
-	times int // how often it is still to fail; negative: always
+	times int // remaining failures; negative: no limit
 
 	FailCommands      []string `bson:"failCommands"`
 	ErrorCode         int      `bson:"errorCode"`
@@ -22,11 +23,11 @@ type failPoint struct {
 	BlockConnection   bool     `bson:"blockConnection"`
 	BlockTimeMS       int64    `bson:"blockTimeMS"`
 	WriteConcernError bson.Raw `bson:"writeConcernError"`
-	AppName           string   `bson:"appName"` // of the clients that it is for; "" for all
+	AppName           string   `bson:"appName"` // the affected clients; "" for all
 }
 
-// configureFailPoint carries the command of that name out, for this member. What the package does not know is refused, so that no test waits for a
-// failure that never comes.
+// configureFailPoint executes the command configureFailPoint for this member. An unsupported field
+// is an error. Otherwise a test would wait for a failure that never comes.
 func (c *conn) configureFailPoint(m message) bson.Raw {
 	f, err := newFailPoint(m.doc)
 	if err != nil {
@@ -76,7 +77,8 @@ func newFailPoint(command bson.Raw) (*failPoint, error) {
 	return f, err
 }
 
-// failing returns the failpoint if it is for this command.
+// failing returns the fail point if the fail point applies to the command, and otherwise nil. It
+// counts the failure.
 func (c *conn) failing(name string) *failPoint {
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
@@ -90,7 +92,8 @@ func (c *conn) failing(name string) *failPoint {
 	return f
 }
 
-// instead returns what happens instead of the command: nothing at all if the failpoint only delays the command or adds to its reply.
+// instead returns the reply that replaces the command's, or an error that ends the connection. It
+// returns nil and nil if the fail point only delays the command or adds to its reply.
 func (f *failPoint) instead(ctx context.Context, c *conn, m message) (bson.Raw, error) {
 	if f.BlockConnection {
 		select {
@@ -108,7 +111,7 @@ func (f *failPoint) instead(ctx context.Context, c *conn, m message) (bson.Raw, 
 	return nil, nil
 }
 
-// unconfirmed is the writeConcernError as a refusal, for its details.
+// unconfirmed returns the writeConcernError as a refusal, for its details.
 func (f *failPoint) unconfirmed() *refusal {
 	code, _ := f.WriteConcernError.Lookup("code").AsInt64OK()
 	return &refusal{code: int(code), labels: f.ErrorLabels}

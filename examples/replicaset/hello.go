@@ -12,14 +12,17 @@ import (
 )
 
 const (
-	// maxWriteBatchSize is 100,000 in a real server. A test can exceed this one.
+	// maxWriteBatchSize is 100,000 in a real server. The value is small, so a test can exceed it.
 	maxWriteBatchSize = 1000
-	// maxWireVersion is that of MongoDB 7.0. 25, of 8.0, would make drivers send bulkWrite, which the server behind does not know.
+	// maxWireVersion is the wire version of MongoDB 7.0. With 25, the wire version of 8.0, drivers
+	// would send bulkWrite, which the server does not know.
 	maxWireVersion = 21
 )
 
-// hello answers at once or, when the client knows the present state, once the state changes. To a client that allows it the answers go on and on:
-// the streaming protocol of "Server Discovery and Monitoring" in MongoDB's driver specifications.
+// hello answers at once. If the client knows the present state, hello answers after the next change
+// of the state, or after the client's maximum wait. If the client allows it, further answers follow
+// without a request: the streaming protocol of "Server Discovery and Monitoring" in MongoDB's
+// driver specifications.
 func (c *conn) hello(ctx context.Context, m message) error {
 	known := m.doc.Lookup("topologyVersion")
 	wait, awaits := m.doc.Lookup("maxAwaitTimeMS").AsInt64OK()
@@ -37,12 +40,13 @@ func (c *conn) hello(ctx context.Context, m message) error {
 		if err != nil || !streams {
 			return err
 		}
-		m.id, known = id, doc.Lookup("topologyVersion") // each reply answers the one before
+		m.id, known = id, doc.Lookup("topologyVersion") // each answer refers to the previous answer
 	}
 }
 
-// await waits until the member's state is another than the one that the client knows, at most for as long as the client wants to wait. It returns
-// false if the member has died or the client has gone; a client of the streaming protocol sends nothing else.
+// await waits for a state of the member different from known, for at most limit. It returns false
+// if the member has died or the client has gone. A client of the streaming protocol sends no
+// further request, so a request also ends the wait.
 func (c *conn) await(ctx context.Context, known bson.RawValue, limit time.Duration) bool {
 	c.set.mu.Lock()
 	changed, version := c.set.changed, c.topologyVersion()
@@ -64,12 +68,13 @@ func (c *conn) await(ctx context.Context, known bson.RawValue, limit time.Durati
 	}
 }
 
-// topologyVersion is called under the lock.
+// topologyVersion must be called with the lock held.
 func (m *member) topologyVersion() bson.D {
 	return bson.D{{Key: "processId", Value: m.process}, {Key: "counter", Value: m.version}}
 }
 
-// describe is the answer to hello, with the fields that "hello" in MongoDB's manual has for a member of a replica set.
+// describe returns the answer to hello. The fields are from "hello" in MongoDB's manual, for a
+// member of a replica set.
 func (c *conn) describe(m message) bson.Raw {
 	s := c.set
 	s.mu.Lock()
@@ -106,13 +111,14 @@ func (c *conn) describe(m message) bson.Raw {
 	return with(marshal(d), s.timesNow()...)
 }
 
-// electionID grows from election to election: by it drivers know which of two members that call themselves primary is it.
+// electionID returns an id that increases with each election. If two members call themselves
+// primary, drivers choose the primary with the greater id.
 func electionID(election uint64) (id bson.ObjectID) {
 	binary.BigEndian.PutUint64(id[4:], election)
 	return id
 }
 
-// status is the answer to replSetGetStatus.
+// status returns the answer to replSetGetStatus.
 func (s *Set) status(self int) bson.Raw {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,8 +139,9 @@ func (s *Set) status(self int) bson.Raw {
 	return marshal(bson.D{{Key: "set", Value: setName}, {Key: "members", Value: members}, {Key: "ok", Value: 1.0}})
 }
 
-// times is what a member adds to its reply to a command: the logical time of the latest write, and the greatest that the member knows, which is
-// the same here; see "Causal Consistency" in MongoDB's driver specifications. tick says that the command was a write.
+// times returns a member's additions to a reply: the logical time of the latest write, and the
+// greatest known logical time. Here both times are equal. See "Causal Consistency" in MongoDB's
+// driver specifications. If tick is true, the command was a write.
 func (s *Set) times(tick bool) []bson.E {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +151,8 @@ func (s *Set) times(tick bool) []bson.E {
 	return s.timesNow()
 }
 
-// tick is called under the lock. The logical time goes on with the clock, and never back.
+// tick advances the logical time of a write. The logical time follows the clock and never goes
+// back. tick must be called with the lock held.
 func (s *Set) tick() {
 	if now := uint32(time.Now().Unix()); now > s.clock.T {
 		s.clock = bson.Timestamp{T: now}
@@ -152,7 +160,7 @@ func (s *Set) tick() {
 	s.clock.I++
 }
 
-// timesNow is called under the lock.
+// timesNow must be called with the lock held.
 func (s *Set) timesNow() []bson.E {
 	signature := bson.D{{Key: "hash", Value: bson.Binary{Data: make([]byte, 20)}}, {Key: "keyId", Value: int64(0)}}
 	return []bson.E{

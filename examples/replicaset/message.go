@@ -14,7 +14,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// The messages are OP_MSG and, for the first hello of a connection, OP_QUERY, which OP_REPLY answers: "MongoDB Wire Protocol" in MongoDB's manual.
+// Messages are OP_MSG. The first hello of a connection may be OP_QUERY, with OP_REPLY as the
+// answer. See "MongoDB Wire Protocol" in MongoDB's manual.
 
 const (
 	opQuery = wiremessage.OpCode(2004)
@@ -24,16 +25,16 @@ const (
 	longestMessage = 48_000_000 // maxMessageSizeBytes
 )
 
-// A message has been taken apart.
+// A message is a parsed message.
 type message struct {
-	id, answers int32 // its own number, and that of the message it answers
+	id, answers int32 // its own number, and the number of the message answered
 	op          wiremessage.OpCode
 	flags       wiremessage.MsgFlag
 	doc         bson.Raw
-	sequences   []byte // the sections after the document: the documents of a write
+	sequences   []byte // sections after the document: the documents of a write
 }
 
-// read reads one message.
+// read reads a message.
 func read(r io.Reader) (m message, err error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
@@ -74,7 +75,8 @@ func parse(text []byte) (m message, err error) {
 	return m, m.doc.Validate()
 }
 
-// queryDocument returns the document of an OP_QUERY, which comes after flags, a name that ends with a NUL, and two numbers.
+// queryDocument returns the document of an OP_QUERY. The document follows the flags, a
+// NUL-terminated name, and two numbers.
 func queryDocument(rest []byte) (bson.Raw, bool) {
 	const flags, numbers = 4, 8
 	if len(rest) < flags {
@@ -88,7 +90,7 @@ func queryDocument(rest []byte) (bson.Raw, bool) {
 	return bson.Raw(doc), ok
 }
 
-// withSections returns m with what an OP_MSG consists of.
+// withSections returns m with the flags and sections of an OP_MSG.
 func (m message) withSections(rest []byte) (_ message, ok bool) {
 	if m.flags, rest, ok = wiremessage.ReadMsgFlags(rest); !ok {
 		return m, false
@@ -121,7 +123,8 @@ func (m message) withSections(rest []byte) (_ message, ok bool) {
 	return m, m.doc != nil
 }
 
-// text makes a message of one document, in the operation by which the message that it answers has come.
+// text returns the bytes of a message. The opcode is OP_REPLY for an answer to OP_QUERY, and
+// otherwise OP_MSG.
 func (m message) text() []byte {
 	var b []byte
 	var start int32
@@ -140,48 +143,50 @@ func (m message) text() []byte {
 	return bsoncore.UpdateLength(b, start, int32(len(b)))
 }
 
-// name is the command's.
+// name returns the name of the command.
 func (m message) name() string { return m.doc.Index(0).Key() }
 
 func isHello(command string) bool {
 	return strings.EqualFold(command, "hello") || strings.EqualFold(command, "isMaster")
 }
 
-// namespace is the database and the collection that a command works on.
+// namespace returns the command's database and collection.
 func (m message) namespace() string {
 	db, _ := m.doc.Lookup("$db").StringValueOK()
 	collection, _ := m.doc.Index(0).Value().StringValueOK()
 	return db + "." + collection
 }
 
-// session is the identifier of the command's logical session, "" if the command has none.
+// session returns the id of the command's logical session, or "" without a session.
 func (m message) session() string {
 	_, id, _ := m.doc.Lookup("lsid", "id").BinaryOK()
 	return string(id)
 }
 
-// number is the command's transaction number, which retryable writes have, too.
+// number returns the command's transaction number. Retryable writes also have a transaction number.
 func (m message) number() (n int64, ok bool) { return m.doc.Lookup("txnNumber").Int64OK() }
 
-// inTransaction says whether the command belongs to a transaction of several commands; see "Transactions" in MongoDB's driver specifications.
+// inTransaction reports whether the command belongs to a multi-command transaction. See
+// "Transactions" in MongoDB's driver specifications.
 func (m message) inTransaction() bool {
 	auto, ok := m.doc.Lookup("autocommit").BooleanOK()
 	return ok && !auto
 }
 
-// writes are the commands that only a primary carries out.
+// writes are the commands executed only by a primary.
 var writes = []string{
 	"insert", "update", "delete", "findAndModify", "create", "drop", "dropDatabase", "createIndexes", "dropIndexes", "collMod", "renameCollection",
 }
 
 func (m message) isWrite() bool { return slices.Contains(writes, m.name()) }
 
-// reads are the commands that a secondary carries out if the read preference allows.
+// reads are the commands which a secondary also executes if the read preference allows.
 var reads = []string{"find", "aggregate", "count", "distinct", "listCollections", "listIndexes"}
 
 func (m message) isRead() bool { return slices.Contains(reads, m.name()) }
 
-// marshal makes a document. What this package makes documents of always can be.
+// marshal returns the document as bytes. It panics on an error, because all values of this package
+// can be marshalled.
 func marshal(d bson.D) bson.Raw {
 	raw, err := bson.Marshal(d)
 	if err != nil {
@@ -197,11 +202,12 @@ func with(doc bson.Raw, more ...bson.E) bson.Raw {
 	return b
 }
 
-// rewrite returns doc with each element as f returns it, or without the element if f returns false.
+// rewrite returns doc with the values returned by f, without the elements for which f returns
+// false.
 func rewrite(doc bson.Raw, f func(i int, e bson.RawElement) (any, bool)) bson.Raw {
 	elements, err := doc.Elements()
 	if err != nil {
-		panic(err) // read has validated it
+		panic(err) // cannot happen: read has validated the document
 	}
 	var d bson.D
 	for i, e := range elements {

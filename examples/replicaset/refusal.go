@@ -6,7 +6,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// The codes of the errors that a set answers by itself; see "Error Codes" in MongoDB's manual.
+// The error codes used by a set. See "Error Codes" in MongoDB's manual.
 const (
 	unknownError            = 8
 	failedToParse           = 9
@@ -19,7 +19,7 @@ const (
 	notPrimaryNoSecondaryOk = 13435
 )
 
-// codeNames has further codes, which a failpoint may answer with.
+// codeNames also contains codes for fail points.
 var codeNames = map[int]string{
 	6: "HostUnreachable", 7: "HostNotFound", unknownError: "UnknownError", failedToParse: "FailedToParse", 13: "Unauthorized",
 	maxTimeMSExpired: "MaxTimeMSExpired", 89: "NetworkTimeout", 91: "ShutdownInProgress", writeConflict: "WriteConflict", 189: "PrimarySteppedDown",
@@ -29,22 +29,23 @@ var codeNames = map[int]string{
 	13436: "NotPrimaryOrSecondary",
 }
 
-// The codes that drivers treat alike: "Retryable Writes" and "Server Discovery and Monitoring" in MongoDB's driver specifications list them.
+// The classes of codes for drivers. The lists are from "Retryable Writes" and "Server Discovery and
+// Monitoring" in MongoDB's driver specifications.
 var (
 	retryable   = []int{6, 7, 89, 91, 134, 189, 262, 9001, notWritablePrimary, 11600, 11602, notPrimaryNoSecondaryOk, 13436}
 	stateChange = []int{91, 189, notWritablePrimary, 11600, 11602, notPrimaryNoSecondaryOk, 13436}
 )
 
-// A refusal is an error that a member answers.
+// A refusal is a member's error reply.
 type refusal struct {
 	code   int
 	text   string
-	labels []string // nil for those that a server puts on the error
+	labels []string // nil: the labels of a real server
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// reply is the answer to m.
+// reply returns the answer to m.
 func (r *refusal) reply(c *conn, m message) bson.Raw {
 	name := codeNames[r.code]
 	if name == "" {
@@ -55,8 +56,9 @@ func (r *refusal) reply(c *conn, m message) bson.Raw {
 	}), r.details(c, m)...)
 }
 
-// details are the labels of the error and, if the member's state is the reason, the member's topologyVersion: by it a driver tells news from a reply
-// that comes late.
+// details returns the labels of the error. If the member's state is the reason, details also
+// returns the member's topologyVersion. With the topologyVersion a driver recognizes a late reply
+// with an old state.
 func (r *refusal) details(c *conn, m message) (d []bson.E) {
 	labels := r.labels
 	if labels == nil {
@@ -73,8 +75,9 @@ func (r *refusal) details(c *conn, m message) (d []bson.E) {
 	return d
 }
 
-// serverLabels are those that a server puts on an error; drivers add others, of network errors and of commits. See "Transactions" (error labels)
-// and "Retryable Writes" in MongoDB's driver specifications.
+// serverLabels returns the error labels set by a server. Drivers add further labels to network
+// errors and commits. See "Transactions" (error labels) and "Retryable Writes" in MongoDB's driver
+// specifications.
 func serverLabels(m message, code int) []string {
 	_, numbered := m.number()
 	ending := m.name() == "commitTransaction" || m.name() == "abortTransaction"

@@ -14,18 +14,20 @@ func succeeded(reply bson.Raw) bool {
 	return ok == 1
 }
 
-// A session is what a set keeps of a logical session: the latest write with a number, or the latest transaction. All members know the session, as
-// if what they know were replicated.
+// A session is the set's record of a logical session: the latest numbered write, or the latest
+// transaction. All members share the record, as if the record were replicated.
 type session struct {
-	busy chan struct{} // has an element while a command with a number is carried out: a session has one at a time
+	// busy holds an element while a numbered command is executed. A session executes a single numbered
+	// command at a time.
+	busy chan struct{}
 
-	// Of whoever has put the element into busy.
+	// The following fields belong to the goroutine that has put the element into busy.
 	number      int64
-	reply       bson.Raw     // to the write with that number; nil if there is none
-	transaction *transaction // with that number; nil if there is none
+	reply       bson.Raw     // to the write with the number, or nil
+	transaction *transaction // with the number, or nil
 }
 
-// session returns the session of that identifier.
+// session returns the session with the id, and creates the session if necessary.
 func (s *Set) session(id string) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +37,7 @@ func (s *Set) session(id string) *session {
 	return s.sessions[id]
 }
 
-// endSessions carries out the command of that name.
+// endSessions executes the command endSessions.
 func (s *Set) endSessions(m message) bson.Raw {
 	ids, _ := m.doc.Lookup("endSessions").ArrayOK()
 	values, _ := ids.Values()
@@ -54,7 +56,7 @@ func (s *Set) endSessions(m message) bson.Raw {
 	return fine
 }
 
-// numbered carries out a command that has a transaction number.
+// numbered executes a command with a transaction number.
 func (c *conn) numbered(ctx context.Context, m message) (bson.Raw, error) {
 	s := c.set.session(m.session())
 	select {
@@ -76,7 +78,9 @@ func (c *conn) numbered(ctx context.Context, m message) (bson.Raw, error) {
 	if m.inTransaction() {
 		return c.inTransaction(ctx, m, s)
 	}
-	if s.reply != nil { // sent again, and carried out once: "Retryable Writes" in MongoDB's driver specifications
+	// The write is a retry and has already been executed. See "Retryable Writes" in MongoDB's driver
+	// specifications.
+	if s.reply != nil {
 		return s.reply, nil
 	}
 	reply, err := c.pass(ctx, m)

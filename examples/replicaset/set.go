@@ -21,56 +21,60 @@ const (
 	none    = -1 // in place of a member's index
 )
 
-// Options are what Start can be told besides the server. The zero Options work.
+// Options configures a Set. The zero value works.
 type Options struct {
-	// Announce is called with the address of each member and returns the address by which clients are to reach the member: that of a proxy
-	// before it. Nil means the member's own address.
+	// Announce maps a member's address to the address for clients, such as the address of a proxy in
+	// front of the member. Start calls Announce once for each member. Nil means the member's own
+	// address.
 	Announce func(member string) (address string, err error)
 }
 
-// A Set is a replica set of three members. Whoever made it with Start must call Close. Its methods may be called concurrently.
+// A Set is a replica set of three members. The caller of Start must call Close. The methods may be
+// called concurrently.
 type Set struct {
 	server string
-	client *mongo.Client // of the server, for what belongs to no connection
-	copies string        // the database with the copies of collections that transactions have changed
+	client *mongo.Client // of the server, for work outside any client's connection
+	copies string        // database with the copies of collections in transactions
 
-	ctx   context.Context // over with the Set
+	ctx   context.Context // ends with the Set
 	close context.CancelFunc
 	wg    sync.WaitGroup
 
-	commits sync.RWMutex // a commit holds it for writing, any other command that the server carries out for reading
+	// commits is locked for writing by a commit, and for reading by every other command to the server.
+	commits sync.RWMutex
 
 	mu       sync.Mutex
-	changed  chan struct{} // closed, and replaced by another one, when a member has something new to say in hello
+	changed  chan struct{} // closed and replaced when the answer to hello changes
 	members  [size]*member
-	primary  int // none while there is none
+	primary  int // index, or the constant none
 	latest   int // the latest primary
 	election uint64
 	clock    bson.Timestamp // of the latest write
 	sessions map[string]*session
-	open     map[*transaction]bool   // those in progress
-	locks    map[string]*transaction // by the namespace that a transaction has changed
-	named    int                     // how many copies have got a name
+	open     map[*transaction]bool   // transactions in progress
+	locks    map[string]*transaction // by the namespace changed by the transaction
+	named    int                     // number of named copies
 }
 
-// A member is one server of a set, as clients see it.
+// A member is a member of the set, which clients see as a server.
 type member struct {
 	set   *Set
 	index int
 
-	address string // that clients are told
+	address string // the address for clients
 
-	// Under the set's lock.
+	// The following fields are guarded by the set's lock.
 	listener  net.Listener
-	stop      context.CancelFunc // ends it as a crash would
+	stop      context.CancelFunc // ends the member like a crash
 	alive     bool
 	process   bson.ObjectID
 	version   int64
 	failPoint *failPoint
 }
 
-// Start makes a set of three members before the MongoDB server at uri, which must name one server without TLS and without credentials. The first
-// member is the primary.
+// Start creates a replica set of three members in front of the MongoDB server at uri. The URI must
+// have a single host, without a replica set, TLS and credentials. The first member is the primary.
+// The caller must call Close.
 func Start(uri string, opts Options) (_ *Set, err error) {
 	co := options.Client().ApplyURI(uri)
 	switch err := co.Validate(); {
@@ -108,18 +112,19 @@ func Start(uri string, opts Options) (_ *Set, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tick()
-	for _, m := range s.members { // each knows the addresses of all
+	for _, m := range s.members { // only now, because serving needs all addresses
 		m.serve()
 	}
 	return s, nil
 }
 
-// Close ends all members, and returns when nothing of the set is left.
+// Close ends all members, and returns when no goroutine and no connection of the set is left. It
+// drops the database with the copies.
 func (s *Set) Close() error {
 	s.close()
 	s.mu.Lock()
 	for _, m := range s.members {
-		if m != nil && m.listener != nil { // else Start has failed before
+		if m != nil && m.listener != nil { // nil after a failed Start
 			_ = m.listener.Close()
 		}
 	}
@@ -128,18 +133,18 @@ func (s *Set) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var err error
-	if s.named > 0 { // else the server need not even run
+	if s.named > 0 { // without copies, Close works even if the server is down
 		err = s.client.Database(s.copies).Drop(ctx)
 	}
 	return errors.Join(err, s.client.Disconnect(ctx))
 }
 
-// URI names all members.
+// URI returns a URI with the addresses of all members.
 func (s *Set) URI() string {
 	return "mongodb://" + strings.Join(s.Members(), ",") + "/?replicaSet=" + setName
 }
 
-// Members returns the addresses of all members, as clients are told.
+// Members returns the addresses of all members for clients.
 func (s *Set) Members() []string {
 	var all []string
 	for _, m := range s.members {
@@ -148,7 +153,7 @@ func (s *Set) Members() []string {
 	return all
 }
 
-// Primary returns the address of the primary, "" while there is none.
+// Primary returns the address of the primary, or "" without a primary.
 func (s *Set) Primary() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +163,8 @@ func (s *Set) Primary() string {
 	return s.members[s.primary].address
 }
 
-// StepDown makes the primary a secondary: there is no primary until Elect is called. Its open transactions are aborted.
+// StepDown makes the primary a secondary and aborts all open transactions. The set has no primary
+// until Elect is called.
 func (s *Set) StepDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,13 +179,14 @@ func (s *Set) stepDown() {
 	s.tellChange()
 }
 
-// Elect makes a living member the primary, and not the one that was it latest if there is another. It needs a majority of living members.
+// Elect makes a living member the primary, if possible not the latest primary. It returns an error
+// without a majority of living members.
 func (s *Set) Elect() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next, living := none, 0
 	for i := range size {
-		if m := s.members[(s.latest+size-i)%size]; m.alive { // the latest is the last choice
+		if m := s.members[(s.latest+size-i)%size]; m.alive { // the latest primary is the last choice
 			next, living = m.index, living+1
 		}
 	}
@@ -195,8 +202,9 @@ func (s *Set) Elect() error {
 	return nil
 }
 
-// KillPrimary ends the primary as a crash would: clients lose their connections, with the replies that are to come, and new ones are refused.
-// There is no primary until Elect is called.
+// KillPrimary ends the primary like a crash. Clients lose their connections and outstanding
+// replies, and new connections are refused. The set has no primary until Elect is called.
+// KillPrimary returns an error without a primary.
 func (s *Set) KillPrimary() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,12 +214,12 @@ func (s *Set) KillPrimary() error {
 	m := s.members[s.primary]
 	m.alive = false
 	m.stop()
-	_ = m.listener.Close() // at once, so that Revive can listen again
+	_ = m.listener.Close() // at once, so Revive can listen again
 	s.stepDown()
 	return nil
 }
 
-// Revive starts again, as secondaries, the members that were killed.
+// Revive restarts the killed members as secondaries.
 func (s *Set) Revive() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +235,7 @@ func (s *Set) Revive() error {
 	return nil
 }
 
-// tellChange is called under the lock. It ends the wait of clients that await the next hello.
+// tellChange ends the wait of clients for the next hello. It must be called with the lock held.
 func (s *Set) tellChange() {
 	for _, m := range s.members {
 		m.version++
@@ -241,10 +249,11 @@ func (m *member) listen(address string) (err error) {
 	return err
 }
 
-// listening is the member's own address.
+// listening returns the member's own address.
 func (m *member) listening() string { return m.listener.Addr().String() }
 
-// serve has the member accept connections at its listener, as a new process. It is called under the lock.
+// serve accepts connections at the member's listener, like a new process. It must be called with
+// the lock held.
 func (m *member) serve() {
 	l := m.listener
 	ctx, stop := context.WithCancel(m.set.ctx)
@@ -261,7 +270,7 @@ func (m *member) serve() {
 	})
 }
 
-// closeAfter closes c when ctx is over, or the returned function is called.
+// closeAfter closes c when ctx ends or when the returned function is called.
 func closeAfter(ctx context.Context, c io.Closer) func() {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return func() {

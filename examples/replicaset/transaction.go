@@ -7,17 +7,18 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A transaction changes copies of the collections that it writes to, so that nobody else sees the changes. A commit carries its writes out in the
-// collections themselves. Meanwhile the collections are locked: another transaction that writes to one meets a WriteConflict, where in a real server
-// only a write to the same document does.
+// A transaction writes to copies of the collections, so no other client sees the changes. The
+// commit executes the writes again on the collections themselves. Until then the collections are
+// locked: another transaction that writes to the same collection fails with a WriteConflict. In a
+// real server only a write to the same document fails.
 type transaction struct {
 	session string
-	ended   chan struct{} // closed when it is over
+	ended   chan struct{} // closed at the end of the transaction
 
-	state state // under the set's lock
+	state state // guarded by the set's lock
 
-	// Of the command that its session is busy with.
-	copies map[string]string // the names of the copies, by the namespaces of the collections
+	// The following fields belong to the session's command in progress.
+	copies map[string]string // names of the copies, by namespace
 	writes []message
 }
 
@@ -37,7 +38,8 @@ func (s *Set) begin(session string) *transaction {
 	return t
 }
 
-// end is called under the lock. It returns false if the transaction was over already.
+// end ends the transaction. It returns false if the transaction has already ended. It must be
+// called with the lock held.
 func (s *Set) end(t *transaction, as state) bool {
 	if t.state != inProgress {
 		return false
@@ -53,7 +55,8 @@ func (s *Set) end(t *transaction, as state) bool {
 	return true
 }
 
-// finish aborts a transaction, unless it is over, and drops its copies. A copy that stays goes with the set.
+// finish aborts the transaction, if still in progress, and drops its copies. If a drop fails,
+// Set.Close drops the copy.
 func (c *conn) finish(ctx context.Context, t *transaction) {
 	c.set.mu.Lock()
 	c.set.end(t, aborted)
@@ -64,7 +67,7 @@ func (c *conn) finish(ctx context.Context, t *transaction) {
 	t.copies, t.writes = nil, nil
 }
 
-// inTransaction carries out a command of a transaction. An error ends the transaction.
+// inTransaction executes a command of a transaction. An error ends the transaction.
 func (c *conn) inTransaction(ctx context.Context, m message, s *session) (bson.Raw, error) {
 	if starts, _ := m.doc.Lookup("startTransaction").BooleanOK(); starts && s.transaction == nil {
 		s.transaction = c.set.begin(m.session())
@@ -98,13 +101,14 @@ func (c *conn) inTransaction(ctx context.Context, m message, s *session) (bson.R
 	return reply, err
 }
 
-// failed says whether a command of a transaction has failed, as a whole or in part.
+// failed reports whether a command of a transaction has failed, completely or partly.
 func failed(reply bson.Raw) bool {
 	_, refused := reply.Lookup("writeErrors").ArrayOK()
 	return refused || !succeeded(reply)
 }
 
-// unfit says why a transaction cannot have a command of that name; nil if it can. A commit may be sent again.
+// unfit returns the reason why the transaction does not accept the command, or nil. A commit may be
+// repeated.
 func (c *conn) unfit(t *transaction, command string) *refusal {
 	gone := &refusal{code: noSuchTransaction, text: "the transaction has been aborted, or has never begun"}
 	if t == nil {
@@ -121,7 +125,8 @@ func (c *conn) unfit(t *transaction, command string) *refusal {
 	return nil
 }
 
-// change locks the collection that m is to change, and copies it, unless the transaction has done so before.
+// change locks and copies the collection of m, unless the transaction has already locked the
+// collection.
 func (c *conn) change(ctx context.Context, m message, t *transaction) (*refusal, error) {
 	s, namespace := c.set, m.namespace()
 	s.mu.Lock()
@@ -131,7 +136,7 @@ func (c *conn) change(ctx context.Context, m message, t *transaction) (*refusal,
 		s.named++
 		t.copies[namespace] = strconv.Itoa(s.named)
 	}
-	gone := t.state != inProgress // the primary has just stepped down
+	gone := t.state != inProgress // the primary has stepped down meanwhile
 	s.mu.Unlock()
 	switch {
 	case gone:
@@ -157,7 +162,7 @@ func (c *conn) change(ctx context.Context, m message, t *transaction) (*refusal,
 	return nil, err
 }
 
-// redirected is m for the copy of its collection, if there is one.
+// redirected returns m for the copy of its collection, if there is a copy.
 func (c *conn) redirected(m message, t *transaction) message {
 	name, ok := t.copies[m.namespace()]
 	if !ok {
@@ -175,13 +180,14 @@ func (c *conn) redirected(m message, t *transaction) message {
 	return m
 }
 
-// commit carries the writes out in the collections themselves. Nobody sees a part of them.
+// commit executes the transaction's writes on the collections themselves. No other command runs
+// meanwhile, so no client sees a part of the writes.
 func (c *conn) commit(ctx context.Context, m message, t *transaction) (bson.Raw, error) {
 	c.set.commits.Lock()
 	defer c.set.commits.Unlock()
 	c.set.mu.Lock()
 	first := c.set.end(t, committed)
-	gone := t.state == aborted // the primary has just stepped down
+	gone := t.state == aborted // the primary has stepped down meanwhile
 	c.set.mu.Unlock()
 	if gone {
 		return c.unfit(t, m.name()).reply(c, m), nil
@@ -196,7 +202,7 @@ func (c *conn) commit(ctx context.Context, m message, t *transaction) (bson.Raw,
 			continue
 		}
 		c.set.mu.Lock()
-		t.state = aborted // a commit that is sent again is not told that all is well
+		t.state = aborted // so a repeated commit does not succeed
 		c.set.mu.Unlock()
 		if err != nil {
 			return nil, err

@@ -20,8 +20,9 @@ func fixed(version string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return version, nil }
 }
 
-// fromModule builds one command of a module. It works in a copy of the module's tree, as the main module, for then the module's own
-// replacements count and its whole build is the one that its authors test.
+// fromModule returns a function that builds a command of a module. The function builds in a copy of
+// the module's source tree, as the main module. So the module's replace directives apply, and the
+// build is the same as the authors' build.
 func fromModule(module, command, ldflags string) func(ctx context.Context, file string) error {
 	return func(ctx context.Context, file string) error {
 		tree := filepath.Join(filepath.Dir(file), "tree")
@@ -43,11 +44,12 @@ func fromModule(module, command, ldflags string) func(ctx context.Context, file 
 	}
 }
 
-// collectorSources are the files that the collector is made of.
+// collectorSources are the source files of the collector.
 var collectorSources = []string{"go.mod", "go.sum", "main.go"}
 
-// collectorVersion is the version of the components, which stands in main.go, and a few digits of what the sources hash to: they are
-// ours and may change without it.
+// collectorVersion returns the version of the components and a part of the hash of the sources. The
+// sources may change without a change of the components' version. The version is repeated from
+// main.go.
 func collectorVersion(ctx context.Context) (string, error) {
 	dir, err := collectorDir(ctx)
 	if err != nil {
@@ -72,8 +74,9 @@ func buildCollector(ctx context.Context, file string) error {
 	return goBuild(ctx, dir, ".", file, "")
 }
 
-// collectorDir is where the sources of the collector are. They are a module of their own, so the Go command knows them only as a
-// directory of the one that the current directory belongs to.
+// collectorDir returns the directory of the collector's sources. The collector is a separate
+// module, so the Go command does not find it by its path. The directory is below the examples'
+// module, which must contain the current directory.
 func collectorDir(ctx context.Context) (string, error) {
 	out, err := goCommand(ctx, "", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
 	if err != nil {
@@ -86,13 +89,15 @@ func collectorDir(ctx context.Context) (string, error) {
 	return filepath.Join(dir, "collector"), nil
 }
 
-// goBuild makes file of a command of the main module in dir: static, without the machine's paths and without symbols.
+// goBuild builds a command of the main module in dir to file. The program is static, without local
+// paths and without symbols.
 func goBuild(ctx context.Context, dir, command, file, ldflags string) error {
 	_, err := goCommand(ctx, dir, "build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+ldflags), "-o", file, command)
 	return err
 }
 
-// goCommand runs the Go command in dir and returns what it printed. When ctx ends it is killed along with all it has started.
+// goCommand runs the Go command in dir and returns its output. When ctx ends, goCommand kills the
+// Go command and all its children.
 func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock that a file stands for, waiting until ctx ends. The kernel takes it back from a process that dies.
+// lock acquires an exclusive lock on the named file. It waits until ctx ends. The kernel releases
+// the lock of a dead process.
 func lock(ctx context.Context, name string) (unlock func(), err error) {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -9,17 +9,18 @@ import (
 	"testing"
 )
 
-// A Tool is a program that is built when it is wanted. Its methods may be called concurrently, by several processes too: all but the
-// first wait.
+// A Tool is a program built on demand. The methods may be called concurrently, also by several
+// processes. Only the first caller builds the program, and the other callers wait.
 type Tool struct {
 	name    string                                       // of the program's file
-	version func(ctx context.Context) (string, error)    // what it is kept by
-	build   func(ctx context.Context, file string) error // makes file
+	version func(ctx context.Context) (string, error)    // a part of the path
+	build   func(ctx context.Context, file string) error // builds file
 }
 
 // The tools.
 var (
-	// Jaeger is version 1.76 of Jaeger's all-in-one program, without its page: receivers, storage in memory and the query API.
+	// Jaeger is Jaeger's all-in-one program 1.76 without the web page: receivers, storage in memory
+	// and the query API.
 	Jaeger = &Tool{
 		name:    "jaeger",
 		version: fixed("1.76.0"),
@@ -27,7 +28,8 @@ var (
 	}
 	// Collector is the OpenTelemetry Collector 0.155 of examples/collector.
 	Collector = &Tool{name: "collector", version: collectorVersion, build: buildCollector}
-	// Compose is docker compose 2.40.3, which docker finds in the directory cli-plugins of its configuration.
+	// Compose is docker compose 2.40.3. Docker looks for the program in the directory cli-plugins of
+	// its configuration.
 	Compose = &Tool{
 		name:    "docker-compose",
 		version: fixed("2.40.3"),
@@ -35,11 +37,13 @@ var (
 	}
 )
 
-// EnvLive is the environment variable that makes Need build a tool instead of skipping the test, when it is not empty.
+// EnvLive is an environment variable. If it is not empty, Need builds a missing tool and does not
+// skip the test.
 const EnvLive = "POOLSTACK_LIVE"
 
-// Need returns the tool's path for a test. A tool that has not been built yet is built if EnvLive is set, for CI wants proof; on a
-// developer's machine the test is skipped rather than made to wait for minutes.
+// Need returns the tool's path for a test. If the tool is missing and EnvLive is set, as on CI,
+// Need builds the tool. Without EnvLive, Need skips the test, because a developer should not wait
+// for minutes. Any other error fails the test.
 func Need(tb testing.TB, tool *Tool) string {
 	tb.Helper()
 	path, err := tool.find(tb.Context())
@@ -55,7 +59,8 @@ func Need(tb testing.TB, tool *Tool) string {
 	return path
 }
 
-// Path returns the path of the program and builds it before if it is not there. When ctx ends so does the building, and nothing is left.
+// Path returns the path of the program, and builds a missing program. If ctx ends, the build ends
+// and leaves no files.
 func (t *Tool) Path(ctx context.Context) (string, error) {
 	path, err := t.find(ctx)
 	if !errors.Is(err, os.ErrNotExist) {
@@ -71,7 +76,8 @@ func (t *Tool) Path(ctx context.Context) (string, error) {
 	return path, nil
 }
 
-// find returns the path of the program; the error is os.ErrNotExist when it has not been built.
+// find returns the path of the program. The error is os.ErrNotExist if the program has not been
+// built.
 func (t *Tool) find(ctx context.Context) (string, error) {
 	path, err := t.path(ctx)
 	if err == nil {
@@ -80,7 +86,7 @@ func (t *Tool) find(ctx context.Context) (string, error) {
 	return path, err
 }
 
-// path is where the program is or is to be: poolstack/NAME-VERSION/NAME in the user's directory for caches.
+// path returns the path for the program: poolstack/NAME-VERSION/NAME in the user's cache directory.
 func (t *Tool) path(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -93,7 +99,8 @@ func (t *Tool) path(ctx context.Context) (string, error) {
 	return filepath.Join(cache, "poolstack", t.name+"-"+version, t.name), nil
 }
 
-// make builds the program at path, unless another process does so first. It appears there at once and whole.
+// make builds the program at path, unless another process has built the program first. The complete
+// program appears at path at once, with a rename.
 func (t *Tool) make(ctx context.Context, path string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -105,9 +112,9 @@ func (t *Tool) make(ctx context.Context, path string) error {
 	}
 	defer unlock()
 	if _, err := os.Stat(path); err == nil {
-		return nil // somebody else was first
+		return nil // another process was first
 	}
-	scratch := filepath.Join(dir, "building") // beside it, so that it can be renamed
+	scratch := filepath.Join(dir, "building") // on the same file system, for the rename
 	if err := os.RemoveAll(scratch); err != nil {
 		return err
 	}

@@ -1,8 +1,9 @@
-// Ferretdb serves MongoDB's wire protocol on every interface, by FerretDB over SQLite in the current directory. It stands in for the
-// mongo service of docker-compose.yml where that image cannot be had:
+// Ferretdb serves the MongoDB protocol on every interface, with FerretDB over SQLite in the current
+// directory. The program replaces the mongo service of docker-compose.yml if the image is not
+// available:
 //
-//	ferretdb [ANY ARGUMENTS]    serves port 27017 until SIGTERM; the arguments are those meant for mongod
-//	ferretdb -health            exits with status 0 if such a server answers on this machine
+//	ferretdb [ANY ARGUMENTS]    serves port 27017 until SIGTERM; ignores the arguments for mongod
+//	ferretdb -health            exits with status 0 if a server answers on port 27017
 package main
 
 import (

@@ -1,4 +1,5 @@
-// After is the program before, over a pool with the standard layers: only the making of the client is different.
+// After is the program before, with a pool and the standard layers. Only the creation of the client
+// is different.
 package main
 
 import (
@@ -58,7 +59,7 @@ func run(ctx context.Context) (err error) {
 		fmt.Println("missing: no such key")
 	}
 
-	// Several commands in one round trip.
+	// Several commands in a single round trip.
 	cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.RPush(ctx, "moving:queue", "a", "b", "c")
 		p.LRange(ctx, "moving:queue", 0, -1)
@@ -72,7 +73,7 @@ func run(ctx context.Context) (err error) {
 		fmt.Println(cmd)
 	}
 
-	// A transaction that is carried out only if nobody has changed the key since.
+	// A transaction. Redis executes the transaction only if the key has not changed since Watch.
 	err = rdb.Watch(ctx, func(tx *redis.Tx) error {
 		n, err := tx.Get(ctx, "moving:stock").Int()
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -89,7 +90,7 @@ func run(ctx context.Context) (err error) {
 	}
 	fmt.Println(rdb.GetDel(ctx, "moving:stock").Result())
 
-	// A script, by its hash if the server knows the hash.
+	// A script, by hash if the server has the script.
 	sum, err := redis.NewScript("return ARGV[1] + ARGV[2]").Run(ctx, rdb, nil, 3, 4).Int()
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func run(ctx context.Context) (err error) {
 
 	news := rdb.Subscribe(ctx, "moving:news")
 	defer func() { err = errors.Join(err, news.Close()) }()
-	if _, err := news.Receive(ctx); err != nil { // the subscription is there
+	if _, err := news.Receive(ctx); err != nil { // the subscription is active
 		return err
 	}
 	if err := rdb.Publish(ctx, "moving:news", "moved").Err(); err != nil {

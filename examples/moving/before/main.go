@@ -1,5 +1,6 @@
-// Before is a program that uses go-redis. The program after is the same one over a pool: only the making of the client is different. Both need
-// a server at REDIS_URL, or else at redis://127.0.0.1:6379/0.
+// Before is a program with go-redis. The program after is the same program with a pool. Only the
+// creation of the client is different. Both programs need a server at REDIS_URL, or by default at
+// redis://127.0.0.1:6379/0.
 package main
 
 import (
@@ -44,7 +45,7 @@ func run(ctx context.Context) (err error) {
 		fmt.Println("missing: no such key")
 	}
 
-	// Several commands in one round trip.
+	// Several commands in a single round trip.
 	cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.RPush(ctx, "moving:queue", "a", "b", "c")
 		p.LRange(ctx, "moving:queue", 0, -1)
@@ -58,7 +59,7 @@ func run(ctx context.Context) (err error) {
 		fmt.Println(cmd)
 	}
 
-	// A transaction that is carried out only if nobody has changed the key since.
+	// A transaction. Redis executes the transaction only if the key has not changed since Watch.
 	err = rdb.Watch(ctx, func(tx *redis.Tx) error {
 		n, err := tx.Get(ctx, "moving:stock").Int()
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -75,7 +76,7 @@ func run(ctx context.Context) (err error) {
 	}
 	fmt.Println(rdb.GetDel(ctx, "moving:stock").Result())
 
-	// A script, by its hash if the server knows the hash.
+	// A script, by hash if the server has the script.
 	sum, err := redis.NewScript("return ARGV[1] + ARGV[2]").Run(ctx, rdb, nil, 3, 4).Int()
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func run(ctx context.Context) (err error) {
 
 	news := rdb.Subscribe(ctx, "moving:news")
 	defer func() { err = errors.Join(err, news.Close()) }()
-	if _, err := news.Receive(ctx); err != nil { // the subscription is there
+	if _, err := news.Receive(ctx); err != nil { // the subscription is active
 		return err
 	}
 	if err := rdb.Publish(ctx, "moving:news", "moved").Err(); err != nil {
