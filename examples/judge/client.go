@@ -22,23 +22,23 @@ import (
 const (
 	stacked = "stack"     // poolstack's default stack
 	bare    = "bare"      // the client with its defaults
-	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled, which heeds deadlines in mid-command
+	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled: heeds the context during a command
 )
 
 // kind is the work of a use.
 type kind int
 
 const (
-	read    kind = iota // of a value that is there
+	read    kind = iota // of an existing value
 	write               // may be repeated
 	add                 // must not be repeated: an increment of a counter that no other use touches
 	several             // three reads in one use
-	miss                // a read of nothing
-	mistake             // a command that the server answers with an error of the caller's
+	miss                // a read of a missing value
+	mistake             // a command with the caller's error
 	nested              // a read, and within the same use a read from another server
 )
 
-// repeatable says whether uses of the kind are declared as idempotent.
+// repeatable reports whether uses of the kind are declared as idempotent.
 func (k kind) repeatable() bool { return k != add }
 
 // A use is a piece of a caller's work.
@@ -47,17 +47,19 @@ type use struct {
 	id   int // unique in a lane
 }
 
-// A client is a pool or a bare client. do returns nil when the server answered as expected. All methods may be called concurrently.
+// A client is a pool or a bare client. The method do returns nil if the server answered as
+// expected. All methods may be called concurrently.
 type client interface {
 	do(ctx context.Context, u use) error
-	// warm opens as many connections as the pool may have, if there is a way to ask for that.
+	// warm opens the maximum number of connections. It returns false if the client has no such
+	// operation.
 	warm(ctx context.Context) (asked bool, err error)
-	// twice finds the adds that the server has carried out more than once, by the ids of their uses.
+	// twice returns the ids of the adds which the server has executed more than once.
 	twice(ctx context.Context, adds []int) (map[int]bool, error)
 	close()
 }
 
-// where says where a client's server is, and how the client is to be made.
+// where holds the address of a client's server and the client's settings.
 type where struct {
 	addr   string             // of the proxy
 	inner  string             // of the proxy before another server; "" when the scenario has none
@@ -81,7 +83,7 @@ func poolConfig(w where, name string) pool.Config {
 	return pool.Config{Name: name + " " + w.lane, MaxSize: w.size}
 }
 
-// refused says whether the stack has decided the use without the server.
+// refused reports whether the stack rejected the use without the server.
 func refused(err error) bool {
 	for _, reason := range []error{breaker.ErrOpen, pool.ErrOpen, pool.ErrExhausted, pool.ErrPaused} {
 		if errors.Is(err, reason) {
@@ -91,7 +93,7 @@ func refused(err error) bool {
 	return false
 }
 
-// closeLimit bounds the end of a client.
+// closeLimit bounds the close of a client.
 const closeLimit = 2 * time.Second
 
 func closing(end func(context.Context) error) {

@@ -7,29 +7,32 @@ import (
 
 // figures are the result of a run for one side.
 type figures struct {
-	uses    int     // made, of those that the server could serve
+	uses    int     // uses which the server could serve
 	served  int     // answered within the caller's time
-	twice   int     // adds that the server carried out more than once; they are not served
-	refused int     // refused by the stack although the server would have served
-	useless int     // commands sent and connections dialled while the server could not answer
-	dials   int     // in all
-	dead    float64 // seconds in which useless calls were counted
-	waited  float64 // seconds that callers waited whose uses met the outage
-	back    float64 // seconds from the server's return until callers are served again; +Inf: never
+	twice   int     // adds executed more than once; not counted as served
+	refused int     // rejected by the stack, although the server could serve
+	useless int     // commands and dials while the server could not answer
+	dials   int     // in total
+	dead    float64 // duration of the count of useless calls, in seconds
+	waited  float64 // seconds of waiting in uses during the outage
+	back    float64 // seconds from the server's return to service; +Inf: never
 }
 
-// outage is when the server could not answer, counted from the start of the load. The zero outage never was.
+// outage is the time without answers from the server, from the start of the load. The zero value
+// means no outage.
 type outage struct{ from, to time.Duration }
 
 func (o outage) was() bool { return o.to > 0 }
 
-// meets says whether a use was under way in the outage.
+// meets reports whether a use was in progress during the outage.
 func (o outage) meets(r record) bool { return o.was() && r.begin < o.to && r.end > o.from }
 
-// excuses says whether a refusal of the use had a reason: the outage, or the search for the server behind it.
+// excuses reports whether the stack had a reason to reject the use. The reasons are the outage, and
+// the following search for the server.
 func (o outage) excuses(r record) bool { return o.was() && r.begin < o.to+settled && r.end > o.from }
 
-// figure computes the figures of the records. servable says whether the server could serve uses of a kind; nil means all kinds.
+// figure computes the figures of the records. The function servable reports whether the server
+// could serve uses of a kind. Nil means all kinds.
 func figure(records []record, o outage, servable func(kind) bool, twice map[int]bool) figures {
 	var f figures
 	for i, r := range records {
@@ -62,12 +65,13 @@ const (
 	window  = 100 * time.Millisecond
 	stretch = 10 // windows of which the callers must be served
 	enough  = 0.99
-	// settled is the time after the return that the stack has to find the server. Later refusals are needless.
+	// settled is the time for the stack to find the server after the server's return. Later rejections
+	// are needless.
 	settled = 1500 * time.Millisecond
 )
 
-// back finds the first window after the return from which on enough callers are served for a second. A window holds too few callers for a
-// share of 99 %, therefore a second is looked at.
+// back returns the time of the first window after the return with enough served callers in the
+// following second. A single window has too few callers for a share of 99 %.
 func back(records []record, from time.Duration) float64 {
 	var all, good []int
 	for _, r := range records {

@@ -12,13 +12,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A protocol tells the proxy where the messages of a connection begin and end.
+// A protocol finds the messages in the byte stream of a connection.
 type protocol struct {
 	// request reads a message of the client and returns the name of its command in lower case.
 	request func(r *bufio.Reader) (frame []byte, name string, err error)
-	// reply reads a message of the server. more says that another message belongs to the same reply.
+	// reply reads a message of the server. The result more reports whether another message belongs to
+	// the same reply.
 	reply func(r *bufio.Reader) (frame []byte, more bool, err error)
-	// refusal makes an error reply to the request.
+	// refusal returns an error reply to the request.
 	refusal func(request []byte, e serverError) []byte
 }
 
@@ -28,9 +29,11 @@ type serverError struct {
 	text string // begins with the code in Redis
 }
 
-// greetings are the commands at the beginning of a connection. Greetings are part of the dial and are not counted as commands.
+// greetings are the commands at the beginning of a connection. Greetings are part of the dial and
+// are not counted as commands.
 var greetings = map[string]bool{
-	"hello": true, "client": true, "auth": true, "select": true, "command": true, "config": true, // Redis
+	// Redis.
+	"hello": true, "client": true, "auth": true, "select": true, "command": true, "config": true,
 	"ismaster": true, "saslstart": true, "saslcontinue": true, // MongoDB
 }
 
@@ -48,7 +51,8 @@ var redisProtocol = protocol{
 	},
 	reply: func(r *bufio.Reader) ([]byte, bool, error) {
 		frame, kind, err := readRESP(r, nil)
-		return frame, kind == '>' || kind == '|', err // pushed messages and attributes come before the reply
+		// Pushed messages and attributes come before the reply.
+		return frame, kind == '>' || kind == '|', err
 	},
 	refusal: func(_ []byte, e serverError) []byte { return []byte("-" + e.text + "\r\n") },
 }
@@ -91,7 +95,7 @@ func readRESP(r *bufio.Reader, frame []byte) (_ []byte, kind byte, err error) {
 	return frame, kind, nil
 }
 
-// respName is the first word of a command: *2\r\n$3\r\nget\r\n...
+// respName returns the first word of a command: *2\r\n$3\r\nget\r\n...
 func respName(frame []byte) string {
 	lines := bytes.SplitN(frame, []byte("\r\n"), 4)
 	if len(lines) < 4 {
@@ -135,7 +139,8 @@ func readMongo(r *bufio.Reader) ([]byte, error) {
 
 func opcode(frame []byte) uint32 { return binary.LittleEndian.Uint32(frame[12:]) }
 
-// mongoName is the name of the first element in the body of an OP_MSG. Drivers use the older OP_QUERY for the greeting only.
+// mongoName returns the name of the first element in the body of an OP_MSG. Drivers use the older
+// OP_QUERY only for the greeting.
 func mongoName(frame []byte) string {
 	if len(frame) < mongoHeader {
 		return ""
@@ -143,7 +148,8 @@ func mongoName(frame []byte) string {
 	if opcode(frame) != opMsg {
 		return "hello"
 	}
-	const name = mongoHeader + 4 + 1 + 4 + 1 // after the flags, the section's kind, the document's length and the element's type
+	// The name follows the flags, the section's kind, the document's length and the element's type.
+	const name = mongoHeader + 4 + 1 + 4 + 1
 	if len(frame) <= name || frame[mongoHeader+4] != 0 {
 		return ""
 	}
@@ -151,11 +157,11 @@ func mongoName(frame []byte) string {
 	return strings.ToLower(string(text))
 }
 
-// mongoRefusal answers a request with an error.
+// mongoRefusal returns an error reply to a request.
 func mongoRefusal(request []byte, e serverError) []byte {
 	body, err := bson.Marshal(bson.D{{Key: "ok", Value: 0.0}, {Key: "errmsg", Value: e.text}, {Key: "code", Value: e.code}})
 	if err != nil {
-		panic(err) // three plain values
+		panic(err) // cannot happen: three plain values
 	}
 	frame := make([]byte, mongoHeader+4+1, mongoHeader+5+len(body))
 	copy(frame[8:12], request[4:8]) // the id of the request

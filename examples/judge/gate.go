@@ -11,7 +11,7 @@ import (
 type gate struct {
 	what   string
 	limit  float64
-	least  bool // the figure must reach the limit, rather than not exceed it
+	least  bool // limit is a lower bound, not an upper bound
 	figure func(run) float64
 }
 
@@ -24,8 +24,9 @@ var (
 		what: "served in time, stack / bare", limit: 0.99, least: true,
 		figure: func(r run) float64 { return per(float64(r[stacked].served), float64(r[bare].served)) },
 	}
-	// Where the failures are drawn at random for each side, chance makes a difference. Three standard deviations of the difference between two
-	// binomial counts are at most 1.5 * sqrt(2 * uses) for one run; the median of three runs has three quarters of that.
+	// The failures are drawn at random for each side, so chance makes a difference. For a single run,
+	// three standard deviations of the difference between two binomial counts are at most 1.5 * sqrt(2
+	// * uses). The median of three runs has three quarters of this bound.
 	gateServedByChance = gate{
 		what: "served in time, stack and what chance may take / bare", limit: 0.99, least: true,
 		figure: func(r run) float64 {
@@ -52,22 +53,23 @@ var (
 	}
 )
 
-// looks is how often a second the pool looks at a server that is gone: the pauses are drawn between half of LookMax, which is a second, and
-// LookMax.
+// looks is the maximum number of checks per second of an unreachable server by the pool. The pauses
+// are drawn between half of LookMax and LookMax, and LookMax is a second.
 const looks = 4.0 / 3
 
-// sooner is the time in which nobody can know: a deadline has to pass, and a run of failures has to last for 0.3 s. No load brings more than 40
-// uses a second in an outage.
+// sooner is the number of uses before a client can detect an outage: a deadline must pass, and a
+// run of failures must last 0.3 s. No load brings more than 40 uses per second in an outage.
 const sooner = 0.4 * 40
 
-// uselessGate allows as many calls a second for finding out that the server is back: the pool's own look, and for MongoDB two of the driver's.
+// uselessGate allows looks calls per second to find the server's return. The calls are the pool's
+// own checks, and for MongoDB also the two checks of the driver.
 func uselessGate(what string, looks float64) gate {
 	return gate{what: what, limit: 1, figure: func(r run) float64 {
 		return float64(r[stacked].useless) / (max(float64(r[bare].useless)/10, sooner) + 10 + looks*r[stacked].dead)
 	}}
 }
 
-// Gates of deadlines that must not cost connections.
+// Gates for deadlines, which must not cost connections.
 var (
 	gateTwice = gate{
 		what: "served in time, stack / go-redis with the same deadlines", limit: 2, least: true,
@@ -83,7 +85,8 @@ var (
 	}
 )
 
-// gateDialsOfDriver is for the MongoDB driver. The driver itself closes a connection when a caller cancels.
+// gateDialsOfDriver is for the MongoDB driver. The driver itself closes a connection when a caller
+// cancels.
 var gateDialsOfDriver = gate{
 	what: "connections dialled a served use, stack / bare", limit: 1.1,
 	figure: func(r run) float64 {
@@ -94,7 +97,7 @@ var gateDialsOfDriver = gate{
 	},
 }
 
-// per divides. Nothing of nothing is all of it.
+// per returns a / b. It returns 1 for 0 / 0.
 func per(a, b float64) float64 {
 	if a == 0 && b == 0 {
 		return 1
@@ -117,7 +120,7 @@ func (g gate) judge(runs []run) verdict {
 	return verdict{g, median(all)}
 }
 
-// fallsShort says whether the median lies beyond the limit. A median that is not a number holds no gate.
+// fallsShort reports whether the median lies beyond the limit. NaN also falls short.
 func (v verdict) fallsShort() bool {
 	if v.least {
 		return !(v.median >= v.limit)
@@ -133,7 +136,8 @@ func (v verdict) String() string {
 	return fmt.Sprintf("%s: %s, must be %s %s", v.what, number(v.median), side, number(v.limit))
 }
 
-// median is the lower of the two in the middle of an even number. The median of nothing is not a number.
+// median returns the lower of the two middle values for an even number of values, and NaN without
+// values.
 func median(all []float64) float64 {
 	if len(all) == 0 {
 		return math.NaN()
@@ -142,7 +146,7 @@ func median(all []float64) float64 {
 	return sorted[(len(sorted)-1)/2]
 }
 
-// number shows three digits, and of large numbers all before the point.
+// number formats x with three digits, or without a fraction from 100 on.
 func number(x float64) string {
 	switch size := math.Abs(x); {
 	case math.IsInf(x, 0):

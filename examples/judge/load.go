@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// A load says how callers come. Callers of an open load arrive by rate, whether or not earlier ones have been served; callers of a closed
-// load come again as soon as they have been served.
+// A load describes the callers. In an open load, callers arrive at a rate, whether or not earlier
+// callers have been served. In a closed load, a caller returns as soon as the caller has been
+// served.
 type load struct {
 	rate    float64 // uses a second; 0: closed
 	callers int     // of a closed load
-	burst   int     // uses at the start, all at once, before those of the rate
+	burst   int     // uses at the start, all at once
 	lasts   time.Duration
-	cancels bool // callers cancel when their time is over, in place of a deadline
+	cancels bool // callers cancel at their deadline, without a deadline in the context
 }
 
 // A record is the outcome of a use. Times count from the start of the load.
@@ -26,7 +27,7 @@ type record struct {
 	use
 	begin, end time.Duration
 	outcome    outcome
-	late       bool // the answer came after the caller's time
+	late       bool // the answer came after the deadline
 }
 
 // outcome is how a use ended.
@@ -35,16 +36,18 @@ type outcome uint8
 const (
 	answered outcome = iota
 	failed
-	turnedAway // refused by the stack without the server
+	turnedAway // rejected by the stack without the server
 )
 
-// inTime says whether the caller was served.
+// inTime reports whether the caller was served before the deadline.
 func (r record) inTime() bool { return r.outcome == answered && !r.late }
 
 const (
-	// comeback is how long a caller of a closed load waits after a failure. Without the pause, a refusal would be asked for a million times.
+	// comeback is the pause of a caller of a closed load after a failure. Without the pause, a caller
+	// would ask for a million rejections.
 	comeback = 5 * time.Millisecond
-	// patience bounds the wait for uses that are still under way when the load is over. A bare client may need all of patience.
+	// patience bounds the wait for uses in progress after the end of the load. A bare client may need
+	// all of patience.
 	patience = 15 * time.Second
 )
 
@@ -60,7 +63,7 @@ type caller struct {
 	errors  map[string]int // how often each was met; numbers are left out
 }
 
-// explain says whether errors are printed when a run is over.
+// explain makes a run print its errors in the end.
 var explain bool
 
 var digits = regexp.MustCompile(`[0-9][0-9.]*`)

@@ -1,11 +1,13 @@
-// Command judge runs poolstack's default stack beside the bare clients against a real Redis and a real MongoDB server, while the servers
-// or the network misbehave, and holds the stack to its gates.
+// Command judge runs poolstack's default stack beside the bare clients against a real Redis and a
+// real MongoDB server during faults of the servers and of the network. It checks the gates of the
+// stack.
 //
 //	judge [-only groups] [-run regexp] [-out file] [-readme file]
 //
-// The tables go to standard output; to the file of -out; and to the file of -readme, between the markers. The exit status
-// is 1 when a gate falls short, 2 when the program was called wrongly or failed. redis-server must be on PATH. All servers and proxies
-// listen on loopback only and are stopped in the end.
+// The command writes the tables to standard output, to the file of -out, and to the file of -readme
+// between the markers. The exit status is 1 if a gate falls short, and 2 after invalid flags or a
+// failure. redis-server must be on PATH. All servers and proxies listen on loopback only, and the
+// command stops them in the end.
 package main
 
 import (
@@ -36,11 +38,11 @@ func main() {
 	os.Exit(status)
 }
 
-// A group is a part of the scenarios that can be run alone.
+// A group is a set of scenarios, selectable by name.
 type group struct {
 	name      string
 	scenarios []scenario
-	together  bool // at the same time, on servers of their own: they wait most of the time
+	together  bool // run concurrently, each on its own servers: the scenarios mostly wait
 }
 
 func groups() []group {
@@ -54,7 +56,8 @@ func groups() []group {
 	}
 }
 
-// choose leaves the groups named in a list, with the scenarios whose titles match. An empty list stands for all.
+// choose returns the groups named in list, with the scenarios whose titles match. An empty list
+// means all groups.
 func choose(all []group, list string, match *regexp.Regexp) ([]group, error) {
 	var names []string
 	for _, g := range all {
@@ -146,7 +149,7 @@ func measure(ctx context.Context, chosen []group, repeat int) (_ []row, err erro
 	return all, nil
 }
 
-// title names the server and the scenario.
+// title returns the names of the server and the scenario.
 func (sc scenario) title() string {
 	if sc.mongo {
 		return "mongodb: " + sc.name
@@ -154,7 +157,7 @@ func (sc scenario) title() string {
 	return "redis: " + sc.name
 }
 
-// measure runs the scenario as often as the scenario says.
+// measure runs the scenario the configured number of times.
 func (sc scenario) measure(ctx context.Context, h *hosts) ([]row, error) {
 	runs := map[time.Duration][]run{}
 	for range max(1, sc.repeat) {

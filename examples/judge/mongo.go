@@ -18,7 +18,7 @@ const (
 	mongoID   = "value" // of the document that is read
 )
 
-// fillMongo writes the document for reads into a new database, and makes the lanes' collections.
+// fillMongo writes the document for reads into a new database, and creates the lanes' collections.
 func fillMongo(ctx context.Context, addr, database string, lanes []string) error {
 	c, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + addr + "/"))
 	if err != nil {
@@ -35,7 +35,7 @@ func fillMongo(ctx context.Context, addr, database string, lanes []string) error
 
 func (w where) collection() string { return "lane_" + w.lane }
 
-// mongoDo carries out a use with any client of the driver. The error is the client's own.
+// mongoDo executes a use with any client of the driver. The error is the client's own.
 func mongoDo(ctx context.Context, db *mongo.Database, w where, u use) error {
 	find := func(id string) error {
 		return db.Collection(mongoRead).FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Err()
@@ -65,7 +65,7 @@ func mongoDo(ctx context.Context, db *mongo.Database, w where, u use) error {
 	return find(mongoID)
 }
 
-// asExpectedMongo returns nil for the error that the use asked for.
+// asExpectedMongo returns nil for the error expected for the kind.
 func asExpectedMongo(k kind, err error) error {
 	switch {
 	case k == miss && errors.Is(err, mongo.ErrNoDocuments):
@@ -173,7 +173,7 @@ func (b *bareMongo) close() {
 	}
 }
 
-// mongoCounters looks at the counters of a lane, past the proxy.
+// mongoCounters reads the counters of a lane without the proxy.
 type mongoCounters struct{ at where }
 
 func (m mongoCounters) twice(ctx context.Context, _ []int) (map[int]bool, error) {

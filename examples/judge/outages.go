@@ -9,7 +9,7 @@ import (
 // A fault takes the server away and brings the server back. Both functions return afterwards.
 type fault struct {
 	name, about string
-	silent      bool // nobody can know of the fault before the time of the first caller is over
+	silent      bool // undetectable before the first caller's deadline
 	begin, end  func(ctx context.Context, s *stage) error
 }
 
@@ -45,10 +45,10 @@ var (
 
 const (
 	peace = 3 * time.Second // before the fault
-	after = 5 * time.Second // and behind it
+	after = 5 * time.Second // after the fault
 )
 
-// outageOf makes the scenario of a fault.
+// outageOf returns the scenario of a fault.
 func outageOf(f fault, mongo bool, lasts time.Duration, host int, deadlines ...time.Duration) scenario {
 	gates := []gate{gateUseless, gateBack}
 	if mongo {
@@ -76,7 +76,8 @@ func outageOf(f fault, mongo bool, lasts time.Duration, host int, deadlines ...t
 	}
 }
 
-// outages of twelve seconds, four times the longest of the three deadlines. The scenarios of the list run at the same time, on servers of their own.
+// outages returns scenarios of twelve seconds, which is four times the longest of the three
+// deadlines. The scenarios run concurrently, each on its own servers.
 func outages(mongo bool) (all []scenario) {
 	for host, f := range []fault{killed, frozen, hole, slow} {
 		all = append(all, outageOf(f, mongo, 12*time.Second, host, 100*time.Millisecond, time.Second, 3*time.Second))
@@ -84,7 +85,8 @@ func outages(mongo bool) (all []scenario) {
 	return all
 }
 
-// shortOutages are as short as a restart, for callers who wait less than a third of the outage.
+// shortOutages returns scenarios as short as a restart. The callers' deadline is less than a third
+// of the outage.
 func shortOutages() (all []scenario) {
 	for _, mongo := range []bool{false, true} {
 		for host, f := range []fault{killed, frozen, hole} {
@@ -94,7 +96,7 @@ func shortOutages() (all []scenario) {
 	return all
 }
 
-// longOutages last a minute.
+// longOutages returns scenarios of a minute.
 func longOutages() (all []scenario) {
 	for _, mongo := range []bool{false, true} {
 		for host, f := range []fault{killed, frozen} {

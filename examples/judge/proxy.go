@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A proxy stands between a client and a server. The proxy counts dials and commands, and makes the network or the server misbehave.
-// All methods may be called concurrently.
+// A proxy is between a client and a server. The proxy counts dials and commands, and simulates
+// faults of the network and of the server. All methods may be called concurrently.
 type proxy struct {
 	protocol protocol
 	listener net.Listener
@@ -26,17 +26,22 @@ type proxy struct {
 	work  sync.WaitGroup
 }
 
-// manners say how a proxy treats messages and connections from now on. The zero manners forward everything at once.
+// manners configure a proxy's treatment of messages and connections. The zero value forwards
+// everything at once.
 type manners struct {
-	// delay is the time from the arrival of the nth message to its reply. nil means none.
+	// delay returns the time from the arrival of the nth message to its reply. Nil means no delay.
 	delay func(n int64) time.Duration
-	// far says that greetings and checks are delayed as well, as by a network. Otherwise only the work of uses is.
+	// far also delays greetings and checks, like a slow network. Otherwise only the work of uses is
+	// delayed.
 	far bool
-	// refuse may give an error for a command. Then the command is answered with the error and is not forwarded. nil means none.
+	// refuse may return an error for a command. Then the proxy replies with the error and does not
+	// forward the command. Nil means no errors.
 	refuse func(name string) (e serverError, refused bool)
-	// bury says whether the nth connection, counted from 1, is accepted and never served. nil means no.
+	// bury reports whether the nth connection, counted from 1, is accepted and never served. Nil means
+	// no connection.
 	bury func(n int64) bool
-	// reset says whether the nth connection, counted from 1, is closed at once. nil means no.
+	// reset reports whether the nth connection, counted from 1, is closed at once. Nil means no
+	// connection.
 	reset func(n int64) bool
 }
 
@@ -57,10 +62,10 @@ func startProxy(p protocol, server string) (*proxy, error) {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// behave changes the manners.
+// behave sets the manners.
 func (p *proxy) behave(m manners) { p.manners.Store(&m) }
 
-// setDead tells the proxy whether the server can answer, so that useless calls can be counted.
+// setDead sets whether the server cannot answer. While dead, the proxy counts useless calls.
 func (p *proxy) setDead(dead bool) { p.dead.Store(dead) }
 
 // cut closes a share of the connections, from 0 to 1.
@@ -71,7 +76,7 @@ func (p *proxy) cut(share float64) {
 	}
 }
 
-// bury makes all present connections silent for ever, in both directions.
+// bury makes all present connections silent forever, in both directions.
 func (p *proxy) bury() {
 	for _, l := range p.now() {
 		l.buried.Store(true)
@@ -113,11 +118,11 @@ func (p *proxy) count() {
 	}
 }
 
-// A link is a client's connection and the connection to the server behind.
+// A link is a client's connection and the proxy's connection to the server.
 type link struct {
 	client, server net.Conn
 	buried         atomic.Bool
-	answered       atomic.Bool // a reply has come through
+	answered       atomic.Bool // a reply has been forwarded
 	end            chan struct{}
 	once           sync.Once
 }
@@ -132,7 +137,7 @@ func (l *link) close() {
 	})
 }
 
-// asked is a command without a reply as yet.
+// asked is a command without a reply so far.
 type asked struct {
 	n       int64 // counted from 1, over all connections
 	works   bool  // for a use
@@ -148,13 +153,14 @@ func (p *proxy) serve(conn net.Conn, n int64) {
 		if err == nil {
 			_ = server.Close()
 		}
-		_ = conn.(*net.TCPConn).SetLinger(0) // the client sees a reset, as from a server that is gone
+		_ = conn.(*net.TCPConn).SetLinger(0) // the client sees a reset, as from a dead server
 		_ = conn.Close()
 		return
 	}
 	l := &link{client: conn, server: server, end: make(chan struct{})}
 	p.mu.Lock()
-	m = p.manners.Load() // again: a link that bury has not met must meet the manners of the time after
+	// The manners are loaded again. A link created after bury must have the manners set after bury.
+	m = p.manners.Load()
 	l.buried.Store(m.bury != nil && m.bury(n))
 	p.links[l] = true
 	p.mu.Unlock()
@@ -178,7 +184,8 @@ func (p *proxy) readRequests(l *link, pending chan<- asked) {
 			return
 		}
 		a := asked{n: p.messages.Add(1), works: work[name], at: time.Now()}
-		greets := greetings[name] || name == "ping" && !l.answered.Load() // redispool sends a PING with HELLO, in one write
+		// redispool sends a PING with HELLO, in a single write.
+		greets := greetings[name] || name == "ping" && !l.answered.Load()
 		if !greets {
 			p.count()
 		}
@@ -226,7 +233,7 @@ func (p *proxy) readReplies(l *link, replies chan<- []byte) {
 	}
 }
 
-// answer sends the replies in the order of the commands, each at the time for the reply.
+// answer sends the replies in the order of the commands, each reply at its time.
 func (p *proxy) answer(l *link, pending <-chan asked, replies <-chan []byte) {
 	for {
 		var a asked

@@ -15,10 +15,10 @@ import (
 // Keys of Redis.
 const (
 	redisValue = "judge:value"
-	redisList  = "judge:list" // the caller's mistake is to read the list as a value
+	redisList  = "judge:list" // the mistake: reading the list as a value
 )
 
-// quiet drops the lines that go-redis writes to standard error about lost connections.
+// quiet drops the messages of go-redis about lost connections to standard error.
 type quiet struct{}
 
 // Printf implements go-redis' interface for loggers.
@@ -29,14 +29,15 @@ func fillRedis(ctx context.Context, addr string) error {
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
 	return errors.Join(
-		c.ConfigSet(ctx, "appendfsync", "no").Err(), // a write measures no disk, and outlives kill -9 all the same
+		// Without fsync a write does not measure the disk, and still survives kill -9.
+		c.ConfigSet(ctx, "appendfsync", "no").Err(),
 		c.FlushAll(ctx).Err(),
 		c.Set(ctx, redisValue, strings.Repeat("x", 128), 0).Err(),
 		c.RPush(ctx, redisList, "x").Err(),
 	)
 }
 
-// redisDo carries out a use with any client of go-redis. The error is the client's own.
+// redisDo executes a use with any go-redis client. The error is the client's own.
 func redisDo(ctx context.Context, c redis.Cmdable, w where, u use) error {
 	switch u.kind {
 	case write:
@@ -62,7 +63,7 @@ func redisDo(ctx context.Context, c redis.Cmdable, w where, u use) error {
 func (w where) written() string       { return "judge:written:" + w.lane }
 func (w where) counter(id int) string { return "judge:counter:" + w.lane + ":" + text(id) }
 
-// asExpected returns nil for the error that the use asked for.
+// asExpected returns nil for the error expected for the kind.
 func asExpected(k kind, err error) error {
 	switch {
 	case k == miss && errors.Is(err, redis.Nil):
@@ -158,7 +159,7 @@ func (b *bareRedis) close() {
 	}
 }
 
-// redisCounters looks at the counters of a lane, past the proxy.
+// redisCounters reads the counters of a lane without the proxy.
 type redisCounters struct{ at where }
 
 func (r redisCounters) twice(ctx context.Context, adds []int) (map[int]bool, error) {

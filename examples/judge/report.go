@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A row is a scenario with callers of one deadline, and the results.
+// A row holds the results of a scenario for a single deadline.
 type row struct {
 	scenario
 	deadline time.Duration
@@ -29,7 +29,7 @@ func newRow(sc scenario, deadline time.Duration, runs []run) row {
 	return r
 }
 
-// short lists the gates that fall short.
+// short returns the gates that fall short.
 func (r row) short() (short []verdict) {
 	for _, v := range r.verdicts {
 		if v.fallsShort() {
@@ -39,7 +39,7 @@ func (r row) short() (short []verdict) {
 	return short
 }
 
-// of is the median of a figure of a side; "-" for an absent side.
+// of returns the median of a figure of a side, or "-" for an absent side.
 func (r row) of(side string, figure func(figures) float64) string {
 	var all []float64
 	for _, run := range r.runs {
@@ -53,7 +53,7 @@ func (r row) of(side string, figure func(figures) float64) string {
 	return "never" // only the return of a server can take that long
 }
 
-// A column of a table. short says whether the README shows the column.
+// A column is a column of a table. The README contains the columns with short.
 type column struct {
 	title string
 	cell  func(row) string
@@ -96,7 +96,7 @@ var verdictColumn = column{"gates", func(r row) string {
 
 var callers = column{"callers wait", func(r row) string { return r.deadline.String() }, true}
 
-// servingColumns are for a server that can serve.
+// servingColumns are the columns for scenarios without an outage.
 var servingColumns = []column{
 	title, callers, figureOf("uses", stacked, false, uses),
 	figureOf("served in time: stack", stacked, true, served), figureOf("bare", bare, true, served),
@@ -105,7 +105,7 @@ var servingColumns = []column{
 	figureOf("dials: stack", stacked, false, dials), figureOf("bare", bare, false, dials), figureOf("bare, ctx", bareCtx, false, dials),
 }
 
-// outageColumns are for the others.
+// outageColumns are the columns for scenarios with an outage.
 var outageColumns = []column{
 	title, callers, figureOf("uses", stacked, false, uses),
 	figureOf("served in time: stack", stacked, true, served), figureOf("bare", bare, true, served),
@@ -115,7 +115,7 @@ var outageColumns = []column{
 	figureOf("refused needlessly", stacked, false, refusals),
 }
 
-// table renders the rows with an outage, or those without.
+// table writes the rows with an outage, or the rows without an outage.
 func table(b *strings.Builder, rows []row, outage, short bool) {
 	columns := servingColumns
 	if outage {
@@ -151,7 +151,7 @@ const (
 	cannotServe = "The server cannot serve for a while"
 )
 
-// report is the whole page.
+// report returns the whole page.
 func report(rows []row) string {
 	var b strings.Builder
 	b.WriteString("# The default stack beside the bare clients\n\n" + about() + method + "\n## " + canServe + "\n\n")
@@ -169,7 +169,7 @@ func report(rows []row) string {
 	return b.String()
 }
 
-// summary is the README's part.
+// summary returns the tables for the README.
 func summary(rows []row) string {
 	var b strings.Builder
 	b.WriteString(canServe + ":\n\n")
@@ -179,7 +179,7 @@ func summary(rows []row) string {
 	return b.String()
 }
 
-// about names the machine and the versions.
+// about describes the machine and the versions.
 func about() string {
 	version, err := exec.Command("redis-server", "--version").Output()
 	if err != nil {
@@ -189,7 +189,7 @@ func about() string {
 		strings.TrimSpace(string(version)), strings.Join(modules(), ", "))
 }
 
-// modules are the versions of the clients and of the MongoDB server.
+// modules returns the versions of the clients and of the MongoDB server.
 func modules() (versions []string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -220,7 +220,7 @@ func between(page []byte, text string) ([]byte, error) {
 	return append(append(append(bytes.Clone(before), beginMarker...), "\n"+text+"\n"...), append([]byte(endMarker), behind...)...), nil
 }
 
-// method says how the figures were measured. The text is part of the page.
+// method describes the measurement of the figures. The text is part of the page.
 const method = `
 Written by ` + "`make judge`" + `. The stack is middleware.Standard with zero Options, but for telemetry, which goes nowhere; over redispool or
 mongopool. The bare client is go-redis v9 or mongo-driver v2 with its default options; "bare, ctx" is go-redis with

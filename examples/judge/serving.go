@@ -32,8 +32,8 @@ func eachThird(late, d time.Duration) func(int64) time.Duration {
 	}
 }
 
-// aThird delays a third of the replies by late and the others by d, drawn at random. Where a use has three commands, every third reply would
-// fall on the same command of all uses.
+// aThird delays a random third of the replies by late and the other replies by d. In a use with
+// three commands, eachThird would always delay the same command.
 func aThird(late, d time.Duration) func(int64) time.Duration {
 	return func(int64) time.Duration {
 		if rand.IntN(3) == 0 {
@@ -43,17 +43,18 @@ func aThird(late, d time.Duration) func(int64) time.Duration {
 	}
 }
 
-// some answers a share of the commands of uses with an error.
+// some answers a random share of the commands of uses with an error.
 func some(share float64, e serverError) func(string) (serverError, bool) {
 	return func(string) (serverError, bool) { return e, rand.Float64() < share }
 }
 
-// first says yes to the first connections.
+// first selects the first n connections.
 func first(n int64) func(int64) bool { return func(i int64) bool { return i <= n } }
 
 func every(int64) bool { return true }
 
-// firstForUses says yes to the first connection for uses. The MongoDB driver's first connection is for the driver's monitor.
+// firstForUses selects the first connection for uses. The MongoDB driver's first connection is for
+// the driver's monitor.
 func firstForUses(mongo bool) func(int64) bool {
 	n := int64(1)
 	if mongo {
@@ -62,13 +63,13 @@ func firstForUses(mongo bool) func(int64) bool {
 	return func(i int64) bool { return i == n }
 }
 
-// The kinds of a mix.
+// Functions for the mix of a scenario.
 
 func onlyReads(int) kind { return read }
 
 func onlySeveral(int) kind { return several }
 
-// writesMostly is three writes to two reads.
+// writesMostly returns three writes to two reads.
 func writesMostly(i int) kind {
 	if i%5 < 3 {
 		return write
@@ -87,10 +88,11 @@ func missesAndMistakes(i int) kind { return []kind{miss, mistake, miss, mistake,
 
 func is(want kind) func(kind) bool { return func(k kind) bool { return k == want } }
 
-// thrice is how often a short scenario is run, so that a bad moment of the machine decides nothing.
+// thrice is the number of runs of a short scenario. With three runs, a short disturbance of the
+// machine does not decide a gate.
 const thrice = 3
 
-// serving are the scenarios with a server that can serve.
+// serving returns the scenarios with a working server.
 func serving(mongo bool) []scenario {
 	all := []scenario{
 		cutInFlight(1), cutInFlight(20), cutInFlight(200),
@@ -153,7 +155,7 @@ func serving(mongo bool) []scenario {
 	return all
 }
 
-// cutInFlight cuts all connections once, with as many uses in flight.
+// cutInFlight cuts all connections once, with n uses in flight.
 func cutInFlight(n int) scenario {
 	takes, wait := 200*time.Millisecond, time.Second
 	if n > 100 { // so that the load stays light
@@ -182,7 +184,7 @@ func rolling(_ context.Context, s *stage) error {
 	return nil
 }
 
-// deadIdle lets all idle connections die without a word, as a NAT does.
+// deadIdle makes all idle connections silently dead, as a NAT does.
 func deadIdle(n int) scenario {
 	return scenario{
 		name:  fmt.Sprintf("%d idle connections silently dead", n),
@@ -200,8 +202,10 @@ func deadIdle(n int) scenario {
 func failing(mongo bool, share float64) scenario {
 	e, rate := serverError{text: "LOADING Redis is loading the dataset in memory"}, 400.0
 	if mongo {
-		rate = 200                                                   // an embedded FerretDB needs more of the processors
-		e = serverError{code: 6, text: "no connection to the shard"} // HostUnreachable, as a mongos says
+		// An embedded FerretDB needs more processor time.
+		rate = 200
+		// HostUnreachable, as from a mongos.
+		e = serverError{code: 6, text: "no connection to the shard"}
 	}
 	return scenario{
 		name:  fmt.Sprintf("%.0f %% of commands fail quickly", 100*share),
@@ -211,7 +215,8 @@ func failing(mongo bool, share float64) scenario {
 	}
 }
 
-// insisting runs the scenario with the preset for work that has to be done: what fails so often needs more retries than a budget allows.
+// insisting runs the scenario with middleware.Queue, the preset for work that must succeed.
+// Frequent failures need more retries than the default budget allows.
 func insisting(s scenario) scenario {
 	s.name += ", middleware.Queue"
 	s.about += " The stack has the preset middleware.Queue, whose retries are not budgeted."
@@ -219,9 +224,11 @@ func insisting(s scenario) scenario {
 	return s
 }
 
-// lateThird makes every third reply later than the callers' deadlines. Greetings are late as well. A use of several commands
-// has as many times the time, late replies take as many times as long, and there are two connections a caller: a late reply holds a connection
-// for longer than the caller waits, and with one connection a caller the next caller would wait for the last one's reply.
+// lateThird makes every third reply later than the callers' deadlines, including greetings. A use
+// of several commands has a proportionally longer deadline, and late replies take proportionally
+// longer. Each caller has two connections. The reason: a late reply occupies a connection for
+// longer than the caller waits. With a single connection per caller, the next caller would wait for
+// the previous caller's reply.
 func lateThird(name string, commands int, mongo, cancels bool) scenario {
 	wait := time.Duration(commands) * 40 * time.Millisecond
 	size, mix, delay, which := 16, onlyReads, eachThird, "every third reply takes"
@@ -235,7 +242,7 @@ func lateThird(name string, commands int, mongo, cancels bool) scenario {
 	gates := []gate{gateNoRefusal, gateDials}
 	if mongo {
 		gates = []gate{gateNoRefusal, gateDialsOfDriver}
-	} else if !cancels { // go-redis heeds no cancel
+	} else if !cancels { // go-redis ignores a cancellation
 		gates = append(gates, gateTwice)
 	}
 	return scenario{
@@ -252,7 +259,8 @@ func lateThird(name string, commands int, mongo, cancels bool) scenario {
 	}
 }
 
-// overload brings more uses than the server can serve: ten connections of ten replies a second each.
+// overload brings more uses than the server can serve. The capacity is ten connections with ten
+// replies per second each.
 func overload(times float64, lasts time.Duration) scenario {
 	const takes, size = 100 * time.Millisecond, 10
 	capacity := size / takes.Seconds()
@@ -264,7 +272,8 @@ func overload(times float64, lasts time.Duration) scenario {
 	}
 }
 
-// writesRefused has the server refuse writes and serve reads. Three writes come to two reads, and the reads count.
+// writesRefused makes the server refuse writes and serve reads. Three writes come to two reads, and
+// only reads count.
 func writesRefused(code string, fault func(ctx context.Context, s *stage, admin *redis.Client) (undo func() error, err error)) scenario {
 	var undo func() error
 	return scenario{
@@ -284,7 +293,7 @@ func writesRefused(code string, fault func(ctx context.Context, s *stage, admin 
 	}
 }
 
-// setting changes settings of the server and returns the way back.
+// setting changes settings of the server, and returns a function that undoes the change.
 func setting(ctx context.Context, s *stage, admin *redis.Client, undo string, changes ...string) (func() error, error) {
 	var errs []error
 	for _, change := range changes {
@@ -303,7 +312,7 @@ func outOfMemory(ctx context.Context, s *stage, admin *redis.Client) (func() err
 	return setting(ctx, s, admin, "maxmemory=0", "maxmemory-policy=noeviction", "maxmemory=1")
 }
 
-// failingSave puts a directory where the server wants to save.
+// failingSave puts a directory in the place of the server's save file.
 func failingSave(ctx context.Context, s *stage, admin *redis.Client) (func() error, error) {
 	config, err := admin.ConfigGet(ctx, "d*").Result()
 	if err != nil {
@@ -348,7 +357,7 @@ func demoted(ctx context.Context, s *stage, admin *redis.Client) (func() error, 
 	}, info(ctx, admin, "master_link_status:up")
 }
 
-// info waits until the server says a line about itself.
+// info waits until the server's INFO contains line.
 func info(ctx context.Context, admin *redis.Client, line string) error {
 	for range 100 {
 		text, err := admin.Info(ctx, "everything").Result()
@@ -360,7 +369,7 @@ func info(ctx context.Context, admin *redis.Client, line string) error {
 	return fmt.Errorf("%s never said %s", control.Redis, line)
 }
 
-// noRights refuses updates as a server does of a user without the right to write.
+// noRights refuses updates, as a server does for a user without write permission.
 func noRights() scenario {
 	e := serverError{code: 13, text: "not authorized on judge to execute command"}
 	return scenario{

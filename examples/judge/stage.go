@@ -14,36 +14,40 @@ import (
 	"github.com/earnorm/poolstack/middleware"
 )
 
-// A scenario is a load, and events at the server or in the network meanwhile. All sides meet the same events at the same time.
+// A scenario is a load with events at the server or in the network. All sides meet the same events
+// at the same time.
 type scenario struct {
 	name  string
 	about string
 	mongo bool
 	load  load
-	// deadlines are the callers' deadlines. Each deadline has a lane for each side, all under the same events.
+	// deadlines are the callers' deadlines. Each deadline has a lane for each side. All lanes meet the
+	// same events.
 	deadlines []time.Duration
 	size      int                // connections; 0: sizeDefault
 	mix       func(i int) kind   // nil: mostly reads
-	servable  func(kind) bool    // uses that the server can serve; nil: all
-	capacity  float64            // uses a second that the server can serve; 0: more than come
+	servable  func(kind) bool    // kinds which the server can serve; nil: all
+	capacity  float64            // maximum uses a second of the server; 0: more than the load
 	cold      bool               // no connection before the load
 	inner     bool               // a second server behind the uses
-	heedful   bool               // beside it also go-redis with ContextTimeoutEnabled
+	heedful   bool               // also run go-redis with ContextTimeoutEnabled
 	preset    middleware.Options // of the stack; zero: the defaults
-	repeat    int                // runs; 0: one
-	host      int                // which servers, for scenarios that run at the same time
+	repeat    int                // number of runs; 0: a single run
+	host      int                // index of the servers, for concurrent scenarios
 
-	before func(ctx context.Context, s *stage) error // when connections are there and the load has not begun; nil: nothing
-	play   func(ctx context.Context, s *stage) error // from the beginning of the load; nil: nothing
-	gates  []gate
-	drawn  bool // failures are drawn at random for each side
-	dies   bool // the server cannot serve for a while
+	// before runs after the connections have been opened and before the load. Nil means nothing.
+	before func(ctx context.Context, s *stage) error
+	// play runs from the beginning of the load. Nil means nothing.
+	play  func(ctx context.Context, s *stage) error
+	gates []gate
+	drawn bool // failures are drawn at random for each side
+	dies  bool // the scenario has an outage
 }
 
-// sizeDefault is go-redis' default on two processors: ten connections a processor.
+// sizeDefault is go-redis's default on two processors: ten connections per processor.
 const sizeDefault = 20
 
-// mostlyReads makes every tenth use an add. An add must not be carried out twice.
+// mostlyReads returns an add for every tenth use. The server must not execute an add twice.
 func mostlyReads(i int) kind {
 	if i%10 == 9 {
 		return add
@@ -51,7 +55,7 @@ func mostlyReads(i int) kind {
 	return read
 }
 
-// A stage is the place of a run.
+// A stage is the environment of a run.
 type stage struct {
 	scenario
 	hosts   *hosts
@@ -64,13 +68,14 @@ type stage struct {
 	outage  outage
 }
 
-// A lane is a side with callers of one deadline. Each lane has a proxy, so that dials and commands can be counted.
+// A lane is a side with callers of the same deadline. Each lane has its own proxy, which counts the
+// lane's dials and commands.
 type lane struct {
 	side     string
 	deadline time.Duration
 	proxy    *proxy
 	inner    *proxy      // nil without a second server
-	blind    *time.Timer // until callers can know of the fault
+	blind    *time.Timer // until callers can detect the fault
 	caller   *caller
 	records  []record
 }
@@ -81,7 +86,7 @@ type hosts struct {
 	running []*local.Servers
 }
 
-// at returns the servers of a number. All with lower numbers are started as well.
+// at returns the servers with index n. It also starts all servers with a lower index.
 func (h *hosts) at(ctx context.Context, n int) (*local.Servers, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,7 +107,7 @@ func (h *hosts) close() (err error) {
 	return err
 }
 
-// run plays the scenario once and returns the figures, by deadline.
+// run plays the scenario once, and returns the figures by deadline.
 func (sc scenario) run(ctx context.Context, h *hosts) (_ map[time.Duration]run, err error) {
 	s := &stage{scenario: sc, hosts: h, name: control.Redis, db: "judge_" + strings.ToLower(rand.Text()[:8])}
 	if sc.mongo {
@@ -131,7 +136,7 @@ func (sc scenario) run(ctx context.Context, h *hosts) (_ map[time.Duration]run, 
 	return s.figures(ctx)
 }
 
-// addr is where the server of a host listens, past every proxy.
+// addr returns the address of the server itself, without any proxy.
 func (s *stage) addr(ctx context.Context, servers *local.Servers) (string, error) {
 	status, err := control.Find(ctx, servers, s.name)
 	return status.Addr, err
@@ -145,7 +150,7 @@ func (sc scenario) sides() []string {
 	return []string{stacked, bare}
 }
 
-// open fills the server and makes the lanes.
+// open fills the server and creates the lanes.
 func (s *stage) open(ctx context.Context) (err error) {
 	if s.direct, err = s.addr(ctx, s.servers); err != nil {
 		return err
@@ -175,7 +180,7 @@ func (s *stage) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// second fills the server of the next host and returns the address.
+// second fills the server of the next host, and returns the server's address.
 func (s *stage) second(ctx context.Context) (string, error) {
 	servers, err := s.hosts.at(ctx, s.host+1)
 	if err != nil {
@@ -229,7 +234,7 @@ func (l *lane) open(s *stage, inner string) (err error) {
 	return err
 }
 
-// close ends clients first, for clients still talk to the proxies.
+// close closes the clients first, because the clients still use the proxies.
 func (s *stage) close() {
 	var ends sync.WaitGroup
 	for _, l := range s.lanes {
@@ -247,7 +252,8 @@ func (s *stage) close() {
 	ends.Wait()
 }
 
-// holding is the time of a reply while connections are opened, so that each use under way needs a connection.
+// holding is the delay of replies while connections are opened. The delay makes each use in
+// progress need its own connection.
 const holding = 10 * time.Millisecond
 
 // warm opens all connections of all lanes, and makes a few uses.
@@ -267,7 +273,8 @@ func (s *stage) warm(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// rounds is how often a client without a warm-up is used, each time by as many goroutines as connections are wanted.
+// rounds is the number of warm-up rounds for a client without a warm-up operation. In each round, a
+// use per wanted connection runs concurrently.
 const rounds = 3
 
 func (l *lane) warm(ctx context.Context, size int, k kind) error {
@@ -295,10 +302,10 @@ func (s *stage) each(f func(*lane)) {
 	}
 }
 
-// behave gives all proxies the same manners.
+// behave sets the manners of all proxies.
 func (s *stage) behave(m manners) { s.each(func(l *lane) { l.proxy.behave(m) }) }
 
-// perform runs the load on all lanes, and the play at the same time.
+// perform runs the load on all lanes and the play concurrently.
 func (s *stage) perform(ctx context.Context) error {
 	mix := s.mix
 	if mix == nil {
@@ -325,8 +332,8 @@ func (s *stage) perform(ctx context.Context) error {
 // until waits for a time from the start of the load.
 func (s *stage) until(d time.Duration) { time.Sleep(time.Until(s.start.Add(d))) }
 
-// die marks the beginning of the outage, just before the fault. Of a silent fault, calls are useless from the callers' deadline on: nobody
-// can know of the fault before.
+// die marks the beginning of the outage, just before the fault. In a silent fault, calls count as
+// useless only after the callers' deadline, because no client can detect the fault before.
 func (s *stage) die(silent bool) {
 	s.outage.from = time.Since(s.start)
 	s.each(func(l *lane) {
@@ -349,7 +356,7 @@ func (s *stage) revive() {
 	})
 }
 
-// dead is for how many seconds useless calls were counted.
+// dead returns the number of seconds in which useless calls were counted.
 func (l *lane) dead(o outage) float64 {
 	if l.blind != nil {
 		o.from += l.deadline
@@ -374,7 +381,7 @@ func (s *stage) figures(ctx context.Context) (map[time.Duration]run, error) {
 		f := figure(l.records, s.outage, s.servable, twice)
 		f.useless, f.dead = int(l.proxy.useless.Load()), l.dead(s.outage)
 		f.dials = int(l.proxy.dials.Load())
-		if s.capacity > 0 { // what the server could not serve anyway is refused with reason
+		if s.capacity > 0 { // uses above the capacity are rejected with reason
 			unused := int(s.capacity*s.load.lasts.Seconds()) - f.served
 			f.refused = min(f.refused, max(0, unused))
 		}
