@@ -17,7 +17,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// prometheusNames are the catalogue's names as dashboards, rules and people know them.
+// prometheusNames are the catalogue's names in dashboards, rules and documentation.
 var prometheusNames = map[string]string{
 	"db.client.operation.duration":          "db_client_operation_duration_seconds",
 	"db.client.connection.count":            "db_client_connection_count",
@@ -51,7 +51,7 @@ var prometheusNames = map[string]string{
 	"poolstack.subscription.opened":         "poolstack_subscription_opened_total",
 }
 
-// store is a fake driver that says it is something else.
+// store is a fake driver with a configurable identity.
 type store struct {
 	pooltest.Fake
 	id pool.Identity
@@ -59,7 +59,7 @@ type store struct {
 
 func (s *store) Identity() pool.Identity { return s.id }
 
-// Levels tells the connections of subscriptions.
+// Levels returns the connections of subscriptions.
 func (s *store) Levels() []pool.Level {
 	return []pool.Level{{Layer: "subscription", Name: "connections", Read: func() (float64, bool) { return 1, true }}}
 }
@@ -91,18 +91,19 @@ var (
 	orders = pool.Identity{Name: "orders", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
 )
 
-// What the catalogue says is what Prometheus gets: names, types, descriptions, buckets and labels.
+// Prometheus receives the catalogue's names, types, descriptions, buckets and labels.
 func TestCatalogueInPrometheus(t *testing.T) {
 	setenv(t)
 	tel := setup(t, Config{})
-	for _, id := range []pool.Identity{cache, orders} { // of each its own buckets and attributes, under one name
+	// Each pool has its own buckets and attributes, with the same metric names.
+	for _, id := range []pool.Identity{cache, orders} {
 		p := newPool(t, tel, id)
 		for _, err := range []error{nil, pooltest.ErrReply} {
 			_ = p.Do(t.Context(), pool.Op{Name: "get", Target: "sessions"}, func(context.Context, *pooltest.Conn) error { return err })
 		}
 	}
 	var page string
-	eventually(t, "create times are reported", func() bool { // in the background
+	eventually(t, "create times are reported", func() bool { // reported in the background
 		_, page = scrape(t, tel.MetricsHandler(), "text/plain")
 		return strings.Count(page, "db_client_connection_create_time_seconds_count") == 2
 	})
@@ -141,7 +142,7 @@ func TestCatalogueInPrometheus(t *testing.T) {
 	}
 }
 
-// family is a metric on a page for Prometheus.
+// family is a metric on a Prometheus page.
 type family struct {
 	kind, help string
 	labels     map[string]bool
@@ -204,8 +205,8 @@ func (f *family) wantBuckets(t *testing.T, i poolmetrics.Instrument) {
 	}
 }
 
-// Before the first use, the breaker's state is there and what can be counted stands at 0; after Close the levels are gone and counters
-// stand still, until there is a pool of that name again.
+// Before the first use the breaker's state is reported, and all counters are 0. After Close the
+// gauges are gone and counters do not change, until a new pool has the same name.
 func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
 	setenv(t)
 	tel := setup(t, Config{})
@@ -254,7 +255,8 @@ func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
 	want("after another failure", true, failures(2))
 }
 
-// A latency's bucket leads to the span of a use that fell into it, and so does a counter.
+// An exemplar of a latency bucket leads to the span of a use with that latency. A counter also has
+// an exemplar.
 func TestExemplarsOfAPool(t *testing.T) {
 	setenv(t, "OTEL_TRACES_EXPORTER=console")
 	var out lockedBuffer

@@ -164,18 +164,21 @@ func TestValuesRefused(t *testing.T) {
 	}
 }
 
-// complaints returns what the SDK and the exporters say about their variables, until the test ends.
+// complaints returns a buffer with the messages of the SDK and the exporters about their variables.
+// It collects messages until the end of the test.
 func complaints(tb testing.TB) *lockedBuffer {
 	tb.Helper()
 	var said lockedBuffer
 	previous := otel.GetErrorHandler()
-	otel.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.Level(-1)}))) // -1: OTel's warnings
+	// Level -1 includes the warnings of OpenTelemetry.
+	otel.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.Level(-1)})))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { _, _ = fmt.Fprintln(&said, err) }))
 	tb.Cleanup(func() { otel.SetLogger(logr.Discard()); otel.SetErrorHandler(previous) })
 	return &said
 }
 
-// What Setup accepts, the SDK and the exporters understand: otherwise they would put a default of theirs in its place.
+// The SDK and the exporters accept every value that Setup accepts. Otherwise they would use their
+// own default instead.
 func TestValuesAccepted(t *testing.T) {
 	_, ca := selfSigned(t)
 	for _, env := range [][]string{
@@ -201,7 +204,7 @@ func TestValuesAccepted(t *testing.T) {
 				t.Errorf("accepted, but the SDK says %s", said)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel() // there is no such collector
+			cancel() // there is no collector
 			_ = tel.Shutdown(ctx)
 		})
 	}
@@ -217,7 +220,8 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
-// When one exporter cannot be made, what was made before it is closed: TestMain's leak check would see a client of gRPC.
+// If an exporter cannot be created, Setup closes the exporters created before. Otherwise the leak
+// check of TestMain would find a gRPC client.
 func TestSetupFailsHalfWay(t *testing.T) {
 	_, ca := selfSigned(t)
 	setenv(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
@@ -264,7 +268,7 @@ func TestDocumentationNamesEveryVariable(t *testing.T) {
 	}
 }
 
-// Whatever a list of headers looks like: what is wrong with it is told without a word of it, and the exporter understands the rest.
+// For every list of headers, an error does not quote the list, or the exporter accepts the list.
 func FuzzHeaders(f *testing.F) {
 	for _, s := range []string{"a=1", "a=1,b=%20", "s3cret", "=s3cret", "a b=s3cret", "a=%zz", ",", "ü=1", "a=1,,b"} {
 		f.Add(s)
@@ -285,7 +289,8 @@ func FuzzHeaders(f *testing.F) {
 	})
 }
 
-// Whatever an endpoint looks like: with a user in it, it is refused and not shown, and what is accepted the exporters understand.
+// For every endpoint, Setup rejects an endpoint with a user and does not show the endpoint. The
+// exporters accept every accepted endpoint.
 func FuzzEndpoint(f *testing.F) {
 	for _, s := range []string{"http://c:4318", "c:4317", "127.0.0.1:4317", "http://u:p@c", "unix:///x", "://", "http://%zz"} {
 		f.Add(s, true)
@@ -308,7 +313,7 @@ func FuzzEndpoint(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if otlptracehttp.NewClient(); said.String() != "" { // the exporter for gRPC reads it with the same code
+		if otlptracehttp.NewClient(); said.String() != "" { // the gRPC exporter parses with the same code
 			t.Errorf("accepted, but the exporter says %s", said)
 		}
 	})

@@ -14,7 +14,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 )
 
-// A program sets telemetry up first, hands the providers to what it builds, serves the metrics, and shuts down last, with a deadline.
+// A program sets telemetry up first, passes the providers to its components, and serves the
+// metrics. It shuts telemetry down last, with a deadline.
 func Example() {
 	run := func(ctx context.Context) (err error) {
 		tel, err := telemetry.Setup(ctx, telemetry.Config{
@@ -53,7 +54,7 @@ func Example() {
 	// Output: orders_placed_total 2
 }
 
-// What was not understood is said, all of it at once.
+// The error contains all invalid values together.
 func ExampleSetup_mistakes() {
 	_ = os.Setenv("OTEL_TRACES_EXPORTER", "zipkin")
 	_ = os.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "60s")
@@ -62,6 +63,6 @@ func ExampleSetup_mistakes() {
 	_, err := telemetry.Setup(context.Background(), telemetry.Config{})
 	fmt.Println(err)
 	// Output:
-	// telemetry: OTEL_METRIC_EXPORT_INTERVAL is "60s": must be milliseconds, 1 or more
-	// telemetry: OTEL_TRACES_EXPORTER is "zipkin": must be none, or some of otlp, console, separated by commas
+	// telemetry: OTEL_METRIC_EXPORT_INTERVAL is "60s": must be milliseconds, 1 or more telemetry:
+	// OTEL_TRACES_EXPORTER is "zipkin": must be none, or some of otlp, console, separated by commas
 }

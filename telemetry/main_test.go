@@ -11,12 +11,12 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
-// setenv leaves exactly these OTEL_ variables set ("NAME=value") until the test ends.
+// setenv sets exactly these OTEL_ variables ("NAME=value") until the end of the test.
 func setenv(t testing.TB, vars ...string) {
 	t.Helper()
 	for _, kv := range os.Environ() {
 		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
-			t.Setenv(name, value) // so that the test's end restores it
+			t.Setenv(name, value) // so the end of the test restores the value
 			if err := os.Unsetenv(name); err != nil {
 				t.Fatal(err)
 			}
@@ -28,7 +28,7 @@ func setenv(t testing.TB, vars ...string) {
 	}
 }
 
-// eventually polls cond until it holds, for at most ten seconds.
+// eventually polls cond until cond returns true, for at most ten seconds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

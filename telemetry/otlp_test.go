@@ -26,7 +26,8 @@ import (
 
 var protocols = []string{protocolGRPC, protocolHTTP}
 
-// setup is Setup for a test: it fails the test, and shuts down at its end if the test does not.
+// setup calls Setup for a test. An error fails the test. The end of the test shuts telemetry down,
+// unless the test has already done so.
 func setup(t testing.TB, cfg Config) *Telemetry {
 	t.Helper()
 	tel, err := Setup(t.Context(), cfg)
@@ -36,12 +37,12 @@ func setup(t testing.TB, cfg Config) *Telemetry {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = tel.Shutdown(ctx) // the tests that care have called it themselves
+		_ = tel.Shutdown(ctx) // some tests have already called Shutdown
 	})
 	return tel
 }
 
-// use makes a span named "used" and counts to 3, with a histogram's measurement inside the span.
+// use creates a span named "used", counts to 3, and records in a histogram inside the span.
 func use(t testing.TB, tel *Telemetry) {
 	t.Helper()
 	ctx, span := tel.TracerProvider().Tracer("test").Start(t.Context(), "used")
@@ -80,7 +81,8 @@ func TestOTLPDeliversOnShutdown(t *testing.T) {
 				attribute.String("service.version", "1"), attribute.String("tier", "gold"),
 			}})
 			use(t, tel)
-			if r.requests() != 0 { // the intervals are 5 and 60 seconds: what arrives below was flushed
+			// The intervals are 5 and 60 seconds, so everything received below was flushed by Shutdown.
+			if r.requests() != 0 {
 				t.Fatal("something was sent before Shutdown")
 			}
 			shutdown(t, tel)
@@ -273,7 +275,7 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// selfSigned returns a certificate for 127.0.0.1, and a file by which a client can trust it.
+// selfSigned returns a certificate for 127.0.0.1, and a file with the certificate for clients.
 func selfSigned(t *testing.T) (*tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -22,7 +22,7 @@ import (
 	nooptrace "go.opentelemetry.io/otel/trace/noop"
 )
 
-// scrape returns what the handler serves to a scraper that accepts accept.
+// scrape returns the handler's response to a request with the header Accept.
 func scrape(t *testing.T, h http.Handler, accept string) (int, string) {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -113,7 +113,8 @@ func TestTwoSetups(t *testing.T) {
 	}
 }
 
-// Two libraries that count the same under one name: the page has it once, everything else is there, and it is reported.
+// Two libraries have a metric with the same name. The page contains the metric once and all other
+// metrics, and the clash is reported.
 func TestClashingMetrics(t *testing.T) {
 	setenv(t)
 	var log lockedBuffer
@@ -185,7 +186,7 @@ func TestPrometheusOff(t *testing.T) {
 	}
 }
 
-// Without an exporter of traces, the caller's trace still passes through.
+// Without an exporter of traces, the caller's trace context still passes through.
 func TestNoTracesPassesContextOn(t *testing.T) {
 	setenv(t)
 	tel := setup(t, Config{})
@@ -226,7 +227,7 @@ func TestConsole(t *testing.T) {
 	}
 }
 
-// Traces and metrics share the console, and a writer of the program's need not expect two calls at once.
+// Traces and metrics share the console. The program's writer receives a single call at a time.
 func TestConsoleWritesOneAtATime(t *testing.T) {
 	var busy atomic.Bool
 	b := builder{cfg: Config{Console: writerFunc(func(p []byte) (int, error) {

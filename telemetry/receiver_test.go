@@ -27,7 +27,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// receiver is a collector that remembers what it was sent, over gRPC or HTTP.
+// receiver is a collector that stores the received data, over gRPC or HTTP.
 type receiver struct {
 	collectortrace.UnimplementedTraceServiceServer
 
@@ -36,14 +36,15 @@ type receiver struct {
 	gate chan struct{}
 
 	mu       sync.Mutex
-	arrived  int // requests, also those held back
+	arrived  int // requests, including requests held back
 	spans    []*tracepb.ResourceSpans
 	metrics  []*metricspb.ResourceMetrics
 	headers  []string // the values of "authorization"
 	encoding []string // of the bodies, over HTTP
 }
 
-// newReceiver starts a receiver for protocol, encrypted if cert is not nil, and stops it when the test ends.
+// newReceiver starts a receiver for protocol, encrypted if cert is not nil, and stops it when the
+// test ends.
 func newReceiver(t testing.TB, protocol string, cert *tls.Certificate, gate chan struct{}) *receiver {
 	t.Helper()
 	return newReceiverAt(t, "127.0.0.1:0", protocol, cert, gate)
@@ -97,7 +98,8 @@ func (r *receiver) startHTTP(t testing.TB, lis net.Listener, cert *tls.Certifica
 		}
 	})
 	srv := &httptest.Server{Listener: lis, Config: &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}}
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that does not trust us is part of the tests
+	// Some tests have a client that does not trust the certificate.
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if cert == nil {
 		srv.Start()
 	} else {
@@ -169,7 +171,7 @@ func (r *receiver) note(authorization, encoding string) {
 	r.encoding = append(r.encoding, encoding)
 }
 
-// pass waits for the gate; false means that the sender is gone.
+// pass waits for the gate. It returns false if the sender has gone.
 func (r *receiver) pass(ctx context.Context) bool {
 	if r.gate == nil {
 		return true
@@ -215,7 +217,7 @@ func (r *receiver) spanNames() []string {
 	return names
 }
 
-// metric returns the last one of that name, or nil.
+// metric returns the last metric with the name, or nil.
 func (r *receiver) metric(name string) *metricspb.Metric {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,7 +234,7 @@ func (r *receiver) metric(name string) *metricspb.Metric {
 	return last
 }
 
-// resources returns the attributes of every resource received, of spans and of metrics.
+// resources returns the attributes of every received resource, of spans and of metrics.
 func (r *receiver) resources() (spans, metrics []map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// deadPort returns a URL at which nobody listens.
+// deadPort returns a URL without a listener.
 func deadPort(t *testing.T) string {
 	t.Helper()
 	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -31,7 +31,7 @@ func deadPort(t *testing.T) string {
 	return "http://" + lis.Addr().String()
 }
 
-// silentListener returns a URL at which connections are accepted and never answered.
+// silentListener returns the URL of a listener that accepts connections and never answers.
 func silentListener(t *testing.T) string {
 	t.Helper()
 	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -94,7 +94,7 @@ func TestCollectorAway(t *testing.T) {
 	}
 }
 
-// A collector that comes back gets what is made from then on, without a restart of anything.
+// A collector that comes back receives all later telemetry, without any restart.
 func TestCollectorComesBack(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
@@ -116,7 +116,8 @@ func TestCollectorComesBack(t *testing.T) {
 	}
 }
 
-// What the documentation promises, after however long an absence: a new connection, and then another try.
+// The documentation promises ten seconds after an absence of any length: a new connection, and then
+// another attempt.
 func TestCollectorIsFoundWithinTenSeconds(t *testing.T) {
 	longest := func(pause time.Duration, jitter float64) time.Duration {
 		return time.Duration(float64(pause) * (1 + jitter))
@@ -126,7 +127,8 @@ func TestCollectorIsFoundWithinTenSeconds(t *testing.T) {
 	}
 }
 
-// After a Shutdown that gave up, nothing of it may go on: the exporters' own timeouts are far away here.
+// After a Shutdown that gave up, no goroutine may remain. The exporters' own timeouts are much
+// longer than this test.
 func TestShutdownLeavesNothingBehind(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
@@ -147,7 +149,8 @@ func TestShutdownLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// While the collector hangs, spans wait in a bounded queue; the rest is dropped, and what waited arrives when it is back.
+// While the collector hangs, spans wait in a bounded queue, and further spans are dropped. The
+// waiting spans arrive after the collector's return.
 func TestQueueIsBounded(t *testing.T) {
 	const queue, batch = 50, 10
 	gate := make(chan struct{})
@@ -155,7 +158,7 @@ func TestQueueIsBounded(t *testing.T) {
 	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+r.url, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_METRICS_EXPORTER=none",
 		"OTEL_BSP_MAX_QUEUE_SIZE=50", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=10")
 	tel := setup(t, Config{})
-	for r.requests() == 0 { // fills a batch, and waits until it hangs
+	for r.requests() == 0 { // fills a batch, and waits until the batch hangs
 		use(t, tel)
 	}
 	for range 5000 {
@@ -163,13 +166,14 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	close(gate)
 	shutdown(t, tel)
-	// One batch hung, and the processor may have held another in its hands.
+	// A single batch hung, and the processor may have taken another batch from the queue.
 	if got := len(r.spanNames()); got < queue || got > queue+2*batch {
 		t.Errorf("%d of more than 5000 spans arrived, want the %d that fit the queue and at most two batches of %d", got, queue, batch)
 	}
 }
 
-// An export that was under way before Shutdown is reported as lost only where the final one does not bring the same again.
+// An export in progress at Shutdown is reported as lost, unless the final export contains the same
+// data.
 func TestShutdownInterruptsPeriodicExport(t *testing.T) {
 	for _, tc := range []struct {
 		temporality string
@@ -198,7 +202,7 @@ func TestShutdownInterruptsPeriodicExport(t *testing.T) {
 	}
 }
 
-// A program's own callback that hangs does not hold Shutdown either.
+// A hanging callback of the program does not delay Shutdown.
 func TestShutdownDoesNotWaitForACallback(t *testing.T) {
 	r := newReceiver(t, protocolHTTP, nil, nil)
 	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+r.url)
@@ -234,7 +238,7 @@ func TestShutdownWithEndedContext(t *testing.T) {
 	if err := tel.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown: %v, want context.Canceled", err)
 	}
-	use(t, tel) // dropped, and harmless
+	use(t, tel) // dropped without harm
 }
 
 func TestShutdownConcurrently(t *testing.T) {
@@ -257,7 +261,7 @@ func TestShutdownConcurrently(t *testing.T) {
 	}
 }
 
-// With a logger, failures go there and not to the global handler, and do not flood.
+// With a logger, failures go to the logger at a limited rate, and not to the global handler.
 func TestFailuresAreLogged(t *testing.T) {
 	var global lockedErrors
 	previous := otel.GetErrorHandler()
@@ -286,7 +290,8 @@ func TestFailuresAreLogged(t *testing.T) {
 		t.Error("a header's value was shown")
 	}
 	for _, e := range global.get() {
-		if e != context.Canceled.Error() { // the SDK's own, when its ticker fires in the middle of Shutdown
+		// The SDK's own error, when its ticker fires during Shutdown.
+		if e != context.Canceled.Error() {
 			t.Errorf("the global handler got %q", e)
 		}
 	}
@@ -313,10 +318,10 @@ func TestHealthDoesNotFlood(t *testing.T) {
 				if err := h.note(errors.New("away")); err != nil {
 					t.Errorf("note handed %v back although there is a logger", err)
 				}
-				time.Sleep(every) // the bubble's clock
+				time.Sleep(every) // the clock of the synctest bubble
 			}
 		}
-		fail(25, 5*time.Second) // at 0 s, 60 s and 120 s
+		fail(25, 5*time.Second) // logged at 0 s, 60 s and 120 s
 		_ = h.note(nil)
 		_ = h.note(nil)
 		fail(2, time.Second)
@@ -355,7 +360,7 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// lockedErrors is an error handler that keeps what it gets.
+// lockedErrors is an error handler that stores the errors.
 type lockedErrors struct {
 	mu   sync.Mutex
 	errs []string

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// rounds makes rounds in which ours costs as given and the peer 100.
+// rounds returns rounds with the given costs of ours and a cost of 100 of the peer.
 func rounds(costs ...float64) []round {
 	rs := make([]round, len(costs))
 	for i, c := range costs {
@@ -45,7 +45,8 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// The figure is that of each pair, not of the medians: drift that both share leaves no trace.
+// The figure compares pairs within a round, not medians. So drift common to both subjects has no
+// effect.
 func TestGateTakesPairs(t *testing.T) {
 	var drifting []round
 	for _, drift := range []float64{1, 5, 2, 9, 3} {
@@ -69,7 +70,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// A gate says on which side of it the figure must be.
+// A gate names the side of its limit.
 func TestBound(t *testing.T) {
 	for want, g := range map[string]gate{"at most 0.25": ratio(our, pud, 0.25), "at least 0.88": throughput(our, pud, 0.88)} {
 		if got := g.bound(); got != want {
@@ -78,7 +79,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// Added latency is that of one less that of the bare client, in the same round.
+// The added latency is the subject's median minus the bare client's median in the same round.
 func TestAdded(t *testing.T) {
 	r := round{our: {crowd: crowd{p50: 60_000}}, goRedis: {crowd: crowd{p50: 45_000}}}
 	if got := added(our).figure(r); got != 15 {

@@ -45,7 +45,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// A group whose rounds are fewer has no more, and one without the servers does not start them.
+// A group's own number of rounds is a maximum. A group without served scenarios does not start the
+// servers.
 func TestMeasure(t *testing.T) {
 	member := subject{our, func(time.Duration) figures { return figures{cost: 1} }}
 	only := scenario{name: "only", open: func() ([]subject, func()) { return []subject{member}, func() {} }}
@@ -63,7 +64,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// The profiles are there, and those of the stack know the stack.
+// The profiles exist, and the profiles of the stack contain functions of the stack.
 func TestProfileGet(t *testing.T) {
 	s := &servers{}
 	startOrSkip(t, s)

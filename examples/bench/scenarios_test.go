@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// startOrSkip skips the test where there is no redis-server, but not on CI.
+// startOrSkip skips the test without redis-server. On CI it fails the test.
 func startOrSkip(t *testing.T, s *servers) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv("CI") == "" {
@@ -29,7 +29,7 @@ func startOrSkip(t *testing.T, s *servers) {
 	}
 }
 
-// Every scenario has a name of its own.
+// Every scenario has a unique name.
 func TestNames(t *testing.T) {
 	names := map[string]bool{}
 	for _, g := range groups(&servers{}) {
@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Every scenario runs, and its gates find who they are about. No figure is looked at.
+// Every scenario runs, and its gates find their subjects. The test does not check any figure.
 func TestScenarios(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -87,7 +87,7 @@ func runs(t *testing.T, s scenario) {
 	}
 }
 
-// Work that is shared is done, and by as many as it was shared among.
+// spread executes all the work, on the given number of goroutines.
 func TestSpread(t *testing.T) {
 	for _, workers := range []int{1, 2, 3} {
 		var done, calls atomic.Int64
@@ -98,7 +98,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// The operation of the retried failure fails first, and then every other time.
+// The operation fails on the first call, and then on every other call.
 func TestEverySecond(t *testing.T) {
 	op := everySecond()
 	for i := range 4 {
@@ -108,9 +108,10 @@ func TestEverySecond(t *testing.T) {
 	}
 }
 
-// Each round measures each subject once, and in the long run each comes after every other: none always finds what the same one left.
+// Each round measures each subject once. Over many rounds each subject follows every other subject,
+// so no subject always meets the garbage of the same predecessor.
 func TestOrder(t *testing.T) {
-	const rounds = 100 // the odds against any of the pairs missing are astronomical
+	const rounds = 100 // a missing pair is practically impossible
 	names := []string{"a", "b", "c"}
 	var order []string
 	var members []subject

@@ -33,8 +33,8 @@ func TestQuantileLeavesItsArgumentAlone(t *testing.T) {
 	}
 }
 
-// The interval of a hundred draws from 0 to 99 in steps of 1: the 95 % interval of a median of n values lies between the order
-// statistics n/2 ± 1.96*sqrt(n)/2, here about the 40th and the 60th.
+// The interval of a hundred draws from 0 to 99 in steps of 1: the 95 % interval of a median of n
+// values lies between the order statistics n/2 ± 1.96*sqrt(n)/2, here about the 40th and the 60th.
 func TestEstimate(t *testing.T) {
 	xs := make([]float64, 100)
 	for i := range xs {
@@ -49,7 +49,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// One wild value does not move the lower end: a gate does not fall short by it.
+// A single extreme value does not move the lower end of the interval, so a gate does not fall
+// short.
 func TestEstimateOutlier(t *testing.T) {
 	e := estimateOf([]float64{1, 1, 1, 1, 1, 1, 1, 1000})
 	if e.median != 1 || e.low != 1 {

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// One request in so many is sampled, and can be cancelled like all others.
+// Every n-th request is sampled, and every request can be cancelled.
 func TestRequests(t *testing.T) {
 	p := newProviders()
 	defer p.close()
@@ -33,7 +33,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// What is observed by hand are the series of the pool, one by one.
+// The hand-written observables have the same series as the pool.
 func TestObserveLike(t *testing.T) {
 	from, like := newProviders(withoutEvents), newProviders()
 	defer from.close()
@@ -50,7 +50,7 @@ func TestObserveLike(t *testing.T) {
 	}
 }
 
-// series lists what is collected.
+// series lists the collected series.
 func series(p *providers) (all []string) {
 	var found metricdata.ResourceMetrics
 	p.collect(&found)

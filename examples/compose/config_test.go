@@ -16,7 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// load reads compose files as docker compose does, but for the variables of this process.
+// load reads compose files like docker compose, but without the variables of this process.
 func load(t *testing.T, files ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions(files, cli.WithResolvedPaths(true), cli.WithEnv(nil))
@@ -54,7 +54,8 @@ func TestEveryService(t *testing.T) {
 	}
 }
 
-// checkHealth wants a health check that every engine knows, but for the two images that hold nothing to check with.
+// checkHealth requires a health check supported by every engine. Two images contain no program for
+// a check and are exempt.
 func checkHealth(t *testing.T, s types.ServiceConfig) {
 	t.Helper()
 	probed := s.HealthCheck != nil && len(s.HealthCheck.Test) > 1 && !s.HealthCheck.Disable
@@ -66,7 +67,7 @@ func checkHealth(t *testing.T, s types.ServiceConfig) {
 	}
 }
 
-// Whatever the user has set, the images and the MongoDB are the user's choice.
+// The user can choose the images and the MongoDB server with variables.
 func TestVariables(t *testing.T) {
 	project := load(t, composeFile)
 	for _, name := range project.ServiceNames() {
@@ -109,13 +110,13 @@ func TestMountedFilesParse(t *testing.T) {
 			}
 		}
 	}
-	if mounted < 7 { // five of this directory, and at least a dashboard and a file with rules
+	if mounted < 7 { // five here, and at least a dashboard and a rules file
 		t.Errorf("%d mounted files", mounted)
 	}
 }
 
-// files are what is read of a mounted path: itself, or the YAML and JSON in it, of which there must be some. (Beside them may lie what
-// generates them.)
+// files returns the files of a mounted path: the file itself, or the YAML and JSON files in the
+// directory. At least a single file must exist. The directory may also contain generators.
 func files(t *testing.T, path string) []string {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -154,7 +155,8 @@ func parse(file string, into any) error {
 	return fmt.Errorf("neither YAML nor JSON")
 }
 
-// Grafana does not run in the tests, so what its files name must be there: services, data sources, dashboards.
+// Grafana does not run in the tests. So the test checks the names in Grafana's files: services,
+// data sources and dashboards must exist.
 func TestGrafanaFindsWhatItsFilesName(t *testing.T) {
 	project := load(t, composeFile)
 	var provisioned struct {
@@ -203,7 +205,8 @@ func TestGrafanaFindsWhatItsFilesName(t *testing.T) {
 	}
 }
 
-// checkDashboard wants every data source that a dashboard names by uid to be one of ours; a variable is the user's to set.
+// checkDashboard requires each data source uid in the dashboard to be in uids. A variable is
+// exempt.
 func checkDashboard(t *testing.T, file string, uids map[string]bool) {
 	t.Helper()
 	var dashboard any
@@ -229,7 +232,7 @@ func checkDashboard(t *testing.T, file string, uids map[string]bool) {
 	walk("", dashboard)
 }
 
-// The stand-ins of the tests must not change what the tests are about.
+// The override for the tests changes the images only.
 func TestTheOverrideChangesNothingElse(t *testing.T) {
 	var override map[string]map[string]map[string]any
 	if err := parse(overrideFile, &override); err != nil {

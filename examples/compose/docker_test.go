@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// missing skips a test for want of something; on CI, where all must be there, it fails.
+// missing skips the test because something is missing. On CI it fails the test.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -23,10 +23,11 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// docker runs the client of that name, with a configuration of its own.
+// docker runs the docker client with its own configuration.
 type docker struct{ env []string }
 
-// needDocker skips the test where no engine answers, except on CI: there only if .ci/run has said that none can be had.
+// needDocker skips the test without a running engine. On CI it fails the test, unless .ci/run has
+// reported that no engine is available.
 func needDocker(t *testing.T) docker {
 	t.Helper()
 	d := docker{env: environment(t.TempDir())}
@@ -39,10 +40,10 @@ func needDocker(t *testing.T) docker {
 	return d
 }
 
-// decides are the variables of this process that docker-compose.yml would read.
+// decides matches the variables read by docker-compose.yml.
 var decides = regexp.MustCompile(`^(\w+_IMAGE|\w+_PORT|REDIS_URL|MONGODB_URI|COMPOSE_\w+|STANDIN)=`)
 
-// environment is this process's own without the variables that decide about the services.
+// environment returns this process's environment without the variables read by docker-compose.yml.
 func environment(config string) []string {
 	return append(slices.DeleteFunc(os.Environ(), decides.MatchString), "DOCKER_CONFIG="+config)
 }
@@ -52,7 +53,7 @@ func (d docker) run(ctx context.Context, in io.Reader, args ...string) (string, 
 	return output(ctx, d.env, in, "docker", args...)
 }
 
-// output runs a program and returns what it prints to its standard output; the error has the rest.
+// output runs a program and returns its standard output. The error contains the standard error.
 func output(ctx context.Context, env []string, in io.Reader, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	var out, errs bytes.Buffer
@@ -63,7 +64,7 @@ func output(ctx context.Context, env []string, in io.Reader, program string, arg
 	return out.String(), nil
 }
 
-// lines are the words that a command of the client prints: names and ids, one a line.
+// lines returns the words printed by a command of the client: names and ids, one per line.
 func (d docker) lines(t *testing.T, args ...string) []string {
 	t.Helper()
 	out, err := d.run(context.WithoutCancel(t.Context()), nil, args...)

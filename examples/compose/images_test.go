@@ -15,17 +15,18 @@ import (
 	"github.com/earnorm/poolstack/examples/tools"
 )
 
-// An image stands in for one that only a registry has: programs of this machine, with the libraries that they load, and nothing else.
+// An image replaces an image of a registry. It contains programs of this machine and their
+// libraries.
 type image struct {
 	name     string
-	programs map[string]string // files of this machine, by where they are in the image
-	workdir  string            // empty, and what the program starts in
+	programs map[string]string // files of this machine, by path in the image
+	workdir  string            // empty directory, and the program's working directory
 }
 
-// imagePrefix is what the names of all our images begin with, in the override too.
+// imagePrefix is the prefix of all image names, also in the override.
 const imagePrefix = "poolstack-standin/"
 
-// makeImages makes all images that the override names, and removes them after the test.
+// makeImages creates all images named in the override, and removes the images after the test.
 func makeImages(t *testing.T, d docker, tag string) {
 	t.Helper()
 	built := buildPrograms(t)
@@ -87,7 +88,7 @@ func (i image) write(ctx context.Context, to io.Writer) error {
 	return layer.Close()
 }
 
-// writeFile writes a file, or what a link leads to, as an executable one.
+// writeFile writes a file, or the target of a link, as an executable file.
 func writeFile(layer *tar.Writer, name, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -105,7 +106,8 @@ func writeFile(layer *tar.Writer, name, file string) error {
 	return err
 }
 
-// libraries are the files that the loader loads along with a program, itself included; none for a static one.
+// libraries returns the files which the loader loads for a program, including the loader. A static
+// program has none.
 func libraries(ctx context.Context, program string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, "ldd", program).CombinedOutput()
 	if strings.Contains(string(out), "not a dynamic executable") {
@@ -125,8 +127,8 @@ func libraries(ctx context.Context, program string) ([]string, error) {
 	return found, nil
 }
 
-// installed are programs from PATH, where the override and the health checks look for them. It skips the test where there is none,
-// except on CI.
+// installed returns programs from PATH, by the paths used in the override and the health checks. It
+// skips the test if a program is missing. On CI it fails the test.
 func installed(t *testing.T, names ...string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -140,7 +142,7 @@ func installed(t *testing.T, names ...string) map[string]string {
 	return found
 }
 
-// buildPrograms builds our own programs and returns the directory that they are in.
+// buildPrograms builds our own programs and returns their directory.
 func buildPrograms(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -11,13 +11,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
-// The files, seen from this directory.
+// The files, relative to this directory.
 const (
 	composeFile  = "../../docker-compose.yml"
 	overrideFile = "../../.ci/compose.override.yml"
 )
 
-// eventually polls until ok says that it is so, or the test's patience is over. It tells why it was not so last.
+// eventually polls ok until ok returns nil. After patience it fails the test with the last error.
 func eventually(t *testing.T, patience time.Duration, what string, ok func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

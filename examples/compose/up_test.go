@@ -19,13 +19,14 @@ import (
 	"github.com/earnorm/poolstack/examples/tools"
 )
 
-// underRace says whether the race detector is on. It would see nothing of what the containers do, so that the test runs without.
+// underRace reports whether the race detector is on. The detector does not see the containers, so
+// the test skips under the detector.
 var underRace bool
 
-// The services that can be had here: of Grafana and Tempo there are no stand-ins.
+// The services available in the test. Grafana and Tempo have no replacement images.
 var services = []string{"collector", "demo", "jaeger", "mongo", "prometheus", "redis"}
 
-// A stack is what docker compose made of the files.
+// A stack is a project started by docker compose.
 type stack struct {
 	docker  docker
 	compose string // the program
@@ -38,13 +39,15 @@ func (s stack) run(ctx context.Context, args ...string) (string, error) {
 	return output(ctx, s.docker.env, nil, s.compose, args...)
 }
 
-// projectPrefix is followed by the process id of the test that the project, and the tag of the images, belongs to.
+// projectPrefix is followed by the process id of the test. The project and the images' tag have
+// this name.
 const projectPrefix = "poolstack-test-"
 
-// sweep takes down what tests have left that were killed.
+// sweep removes projects of earlier tests that were killed.
 func sweep(t *testing.T, d docker, compose string) {
 	t.Helper()
-	projects := d.lines(t, "ps", "--all", "--format", `{{.Label "com.docker.compose.project"}}`) // of each container
+	// The project of each container.
+	projects := d.lines(t, "ps", "--all", "--format", `{{.Label "com.docker.compose.project"}}`)
 	slices.Sort(projects)
 	for _, project := range slices.Compact(projects) {
 		if pid, ok := strings.CutPrefix(project, projectPrefix); ok && hasEnded(pid) {
@@ -58,13 +61,14 @@ func sweep(t *testing.T, d docker, compose string) {
 	}
 }
 
-// hasEnded says whether pid is the id of a process that there is no more.
+// hasEnded reports whether pid is the id of an ended process.
 func hasEnded(pid string) bool {
 	id, err := strconv.Atoi(pid)
 	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
 }
 
-// up does what make up does, with stand-ins for the images, on free ports, as a project of its own. It is taken down with the test.
+// up does the same as make up, but with replacement images, on free ports, and as a separate
+// project. The project is removed after the test.
 func up(t *testing.T) stack {
 	t.Helper()
 	d := needDocker(t)
@@ -85,7 +89,7 @@ func up(t *testing.T) stack {
 	return s
 }
 
-// down does what make down does, and looks whether anything is left.
+// down does the same as make down, and checks that nothing remains.
 func (s stack) down(t *testing.T) {
 	t.Helper()
 	mine := []string{"--quiet", "--filter", "label=com.docker.compose.project=" + s.project}
@@ -106,7 +110,8 @@ func (s stack) down(t *testing.T) {
 	}
 }
 
-// volumes are the names of all that containers have mounted, nameless ones included: those have no label to find them by.
+// volumes returns the names of all volumes mounted by containers. Unnamed volumes have no label, so
+// a search by label would not find them.
 func (s stack) volumes(t *testing.T, containers []string) []string {
 	t.Helper()
 	if len(containers) == 0 {
@@ -115,7 +120,7 @@ func (s stack) volumes(t *testing.T, containers []string) []string {
 	return s.docker.lines(t, append([]string{"inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}"}, containers...)...)
 }
 
-// at is where a service's port can be reached, as a URL.
+// at returns the URL of a service's port.
 func (s stack) at(t *testing.T, service string, port int) string {
 	t.Helper()
 	out, err := s.run(t.Context(), "port", service, strconv.Itoa(port))
@@ -128,7 +133,8 @@ func (s stack) at(t *testing.T, service string, port int) string {
 	return "http://" + strings.TrimSpace(out)
 }
 
-// TestUp starts what docker-compose.yml says, with nothing but the images exchanged, and follows what the demo sends.
+// TestUp starts the services of docker-compose.yml with replaced images, and follows the demo's
+// telemetry.
 func TestUp(t *testing.T) {
 	if testing.Short() || underRace {
 		t.Skip("it takes a minute, and has nothing for the race detector")
@@ -160,10 +166,11 @@ func (s stack) checkHealthy(t *testing.T) {
 	}
 }
 
-// patience is how long the demo's data may take to arrive: fetched every five seconds, on a machine with other things to do.
+// patience bounds the arrival of the demo's data. Prometheus scrapes every five seconds, and the
+// machine may be busy.
 const patience = time.Minute
 
-// checkTraces wants uses of both pools.
+// checkTraces requires traces of both pools.
 func checkTraces(t *testing.T, jaeger string) {
 	for _, system := range []string{"redis", "mongodb"} {
 		tags, err := json.Marshal(map[string]string{"db.system.name": system, "span.kind": "client"})
@@ -181,13 +188,13 @@ func checkTraces(t *testing.T, jaeger string) {
 	}
 }
 
-// A series is a result of a query of Prometheus.
+// A series is a result of a Prometheus query.
 type series struct {
 	Metric map[string]string
-	Value  [2]any // when, and the value as a string
+	Value  [2]any // time, and value as a string
 }
 
-// ask has Prometheus evaluate an expression.
+// ask evaluates an expression in Prometheus.
 func ask(ctx context.Context, prometheus, expression string) ([]series, error) {
 	var answer struct{ Data struct{ Result []series } }
 	err := get(ctx, prometheus+"/api/v1/query?"+url.Values{"query": {expression}}.Encode(), &answer)
@@ -206,7 +213,8 @@ func expectSeries(t *testing.T, prometheus, expression string) {
 	})
 }
 
-// checkMetrics wants both pools' metrics by the names and labels that rules and dashboards are built on, and the faults to show.
+// checkMetrics requires the metrics of both pools, with the names and labels used by rules and
+// dashboards. The faults must be visible.
 func checkMetrics(t *testing.T, prometheus string) {
 	for _, pool := range []string{"redis", "mongodb"} {
 		labels := fmt.Sprintf(`{job="outage", instance="demo", db_client_connection_pool_name="%s"}`, pool)
@@ -215,7 +223,8 @@ func checkMetrics(t *testing.T, prometheus string) {
 			"db_client_operation_duration_seconds_bucket" + strings.Replace(labels, "}", `, le="0.005"}`, 1),
 			"sum(db_client_connection_count" + labels + ") > 0",
 			"poolstack_breaker_state" + strings.Replace(labels, "}", `, poolstack_state="closed"}`, 1),
-			"sum(poolstack_failures_total" + labels + ") > 0", // the first fault comes after five seconds
+			// The first fault comes after five seconds.
+			"sum(poolstack_failures_total" + labels + ") > 0",
 		} {
 			expectSeries(t, prometheus, expression)
 		}
@@ -226,7 +235,7 @@ func checkMetrics(t *testing.T, prometheus string) {
 	}
 }
 
-// checkExemplars follows one from the latency of a pool to its trace.
+// checkExemplars follows an exemplar from a pool's latency to its trace.
 func checkExemplars(t *testing.T, prometheus, jaeger string) {
 	eventually(t, patience, "an exemplar leads to its trace", func(ctx context.Context) error {
 		var answer struct {
@@ -254,7 +263,8 @@ func checkExemplars(t *testing.T, prometheus, jaeger string) {
 	})
 }
 
-// checkRules wants the mounted rules loaded, every group of them, evaluated without an error, and to find the demo's pools.
+// checkRules requires every group of the mounted rules to be loaded and evaluated without an error.
+// The rules must find the demo's pools.
 func checkRules(t *testing.T, prometheus string) {
 	want := 0
 	for _, file := range files(t, "../../telemetry/rules") {

@@ -77,7 +77,7 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// at makes a record of a use that is answered at once.
+// at returns a record of a use with an immediate answer.
 func at(begin time.Duration, o outcome) record {
 	return record{begin: begin, end: begin, outcome: o}
 }
@@ -123,7 +123,8 @@ func TestBack(t *testing.T) {
 	}
 }
 
-// An add that was done twice is not served; uses that the server could not serve anyway count for nothing but the wait.
+// An add executed twice is not served. Uses which the server could not serve count only for the
+// wait.
 func TestFigure(t *testing.T) {
 	o := outage{from: time.Second, to: 2 * time.Second}
 	wait := func(r record, end time.Duration) record { r.end = end; return r }

@@ -63,7 +63,8 @@ func TestOpenLoad(t *testing.T) {
 	}
 }
 
-// Callers of a closed load come again when they have been served, and a little later when they have not.
+// Callers of a closed load come again when they have been served, and a little later when they have
+// not.
 func TestClosedLoad(t *testing.T) {
 	l := load{callers: 4, lasts: time.Second}
 	if n := len(runLoad(t, answers{takes: 100 * time.Millisecond}, l)); n != 40 {

@@ -53,7 +53,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// Every scenario has a title of its own, an explanation and gates. Scenarios that run together have servers of their own.
+// Every scenario has a title of its own, an explanation and gates. Scenarios that run together have
+// servers of their own.
 func TestScenarioTable(t *testing.T) {
 	titles := map[string]bool{}
 	for _, g := range groups() {
@@ -106,7 +107,8 @@ func TestGatesOnRealServers(t *testing.T) {
 	}
 }
 
-// holds runs the scenario once, and once more if a gate falls short: the machine may be busy with other tests.
+// holds runs the scenario once, and once more if a gate falls short: the machine may be busy with
+// other tests.
 func holds(t *testing.T, s scenario, h *hosts) {
 	t.Helper()
 	s.repeat = 1

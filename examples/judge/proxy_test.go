@@ -70,7 +70,7 @@ func visit(t *testing.T, p *proxy) visitor {
 	return visitor{t, conn, bufio.NewReader(conn)}
 }
 
-// limit is how long a visitor waits for what is to come, and brief for what is not to come.
+// limit bounds a visitor's wait for an expected reply. brief is the wait for an unexpected reply.
 const (
 	limit = 10 * time.Second
 	brief = 50 * time.Millisecond
@@ -83,7 +83,7 @@ func (v visitor) send(name string) {
 	}
 }
 
-// reply is "" when the connection ended, and "..." when nothing came in time.
+// reply returns the next reply, "" if the connection has ended, or "..." without a reply in time.
 func (v visitor) reply(wait time.Duration) string {
 	v.Helper()
 	v.SetReadDeadline(time.Now().Add(wait))
@@ -188,7 +188,7 @@ func TestProxyResets(t *testing.T) {
 	visit(t, p).want("get", "+get")
 }
 
-// wantReset dials in vain. The reset is seen by the dial or, if it comes later, by the first read.
+// wantReset requires a reset of a dial. Either the dial or the first read returns the error.
 func wantReset(t *testing.T, p *proxy) {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.addr())

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A ledger tells what is lost and what is there twice, and says nothing of what nobody has acknowledged.
+// A ledger reports lost and repeated writes. It does not report missing writes without an
+// acknowledgement.
 func TestCompare(t *testing.T) {
 	var l Ledger
 	done := make(chan struct{})

@@ -27,7 +27,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// slowReplies is a proxy in front of the server by which every third reply takes 60 ms and the others 10.
+// slowReplies is a proxy in front of the server. Every third reply takes 60 ms, and the others 10
+// ms.
 type slowReplies struct {
 	listener net.Listener
 	replies  atomic.Int64
@@ -73,7 +74,7 @@ func newSlowReplies(t *testing.T) *slowReplies {
 	return s
 }
 
-// answer forwards the replies, each of which begins with its length.
+// answer forwards the replies. Each reply begins with its length.
 func (s *slowReplies) answer(client io.Writer, server io.Reader) {
 	var size [4]byte
 	for {
@@ -105,10 +106,10 @@ func hostOf(t *testing.T, uri string) string {
 
 func (s *slowReplies) uri() string { return "mongodb://" + s.listener.Addr().String() + "/" + database }
 
-// callers is how many there are, each with deadlines of 40 ms: too short for every third reply.
+// callers is the number of callers, each with deadlines of 40 ms: too short for every third reply.
 const callers = 16
 
-// served has the callers find things for a while, and returns how many finds were served.
+// served runs the callers for a while, and returns the number of served finds.
 func served(find func(ctx context.Context) error) int {
 	var ok atomic.Int64
 	var wg sync.WaitGroup
@@ -128,7 +129,7 @@ func served(find func(ctx context.Context) error) int {
 	return int(ok.Load())
 }
 
-// findOne finds one thing, or that there is none.
+// findOne finds a document. A missing document is not an error.
 func findOne(ctx context.Context, db *mongo.Database) error {
 	err := db.Collection("things").FindOne(ctx, bson.D{}).Err()
 	if errors.Is(err, mongo.ErrNoDocuments) {
@@ -137,8 +138,9 @@ func findOne(ctx context.Context, db *mongo.Database) error {
 	return err
 }
 
-// Deadlines shorter than a part of the replies: neither the bare pool nor the whole stack at its defaults, from a cold start or warm, serves
-// fewer than the driver alone does. The breaker refuses nobody, and no deadline costs a socket.
+// The deadlines are shorter than a part of the replies. Neither the bare pool nor the whole stack
+// at its defaults serves fewer finds than the driver alone, from a cold start or warm. The breaker
+// rejects no caller, and no deadline costs a socket.
 func TestDeadlinesThatRepliesMiss(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
@@ -148,9 +150,9 @@ func TestDeadlinesThatRepliesMiss(t *testing.T) {
 			for tries := 1; ; tries++ {
 				n, alone := besideDriver(t, tc.layered, tc.warm)
 				switch {
-				case alone >= enough && n >= alone*4/5: // chance has a say in it
+				case alone >= enough && n >= alone*4/5: // allow for chance
 					return
-				case tries < 3: // so has a busy machine
+				case tries < 3: // allow for a busy machine
 				case alone < enough:
 					t.Skipf("the driver serves %d finds: on a machine this busy the deadlines of 40 ms tell nothing", alone)
 				default:
@@ -161,11 +163,12 @@ func TestDeadlinesThatRepliesMiss(t *testing.T) {
 	}
 }
 
-// enough finds of the driver for a comparison: on a machine that is not busy there are several hundred, with the race detector too.
+// enough is the minimum number of the driver's finds for a comparison. A machine that is not busy
+// does several hundred, with the race detector too.
 const enough = 100
 
-// besideDriver has the callers of a new pool and those of a new client find things at the same time, each behind a proxy of its own, and
-// returns how many finds each of the two served.
+// besideDriver runs the callers of a new pool and the callers of a new client at the same time,
+// each side behind its own proxy. It returns the number of served finds of both sides.
 func besideDriver(t *testing.T, layered, warm bool) (n, alone int) {
 	t.Helper()
 	s, beside := newSlowReplies(t), newSlowReplies(t)

@@ -19,8 +19,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// While a server fails in every way there is, nothing that the standard stack has acknowledged is lost, and no insert that must not be repeated is
-// carried out twice.
+// The server fails in every possible way. No write acknowledged by the standard stack is lost, and
+// no insert is executed twice unless the insert may be repeated.
 func TestLedger(t *testing.T) {
 	stack, err := middleware.Standard(middleware.Options{
 		Logging: logging.Config{Logger: slog.New(slog.DiscardHandler)}, Without: []string{middleware.KindTracing, middleware.KindMetrics},

@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 	if err := servers.Close(); err != nil {
 		panic(err)
 	}
-	// A link that a fault has cut in the midst of a transfer may leave a goroutine of toxiproxy's behind.
+	// A fault that cuts a link during a transfer may leave a goroutine of toxiproxy behind.
 	if left := pooltest.Leaked("/toxiproxy/v2/toxics."); status == 0 && len(left) > 0 {
 		panic(strings.Join(left, "\n\n"))
 	}
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 
 const (
 	patience = 20 * time.Second
-	// recovery is how long the pool may take to be whole again after the server's return.
+	// recovery is the maximum time for the pool to recover after the server's return.
 	recovery = 2 * time.Second
 	database = "mongolive"
 )
@@ -85,7 +85,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// whole waits until every resource of a pool serves at the same time, and fails the test if that takes too long.
+// whole waits until every resource of a pool serves at the same time. It fails the test after too
+// long.
 func whole(t *testing.T, p *pool.Pool[*mongopool.Conn]) {
 	t.Helper()
 	start := time.Now()
@@ -117,7 +118,7 @@ func whole(t *testing.T, p *pool.Pool[*mongopool.Conn]) {
 	}
 }
 
-// journal notes what became of each write.
+// journal records the result of each write.
 type journal struct {
 	mu           sync.Mutex
 	next         int
@@ -148,7 +149,8 @@ func (j *journal) acknowledgements() int {
 	return len(j.acknowledged)
 }
 
-// The server is killed under load and comes back: every write ends in time, what was acknowledged is there, and nothing is there twice.
+// The server is killed under load and comes back. Every write ends in time, every acknowledged
+// write is there, and no write is there twice.
 func TestKilledUnderLoad(t *testing.T) {
 	const writers, limit = 16, time.Second
 	d, p := newPool(t, pool.Config{MaxSize: 8})
@@ -280,7 +282,9 @@ func TestFrozen(t *testing.T) {
 			break
 		}
 	}
-	var left *pool.UseError // to the pool it is the caller's, whose deadline has passed; this is about what the driver says
+	// To the pool the error is the caller's, because the deadline has passed. The test is about the
+	// driver's error.
+	var left *pool.UseError
 	if !errors.As(err, &left) {
 		t.Fatalf("%v is no failure that has left a use", err)
 	}

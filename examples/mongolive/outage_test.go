@@ -25,7 +25,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// newStack returns a pool at the server of the address, with the standard stack at its defaults.
+// newStack returns a pool for the server at address, with the standard stack at its defaults.
 func newStack(t *testing.T, address string) (*middleware.Stack, *pool.Pool[*mongopool.Conn]) {
 	t.Helper()
 	stack, err := middleware.Standard(middleware.Options{
@@ -40,7 +40,8 @@ func newStack(t *testing.T, address string) (*middleware.Stack, *pool.Pool[*mong
 	return stack, p
 }
 
-// hole is a proxy in front of the server that can swallow all bytes. A connection that was there meanwhile, or came, stays silent for ever.
+// hole is a proxy in front of the server that can swallow all bytes. A connection that existed or
+// was accepted meanwhile stays silent forever.
 type hole struct {
 	listener net.Listener
 	wg       sync.WaitGroup
@@ -50,14 +51,14 @@ type hole struct {
 	conns []*swallower
 }
 
-// swallower is one direction's end.
+// swallower is the writer of a single direction.
 type swallower struct {
 	net.Conn
 
 	buried atomic.Bool
 }
 
-// Write swallows what a buried connection should get.
+// Write drops the bytes of a buried connection.
 func (s *swallower) Write(b []byte) (int, error) {
 	if s.buried.Load() {
 		return len(b), nil
@@ -103,7 +104,7 @@ func newHole(t *testing.T) *hole {
 	return h
 }
 
-// bury begins to swallow all.
+// bury begins to swallow all bytes.
 func (h *hole) bury() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,18 +114,18 @@ func (h *hole) bury() {
 	}
 }
 
-// fill lets connections live that come from now on.
+// fill serves connections accepted from now on.
 func (h *hole) fill() { h.deep.Store(false) }
 
 func (h *hole) address() string { return h.listener.Addr().String() }
 
-// The standard stack at its defaults finds out about each outage by callers' deadlines as short as 100 ms, says why it is degraded, and serves
-// again soon after the return: all uses of a second are served.
+// The standard stack at its defaults detects each outage with callers' deadlines as short as 100
+// ms. It reports why it is degraded. Soon after the return it serves all uses of a second.
 func TestOutages(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		begin, end  func(t *testing.T, h *hole)
-		foundWithin time.Duration // beside two deadlines
+		foundWithin time.Duration // in addition to two deadlines
 		reason      string
 	}{
 		{"killed",
@@ -177,14 +178,14 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// caller makes 40 finds a second.
+// caller makes 40 finds per second.
 type caller struct {
 	p        *pool.Pool[*mongopool.Conn]
 	deadline time.Duration
-	inRow    atomic.Int64 // finds that were served, with no failure between them
+	inRow    atomic.Int64 // finds served in a row without a failure
 }
 
-// load goes on for a while, or until enough is true.
+// load runs for d, or until enough returns true.
 func (c *caller) load(t *testing.T, d time.Duration, enough func() bool) {
 	t.Helper()
 	tick := time.NewTicker(25 * time.Millisecond)

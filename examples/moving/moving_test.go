@@ -1,4 +1,4 @@
-// Package moving holds a program that uses go-redis, before and after it moves to a pool.
+// Package moving holds a go-redis program, before and after its move to a pool.
 package moving
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 )
 
-// Both programs print the same, and are the same but for the making of the client.
+// Both programs print the same. They differ only in the creation of the client.
 func TestMoving(t *testing.T) {
 	if os.Getenv("REDIS_URL") == "" {
 		if os.Getenv("CI") == "true" {
@@ -43,7 +43,7 @@ moved
 	}
 }
 
-// The page says of each option and of each method of a client where it has gone.
+// README.md names the replacement of each option and each method of a client.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("README.md")
 	if err != nil {
@@ -98,7 +98,7 @@ func output(t *testing.T, name string) string {
 	return string(said)
 }
 
-// shared returns what a program has after the making of the client.
+// shared returns the part of a program after the creation of the client.
 func shared(t *testing.T, name string) string {
 	t.Helper()
 	source, err := os.ReadFile(filepath.Join(name, "main.go"))

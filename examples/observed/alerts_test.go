@@ -13,12 +13,13 @@ import (
 	"github.com/earnorm/poolstack/telemetry/rules"
 )
 
-// hasty are the rules for an outage that takes seconds.
+// hasty are rules for outages of a few seconds.
 var hasty = rules.Config{
 	For: time.Second, BreakerFor: time.Second, AbsentFor: time.Second, KeepFiring: time.Second, MinErrors: 1,
 }
 
-// writeRules writes the rules to files and returns the part of Prometheus' configuration that loads them.
+// writeRules writes the rules to files and returns the part of Prometheus' configuration that loads
+// them.
 func writeRules(t *testing.T) string {
 	t.Helper()
 	made, err := rules.New(hasty)
@@ -69,7 +70,8 @@ func checkRules(t *testing.T, p *prometheus) {
 	}
 }
 
-// checkBreakerAlert checks that the alert of each pool's breaker fired, and that it was over while the pool was still there to tell.
+// checkBreakerAlert checks the alert of each pool's breaker. The alert fired, and ended while the
+// pool still reported.
 func checkBreakerAlert(t *testing.T, p *prometheus) {
 	for _, pool := range []string{"redis", "mongodb"} {
 		firing, err := p.history(fmt.Sprintf(`ALERTS{alertname="PoolstackBreakerOpen", alertstate="firing", pool=%q}`, pool))
@@ -116,7 +118,7 @@ func checkDashboards(t *testing.T, p *prometheus) {
 	t.Logf("%d queries", len(made.Queries()))
 }
 
-// moments are the seconds, since 1970, in which an expression had a value.
+// moments are the seconds since 1970 in which an expression had a value.
 type moments map[int64]bool
 
 func (m moments) first() int64 {
@@ -129,7 +131,7 @@ func (m moments) first() int64 {
 	return first
 }
 
-// history returns when, since the start, an expression had a value that is a number.
+// history returns the moments since the start in which an expression had a number as its value.
 func (p *prometheus) history(expression string) (moments, error) {
 	var answer struct {
 		Result []struct{ Values [][2]any }

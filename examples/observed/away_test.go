@@ -14,16 +14,22 @@ import (
 	"github.com/earnorm/poolstack/telemetry"
 )
 
-// What the application may notice of a Collector that is away: nothing, but the machine has other things to do as well.
+// The effects of an absent Collector on the application. Ideally there are none, but the machine
+// may be busy.
 const (
-	leastRate      = 0.3              // of the uses a second that there were with it
-	longestUse     = 3 * time.Second  // a use that waits for the Collector takes longer: its limits of time begin at 10 s
-	moreGoroutines = 16               // than with it
-	moreHeap       = 6 << 20          // bytes: the queue of spans when it is full; all that are made meanwhile would be twice as much
-	backWithin     = 20 * time.Second // until spans and metrics arrive again: telemetry promises that it is found within half of that
+	leastRate = 0.3 // part of the uses per second with the Collector
+	// A use that waits for the Collector takes longer, because the exporters' timeouts begin at 10 s.
+	longestUse     = 3 * time.Second
+	moreGoroutines = 16 // more than with the Collector
+	// In bytes: a full queue of spans. All spans made meanwhile would take twice as much.
+	moreHeap = 6 << 20
+	// Time until spans and metrics arrive again. Package telemetry promises to reconnect in half the
+	// time.
+	backWithin = 20 * time.Second
 )
 
-// A Collector stands between a program under load and Jaeger and Prometheus. It is stopped, frozen and killed, and comes back each time.
+// A Collector is between a program under load and Jaeger and Prometheus. The test stops, freezes
+// and kills the Collector, which comes back each time.
 func TestCollectorAway(t *testing.T) {
 	servers := startServers(t)
 	jaeger := startJaeger(t, servers)
@@ -69,7 +75,7 @@ func TestCollectorAway(t *testing.T) {
 	}
 }
 
-// setUp makes the telemetry of the load, as the environment of a service in production would have it, but more often.
+// setUp sets up the telemetry of the load like a production service, but with shorter intervals.
 func setUp(t *testing.T, c *collector) *telemetry.Telemetry {
 	t.Helper()
 	for name, value := range map[string]string{
@@ -85,7 +91,7 @@ func setUp(t *testing.T, c *collector) *telemetry.Telemetry {
 	return tel
 }
 
-// shutDown ends the telemetry while the Collector is there: everything must reach it.
+// shutDown ends the telemetry while the Collector is running. Everything must reach the Collector.
 func shutDown(t *testing.T, tel *telemetry.Telemetry) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -95,7 +101,7 @@ func shutDown(t *testing.T, tel *telemetry.Telemetry) {
 	}
 }
 
-// compare says what the load has noticed.
+// compare checks the effects on the load.
 func compare(t *testing.T, name string, with, without chapter) {
 	t.Helper()
 	switch {
@@ -112,7 +118,8 @@ func compare(t *testing.T, name string, with, without chapter) {
 	}
 }
 
-// awaitArrival waits until a trace that begins from now on is in Jaeger, and the uses up to now are counted in Prometheus.
+// awaitArrival waits until a trace begun from now on is in Jaeger, and until Prometheus has counted
+// all uses so far.
 func awaitArrival(t *testing.T, l *load, jaeger *jaeger, prometheus *prometheus) {
 	t.Helper()
 	uses := l.counted.uses.Load()
@@ -142,7 +149,8 @@ func awaitArrival(t *testing.T, l *load, jaeger *jaeger, prometheus *prometheus)
 	})
 }
 
-// checkRequests checks the traces of single requests: the caller's span, the use below it, and the command below that.
+// checkRequests checks the traces of single requests: the caller's span, the use below it, and the
+// command below that.
 func checkRequests(t *testing.T, servers *local.Servers, l *load, jaeger *jaeger) {
 	redis, mongodb := port(t, servers.RedisURL()), port(t, servers.MongoDBURI())
 	for _, tt := range []struct {
@@ -187,7 +195,7 @@ func checkRequests(t *testing.T, servers *local.Servers, l *load, jaeger *jaeger
 	}
 }
 
-// checkRequest says what is wrong with a trace of one request, one use and one command.
+// checkRequest checks a trace of a single request with a single use and a single command.
 func checkRequest(trace jaegerTrace, use, pool, command, code string, want tags) error {
 	root, children, err := family(trace)
 	if err != nil {
@@ -211,7 +219,7 @@ func checkRequest(trace jaegerTrace, use, pool, command, code string, want tags)
 		if got := uses[0].Tags.get("error.type"); got != code {
 			return fmt.Errorf("the use failed with error.type %q", got)
 		}
-		delete(want, "error.type") // which checkSpan looks at
+		delete(want, "error.type") // checkSpan checks it
 		if got := commands[0].Tags.get("error.type"); got != code {
 			return fmt.Errorf("the command failed with error.type %q", got)
 		}
@@ -219,7 +227,8 @@ func checkRequest(trace jaegerTrace, use, pool, command, code string, want tags)
 	return errors.Join(checkSpan(uses[0], "internal", ofUse), checkSpan(commands[0], "client", want))
 }
 
-// checkExemplarsBehind follows the exemplars that have come through the Collector. A few may not have their trace yet.
+// checkExemplarsBehind follows the exemplars received through the Collector. A few exemplars may
+// not have their trace yet.
 func checkExemplarsBehind(t *testing.T, jaeger *jaeger, prometheus *prometheus) {
 	eventually(t, patience, "exemplars lead to traces", func() error {
 		exemplars, err := prometheus.exemplars("db_client_operation_duration_seconds_bucket")

@@ -11,16 +11,16 @@ import (
 	"github.com/earnorm/poolstack/examples/tools"
 )
 
-// A collector is an OpenTelemetry Collector that passes traces on to a Jaeger and shows metrics to a Prometheus. It may be stopped and
-// started again, at the same addresses.
+// A collector is an OpenTelemetry Collector that sends traces to a Jaeger and serves metrics to a
+// Prometheus. It may be stopped and started again at the same addresses.
 type collector struct {
 	*program
-	otlpHTTP, otlpGRPC string // where it takes traces and metrics, as HOST:PORT
-	metrics            string // where it shows them
-	start              func() // starts it again, and waits until it is ready
+	otlpHTTP, otlpGRPC string // addresses for traces and metrics, HOST:PORT
+	metrics            string // address of the metrics page
+	start              func() // starts the Collector again and waits until it is ready
 }
 
-// startCollector starts one.
+// startCollector starts a collector.
 func startCollector(t *testing.T, servers *local.Servers, jaeger *jaeger) *collector {
 	t.Helper()
 	path := tools.Need(t, tools.Collector)
@@ -56,7 +56,7 @@ service:
 	return c
 }
 
-// stop ends the Collector as an operator does, or as a crash does.
+// stop ends the Collector with a signal, like an operator or a crash.
 func (c *collector) stop(t *testing.T, by syscall.Signal) {
 	t.Helper()
 	if !c.end(by) {

@@ -14,10 +14,11 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// password is in the URLs that the demo is given. Neither server asks for one, and both take any.
+// password is in the URLs given to the demo. Neither server requires a password, and both accept
+// any.
 const password = "hunter2-of-the-demo"
 
-// The outage demo, as `make demo` plays it, seen in Jaeger and in Prometheus.
+// The outage demo, as played by `make demo`, is visible in Jaeger and in Prometheus.
 func TestOutage(t *testing.T) {
 	servers := startServers(t)
 	jaeger := startJaeger(t, servers)
@@ -35,7 +36,7 @@ func TestOutage(t *testing.T) {
 	t.Run("secrets", func(t *testing.T) { checkSecrets(t, jaeger, prometheus) })
 }
 
-// playOutage builds and runs the demo and returns what Prometheus heard about its metrics.
+// playOutage builds and runs the demo. It returns the metadata which Prometheus has received.
 func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus *prometheus, metrics string) *notebook {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "outage")
@@ -46,7 +47,8 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 		"REDIS_URL="+withPassword(t, servers.RedisURL(), "default", ""),
 		"MONGODB_URI="+withPassword(t, servers.MongoDBURI(), "outage", "authMechanism=PLAIN"),
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://"+jaeger.otlpHTTP+"/v1/traces",
-		"OTEL_BSP_MAX_QUEUE_SIZE=100000", "OTEL_BSP_SCHEDULE_DELAY=500", // nothing is to be dropped: every trace is looked at
+		// No span may be dropped, because the test checks every trace.
+		"OTEL_BSP_MAX_QUEUE_SIZE=100000", "OTEL_BSP_SCHEDULE_DELAY=500",
 	)
 	page := filepath.Join(t.TempDir(), "outage.html")
 	demo := run(t, servers, env, path, "-duration", "30s", "-metrics", metrics, "-page", page)
@@ -64,7 +66,8 @@ func playOutage(t *testing.T, servers *local.Servers, jaeger *jaeger, prometheus
 			t.Fatalf("the demo does not come to its end:\n%s", demo.lastWords())
 		}
 	}
-	// Whether its invariants hold is for its own test, which makes allowance for a busy machine: 1 says that one did not.
+	// The demo's own test checks the invariants, with tolerance for a busy machine. Status 1 means an
+	// invariant did not hold.
 	if status := demo.cmd.ProcessState.ExitCode(); status > 1 || status < 0 {
 		t.Fatalf("the demo ended with %v:\n%s", demo.cmd.ProcessState, demo.lastWords())
 	}
@@ -89,7 +92,7 @@ func withPassword(t *testing.T, server, user, query string) string {
 	return u.String()
 }
 
-// awaitTraces returns all traces of the demo once every use is among them that Prometheus has heard of.
+// awaitTraces returns all traces of the demo, after every use counted by Prometheus is in Jaeger.
 func awaitTraces(t *testing.T, jaeger *jaeger, prometheus *prometheus) (traces []jaegerTrace) {
 	t.Helper()
 	counted, err := prometheus.query("sum(max_over_time(db_client_operation_duration_seconds_count[10m]))")
@@ -136,7 +139,7 @@ func checkExemplars(t *testing.T, prometheus *prometheus, traces []jaegerTrace) 
 	t.Logf("exemplars by pool: %v", pools)
 }
 
-// leads says whether an exemplar leads to a span that its series is about.
+// leads returns an error unless an exemplar leads to a span of its series.
 func leads(e exemplar, traces map[string]jaegerTrace) error {
 	trace, ok := traces[e.labels["trace_id"]]
 	if !ok {
@@ -161,7 +164,8 @@ func leads(e exemplar, traces map[string]jaegerTrace) error {
 	return errors.New("no such span in the trace")
 }
 
-// checkSecrets looks through all that Jaeger and Prometheus hold for what the demo has written and was given.
+// checkSecrets searches all data of Jaeger and Prometheus for texts written by the demo and for the
+// password.
 func checkSecrets(t *testing.T, jaeger *jaeger, prometheus *prometheus) {
 	for name, url := range map[string]string{
 		"Jaeger":        jaeger.tracesURL("outage"),

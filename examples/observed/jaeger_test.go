@@ -9,11 +9,11 @@ import (
 	"github.com/earnorm/poolstack/examples/tools"
 )
 
-// A jaeger is a running one.
+// A jaeger is a running Jaeger.
 type jaeger struct {
 	*program
-	otlpHTTP, otlpGRPC string // where it takes traces, as HOST:PORT
-	query              string // where it is asked, as a URL
+	otlpHTTP, otlpGRPC string // addresses for traces, HOST:PORT
+	query              string // URL of the query API
 }
 
 // startJaeger starts a Jaeger that keeps everything in memory.
@@ -34,9 +34,9 @@ func startJaeger(t *testing.T, servers *local.Servers) *jaeger {
 	return j
 }
 
-// tracesURL is where all traces of a service are.
+// tracesURL returns the URL of all traces of a service.
 func (j *jaeger) tracesURL(service string) string {
-	const more = 1_000_000 // than there are
+	const more = 1_000_000 // more than exist
 	return fmt.Sprintf("%s/api/traces?service=%s&limit=%d&lookback=1h", j.query, url.QueryEscape(service), more)
 }
 
@@ -46,7 +46,7 @@ func (j *jaeger) traces(service string) (all []jaegerTrace, err error) {
 	return all, err
 }
 
-// trace returns one trace.
+// trace returns a single trace.
 func (j *jaeger) trace(id string) (jaegerTrace, error) {
 	var found []jaegerTrace
 	if err := ask(j.query+"/api/traces/"+id, &found); err != nil {
@@ -58,7 +58,7 @@ func (j *jaeger) trace(id string) (jaegerTrace, error) {
 	return found[0], nil
 }
 
-// What Jaeger's query API answers.
+// The responses of Jaeger's query API.
 type (
 	jaegerTrace struct {
 		TraceID   string                   `json:"traceID"`
@@ -97,7 +97,7 @@ type (
 	}
 )
 
-// get returns a field's value, "" if there is none.
+// get returns a field's value, or "" without the field.
 func (f jaegerFields) get(key string) string {
 	for _, field := range f {
 		if field.Key == key {
@@ -107,7 +107,7 @@ func (f jaegerFields) get(key string) string {
 	return ""
 }
 
-// parent returns the id of the span that s is a child of, "" if it is a root.
+// parent returns the id of the parent span, or "" for a root.
 func (s *jaegerSpan) parent() string {
 	for _, ref := range s.References {
 		if ref.RefType == "CHILD_OF" {

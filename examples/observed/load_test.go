@@ -25,7 +25,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry"
 )
 
-// A load uses two pools steadily, each use within a span of its own as in a service that answers requests.
+// A load uses two pools steadily. Each use is within its own span, as in a service for requests.
 type load struct {
 	redis   *pool.Pool[*redispool.Conn]
 	mongo   *pool.Pool[*mongopool.Conn]
@@ -36,13 +36,13 @@ type load struct {
 	workers sync.WaitGroup
 }
 
-// counts are what a load has done.
+// counts are the counts of a load.
 type counts struct{ uses, failures, slowest atomic.Int64 }
 
-// limitOfUse is how long a use may take. There are no faults, so that hardly anything comes near it.
+// limitOfUse is the timeout of a use. Without faults, hardly any use comes near the timeout.
 const limitOfUse = 10 * time.Second
 
-// newLoad makes the pools, with the standard stack around them, and a span for each command.
+// newLoad creates the pools, with the standard stack and a span for each command.
 func newLoad(t *testing.T, servers *local.Servers, tel *telemetry.Telemetry) *load {
 	t.Helper()
 	layers := func() []pool.Middleware {
@@ -82,7 +82,8 @@ func newLoad(t *testing.T, servers *local.Servers, tel *telemetry.Telemetry) *lo
 	return l
 }
 
-// begin starts the workers; end waits for them. They rest most of the time, so that it is not the machine that sets the pace.
+// begin starts the workers, and end waits for the workers. The workers mostly sleep, so the machine
+// does not limit their rate.
 func (l *load) begin(ctx context.Context) {
 	for range 8 {
 		l.workers.Go(func() { l.work(ctx, l.set, 15*time.Millisecond) })
@@ -119,7 +120,7 @@ func (l *load) work(ctx context.Context, use func(context.Context) error, pause 
 	}
 }
 
-// flood makes spans, far more than may wait to be sent, until stop is called.
+// flood creates many more spans than the queue can hold, until stop is called.
 func (l *load) flood(ctx context.Context) (stop func()) {
 	const spans, every = 100, 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(ctx)
@@ -139,7 +140,7 @@ func (l *load) flood(ctx context.Context) (stop func()) {
 	}
 }
 
-// request makes one use within a span, and returns the id of the trace.
+// request makes a use within a span, and returns the id of the trace.
 func (l *load) request(ctx context.Context, use func(context.Context) error) (traceID string, err error) {
 	ctx, span := l.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
@@ -152,7 +153,7 @@ func (l *load) set(ctx context.Context) error {
 	})
 }
 
-// mistake asks the server for what it refuses with an error of its own.
+// mistake sends a command which the server rejects with its own error.
 func (l *load) mistake(ctx context.Context) error {
 	return l.redis.Do(ctx, pool.Op{Name: "LPUSH", Target: "counter"}, func(ctx context.Context, c *redispool.Conn) error {
 		return c.LPush(ctx, "load:counter", "a value").Err()
@@ -169,13 +170,13 @@ func (l *load) find(ctx context.Context) error {
 	})
 }
 
-// A chapter is what a load did in a while, and what the process held at its end.
+// A chapter is the activity of a load in a period, and the process's resources at the end.
 type chapter struct {
-	rate       float64 // uses a second
+	rate       float64 // uses per second
 	failures   int64
 	slowest    time.Duration
-	goroutines int // the most
-	heap       int // bytes, after a collection
+	goroutines int // maximum
+	heap       int // bytes, after a garbage collection
 }
 
 func (c chapter) String() string {
@@ -183,7 +184,7 @@ func (c chapter) String() string {
 		c.rate, c.failures, c.slowest.Round(time.Millisecond), c.goroutines, c.heap>>10)
 }
 
-// watch looks on for a while.
+// watch measures for d.
 func (l *load) watch(d time.Duration) (c chapter) {
 	uses, failures, start := l.counted.uses.Load(), l.counted.failures.Load(), time.Now()
 	l.counted.slowest.Store(0)

@@ -16,7 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// startServers starts a Redis and a MongoDB for this test alone. Every test begins with it: what else it starts shares their fate.
+// startServers starts a Redis and a MongoDB for this test alone. Every test calls startServers
+// first. The test's other programs end with the servers.
 func startServers(t *testing.T) *local.Servers {
 	t.Helper()
 	switch {
@@ -61,7 +62,7 @@ func freeAddr(t *testing.T) string {
 	return addr
 }
 
-// eventually tries until it gets no error, and fails the test with the last one after the given time.
+// eventually calls try until try returns nil. After within it fails the test with the last error.
 func eventually(t *testing.T, within time.Duration, what string, try func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {

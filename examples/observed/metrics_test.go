@@ -11,17 +11,18 @@ import (
 	"github.com/earnorm/poolstack/middleware/metrics"
 )
 
-// ours matches the names of all metrics that could be the library's.
+// ours matches all names of metrics which may be the library's.
 const ours = `{__name__=~"(db|poolstack)_.+"}`
 
-// bounded matches what the values of labels look like that say why, who and how: words, and codes of servers.
+// bounded matches label values with a bounded set of values: words, and codes of servers.
 var bounded = regexp.MustCompile(`^([a-z_.-]+|[A-Z]+|[0-9]+|_OTHER)$`)
 
-// unseen are attributes that the demo need not show: its servers do not answer with errors.
+// unseen are attributes which the demo need not show, because its servers do not answer with
+// errors.
 var unseen = []string{"db.response.status_code"}
 
-// checkCatalogue holds what Prometheus has, and has heard, against the catalogue: nothing is there besides and, if everything has
-// happened that there is to count, nothing is missing.
+// checkCatalogue compares the metrics and metadata in Prometheus with the catalogue. No other
+// metric exists. If everything is true, no metric of the catalogue is missing.
 func checkCatalogue(t *testing.T, p *prometheus, notes *notebook, everything bool) {
 	all, err := p.series(ours)
 	if err != nil {
@@ -52,13 +53,14 @@ func checkCatalogue(t *testing.T, p *prometheus, notes *notebook, everything boo
 	}
 }
 
-// A promFamily is how Prometheus knows a metric.
+// A promFamily is a metric in Prometheus.
 type promFamily struct {
 	name, kind string
 	series     []string
 }
 
-// translate translates by the rules of UnderscoreEscapingWithSuffixes, as far as the catalogue needs them.
+// translate implements the rules of UnderscoreEscapingWithSuffixes, as far as the catalogue needs
+// them.
 func translate(spec metrics.Instrument) promFamily {
 	f := promFamily{name: strings.ReplaceAll(spec.Name, ".", "_"), kind: "gauge"}
 	switch {
@@ -78,11 +80,12 @@ func translate(spec metrics.Instrument) promFamily {
 	return f
 }
 
-// checkLabels checks the labels of all series of one name, which must have all the catalogue's if everything has happened, and the bounds
-// of buckets.
+// checkLabels checks the labels of all series of a metric, and the bounds of its buckets. If
+// everything is true, all labels of the catalogue must occur.
 func checkLabels(t *testing.T, spec metrics.Instrument, name string, series []labels, everything bool) {
 	t.Helper()
-	allowed := map[string]string{"__name__": "", "job": "", "instance": ""} // and which attribute it is
+	// The keys are the allowed labels, and the values are their attributes.
+	allowed := map[string]string{"__name__": "", "job": "", "instance": ""}
 	buckets := strings.HasSuffix(name, "_bucket")
 	if buckets {
 		allowed["le"] = ""
@@ -131,7 +134,8 @@ func checkLabels(t *testing.T, spec metrics.Instrument, name string, series []la
 		if pool == "redis" && spec.RedisBuckets != nil {
 			want = spec.RedisBuckets
 		}
-		if sorted := slices.Sorted(maps.Keys(got)); !slices.Equal(sorted[:len(sorted)-1], want) { // the last is infinity
+		// The last bound is infinity.
+		if sorted := slices.Sorted(maps.Keys(got)); !slices.Equal(sorted[:len(sorted)-1], want) {
 			t.Errorf("%s of %s has the buckets %v, want %v", name, pool, sorted, want)
 		}
 	}

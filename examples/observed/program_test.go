@@ -16,15 +16,16 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// A program is one that runs beside the test.
+// A program is a process beside the test.
 type program struct {
 	name  string
 	cmd   *exec.Cmd
-	log   string        // the file it writes to
-	ended chan struct{} // closed when it has ended
+	log   string        // the log file
+	ended chan struct{} // closed at the end of the process
 }
 
-// run starts a program. It is asked to end when the test does, and killed if it does not or if the test's process dies.
+// run starts a program. At the end of the test run asks the program to end, and kills the program
+// after patience. The program is also killed if the test's process dies.
 func run(t *testing.T, servers *local.Servers, env []string, path string, args ...string) *program {
 	t.Helper()
 	p := &program{name: filepath.Base(path), cmd: exec.Command(path, args...), ended: make(chan struct{})}
@@ -32,7 +33,7 @@ func run(t *testing.T, servers *local.Servers, env []string, path string, args .
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close() // the program has its own
+	defer log.Close() // the child has its own file descriptor
 	p.log = log.Name()
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
@@ -43,7 +44,7 @@ func run(t *testing.T, servers *local.Servers, env []string, path string, args .
 	forget := servers.Guard(-p.cmd.Process.Pid)
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // ProcessState tells it all
+		_ = p.cmd.Wait() // the result is in ProcessState
 		forget()
 	}()
 	t.Cleanup(func() {
@@ -54,10 +55,11 @@ func run(t *testing.T, servers *local.Servers, env []string, path string, args .
 	return p
 }
 
-// patience is how long a program may take to become ready, or to end.
+// patience bounds a program's start and end.
 const patience = 20 * time.Second
 
-// end sends a signal and waits for the program's end, which it enforces after a while. It says whether that was not necessary.
+// end sends a signal and waits for the end of the program. After patience it kills the program and
+// returns false.
 func (p *program) end(by syscall.Signal) bool {
 	p.signal(by)
 	select {
@@ -70,7 +72,7 @@ func (p *program) end(by syscall.Signal) bool {
 	}
 }
 
-// signal sends a signal to the program and what it has started, unless it has ended.
+// signal sends a signal to the program and its children, unless the program has ended.
 func (p *program) signal(s syscall.Signal) {
 	if !p.over() {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s)
@@ -98,7 +100,7 @@ func (p *program) awaitReady(t *testing.T, url string) {
 	})
 }
 
-// output is all that the program has written.
+// output returns the content of the log.
 func (p *program) output() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -112,10 +114,10 @@ func (p *program) lastWords() string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// web leaves no connections behind, nor goroutines.
+// web keeps no connections and leaves no goroutines.
 var web = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 
-// get returns what is at url.
+// get returns the content at url.
 func get(url string) ([]byte, error) {
 	resp, err := web.Get(url)
 	if err != nil {
@@ -129,7 +131,8 @@ func get(url string) ([]byte, error) {
 	return body, err
 }
 
-// ask reads the member data of the JSON at url, as both Jaeger and Prometheus answer, into v.
+// ask decodes the member data of the JSON at url into v. Both Jaeger and Prometheus respond in this
+// form.
 func ask(url string, v any) error {
 	body, err := get(url)
 	if err != nil {

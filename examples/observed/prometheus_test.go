@@ -14,14 +14,14 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// A prometheus is a running one.
+// A prometheus is a running Prometheus.
 type prometheus struct {
 	*program
 	url     string
 	started time.Time
 }
 
-// startPrometheus starts a Prometheus that looks at target once a second.
+// startPrometheus starts a Prometheus that scrapes target every second.
 func startPrometheus(t *testing.T, servers *local.Servers, job, target string, more ...string) *prometheus {
 	t.Helper()
 	path := needPrometheus(t)
@@ -39,7 +39,7 @@ func startPrometheus(t *testing.T, servers *local.Servers, job, target string, m
 	return p
 }
 
-// api is the address of a call with parameters in pairs.
+// api returns the address of an API call. The parameters are in pairs.
 func (p *prometheus) api(call string, pairs ...string) string {
 	values := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -48,7 +48,7 @@ func (p *prometheus) api(call string, pairs ...string) string {
 	return p.url + "/api/v1/" + call + "?" + values.Encode()
 }
 
-// window is the time from the start until now, as parameters.
+// window returns the time from the start until now, as parameters.
 func (p *prometheus) window() []string {
 	return []string{"start", p.started.UTC().Format(time.RFC3339), "end", time.Now().Add(time.Second).UTC().Format(time.RFC3339)}
 }
@@ -56,19 +56,19 @@ func (p *prometheus) window() []string {
 // labels are a series' name and labels.
 type labels map[string]string
 
-// series returns all series that match, and were there at any time.
+// series returns all matching series, including ended series.
 func (p *prometheus) series(match string) (all []labels, err error) {
 	err = ask(p.api("series", append(p.window(), "match[]", match)...), &all)
 	return all, err
 }
 
-// exemplar is one that leads to a trace.
+// exemplar is an exemplar with a trace.
 type exemplar struct {
 	series labels
 	labels labels
 }
 
-// exemplars returns the exemplars of all series that match.
+// exemplars returns the exemplars of all matching series.
 func (p *prometheus) exemplars(match string) ([]exemplar, error) {
 	var answer []struct {
 		SeriesLabels labels `json:"seriesLabels"`
@@ -88,10 +88,10 @@ func (p *prometheus) exemplars(match string) ([]exemplar, error) {
 	return all, nil
 }
 
-// A sample is one value of an instant query's answer.
+// A sample is a value in the response to an instant query.
 type sample struct {
 	Metric labels `json:"metric"`
-	Value  [2]any `json:"value"` // the time and, in words, the value
+	Value  [2]any `json:"value"` // time, and value as a string
 }
 
 // query returns the value of an expression for each set of labels.
@@ -103,16 +103,17 @@ func (p *prometheus) query(expression string) ([]sample, error) {
 	return answer.Result, err
 }
 
-// metadata is what a target says about a metric.
+// metadata is a target's metadata of a metric.
 type metadata struct{ Type, Help, Unit string }
 
-// A notebook collects metadata while there is somebody to give it: Prometheus forgets it with the target.
+// A notebook collects metadata while the target exists. Prometheus forgets the metadata with the
+// target.
 type notebook struct {
 	mu   sync.Mutex
 	seen map[string]map[metadata]bool // by metric
 }
 
-// note adds what Prometheus has heard so far.
+// note adds the metadata in Prometheus.
 func (n *notebook) note(p *prometheus) error {
 	var answer map[string][]metadata
 	if err := ask(p.api("metadata"), &answer); err != nil {
@@ -134,7 +135,7 @@ func (n *notebook) note(p *prometheus) error {
 	return nil
 }
 
-// of returns what was noted about a metric.
+// of returns the collected metadata of a metric.
 func (n *notebook) of(metric string) map[metadata]bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -15,10 +15,10 @@ import (
 	"github.com/earnorm/poolstack/middleware/tracing"
 )
 
-// tags are a span's attributes.
+// tags are the attributes of a span.
 type tags map[string]string
 
-// uses are the attributes that each of the demo's uses must have, by the name of its span.
+// uses returns the required attributes of the demo's uses, by span name.
 func uses(t *testing.T, servers *local.Servers) map[string]tags {
 	t.Helper()
 	all := map[string]tags{}
@@ -48,12 +48,13 @@ func port(t *testing.T, server string) string {
 	return u.Port()
 }
 
-// errorTypes are all that error.type may be: reasons of the pool, of the layers and of the backends, and codes of the servers.
+// errorTypes matches the possible values of error.type: reasons of the pool, the layers and the
+// backends, and codes of the servers.
 var errorTypes = regexp.MustCompile(`^(acquire_timeout|open_failed|pool_(exhausted|paused|closed|cleared)|` +
 	`timeout(_attempt|_total|_begin)?|canceled|breaker_(open|half_open)|` +
 	`network|connect|connection_(refused|reset)|unreachable|dns|tls|eof|broken|server_selection|wait_queue|[A-Z]+|[0-9]+|_OTHER)$`)
 
-// checkTraces checks the shape of every trace of the demo, and that among them are all the shapes that there can be.
+// checkTraces checks the shape of every trace of the demo. All possible shapes must occur.
 func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
 	seen := map[string]int{}
 	var wrong []error
@@ -67,7 +68,8 @@ func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
 	}
 	t.Logf("%d of %d traces are wrong; seen: %v", len(wrong), len(traces), seen)
 	for _, shape := range []string{
-		"HGET puts", "HSET puts", "RPUSH adds", "find puts", "insert puts", "update adds", // all of them with success
+		// All operations, each with success.
+		"HGET puts", "HSET puts", "RPUSH adds", "find puts", "insert puts", "update adds",
 		"acquire", "failed acquire", "attempt", "failed attempt", "breaker_open",
 		"poolstack.retry", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed",
 	} {
@@ -77,7 +79,7 @@ func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
 	}
 }
 
-// checkTrace says what is wrong with a trace of one use, and counts what it shows.
+// checkTrace checks the trace of a single use, and counts its features in seen.
 func checkTrace(trace jaegerTrace, uses map[string]tags, seen map[string]int) error {
 	root, children, err := family(trace)
 	if err != nil {
@@ -112,7 +114,8 @@ func checkTrace(trace jaegerTrace, uses map[string]tags, seen map[string]int) er
 	return errors.Join(wrong...)
 }
 
-// family returns the one root of a trace and the children of each span, in order of their beginnings. No span may have lost its parent.
+// family returns the single root of a trace and the children of each span, ordered by start time.
+// Every other span must have a parent.
 func family(trace jaegerTrace) (root *jaegerSpan, children map[string][]*jaegerSpan, err error) {
 	ids := map[string]bool{}
 	for _, s := range trace.Spans {
@@ -161,7 +164,8 @@ func checkUse(s *jaegerSpan, uses map[string]tags) error {
 	return checkSpan(s, "client", want, "db.response.status_code", "poolstack.events.dropped")
 }
 
-// checkSpan checks a span's kind and its attributes: those that it must have, those that it may have besides, and how it failed if it did.
+// checkSpan checks a span's kind, its required and optional attributes, and the attributes of its
+// failure.
 func checkSpan(s *jaegerSpan, kind string, want tags, optional ...string) error {
 	want = maps.Clone(want)
 	want["span.kind"], want["otel.scope.name"] = kind, tracing.ScopeName
@@ -184,11 +188,12 @@ func checkSpan(s *jaegerSpan, kind string, want tags, optional ...string) error 
 	return nil
 }
 
-// checkAttempts checks the attempts of a use, of which there must be none or all.
+// checkAttempts checks the attempts of a use. The trace must contain either all attempts or none.
 func checkAttempts(root *jaegerSpan, attempts []*jaegerSpan) error {
 	var wrong []error
 	n, retries := len(attempts), len(root.events("poolstack.retry"))
-	overtaken := n > 0 && n == retries && root.Tags.get("error.type") == "timeout_total" // in the pause before another attempt
+	// The deadline passed in the pause before another attempt.
+	overtaken := n > 0 && n == retries && root.Tags.get("error.type") == "timeout_total"
 	if n > 0 && retries != n-1 && !overtaken || n == 0 && retries > 0 {
 		wrong = append(wrong, fmt.Errorf("%d attempts, %d retries", n, retries))
 	}
@@ -206,13 +211,15 @@ func checkAttempts(root *jaegerSpan, attempts []*jaegerSpan) error {
 	return errors.Join(wrong...)
 }
 
-// slack is by how much, in microseconds, the times of parents and children may differ because of what is cut off.
+// slack is the allowed difference between times of parents and children in microseconds, because
+// times are truncated.
 const slack = 2
 
-// leastWait is the shortest wait that gets a span, in microseconds.
+// leastWait is the shortest wait with a span, in microseconds.
 const leastWait = 1000
 
-// checkChild checks a span below another. Misplaced says that it should be within an attempt.
+// checkChild checks a span below another span. If misplaced is true, the span should be within an
+// attempt.
 func checkChild(s, parent, root *jaegerSpan, misplaced bool) error {
 	if s.StartTime < parent.StartTime-slack || s.end() > parent.end()+slack {
 		return fmt.Errorf("%s is not within %s", s.OperationName, parent.OperationName)
@@ -236,7 +243,7 @@ func checkChild(s, parent, root *jaegerSpan, misplaced bool) error {
 	return fmt.Errorf("%s is no span of ours", s.OperationName)
 }
 
-// eventFields are what span events may have.
+// eventFields are the possible fields of span events.
 var eventFields = []string{
 	"event", "poolstack.layer", "poolstack.attempt", "poolstack.reason", "poolstack.from", "poolstack.to", "poolstack.duration",
 	"poolstack.cause",
@@ -259,20 +266,21 @@ func checkEvents(root *jaegerSpan) error {
 	return nil
 }
 
-// checkRejection checks a use that a layer has refused.
+// checkRejection checks a use rejected by a layer.
 func checkRejection(root *jaegerSpan, attempts []*jaegerSpan, reason string) error {
 	gaveUp := slices.ContainsFunc(root.events("poolstack.gave_up"), func(e jaegerFields) bool { return e.get("poolstack.reason") == "refused" })
 	switch {
 	case gaveUp && root.failed(): // the use ended with what its latest attempt had met
 	case !root.failed() || root.Tags.get("error.type") != reason:
 		return fmt.Errorf("it was refused by %s, but ended with %q", reason, root.Tags.get("error.type"))
-	case len(attempts) == 0 && len(root.Logs)-len(root.events("poolstack.state_changed")) != 1: // it may have ended the open period
+	// A rejected use has no attempt. It may have ended the open period.
+	case len(attempts) == 0 && len(root.Logs)-len(root.events("poolstack.state_changed")) != 1:
 		return errors.New("something else happened to a use that was refused at once")
 	}
 	return nil
 }
 
-// describe draws a trace.
+// describe formats a trace.
 func describe(trace jaegerTrace) string {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "trace %s:", trace.TraceID)

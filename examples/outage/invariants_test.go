@@ -9,7 +9,7 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// good is a result in which every invariant holds.
+// good returns a result in which every invariant holds.
 func good() result {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	server := func(name, kind string) serverResult {
@@ -40,11 +40,11 @@ func good() result {
 	}
 }
 
-// Each defect breaks one invariant, the one that is about it.
+// Each defect breaks exactly the invariant about the defect.
 func TestJudge(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(r *result, s *serverResult)
-		want  string // the invariant that is broken; "" for none
+		want  string // the broken invariant; "" for none
 	}{
 		"nothing":               {func(*result, *serverResult) {}, ""},
 		"a lost write":          {func(_ *result, s *serverResult) { s.stack.lost = 1 }, "no acknowledged write lost"},

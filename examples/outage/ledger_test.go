@@ -7,7 +7,8 @@ import (
 
 func random() *rand.Rand { return rand.New(rand.NewPCG(1, 1)) }
 
-// written is a ledger with an acknowledged put (id 0), an acknowledged add (1), a put (2) and an add (3) without an answer.
+// written returns a ledger with an acknowledged put (id 0), an acknowledged add (1), a put without
+// an answer (2) and an add without an answer (3).
 func written() *ledger {
 	l := &ledger{}
 	for i, k := range []kind{put, add, put, add} {

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// startServers starts servers for this test alone, for others would not like what it does to them, and lets the program find them.
+// startServers starts servers for this test alone, because the test disturbs the servers. It sets
+// the environment for the program.
 func startServers(t *testing.T) *local.Servers {
 	t.Helper()
 	if testing.Short() {
@@ -52,7 +53,7 @@ func lenient(duration time.Duration) config {
 	}
 }
 
-// The whole play with two acts, in which both servers are killed and frozen.
+// A whole play with two acts. Both servers are killed and frozen.
 func TestOutage(t *testing.T) {
 	startServers(t)
 	cfg := lenient(8 * time.Second)
@@ -78,7 +79,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// The same, where MongoDB is a replica set.
+// A whole play in which MongoDB is a replica set.
 func TestOutageOfAReplicaSet(t *testing.T) {
 	startServers(t)
 	cfg := lenient(8 * time.Second)
@@ -103,7 +104,7 @@ func TestOutageOfAReplicaSet(t *testing.T) {
 	}
 }
 
-// What the network does is done to each member of a replica set, and undone.
+// A network fault affects each member of a replica set, and ends at each member.
 func TestNetworkFaultsOfAReplicaSet(t *testing.T) {
 	startServers(t)
 	cfg := lenient(8 * time.Second)
@@ -120,7 +121,7 @@ func TestNetworkFaultsOfAReplicaSet(t *testing.T) {
 	}
 }
 
-// drawnAsItWas looks at the page of a play with those faults.
+// drawnAsItWas checks the page of a play with the faults.
 func drawnAsItWas(t *testing.T, file string, faults map[string][]trouble) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -135,13 +136,14 @@ func drawnAsItWas(t *testing.T, file string, faults map[string][]trouble) {
 				t.Errorf("%s: %s is shaded %d times", id, fault, n)
 			}
 		}
-		if strings.Contains(id, "throughput") && len(with(all, solid, false)[0].at) < 2*20 { // 8 s, more slowly than they should be
+		// The run lasts 8 s. A busy machine records fewer points than planned.
+		if strings.Contains(id, "throughput") && len(with(all, solid, false)[0].at) < 2*20 {
 			t.Errorf("%s: the line has few points", id)
 		}
 	}
 }
 
-// Without faults, but with an invariant that cannot hold.
+// A play without faults, and with an invariant that cannot hold.
 func TestABrokenInvariantIsToldByTheStatus(t *testing.T) {
 	startServers(t)
 	cfg := lenient(time.Second)
@@ -166,7 +168,7 @@ func TestABrokenInvariantIsToldByTheStatus(t *testing.T) {
 	}
 }
 
-// Ctrl-C in the middle of a fault: the fault is undone, and what is known is reported.
+// Ctrl-C during a fault ends the fault, and the results so far are reported.
 func TestInterrupted(t *testing.T) {
 	servers := startServers(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -190,7 +192,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// The play is repeated with another seed until a signal comes, and the probe says that it goes on.
+// The play is repeated with the next seed until a signal comes. Meanwhile the probe succeeds.
 func TestRepeated(t *testing.T) {
 	startServers(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -220,7 +222,7 @@ func TestRepeated(t *testing.T) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens on.
+// freeAddress returns a loopback address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -231,7 +233,7 @@ func freeAddress(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// A trigger is a buffer that does something once something was written to it.
+// A trigger is a buffer that calls a function after a text has been written.
 type trigger struct {
 	bytes.Buffer
 	on string

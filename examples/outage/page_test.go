@@ -23,7 +23,8 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// drawn is a result in which every invariant holds, with n points of either server, a quarter of a second apart.
+// drawn returns a result in which every invariant holds, with n points for each server, a quarter
+// of a second apart.
 func drawn(n int) result {
 	r := good()
 	for i := range n {
@@ -37,7 +38,7 @@ func drawn(n int) result {
 				bare.ok, bare.p50, bare.p99, bare.inFlight = 0, 0, 0, int64(i)
 			}
 			if i == 17 {
-				bare.ok = 90 // what had piled up
+				bare.ok = 90 // the backlog
 			}
 			p.rows = append(p.rows, stack, bare)
 		}
@@ -52,7 +53,7 @@ func drawn(n int) result {
 	return r
 }
 
-// write writes the page of r, and returns its text and its tree.
+// write writes the page of r, and returns its text and its HTML tree.
 func write(t *testing.T, r result) (string, *html.Node) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "outage.html")
@@ -70,7 +71,7 @@ func write(t *testing.T, r result) (string, *html.Node) {
 	return string(text), tree
 }
 
-// drawings are the charts of a page, by their ids; each has to be well-formed by itself.
+// drawings returns the charts of a page by id. Each chart must be well-formed XML.
 func drawings(t *testing.T, text string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -89,7 +90,7 @@ func drawings(t *testing.T, text string) map[string]string {
 	return all
 }
 
-// A path is one that is drawn, with the numbers that it is made of: x, y, x, y.
+// A path is a drawn path with its coordinates: x, y, x, y.
 type path struct {
 	style  string
 	filled bool
@@ -112,7 +113,7 @@ func paths(t *testing.T, svg string) (all []path) {
 	return all
 }
 
-// with are the lines in a style, or the areas in its colour.
+// with returns the lines in a style, or the areas in the style's colour.
 func with(all []path, s lineStyle, filled bool) (some []path) {
 	for _, p := range all {
 		dashes := strings.Join(strings.Fields(strings.Trim(fmt.Sprint(s.dashes), "[]")), ",")
@@ -129,7 +130,8 @@ func TestPage(t *testing.T) {
 	charts := drawings(t, text)
 	for _, server := range []string{control.Redis, control.MongoDB} {
 		for _, size := range []string{"wide", "narrow"} {
-			for id, lines := range map[string]map[*lineStyle]int{ // how many pieces of the lines there are: the fault interrupts those of latency
+			// The number of pieces of each line. The fault interrupts the lines of latency.
+			for id, lines := range map[string]map[*lineStyle]int{
 				"throughput": {&solid: 2, &dashed: 2},
 				"latency":    {&solid: 4, &dashed: 4},
 				"callers":    {&solid: 2},
@@ -139,7 +141,7 @@ func TestPage(t *testing.T) {
 				all := paths(t, charts[id])
 				for style, want := range lines {
 					if id == server+"-throughput-"+size && style == &solid {
-						want++ // cut at the top, a line is two
+						want++ // a line cut at the top has two pieces
 					}
 					if got := len(with(all, *style, false)); got != want {
 						t.Errorf("%s: %d lines %s, want %d", id, got, style.colour, want)
@@ -165,7 +167,7 @@ func TestPage(t *testing.T) {
 	selfContained(t, text, tree)
 }
 
-// selfContained wants a page that asks for nothing and runs nothing.
+// selfContained requires a page that loads nothing and runs nothing.
 func selfContained(t *testing.T, text string, tree *html.Node) {
 	t.Helper()
 	ids := map[string]bool{}
@@ -199,7 +201,7 @@ func selfContained(t *testing.T, text string, tree *html.Node) {
 	}
 }
 
-// A fault is shaded from where the lines are at its beginning to where they are at its end.
+// The band of a fault begins and ends at the x coordinates of the lines.
 func TestFaultsAreShadedWhereTheyWere(t *testing.T) {
 	text, _ := write(t, drawn(40))
 	for id, svg := range drawings(t, text) {
@@ -208,14 +210,16 @@ func TestFaultsAreShadedWhereTheyWere(t *testing.T) {
 		}
 		all := paths(t, svg)
 		line, shade := with(all, solid, false)[0], with(all, lineStyle{colour: killed.tint()}, true)[0]
-		from, to := line.at[2*7], line.at[2*15] // the eighth and the sixteenth point are of 2 s and of 4 s
+		// The eighth point is at 2 s, and the sixteenth point is at 4 s.
+		from, to := line.at[2*7], line.at[2*15]
 		if math.Abs(shade.at[0]-from) > 0.02 || math.Abs(shade.at[2]-to) > 0.02 {
 			t.Errorf("%s: from %g to %g, want from %g to %g", id, shade.at[0], shade.at[2], from, to)
 		}
 	}
 }
 
-// Stack and bare client have one scale, also where only one of them has high values.
+// The panels of the stack and the bare client have the same scale, even if only the stack or only
+// the bare client has high values.
 func TestOneScaleForBothSides(t *testing.T) {
 	text, _ := write(t, drawn(40))
 	for id, svg := range drawings(t, text) {
@@ -281,7 +285,7 @@ func TestWritePageNowhere(t *testing.T) {
 	}
 }
 
-// The recorder's points are as many as the duration allows, whatever it is.
+// The number of the recorder's points follows from the duration.
 func TestRecorder(t *testing.T) {
 	for duration, want := range map[time.Duration]int{15 * time.Second: 60, time.Minute: 240, time.Hour: maxPoints} {
 		synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,9 @@ func TestMetricsServer(t *testing.T) {
 }
 
 func TestLeftovers(t *testing.T) {
-	before := awaitLeftovers(leftovers{goroutines: 2}) // the testing package's and this one: what earlier tests left may still be ending
+	// Two goroutines: the testing package's and this test's. Goroutines of earlier tests may still be
+	// ending.
+	before := awaitLeftovers(leftovers{goroutines: 2})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

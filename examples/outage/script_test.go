@@ -27,7 +27,7 @@ func TestTheScriptFitsTheDuration(t *testing.T) {
 	}
 }
 
-// checkPart checks the faults of one server.
+// checkPart checks the faults of a server.
 func checkPart(t *testing.T, duration time.Duration, faults []fault) {
 	t.Helper()
 	var kinds []trouble
@@ -61,7 +61,7 @@ func TestTheSeedDecides(t *testing.T) {
 	}
 }
 
-// The report and the page tell the kinds of faults apart.
+// The report and the page distinguish the kinds of faults.
 func TestKindsAreToldApart(t *testing.T) {
 	kinds, seen := map[trouble]bool{}, map[any]bool{}
 	for _, a := range slices.Concat(acts, setActs) {

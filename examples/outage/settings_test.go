@@ -24,7 +24,8 @@ func TestChangedSettings(t *testing.T) {
 	}
 }
 
-// The demo changes sizes and limits only: the breaker, retry and the pool's ways of opening and checking are the defaults.
+// The demo changes sizes and limits only. The breaker, retry and the pool's open and check have the
+// default settings.
 func TestTheDemoRunsTheDefaults(t *testing.T) {
 	for _, limit := range []time.Duration{redisAttempt, mongoAttempt} {
 		for setting := range strings.SplitSeq(changedSettings(poolConfig("p"), layerOptions(limit)), ", ") {
@@ -47,7 +48,7 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// Whoever watches the demo or reads its page is told, in a narrow terminal as well.
+// The terminal, also a narrow terminal, and the page show the settings.
 func TestSettingsAreTold(t *testing.T) {
 	r := good()
 	if text, _ := write(t, r); !strings.Contains(text, r.settingsText()) {

@@ -10,7 +10,7 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// What was really written, and then spoiled behind everybody's back, is found out.
+// The audit finds data that was written and then damaged on the server.
 func TestAuditOfRealServers(t *testing.T) {
 	startServers(t)
 	redisClient, err := newBareRedis(os.Getenv(control.EnvRedis), newRedisKeys("run", stacked), &wire{})
@@ -33,7 +33,7 @@ func TestAuditOfRealServers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		client client
 		store  store
-		lose   func(ctx context.Context) error // the put with id 0
+		lose   func(ctx context.Context) error // deletes the put with id 0
 	}{
 		control.Redis: {redisClient, redisOpen, func(ctx context.Context) error {
 			return redisClient.client.HDel(ctx, redisClient.keys.puts, "0").Err()

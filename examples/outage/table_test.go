@@ -13,7 +13,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 )
 
-// With -update the golden files are written anew.
+// With -update the test rewrites the golden files.
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // golden compares got with a file in testdata.
@@ -34,7 +34,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// busy is a frame with something in every column.
+// busy returns a frame with a value in every column.
 func busy() frame {
 	return frame{
 		elapsed: 34700 * time.Millisecond, total: time.Minute, metrics: "http://127.0.0.1:9464/metrics",
@@ -87,7 +87,8 @@ func TestTheTableFits(t *testing.T) {
 			}
 		}
 	}
-	if now, later := len(render(frame{total: 1}, plain)), len(render(busy(), plain)); later-now != 6 { // stages and rows, but no news
+	// A frame has more lines with stages and rows, but not with news.
+	if now, later := len(render(frame{total: 1}, plain)), len(render(busy(), plain)); later-now != 6 {
 		t.Errorf("%d lines become %d", now, later)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// mainEnv makes the test binary the program itself.
+// mainEnv makes the test binary run main.
 const mainEnv = "QUICKSTART_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// quickstart runs the program with the server at url and returns what it printed.
+// quickstart runs the program with the server at url and returns its output.
 func quickstart(t *testing.T, url string) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

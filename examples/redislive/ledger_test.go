@@ -17,8 +17,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// While a server fails in every way there is, nothing that the standard stack has acknowledged is lost, and nothing that must not be repeated is
-// carried out twice: by uses, and by a client with go-redis' methods.
+// The server fails in every possible way. No write acknowledged by the standard stack is lost, and
+// no write is executed twice unless the write may be repeated. The test covers direct uses, and a
+// client with go-redis's methods.
 func TestLedger(t *testing.T) {
 	if servers == nil {
 		t.Skip("there is no redis-server")

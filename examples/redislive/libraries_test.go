@@ -14,9 +14,9 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 )
 
-// Libraries that are written for go-redis work over a pool by its client: a lock, a cache and a limiter.
+// Libraries written for go-redis work with a pool's client: a lock, a cache and a limiter.
 
-// newClient makes a client of a pool with the standard stack, for an empty database of the test's own.
+// newClient returns a client of a pool with the standard stack, for an empty database of this test.
 func newClient(t *testing.T) *redispool.Client {
 	t.Helper()
 	p, _ := newPool(t, redispool.Options{DB: 9})

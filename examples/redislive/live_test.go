@@ -47,7 +47,7 @@ func run(m *testing.M) int {
 			panic(err)
 		}
 	}
-	// A link that a fault has cut in the midst of a transfer may leave a goroutine of toxiproxy's behind.
+	// A fault that cuts a link during a transfer may leave a goroutine of toxiproxy behind.
 	if left := pooltest.Leaked("/toxiproxy/v2/toxics."); status == 0 && len(left) > 0 {
 		panic(strings.Join(left, "\n\n"))
 	}
@@ -57,9 +57,9 @@ func run(m *testing.M) int {
 // The limits of the stack, short enough for a test.
 const (
 	attempt = 400 * time.Millisecond
-	wait    = time.Second // of BLPOP, which knows no shorter one
+	wait    = time.Second // of BLPOP, whose shortest timeout is 1 s
 	total   = 1500 * time.Millisecond
-	longer  = 2 * time.Second // than any
+	longer  = 2 * time.Second // longer than the other limits
 )
 
 func newPool(t *testing.T, o redispool.Options) (*pool.Pool[*redispool.Conn], *middleware.Stack) {
@@ -95,7 +95,7 @@ func newPool(t *testing.T, o redispool.Options) (*pool.Pool[*redispool.Conn], *m
 	return p, stack
 }
 
-// consume has sixteen consumers wait twice each for something in a queue.
+// consume runs sixteen consumers. Each consumer waits twice for an element in a queue.
 func consume(p *pool.Pool[*redispool.Conn], op pool.Op, wait, deadline time.Duration) (errs []error) {
 	var mu sync.Mutex
 	var consumers sync.WaitGroup
@@ -117,8 +117,9 @@ func consume(p *pool.Pool[*redispool.Conn], op pool.Op, wait, deadline time.Dura
 	return errs
 }
 
-// Consumers wait on an empty queue for longer than the attempt's limit. With a negative Op.Limit the wait is no failure. With the limit of
-// the layer the wait is a failure of the healthy server.
+// Consumers wait on an empty queue for longer than the attempt's limit. With a negative Op.Limit
+// the wait is not a failure. With the layer's limit the wait is a failure, but not evidence against
+// the server.
 func TestBlockingPop(t *testing.T) {
 	p, stack := newPool(t, redispool.Options{})
 	for _, err := range consume(p, pool.Op{Name: "BLPOP", Limit: -1}, wait, time.Minute) {
@@ -132,7 +133,8 @@ func TestBlockingPop(t *testing.T) {
 	if s := p.Stat(); s.Closed[pool.CloseBroken] > 0 || s.Opened > 16 {
 		t.Errorf("opened %d, closed as broken %d", s.Opened, s.Closed[pool.CloseBroken])
 	}
-	// The time of the whole use, and that of the caller, run out in the command: no evidence either.
+	// The use's timeout and the caller's deadline expire during the command. Neither is evidence
+	// against the server.
 	for _, deadline := range []time.Duration{time.Minute, attempt} {
 		for _, err := range consume(p, pool.Op{Name: "BLPOP", Limit: -1}, 0, deadline) {
 			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, breaker.ErrOpen) {
@@ -171,7 +173,8 @@ func TestLongLease(t *testing.T) {
 	}
 }
 
-// The server freezes, and the caller has set no deadline: the client's ReadTimeout bounds a command in a lease.
+// The server freezes, and the caller has no deadline. The client's ReadTimeout bounds a command in
+// a lease.
 func TestFrozenLease(t *testing.T) {
 	p, _ := newPool(t, redispool.Options{ReadTimeout: longer})
 	l, err := p.Acquire(context.Background(), pool.Op{Name: "GET"})
@@ -200,7 +203,8 @@ func TestFrozenLease(t *testing.T) {
 	if took := time.Since(began); took < longer || took > 3*longer {
 		t.Errorf("the command returned after %v, want about %v: %v", took, longer, err)
 	}
-	if class := p.Classify(l.Finish(err)); class.Fault != pool.FaultServer || class.Broken { // the late reply is read before the next lease
+	// The late reply is read before the next lease.
+	if class := p.Classify(l.Finish(err)); class.Fault != pool.FaultServer || class.Broken {
 		t.Errorf("%v: %+v", err, class)
 	}
 }

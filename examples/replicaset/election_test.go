@@ -15,10 +15,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// without is how long the set has no primary.
+// without is the time without a primary.
 const without = 500 * time.Millisecond
 
-// A writer inserts entries through one client, and knows what became of each.
+// A writer inserts entries through a single client, and records the result of each insert.
 type writer struct {
 	name   string
 	insert func(ctx context.Context, collection, entry string) error
@@ -28,7 +28,7 @@ type writer struct {
 	failed atomic.Int64
 }
 
-// through is a writer that uses a pool with the standard stack. The options belong to the URI.
+// through returns a writer with a pool and the standard stack. The options are options of the URI.
 func (d *deployment) through(t testing.TB, name, options string, retryWrites bool) *writer {
 	p, sent := d.newPool(t, mongopool.Options{URI: d.uri + options, RetryWrites: &retryWrites})
 	return &writer{name: name, sent: sent, insert: func(ctx context.Context, collection, entry string) error {
@@ -39,7 +39,8 @@ func (d *deployment) through(t testing.TB, name, options string, retryWrites boo
 	}}
 }
 
-// bare is a writer that uses the driver with its default options, which are to send a write again.
+// bare returns a writer with the driver and its default options. By default the driver retries
+// writes.
 func (d *deployment) bare(t testing.TB, options string) *writer {
 	sent := &commands{}
 	db := connect(t, d.uri+options, sent.monitor()).Database(d.database)
@@ -51,7 +52,7 @@ func (d *deployment) bare(t testing.TB, options string) *writer {
 
 const writing = 8 // goroutines of each writer
 
-// suffer has all writers write at the same time, before, during and after the trouble.
+// suffer runs all writers at the same time, before, during and after the trouble.
 func (d *deployment) suffer(t *testing.T, writers []*writer, trouble func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -88,8 +89,9 @@ func (d *deployment) suffer(t *testing.T, writers []*writer, trouble func()) {
 	}
 }
 
-// The primary steps down under load, and another one is elected: no write fails, none that was acknowledged is lost, and none is carried out twice.
-// A driver is told of it by hello at once, or else by the first write that is refused.
+// The primary steps down under load, and another member is elected. No write fails, no acknowledged
+// write is lost, and no write is executed twice. The driver learns of the step-down from hello at
+// once, or from the first refused write.
 func TestStepDownUnderLoad(t *testing.T) {
 	for name, tc := range map[string]struct {
 		options string
@@ -122,8 +124,9 @@ func TestStepDownUnderLoad(t *testing.T) {
 	}
 }
 
-// The primary dies under load, another one is elected, and the dead one comes back. Nothing that was acknowledged is lost, and nothing is carried out
-// twice. Writes whose replies are lost fail, unless the driver may send them again.
+// The primary dies under load, another member is elected, and the dead member comes back. No
+// acknowledged write is lost, and no write is executed twice. Writes with lost replies fail, unless
+// the driver may retry the writes.
 func TestPrimaryDiesUnderLoad(t *testing.T) {
 	d := double(t)
 	first := d.set.Primary()

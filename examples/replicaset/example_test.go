@@ -13,7 +13,7 @@ import (
 	"github.com/earnorm/poolstack/examples/replicaset"
 )
 
-// A primary steps down, and another member is elected. What was written is still there.
+// A primary steps down, and another member is elected. The data is still there.
 func Example() {
 	ctx := context.Background()
 	set, err := replicaset.Start(os.Getenv("MONGODB_URI"), replicaset.Options{})

@@ -26,12 +26,12 @@ import (
 
 func TestMain(m *testing.M) {
 	if uri := os.Getenv("MONGODB_URI"); uri == "" || strings.Contains(uri, "replicaSet=") {
-		_ = flag.Set("test.skip", "^Example") // it needs one server
+		_ = flag.Set("test.skip", "^Example") // the example needs a server without a replica set
 	}
 	os.Exit(pooltest.Main(m))
 }
 
-// patience is how long anything may take on a machine that does other things as well.
+// patience bounds every wait on a busy machine.
 const patience = time.Minute
 
 func bounded(t testing.TB) context.Context {
@@ -48,7 +48,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// serverURI returns the address of the server, or skips the test; with CI=true and POOLSTACK_LIVE=1 the test fails instead, as in mongopool.
+// serverURI returns the address of the server, or skips the test. With CI=true and POOLSTACK_LIVE=1
+// it fails the test instead, as in mongopool.
 func serverURI(t testing.TB) string {
 	t.Helper()
 	uri := os.Getenv("MONGODB_URI")
@@ -62,15 +63,15 @@ func serverURI(t testing.TB) string {
 	return uri
 }
 
-// A deployment is a replica set with a database for one test.
+// A deployment is a replica set with a database for a single test.
 type deployment struct {
 	uri      string
-	set      *Set // nil if the set is a real one
+	set      *Set // nil for a real replica set
 	database string
-	client   *mongo.Client // of nobody under test
+	client   *mongo.Client // of the test itself
 }
 
-// deploy returns the replica set at MONGODB_URI, or a double before the server there.
+// deploy returns the replica set at MONGODB_URI, or a double in front of the server at MONGODB_URI.
 func deploy(t testing.TB) *deployment {
 	t.Helper()
 	d := &deployment{uri: serverURI(t), database: "poolstack_" + bson.NewObjectID().Hex()}
@@ -85,7 +86,7 @@ func deploy(t testing.TB) *deployment {
 	return d
 }
 
-// double is deploy for a test that needs power over the members.
+// double is like deploy, for a test that controls the members.
 func double(t testing.TB) *deployment {
 	t.Helper()
 	d := deploy(t)
@@ -144,10 +145,12 @@ func (d *deployment) held(t testing.TB, collection string) map[string]int {
 	return held
 }
 
-// application is what a pool under test calls itself. Failures are scripted for it alone: a real server has other clients.
+// application returns the application name of a pool under test. Scripted failures apply only to
+// this name, because a real server has other clients.
 func (d *deployment) application() string { return d.database }
 
-// fail scripts failures of a command at the primary. A real server allows that with --setParameter enableTestCommands=1.
+// fail scripts failures of a command at the primary. A real server needs --setParameter
+// enableTestCommands=1.
 func (d *deployment) fail(t testing.TB, times int, command string, data ...bson.E) {
 	t.Helper()
 	configure := func(mode any, data bson.D) error {
@@ -165,21 +168,22 @@ func (d *deployment) fail(t testing.TB, times int, command string, data ...bson.
 	t.Cleanup(func() { must(t, configure("off", bson.D{})) })
 }
 
-// A sent command, and the member that it was sent to.
+// A sent command, and the member that received the command.
 type sent struct {
 	name, member string
 	doc          bson.Raw
 }
 
-// commands are those that a client has sent.
+// commands are the commands sent by a client.
 type commands struct {
 	mu     sync.Mutex
 	all    []sent
 	failed int
-	done   map[string]func() // called once, when a command of the name has succeeded
+	done   map[string]func() // called once, after a command with the name has succeeded
 }
 
-// onceDone has f called when the next command of the name has succeeded, before the client sends another one.
+// onceDone calls f after the next command with the name has succeeded, before the client sends
+// another command.
 func (c *commands) onceDone(name string, f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,7 +214,7 @@ func (c *commands) monitor() *event.CommandMonitor {
 	}
 }
 
-// of returns the commands of those names that were sent.
+// of returns the sent commands with the names.
 func (c *commands) of(names ...string) (found []sent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -229,7 +233,7 @@ func (c *commands) failures() int {
 	return c.failed
 }
 
-// names are those of the commands of those names, in order.
+// names returns the names of the sent commands with the names, in order.
 func (c *commands) names(names ...string) (found []string) {
 	for _, one := range c.of(names...) {
 		found = append(found, one.name)
@@ -237,7 +241,7 @@ func (c *commands) names(names ...string) (found []string) {
 	return found
 }
 
-// newPool makes a pool with the standard stack. It returns what the pool sends.
+// newPool returns a pool with the standard stack, and the commands sent by the pool.
 func (d *deployment) newPool(t testing.TB, o mongopool.Options) (*pool.Pool[*mongopool.Conn], *commands) {
 	t.Helper()
 	stack, err := middleware.Standard(middleware.Options{
@@ -256,5 +260,5 @@ func (d *deployment) newPool(t testing.TB, o mongopool.Options) (*pool.Pool[*mon
 	return p, c
 }
 
-// memberOf is the address in the driver's name of a connection: HOST:PORT[-NUMBER].
+// memberOf returns the address in the driver's connection id HOST:PORT[-NUMBER].
 func memberOf(connection string) string { return connection[:strings.LastIndex(connection, "[")] }

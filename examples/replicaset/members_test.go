@@ -27,7 +27,7 @@ func findOne(ctx context.Context, c *mongopool.Conn) error {
 	return err
 }
 
-// Reads go to the members that the read preference asks for, and writes to the primary in any case.
+// Reads go to the members of the read preference, and writes always go to the primary.
 func TestReadPreference(t *testing.T) {
 	for preference, wants := range map[string]func(member, primary string) bool{
 		"":                   func(member, primary string) bool { return member == primary },
@@ -63,13 +63,14 @@ func TestReadPreference(t *testing.T) {
 	}
 }
 
-// The name of the set and any of its members suffice to find the primary; a set of another name is not used.
+// The set's name and the address of any member suffice to find the primary. A set with another name
+// is not used.
 func TestReplicaSetName(t *testing.T) {
 	d := deploy(t)
 	set := d.hello(t)
 	secondary := slices.IndexFunc(set.Hosts, func(host string) bool { return host != set.Primary })
 	seed := mongopool.Options{Hosts: []string{set.Hosts[secondary]}, ReplicaSet: set.SetName}
-	if d.set == nil { // it may ask for credentials and TLS
+	if d.set == nil { // a real set may need credentials and TLS
 		seed = mongopool.Options{}
 	}
 	p, sent := d.newPool(t, seed)
@@ -90,7 +91,7 @@ func TestReplicaSetName(t *testing.T) {
 	}
 }
 
-// The health of a pool tells the set, and that it has no primary.
+// The health of a pool shows the set, and a missing primary.
 func TestHealthOfASet(t *testing.T) {
 	d := deploy(t)
 	set := d.hello(t)
@@ -99,7 +100,7 @@ func TestHealthOfASet(t *testing.T) {
 	if h.Status != pool.StatusOK || h.Details["role"] != "primary" || h.Details["set"] != set.SetName {
 		t.Errorf("health %v %v, %v", h.Status, h.Reasons, h.Details)
 	}
-	if d.set == nil { // whose primary stays
+	if d.set == nil { // the primary of a real set stays
 		return
 	}
 	if h.Details["members"] != "3" || h.Details["lag"] != "0s" {

@@ -12,7 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/wiremessage"
 )
 
-// A wire is a connection without a driver: it sends what no driver would.
+// A wire is a connection without a driver. It can send messages that no driver would send.
 type wire struct {
 	t    *testing.T
 	conn net.Conn
@@ -57,7 +57,7 @@ func lsid(session bson.ObjectID) bson.D {
 	return bson.D{{Key: "id", Value: bson.Binary{Subtype: 4, Data: append(session[:], 0, 0, 0, 0)}}}
 }
 
-// insertion is an insert with a number of the session.
+// insertion returns an insert with a transaction number of the session.
 func (d *deployment) insertion(session bson.ObjectID, number int64, more ...bson.E) bson.D {
 	return append(bson.D{
 		{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{bson.D{{Key: "name", Value: "one"}}}}, {Key: "$db", Value: d.database},
@@ -87,7 +87,8 @@ func (d *deployment) secondary() string {
 
 var sayHello = bson.D{{Key: "hello", Value: 1}, {Key: "$db", Value: "admin"}}
 
-// The answer to hello has the fields that "hello" in MongoDB's manual has for a member of a replica set, and those that all replies have there.
+// The answer to hello has the fields of "hello" in MongoDB's manual for a member of a replica set,
+// and the fields of all replies.
 func TestHello(t *testing.T) {
 	d := double(t)
 	all := []string{
@@ -139,7 +140,7 @@ func TestOldHello(t *testing.T) {
 	}
 }
 
-// Hellos that await news come when there are some, one after the other, and say who is the primary; its electionId grows.
+// Streamed hellos arrive after each change and name the primary. The electionId increases.
 func TestHellosAreStreamed(t *testing.T) {
 	d := double(t)
 	w := dial(t, d.secondary())
@@ -168,7 +169,7 @@ func TestHellosAreStreamed(t *testing.T) {
 	}
 }
 
-// The refusals of a member that is not the primary, of a conflict, and of what is out of date.
+// The refusals of a secondary, of a conflict, and of an outdated number.
 func TestRefusals(t *testing.T) {
 	d := double(t)
 	session := bson.NewObjectID()
@@ -210,13 +211,13 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a write that waits for the transaction: %v", reply)
 	}
 	primary.ask(bson.D{{Key: "endSessions", Value: bson.A{lsid(session)}}, {Key: "$db", Value: "admin"}})
-	primary.ask(drop) // is answered: the lock is gone
+	primary.ask(drop) // succeeds: the lock has been released
 	if held := d.held(t, "c"); len(held) > 0 {
 		t.Errorf("of a transaction whose session has ended %v are held", held)
 	}
 }
 
-// A write that is sent again under its number is carried out once, also by the next primary.
+// A retried write with the same number is executed once, also by the next primary.
 func TestRetryableWrites(t *testing.T) {
 	d := double(t)
 	session := bson.NewObjectID()
@@ -239,7 +240,7 @@ func TestRetryableWrites(t *testing.T) {
 	}
 }
 
-// A write that wants no reply gets none, and the next reply is that of the next command.
+// A write without a reply gets no reply. The next reply belongs to the next command.
 func TestWritesWithoutReply(t *testing.T) {
 	d := double(t)
 	w := dial(t, d.set.Primary())
@@ -253,7 +254,8 @@ func TestWritesWithoutReply(t *testing.T) {
 	}
 }
 
-// A dead member has no connections and accepts none; then it comes back as a secondary, in a new process. A primary needs a majority.
+// A dead member has no connections and accepts none. After its revival the member is a secondary
+// and a new process. A primary needs a majority.
 func TestMembersDie(t *testing.T) {
 	d := double(t)
 	dead := d.set.Primary()
@@ -286,7 +288,8 @@ func TestMembersDie(t *testing.T) {
 	}
 }
 
-// Close returns, and leaves nothing behind, also when the server does not answer; TestMain looks at what is left.
+// Close returns and leaves nothing behind, even if the server does not answer. TestMain checks for
+// leaks.
 func TestCloseBeforeAServerThatHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -295,7 +298,7 @@ func TestCloseBeforeAServerThatHangs(t *testing.T) {
 	must(t, err)
 	waiting := dial(t, set.Primary())
 	waiting.send(0, bson.D{{Key: "ping", Value: 1}, {Key: "$db", Value: "admin"}})
-	hung, err := l.Accept() // the ping's
+	hung, err := l.Accept() // the connection of the ping
 	must(t, err)
 	defer hung.Close()
 	must(t, set.Close())
@@ -320,7 +323,7 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
-// What is no message of the protocol ends the connection, and nothing else.
+// An invalid message ends its connection, and nothing else.
 func TestGarbage(t *testing.T) {
 	d := double(t)
 	good := message{id: 1, op: wiremessage.OpMsg, doc: marshal(sayHello)}.text()

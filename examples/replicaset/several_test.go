@@ -13,14 +13,14 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// A call of the driver that sends two commands or more.
+// A call of the driver that sends at least two commands.
 type call struct {
 	use           func(ctx context.Context, c *mongopool.Conn) error
 	first, second string // commands
-	collection    string // that the first one inserts documents into
-	documents     int    // how many the first one inserts
-	all           int    // how many the whole call inserts there
-	stops         bool   // when the first is refused nothing else is sent
+	collection    string // the first command inserts here
+	documents     int    // number of documents of the first command
+	all           int    // number of documents of the whole call
+	stops         bool   // after a refusal of the first command nothing else is sent
 }
 
 func bulk(ordered bool) call {
@@ -77,11 +77,12 @@ func upload() call {
 	}
 }
 
-// bulkWriteVersion is the maxWireVersion of the first servers that know bulkWrite: those of MongoDB 8.0.
+// bulkWriteVersion is the maxWireVersion of MongoDB 8.0, the first version with bulkWrite.
 const bulkWriteVersion = 25
 
-// When the first command of a call has changed something and the second is refused, the standard stack does not repeat the call: the first would be
-// carried out twice. When the first is refused, nothing has been changed, and the stack repeats the call.
+// If the first command of a call has changed data and the second command is refused, the standard
+// stack does not repeat the call: the first command would be executed twice. If the first command
+// is refused, nothing has changed, and the stack repeats the call.
 func TestCallsOfSeveralCommands(t *testing.T) {
 	for name, calling := range map[string]func(t *testing.T, d *deployment) call{
 		"bulk":              func(*testing.T, *deployment) call { return bulk(true) },

@@ -16,19 +16,19 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// entry inserts a document of that name.
+// entry inserts a document with the name.
 func entry(ctx context.Context, c *mongopool.Conn, name string) error {
 	_, err := c.Collection("c").InsertOne(ctx, bson.D{{Key: "name", Value: name}})
 	return err
 }
 
-// rename changes the document that stored has made: a write that meets others there.
+// rename changes the document created by stored. Concurrent transactions conflict at this write.
 func rename(ctx context.Context, c *mongopool.Conn, to string) error {
 	_, err := c.Collection("c").UpdateByID(ctx, 1, bson.D{{Key: "$set", Value: bson.D{{Key: "name", Value: to}}}})
 	return err
 }
 
-// stored makes the collection, with one document in it.
+// stored creates the collection with a single document.
 func (d *deployment) stored(t testing.TB, name string) {
 	t.Helper()
 	_, err := d.client.Database(d.database).Collection("c").InsertOne(bounded(t), bson.D{{Key: "_id", Value: 1}, {Key: "name", Value: name}})
@@ -48,7 +48,8 @@ func (d *deployment) holds(t testing.TB, want ...string) {
 	}
 }
 
-// In a lease, what a transaction has written is seen by the transaction alone until it commits, and by nobody if it aborts.
+// Until its commit, only the transaction itself sees its writes. After an abort nobody sees the
+// writes.
 func TestTransaction(t *testing.T) {
 	errOwn := errors.New("no")
 	for name, tc := range map[string]struct {
@@ -68,7 +69,7 @@ func TestTransaction(t *testing.T) {
 					if err := errors.Join(rename(ctx, c, "two"), entry(ctx, c, "three")); err != nil {
 						return err
 					}
-					d.holds(t, "one") // outside
+					d.holds(t, "one") // outside of the transaction
 					n, err := c.Collection("c").CountDocuments(ctx, bson.D{{Key: "name", Value: bson.D{{Key: "$in", Value: bson.A{"two", "three"}}}}})
 					if err != nil || n != 2 {
 						t.Errorf("inside are %d of two documents, %v", n, err)
@@ -87,7 +88,8 @@ func TestTransaction(t *testing.T) {
 	}
 }
 
-// A transaction that breaks a unique index fails: a real server says so at the write, the double at the commit.
+// A transaction that violates a unique index fails. A real server fails at the write, and the
+// double fails at the commit.
 func TestTransactionBreaksAUniqueIndex(t *testing.T) {
 	d := deploy(t)
 	d.stored(t, "one")
@@ -104,7 +106,8 @@ func TestTransactionBreaksAUniqueIndex(t *testing.T) {
 	d.holds(t, "one")
 }
 
-// A transaction that meets another at a document is tried again, and a write without a transaction waits.
+// A transaction in conflict with another transaction at a document is retried. A write without a
+// transaction waits.
 func TestTransactionsMeet(t *testing.T) {
 	d := deploy(t)
 	d.stored(t, "one")
@@ -153,7 +156,7 @@ func TestTransactionsMeet(t *testing.T) {
 	}
 }
 
-// The labels of errors say what is tried again: the whole transaction, the commit alone, or nothing.
+// The error labels decide the retry: the whole transaction, the commit alone, or nothing.
 func TestTransactionIsTriedByLabels(t *testing.T) {
 	for name, tc := range map[string]struct {
 		command string
@@ -210,7 +213,8 @@ func TestTransactionIsTriedByLabels(t *testing.T) {
 	}
 }
 
-// A commit and an abort that are not answered end with the caller's deadline. The transaction is undone, or is carried out once.
+// An unanswered commit or abort ends at the caller's deadline. The transaction is undone or is
+// executed once.
 func TestTransactionHeedsItsDeadline(t *testing.T) {
 	errOwn := errors.New("no")
 	for command, outcome := range map[string]error{"commitTransaction": nil, "abortTransaction": errOwn} {
@@ -237,7 +241,7 @@ func TestTransactionHeedsItsDeadline(t *testing.T) {
 	}
 }
 
-// When the primary steps down its open transactions are aborted, and are tried again at the next one.
+// A step-down aborts the open transactions. The transactions are retried at the next primary.
 func TestTransactionOverAStepDown(t *testing.T) {
 	d := double(t)
 	d.stored(t, "one")
@@ -259,14 +263,14 @@ func TestTransactionOverAStepDown(t *testing.T) {
 	}
 }
 
-// stepDownForASecond is for a trouble during which no function of the test is called.
+// stepDownForASecond is for a trouble without calls of the test.
 func (d *deployment) stepDownForASecond() {
 	d.set.StepDown()
 	time.AfterFunc(time.Second, func() { _ = d.set.Elect() })
 }
 
-// An election that takes longer than the driver waits for a primary ends no transaction whose caller waits longer: at a write, at the commit, or when
-// the reply to the commit is lost.
+// An election may take longer than the driver waits for a primary. The transaction still succeeds
+// if its caller waits long enough: at a write, at the commit, or after a lost reply to the commit.
 func TestTransactionOutlastsAnElection(t *testing.T) {
 	for name, at := range map[string]func(ctx context.Context, t *testing.T, d *deployment, c *mongopool.Conn) error{
 		"a write": func(ctx context.Context, _ *testing.T, d *deployment, c *mongopool.Conn) error {
@@ -308,7 +312,8 @@ func TestTransactionOutlastsAnElection(t *testing.T) {
 	}
 }
 
-// In a session, a read at a secondary says which writes it must see, and sees them.
+// In a session, a read from a secondary names the writes that the read must see, and sees the
+// writes.
 func TestCausalConsistency(t *testing.T) {
 	d := deploy(t)
 	primary := d.hello(t).Primary

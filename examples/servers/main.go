@@ -187,8 +187,8 @@ func complain(err error, status int) int {
 }
 
 // watchParent reports the end of the parent process as a SIGTERM. It polls the parent's id, which
-// changes when another process adopts this process. (Linux's PR_SET_PDEATHSIG is no alternative: the
-// signal already comes at the end of the parent's thread that started this process.)
+// changes when another process adopts this process. (Linux's PR_SET_PDEATHSIG is no alternative:
+// the signal already comes at the end of the parent's thread that started this process.)
 func watchParent(signals chan<- os.Signal) {
 	const often = 200 * time.Millisecond
 	for parent := os.Getppid(); ; time.Sleep(often) {

@@ -26,7 +26,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// asEnv makes the test binary another program: "servers" itself, or a "client" for it to run.
+// asEnv makes the test binary another program: "servers" itself, or a "client" run by servers.
 const asEnv = "SERVERS_TEST_AS"
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(pooltest.Main(m))
 }
 
-// useServers does what a program run by `servers` does.
+// useServers does the same as a program run by `servers`.
 func useServers(ctx context.Context) error {
 	if err := pingBoth(ctx); err != nil {
 		return err
@@ -62,7 +62,7 @@ func useServers(ctx context.Context) error {
 	return pingBoth(ctx)
 }
 
-// pingBoth reaches both servers with new clients.
+// pingBoth pings both servers with new clients.
 func pingBoth(ctx context.Context) error {
 	opts, err := redis.ParseURL(os.Getenv("REDIS_URL"))
 	if err != nil {
@@ -97,7 +97,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// gone says whether a process has ended; one that only waits to be reaped by its parent has.
+// gone reports whether a process has ended. A zombie process has ended.
 func gone(pid int) bool {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return true
@@ -110,7 +110,7 @@ func gone(pid int) bool {
 	return strings.HasPrefix(after, "Z")
 }
 
-// program is `servers` with args as a process whose temporary directory is tmp.
+// program returns `servers` with args as a process with the temporary directory tmp.
 func program(t *testing.T, tmp string, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
@@ -119,12 +119,13 @@ func program(t *testing.T, tmp string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.Env = append(os.Environ(), asEnv+"=servers", "TMPDIR="+tmp)
-	// Without a terminal, wherever the test runs; another group than the test's, which a shell's job control may do as well.
+	// The process has no terminal, wherever the test runs, and its own process group, as with a
+	// shell's job control.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
 
-// outcome runs cmd and returns its exit status and what it printed.
+// outcome runs cmd and returns its exit status and its output.
 func outcome(t *testing.T, cmd *exec.Cmd) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -248,7 +249,7 @@ func TestVerboseShowsTheLogs(t *testing.T) {
 	}
 }
 
-// A running program is a child process that prints, line by line, what the test waits for.
+// A running program is a child process. The test waits for lines of its output.
 type running struct {
 	*exec.Cmd
 	tmp    string
@@ -284,11 +285,11 @@ func (r running) status(t *testing.T) int {
 	return exitStatus(r.ProcessState)
 }
 
-// A lineReader finds lines in what a program prints, in any order.
+// A lineReader finds lines in a program's output, in any order.
 type lineReader struct {
 	t     *testing.T
 	file  *os.File
-	lines []string // complete ones that nobody has asked for
+	lines []string // complete lines not yet returned
 	part  string
 }
 
@@ -322,7 +323,7 @@ func (l *lineReader) pidAfter(prefix string) int {
 	return pid
 }
 
-// serverPIDs asks the servers at url for their processes.
+// serverPIDs returns the process ids of the servers at url.
 func serverPIDs(t *testing.T, url string) []int {
 	t.Helper()
 	c, err := control.New(url)
@@ -373,7 +374,8 @@ func TestWithoutACommand(t *testing.T) {
 	}
 }
 
-// waits is a command that tells who it is and which signal it gets, and does nothing else. It has a child.
+// waits is a command that prints its process ids and the received signal, and does nothing else. It
+// has a child.
 const waits = `trap 'echo got INT; exit 3' INT; trap 'echo got TERM; exit 4' TERM; trap 'echo got HUP; exit 5' HUP
 sh -c 'echo child=$$; exec tail -f /dev/null' & echo servers=$SERVERS_URL; echo command=$$
 wait; wait`
@@ -396,7 +398,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 			if status := p.status(t); status != want.status {
 				t.Errorf("exit status %d, want %d", status, want.status)
 			}
-			if sig != syscall.SIGINT { // which a shell's background children ignore
+			if sig != syscall.SIGINT { // a shell's background children ignore SIGINT
 				awaitGone(t, child)
 			} else {
 				_ = syscall.Kill(child, syscall.SIGKILL)
@@ -447,7 +449,7 @@ func TestServersEndWithTheirParent(t *testing.T) {
 }
 
 func TestACommandThatDoesNotEndIsKilled(t *testing.T) {
-	// The sequence of run without servers, and with less patience than a real command gets.
+	// The same steps as in run, but without servers, and with a shorter patience.
 	cmd := exec.Command("sh", "-c", `trap '' TERM; echo ready; while :; do tail -f /dev/null; done`)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -470,7 +472,8 @@ func TestACommandThatDoesNotEndIsKilled(t *testing.T) {
 	if status := exitStatus(cmd.ProcessState); status != 128+9 {
 		t.Errorf("exit status %d, want 137", status)
 	}
-	if n, err := io.Copy(io.Discard, r); n != 0 || err != nil { // ends only when the group's last process has
+	// The copy ends only after the last process of the group.
+	if n, err := io.Copy(io.Discard, r); n != 0 || err != nil {
 		t.Error(n, err)
 	}
 }

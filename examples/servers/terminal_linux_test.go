@@ -40,7 +40,8 @@ func openTerminal(t *testing.T) (keyboard, tty *os.File) {
 	return keyboard, tty
 }
 
-// In the foreground of a terminal the command reads the terminal, and gets Ctrl-C once: from the terminal and not from servers too.
+// In the foreground of a terminal, the command reads the terminal. It gets Ctrl-C once, from the
+// terminal and not from servers.
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	const counts = `n=0; trap 'n=$((n+1)); echo interrupted' INT
 echo servers=$SERVERS_URL

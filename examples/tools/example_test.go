@@ -8,7 +8,7 @@ import (
 	"github.com/earnorm/poolstack/examples/tools"
 )
 
-// Jaeger is built if it has not been before, which takes minutes, and run.
+// The example builds Jaeger, which takes minutes the first time, and runs Jaeger.
 func ExampleTool_Path() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
-// The tools are what they are said to be. This is also how `make tools` builds them.
+// The tools have the expected versions. `make tools` builds the tools with this test.
 func TestTools(t *testing.T) {
 	for _, tt := range []struct {
 		tool *Tool
@@ -38,7 +38,7 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// toy is a tool that takes no time.
+// toy returns a tool with a fast build.
 func toy(t *testing.T, build func(ctx context.Context, file string) error) *Tool {
 	t.Helper()
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -95,7 +95,7 @@ func TestAFailureLeavesNothing(t *testing.T) {
 	}
 }
 
-// Somebody else builds and does not come to an end.
+// Another caller builds and does not end.
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	tool := toy(t, writeFile)
 	path, err := tool.path(t.Context())
@@ -138,7 +138,7 @@ func TestNeedSkipsWhereNobodyAskedToBuild(t *testing.T) {
 	}
 }
 
-// What the Go command says is in the error.
+// The error contains the Go command's output.
 func TestNoSuchCommand(t *testing.T) {
 	err := goBuild(t.Context(), "", "./nowhere", filepath.Join(t.TempDir(), "nowhere"), "")
 	if err == nil || !strings.Contains(err.Error(), "nowhere") || !strings.Contains(err.Error(), "directory not found") {

@@ -39,7 +39,7 @@ func newRules(t testing.TB) *rules.Rules {
 	return r
 }
 
-// The real promtool parses every query: as a file of recording rules.
+// promtool parses every query, in a file of recording rules.
 func TestQueriesParse(t *testing.T) {
 	path, err := exec.LookPath("promtool")
 	if err != nil {
@@ -68,7 +68,8 @@ func TestQueriesParse(t *testing.T) {
 	}
 }
 
-// series is what Prometheus has: the labels of each name, and the metric that it comes from, "" if from none.
+// series describes a series in Prometheus: its labels, and its metric in the catalogue, or "" for
+// none.
 type series struct {
 	labels []string
 	metric string
@@ -107,14 +108,14 @@ var (
 	list     = regexp.MustCompile(`, *`)
 )
 
-// functions are all words of PromQL that are used.
+// functions are all used PromQL keywords and functions.
 var functions = strings.Fields(`sum min max count group rate increase histogram_quantile label_replace avg_over_time last_over_time vector
 and or unless by on label_values`)
 
-// check returns what query asks for that there is not, and notes which metrics it uses.
+// check returns the unknown names in query, and records the used metrics.
 func check(query string, all map[string]series, used map[string]bool) (wrong []string) {
 	query = quoted.ReplaceAllString(query, `""`)
-	have := []string{"pool", "le"} // pool: what label_replace makes
+	have := []string{"pool", "le"} // label_replace creates pool
 	for _, found := range selector.FindAllStringSubmatch(query, -1) {
 		s, ok := all[found[1]]
 		if !ok {
@@ -131,7 +132,7 @@ func check(query string, all map[string]series, used map[string]bool) (wrong []s
 	query = selector.ReplaceAllString(query, "")
 	rest := duration.ReplaceAllString(grouping.ReplaceAllString(query, ""), "")
 	for _, w := range word.FindAllString(rest, -1) {
-		if s, ok := all[w]; ok { // a name without braces, as the rules have them
+		if s, ok := all[w]; ok { // a name without braces, as in the rules
 			used[s.metric], used[w] = true, true
 			have = append(have, s.labels...)
 		} else if !slices.Contains(functions, w) {
@@ -150,8 +151,8 @@ func check(query string, all map[string]series, used map[string]bool) (wrong []s
 
 var expr = regexp.MustCompile(`(?m)^        expr: \|-\n((?: {10}.*\n)+)`)
 
-// Every name in a query is one of the catalogue's with its suffix, or recorded; every label is one that it has. And nothing is
-// collected or recorded that no panel and no rule shows.
+// Every name in a query is a catalogue name with its suffix, or a recorded name. Every label
+// belongs to its series. Every collected or recorded series is used in a panel or a rule.
 func TestQueriesAgreeWithTheCatalogue(t *testing.T) {
 	all, used := known(t), map[string]bool{}
 	d := newDashboards(t)
@@ -197,7 +198,7 @@ func TestQueriesAgreeWithTheCatalogue(t *testing.T) {
 	}
 }
 
-// The check above sees what is wrong.
+// The check above finds mistakes.
 func TestCheckSees(t *testing.T) {
 	for query, want := range map[string]string{
 		`sum(poolstack_timeouts{job="a"})`:                                 "the name poolstack_timeouts",
@@ -216,7 +217,7 @@ func TestCheckSees(t *testing.T) {
 	}
 }
 
-// The panels that the runbook sends people to are there.
+// The panels named in the runbook exist.
 func TestRunbookPanels(t *testing.T) {
 	titles := newDashboards(t).Titles()
 	named := 0
@@ -233,7 +234,7 @@ func TestRunbookPanels(t *testing.T) {
 	}
 }
 
-// Each panel says what to do, durations lead to traces, and nothing lies upon another.
+// Each panel has a description, panels of durations link to traces, and no panels overlap.
 func TestPanels(t *testing.T) {
 	for name, content := range newDashboards(t).Files() {
 		var m model

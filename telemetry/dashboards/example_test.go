@@ -8,7 +8,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry/dashboards"
 )
 
-// The queries of the dashboards can be asked without Grafana.
+// The queries of the dashboards also work without Grafana.
 func Example() {
 	d, err := dashboards.New(dashboards.Config{Objective: 99.95})
 	if err != nil {
@@ -22,7 +22,6 @@ func Example() {
 		}
 	}
 	// Output:
-	// Pools: one pool
-	// sum by (poolstack_stage) (rate(poolstack_timeouts_total{job=~".*", instance=~".*", db_client_connection_pool_name=~".+"}
-	// [60s]))
+	// Pools: one pool sum by (poolstack_stage) (rate(poolstack_timeouts_total{job=~".*",
+	// instance=~".*", db_client_connection_pool_name=~".+"} [60s]))
 }

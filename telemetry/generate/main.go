@@ -83,11 +83,11 @@ func parse(args []string, stderr io.Writer) (cfg rules.Config, out string, err e
 
 // write writes the files to dir, and creates dir if necessary.
 func write(dir string, files map[string][]byte) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for everyone to read, as sources are
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // readable, as sources
 		return err
 	}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil { //nolint:gosec // the same
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil { //nolint:gosec // see above
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
-// What is in the repository is what the command writes, and nothing else of its kind is there.
+// The files in the repository are exactly the files written by the command.
 func TestUpToDate(t *testing.T) {
 	out := t.TempDir()
 	if err := run([]string{"-out", out}, os.Stderr); err != nil {
@@ -27,7 +27,7 @@ func TestUpToDate(t *testing.T) {
 			}
 			for _, path := range found {
 				name, _ := filepath.Rel(dir, path)
-				want, _ := os.ReadFile(filepath.Join(out, name)) // nothing, if it is not there
+				want, _ := os.ReadFile(filepath.Join(out, name)) // empty, if the file does not exist
 				got, _ := os.ReadFile(filepath.Join("..", name))
 				if !bytes.Equal(got, want) {
 					t.Errorf("telemetry/%s is out of date: go generate ./telemetry/...", name)

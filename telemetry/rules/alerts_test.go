@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// scenario is what Prometheus gets to see, and which alerts of one name fire at a moment.
+// scenario describes the series in Prometheus, and the expected alerts with a name at a moment.
 type scenario struct {
 	name   string
 	alert  string
-	every  string   // between two samples, and two evaluations; "" means 30s
+	every  string   // interval of samples and evaluations; "" means 30s
 	series []string // in promtool's notation
 	at     string
-	fires  []firing // none: it must not fire
+	fires  []firing // empty: the alert must not fire
 }
 
 type firing struct {
 	labels      map[string]string // besides job, instance, pool, severity
-	without     []string          // of these, those that it does not have
+	without     []string          // labels missing from the alert
 	description string
 }
 
-// of names a series of the pool p: its labels, and values in promtool's notation.
+// of returns a series of the pool p with labels and values in promtool's notation.
 func of(name, labels, values string) string {
 	return ofInstance("h:1", name, labels, values)
 }
@@ -59,7 +59,8 @@ var scenarios = []scenario{
 	},
 	{
 		name: "two short queues", alert: "PoolstackWaiters", at: "9m30s",
-		series: []string{alive, of("db_client_connection_pending_requests", "", "3x8 0 3x30")}, // nobody waited at 4m30s
+		// At 4m30s no use waited.
+		series: []string{alive, of("db_client_connection_pending_requests", "", "3x8 0 3x30")},
 	},
 	{
 		name: "somebody else's pool", alert: "PoolstackWaiters", at: "10m",
@@ -84,7 +85,8 @@ var scenarios = []scenario{
 		series: []string{
 			of("poolstack_acquire_timeout_seconds", "", "5x40"),
 			of("db_client_connection_wait_time_seconds_bucket", `le="2.5"`, "0x20 0x20"),
-			of("db_client_connection_wait_time_seconds_bucket", `le="5"`, "0x2 10x40"), // ten at once, and no more
+			// Ten waits at the same time, and no further waits.
+			of("db_client_connection_wait_time_seconds_bucket", `le="5"`, "0x2 10x40"),
 			of("db_client_connection_wait_time_seconds_bucket", `le="+Inf"`, "0x2 10x40"),
 		},
 	},
@@ -111,7 +113,8 @@ var scenarios = []scenario{
 	},
 	{
 		name: "a single timeout", alert: "PoolstackAcquireTimeouts", at: "7m",
-		series: []string{of("poolstack_timeouts_total", `poolstack_stage="acquire"`, "0x3 1x30")}, // from 2m on, seen until 6m30s
+		// The increase is at 2m, and is seen until 6m30s.
+		series: []string{of("poolstack_timeouts_total", `poolstack_stage="acquire"`, "0x3 1x30")},
 	},
 	{
 		name: "a single timeout, at its last moment", alert: "PoolstackAcquireTimeouts", at: "6m30s",
@@ -163,7 +166,8 @@ var scenarios = []scenario{
 	{
 		name: "it has closed, but a moment ago", alert: "PoolstackBreakerOpen", at: "8m",
 		series: []string{of("poolstack_breaker_state", `poolstack_state="open"`, "1x9 0x40")},
-		fires:  says("The circuit breaker of " + who + " has been open or half-open at each look for 1m."), // as it was
+		// The state at the moment of the last evaluation.
+		fires: says("The circuit breaker of " + who + " has been open or half-open at each look for 1m."),
 	},
 	{
 		name: "it has closed", alert: "PoolstackBreakerOpen", at: "11m",
@@ -348,7 +352,8 @@ var scenarios = []scenario{
 		series: []string{counts("GET", "0+1x90"), failed("server", "0x68 1x20"), failed("local", "0x90")},
 	},
 	{
-		// Of each series of uses the first point is all there is: rate(x[1h]) would see none of them, and divide 40 by nothing.
+		// The first point of each series of uses is the only change. rate(x[1h]) would see no use, and
+		// divide 40 by nothing.
 		name: "series that begin", alert: "PoolstackErrorBudgetFastBurn", at: "70m", every: "1m",
 		series: []string{
 			counts("GET", "_x60 50000x30"), counts("SET", "_x62 50000x30"), counts("DEL", "_x64 50000x30"),
@@ -408,7 +413,8 @@ var scenarios = []scenario{
 	},
 }
 
-// Each alert fires when it should, saying what it should, and does not when it should not: in the real promtool.
+// Each alert fires with the expected text when expected, and otherwise does not fire. The test uses
+// the real promtool.
 func TestAlerts(t *testing.T) {
 	r := newRules(t, Config{})
 	for _, a := range r.Alerts() {

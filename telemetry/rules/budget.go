@@ -16,8 +16,8 @@ const (
 // windows are the windows of the recorded ratio of bad uses.
 var windows = []string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
 
-// burns are the alerts of the error budget. An alert needs a burn rate above rate in both the long and
-// the short window.
+// burns are the alerts of the error budget. An alert needs a burn rate above rate in both the long
+// and the short window.
 var burns = []struct {
 	severity, long, short string
 	rate                  float64

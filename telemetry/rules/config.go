@@ -25,8 +25,9 @@ const (
 	defaultMinErrors  = 10
 )
 
-// leastObjective is the smallest allowed objective in percent. With this objective, the burn rate of
-// the first page (14.4) needs 86.4 % bad uses. Below 93.06, even a total failure would not reach 14.4.
+// leastObjective is the smallest allowed objective in percent. With this objective, the burn rate
+// of the first page (14.4) needs 86.4 % bad uses. Below 93.06, even a total failure would not reach
+// 14.4.
 const leastObjective = 94
 
 // Config holds the parameters of the rules. The zero value works.

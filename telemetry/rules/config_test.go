@@ -11,7 +11,7 @@ import (
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config
-		want []string // in the error
+		want []string // parts of the error
 	}{
 		{Config{Objective: 93.9}, []string{"Objective is 93.9: must be 0 (default 99.9) or from 94 up to, but not, 100 percent"}},
 		{Config{Objective: 100}, []string{"Objective is 100"}},
@@ -53,7 +53,7 @@ func TestErrorsHidePasswords(t *testing.T) {
 	}
 }
 
-// Everything that can be chosen shows in what is made.
+// Every parameter affects the files.
 func TestParameters(t *testing.T) {
 	r := newRules(t, Config{
 		Objective: 99.95, Runbooks: "https://wiki.example.com/pools", Labels: []string{"cluster", "job"}, For: 7 * time.Minute,
@@ -70,7 +70,7 @@ func TestParameters(t *testing.T) {
 			t.Errorf("the alerts have no %q", want)
 		}
 	}
-	// Counters are summed for one process at a time, whatever the ratios are told apart by.
+	// Counters are summed for each process, whatever the labels of the ratios are.
 	for _, want := range []string{"sum by (cluster, job, instance, pool) (label_replace(", "sum by (cluster, job, pool) (rate("} {
 		if !strings.Contains(recording, want) {
 			t.Errorf("the recording rules have no %q", want)
@@ -89,7 +89,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// The burn rates are what the shares of the budget of 30 days amount to.
+// The burn rates follow from the parts of the 30-day budget.
 func TestBurnRates(t *testing.T) {
 	days := map[string]float64{"1h": 1. / 24, "6h": .25, "1d": 1, "3d": 3}
 	for _, b := range burns {

@@ -49,21 +49,21 @@
 //   - Names without suffixes (translation_strategy UnderscoreEscapingWithoutSuffixes,
 //     add_metric_suffixes: false): remove _total and _seconds from the metrics' names, and _ratio
 //     from the threshold's name. Keep _bucket, _sum and _count. NoUTF8EscapingWithSuffixes and
-//     NoTranslation keep the dots, and names are quoted:
-//     {"poolstack.timeouts_total", "poolstack.stage"="acquire"}.
+//     NoTranslation keep the dots, and names are quoted: {"poolstack.timeouts_total",
+//     "poolstack.stage"="acquire"}.
 //   - Exponential histograms (native histograms in Prometheus, from
 //     OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram):
-//     there is no label le and no suffix. Replace
-//     histogram_quantile(0.99, sum by (job, instance, le) (rate(x_bucket[5m]))) with
-//     histogram_quantile(0.99, sum by (job, instance) (rate(x[5m]))). Replace x_count with
-//     histogram_count(x), and rate(x_count[5m]) with histogram_count(rate(x[5m])).
+//     there is no label le and no suffix. Replace histogram_quantile(0.99, sum by (job, instance,
+//     le) (rate(x_bucket[5m]))) with histogram_quantile(0.99, sum by (job, instance)
+//     (rate(x[5m]))). Replace x_count with histogram_count(x), and rate(x_count[5m]) with
+//     histogram_count(rate(x[5m])).
 //   - Delta temporality (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta): a sample of a
 //     counter is already the increase, so rate and increase return wrong values. The better
 //     solution is to convert the metrics to cumulative before storage, with the Collector's
-//     deltatocumulative processor. If delta is stored, replace increase(x[5m]) with sum_over_time(x[5m]), and
-//     rate(x[5m]) with sum_over_time(x[5m]) / 300. Remove the two recorded sums, because a first
-//     use then counts by itself. Build the ratios from sum_over_time of poolstack_failures_total
-//     and of the duration's _count.
+//     deltatocumulative processor. If delta is stored, replace increase(x[5m]) with
+//     sum_over_time(x[5m]), and rate(x[5m]) with sum_over_time(x[5m]) / 300. Remove the two
+//     recorded sums, because a first use then counts by itself. Build the ratios from sum_over_time
+//     of poolstack_failures_total and of the duration's _count.
 //
 // The dashboards of telemetry/dashboards need the same changes.
 package rules

@@ -7,7 +7,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry/rules"
 )
 
-// A team with an objective of its own, and a wiki.
+// A team has its own objective and a wiki.
 func Example() {
 	r, err := rules.New(rules.Config{Objective: 99.95, Runbooks: "https://wiki.example.com/pools"})
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/earnorm/poolstack/telemetry/rules"
 )
 
-// Every number of Config at its extremes: what Validate accepts makes files that are not empty, with no number that only Go can read.
+// Every number of Config at its extremes. Every Config accepted by Validate makes files that are
+// not empty and have no number in a format known only to Go.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[rules.Config]()
 	for i := range typ.NumField() {

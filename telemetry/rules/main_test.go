@@ -20,7 +20,7 @@ func newRules(t testing.TB, cfg Config) *Rules {
 	return r
 }
 
-// write puts the files into a new directory.
+// write writes the files to a new directory.
 func write(t testing.TB, files map[string][]byte) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -32,7 +32,7 @@ func write(t testing.TB, files map[string][]byte) (dir string) {
 	return dir
 }
 
-// promtool runs the real one. Where there is none, the test is skipped; on CI it fails.
+// promtool runs the real promtool. It skips the test without promtool. On CI it fails the test.
 func promtool(t *testing.T, dir string, args ...string) (output string, err error) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")

@@ -13,13 +13,14 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Each alert has its paragraph, and each paragraph an alert.
+// Each alert has a paragraph, and each paragraph has an alert.
 func TestRunbook(t *testing.T) {
 	r := newRules(t, Config{})
 	files := r.Files()
 	var anchors, wanted []string
 	for _, heading := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(string(files["RUNBOOK.md"]), -1) {
-		anchors = append(anchors, DefaultRunbooks+"#"+strings.ToLower(heading[1])) // as they are made of headings
+		// The anchors as generated from headings.
+		anchors = append(anchors, DefaultRunbooks+"#"+strings.ToLower(heading[1]))
 	}
 	for _, url := range regexp.MustCompile(`runbook_url: "(.+)"`).FindAllStringSubmatch(string(files["poolstack-alerts.yaml"]), -1) {
 		wanted = append(wanted, url[1])
@@ -37,7 +38,7 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// What the runbook tells people to change is there.
+// The settings named in the runbook exist.
 func TestRunbookSettings(t *testing.T) {
 	configs := map[string]reflect.Type{
 		"pool": reflect.TypeFor[pool.Config](), "retry": reflect.TypeFor[retry.Config](),

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
-// recorder is a Controller that writes down what it is asked, and fails as it is told.
+// recorder is a Controller that records the calls and returns the configured errors.
 type recorder struct {
 	mu     sync.Mutex
 	asked  []string
@@ -40,7 +40,7 @@ func (r *recorder) Restart(_ context.Context, name string) error     { return r.
 func (r *recorder) Freeze(_ context.Context, name string) error      { return r.note("freeze", name) }
 func (r *recorder) Thaw(_ context.Context, name string) error        { return r.note("thaw", name) }
 
-// serve returns a client of r.
+// serve returns a client for r.
 func serve(t *testing.T, r *recorder) *control.Client {
 	t.Helper()
 	srv := httptest.NewServer(control.Handler(r))
@@ -193,7 +193,7 @@ func TestAnAnswerThatIsNotOurs(t *testing.T) {
 	}
 }
 
-// A program that runs under `servers` takes Redis away, looks, and brings it back.
+// A program run under `servers` kills Redis, reads the status, and restarts Redis.
 func ExampleClient() {
 	srv := httptest.NewServer(control.Handler(&recorder{status: []control.Status{
 		{Name: control.Redis, Kind: control.KindRedisServer, State: control.Killed, Durable: true},

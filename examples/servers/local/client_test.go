@@ -15,11 +15,11 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 )
 
-// A client talks to one of the servers through its proxy, as a user's program does.
+// A client connects to a server through its proxy, as a user's program does.
 type client interface {
 	ping(ctx context.Context) error
 	write(ctx context.Context, i int) error
-	numbers(t *testing.T) map[int]bool // what was written and is there
+	numbers(t *testing.T) map[int]bool // the numbers written to the server
 }
 
 // A backing has servers: local.Servers or local.Remote.

@@ -40,7 +40,7 @@ func TestNothingOutlivesTheProgram(t *testing.T) {
 	}
 }
 
-// The warden may be killed as well. Then the kernel is the last resort, which cannot remove a directory.
+// The warden may be killed as well. Then only the kernel cleans up, and the directory remains.
 func TestServersEndWithoutTheWarden(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux kills a server whose parent has died")
@@ -71,7 +71,8 @@ func TestAGuardedProcessEndsWithTheProgram(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	s.Guard(cmd.Process.Pid)
-	if err := s.Close(); err != nil { // not forgotten, so the warden finds it when its work ends
+	// The process has not been forgotten, so the warden finds the process at its end.
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var exit *exec.ExitError
@@ -87,7 +88,7 @@ func kill(t *testing.T, pid int, sig syscall.Signal) {
 	}
 }
 
-// children lists the child processes of parent whose name, as ps shows it, contains name.
+// children lists the child processes of parent whose name in ps contains name.
 func children(t *testing.T, parent int, name string) []int {
 	t.Helper()
 	var found []int

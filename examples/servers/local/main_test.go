@@ -20,7 +20,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// holdEnv makes the test binary a program that starts servers and then does nothing; its value says how it ends.
+// holdEnv makes the test binary a program that starts servers and waits. The value selects the
+// program's end.
 const holdEnv = "LOCAL_TEST_HOLD"
 
 func TestMain(m *testing.M) {
@@ -74,7 +75,7 @@ func find(t *testing.T, c control.Controller, name string) control.Status {
 	return st
 }
 
-// needRedisServer skips a test where there is no redis-server, except on CI.
+// needRedisServer skips a test without redis-server. On CI it fails the test.
 func needRedisServer(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -85,7 +86,7 @@ func needRedisServer(t *testing.T) {
 	}
 }
 
-// gone says whether a process has ended; one that only waits to be reaped by its parent has.
+// gone reports whether a process has ended. A zombie process has ended.
 func gone(pid int) bool {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return true
@@ -98,7 +99,7 @@ func gone(pid int) bool {
 	return strings.HasPrefix(after, "Z")
 }
 
-// A held program is a child of the test that has servers of its own.
+// A held program is a child process of the test with its own servers.
 type held struct {
 	cmd    *exec.Cmd
 	tmp    string // its TMPDIR
@@ -127,12 +128,13 @@ func startHeld(t *testing.T, how string) held {
 		t.Fatal(err)
 	}
 	if how != "hold" {
-		_ = stdin.Close() // it ends now
+		_ = stdin.Close() // the program ends now
 	}
 	return h
 }
 
-// hold starts servers, prints their status, waits for its stdin to end and then ends without closing anything.
+// hold starts servers, prints their status, waits for the end of stdin, and then ends without
+// Close.
 func hold(how string) {
 	s, err := local.Start(context.Background(), local.Options{})
 	if err != nil {

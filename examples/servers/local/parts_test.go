@@ -94,7 +94,7 @@ func FuzzParseWatch(f *testing.F) {
 	})
 }
 
-// reply is a message as a server sends it.
+// reply returns a message of a server.
 func reply(t testing.TB, doc bson.D) []byte {
 	t.Helper()
 	msg, err := mongoMessage(doc)
@@ -115,7 +115,7 @@ func TestReadMongoOK(t *testing.T) {
 	binary.LittleEndian.PutUint32(huge, 1<<30)
 	tests := map[string]struct {
 		message []byte
-		says    string // empty: no error
+		says    string // the error; empty: no error
 	}{
 		"ok":             {ok, ""},
 		"ok, an integer": {reply(t, bson.D{{Key: "ok", Value: 1}}), ""},

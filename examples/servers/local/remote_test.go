@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/local"
 )
 
-// startRemote starts servers, and proxies to them as if they ran elsewhere.
+// startRemote starts servers on this machine, and a Remote for the servers.
 func startRemote(t *testing.T) *local.Remote {
 	t.Helper()
 	s := start(t, local.Options{})
@@ -29,7 +29,7 @@ func startRemote(t *testing.T) *local.Remote {
 	return r
 }
 
-// answers says whether a ping succeeds within a second.
+// answers reports whether a ping succeeds within a second.
 func answers(ctx context.Context, db client) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -68,7 +68,7 @@ func TestRemoteServersAreCutOffAndKeptSilent(t *testing.T) {
 	}
 }
 
-// What a frozen server was sent it carries out when it thaws, as a process does that was stopped.
+// A thawed server executes the commands sent while frozen, like a stopped process.
 func TestAFrozenRemoteServerHearsLater(t *testing.T) {
 	r := startRemote(t)
 	for _, name := range both {
@@ -134,7 +134,7 @@ func TestWhatARemoteServersStateDoesNotAllow(t *testing.T) {
 	}
 }
 
-// A URL keeps what it says besides the host; MongoDB's is made to lead to the proxy only.
+// A URL keeps all parts besides the host. A MongoDB URI gets the options for a direct connection.
 func TestRemoteURLs(t *testing.T) {
 	r, err := local.StartRemote("redis://user:secret@localhost/3", "mongodb://user:secret@localhost?replicaSet=rs0&appName=test", nil)
 	if err != nil {

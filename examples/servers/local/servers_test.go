@@ -102,7 +102,8 @@ func TestAcknowledgedWritesOutlive(t *testing.T) {
 	}
 }
 
-// writeUntilError writes numbers 0, 1, ... Each acknowledged one is announced; the number of them arrives when a write has failed.
+// writeUntilError writes numbers 0, 1, ... The channel acknowledged receives each acknowledged
+// number. The channel stopped receives the count of acknowledged numbers after a failed write.
 func writeUntilError(ctx context.Context, db client) (acknowledged <-chan int, stopped <-chan int) {
 	acks, end := make(chan int, 1_000_000), make(chan int, 1)
 	go func() {
@@ -317,7 +318,8 @@ func TestCloseInterruptsAnOperation(t *testing.T) {
 	}
 	pid := find(t, s, control.MongoDB).PID
 	result := make(chan error, 1)
-	go func() { result <- s.Stop(context.Background(), control.MongoDB) }() // takes three seconds: a client is connected
+	// Stop takes three seconds, because a client is connected.
+	go func() { result <- s.Stop(context.Background(), control.MongoDB) }()
 	eventually(t, "FerretDB listens no longer", func() bool {
 		conn, err := net.Dial("tcp", find(t, s, control.MongoDB).Addr)
 		if err == nil {
@@ -360,7 +362,7 @@ func TestLogNamesTheServer(t *testing.T) {
 	}
 }
 
-// fakeRedis puts a shell script in front of everything else that PATH would find as redis-server.
+// fakeRedis puts a shell script named redis-server first on PATH.
 func fakeRedis(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -96,8 +96,8 @@ func removeAll(dir string) error {
 	}
 }
 
-// parseWatch parses a line of the warden's pipe. It rejects 0 and -1, which kill(2) takes for several
-// processes, and 1, which is the init process.
+// parseWatch parses a line of the warden's pipe. It rejects 0 and -1, which kill(2) takes for
+// several processes, and 1, which is the init process.
 func parseWatch(line string) (sign byte, pid int, ok bool) {
 	if len(line) < 2 || line[0] != '+' && line[0] != '-' {
 		return 0, 0, false

@@ -6,7 +6,7 @@ import (
 	"github.com/earnorm/poolstack/telemetry/internal/promql"
 )
 
-// Queries are written in the catalogue's names.
+// Queries use the catalogue's names.
 func ExampleTranslate() {
 	fmt.Println(promql.Translate(`sum by (poolstack.stage) (rate(poolstack.timeouts[5m]))`))
 	fmt.Println(promql.Translate(`rate(db.client.operation.duration_count{error.type=""}[5m])`))
