@@ -32,8 +32,12 @@
 // program. The service in docker-compose.yml uses -repeat. Its probe is `outage -health`, which
 // asks /healthz, beside /metrics, whether the load is running.
 //
-// The exit status is 0 if the invariants held, 1 if an invariant did not hold, 2 if the run was not
-// possible (invalid flags, no servers), and 130 after Ctrl-C.
+// The exit status is:
+//
+//	0      the invariants held
+//	1      an invariant did not hold
+//	2      the run was not possible (invalid flags, no servers)
+//	130    after Ctrl-C
 package main
 
 import (

@@ -48,7 +48,7 @@ func (d *deployment) holds(t testing.TB, want ...string) {
 	}
 }
 
-// Until its commit, only the transaction itself sees its writes. After an abort nobody sees the
+// Until its commit, only the transaction itself sees its writes. After an abort no client sees the
 // writes.
 func TestTransaction(t *testing.T) {
 	errOwn := errors.New("no")

@@ -16,8 +16,12 @@
 // The program passes SIGINT, SIGTERM, SIGHUP and the end of the parent process on to CMD. If CMD
 // has not ended after ten seconds, the program kills CMD.
 //
-// The program's own exit statuses are 2 for invalid flags, 125 if the servers did not start, 126 if
-// CMD cannot be run, and 127 if CMD does not exist.
+// The program's own exit statuses are:
+//
+//	2      invalid flags
+//	125    the servers did not start
+//	126    CMD cannot be run
+//	127    CMD does not exist
 //
 // # The choice of the servers
 //

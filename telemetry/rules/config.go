@@ -40,9 +40,9 @@ type Config struct {
 	// An alert's runbook_url is Runbooks, then #, then the alert's name in lower case. The empty
 	// string means the page in this project's repository.
 	Runbooks string
-	// Labels are the labels of the rules' results, besides pool. Nil means job and instance. All
-	// series have job and instance, both scraped series and series sent through a collector. The
-	// scrape configuration or the resource must add any other label.
+	// Labels are the labels of the rules' results, besides pool. Nil means job and instance. An empty
+	// slice means pool alone. All series have job and instance, both scraped series and series sent
+	// through a collector. The scrape configuration or the resource must add any other label.
 	Labels []string
 
 	// For is the minimum duration of waits, timeouts, high utilisation and old leases before an alert.

@@ -37,7 +37,8 @@
 //	ticket   1d and 2h     3     10 %
 //	ticket   3d and 6h     1     10 %
 //
-// Without traffic there is no ratio and no alert. Config.MinErrors handles little traffic.
+// Without traffic there is no ratio and no alert. For a pool with little traffic, Config.MinErrors sets
+// the minimum number of bad uses.
 //
 // # Other back ends
 //
