@@ -109,11 +109,11 @@
 // Names follow the translation strategy UnderscoreEscapingWithSuffixes. For example,
 // db.client.operation.duration in seconds becomes db_client_operation_duration_seconds.
 //
-// Series carry no otel_scope_ labels (name, version, schema URL), for three reasons. The labels repeat
-// information in the metric's name. Every bucket would have three more labels. Each new version of a
-// library would end all its series and begin others. Without the labels, two libraries may report the
-// same metric with the same attributes. The page then contains the metric once, and the clash is
-// reported.
+// Series carry no otel_scope_ labels (name, version, schema URL), for three reasons. The labels
+// repeat information in the metric's name. Every bucket would have three more labels. Each new
+// version of a library would end all its series and begin others. Without the labels, two libraries
+// may report the same metric with the same attributes. The page then contains the metric once, and
+// the clash is reported.
 //
 // The resource is in target_info. Each Setup has its own registry and does not use the process's
 // default registry.

@@ -143,7 +143,8 @@ func ourRetry() pool.Middleware {
 	return l
 }
 
-// ourBreaker returns a breaker that stays closed, or opens at the first failure if open is true.
+// ourBreaker returns a breaker. If open is true, the breaker opens at the first failure. Otherwise
+// the breaker always stays closed.
 func ourBreaker(open bool) pool.Middleware {
 	cfg := breaker.Config{Window: window, Buckets: int(window / bucket), MinCalls: never, ConsecutiveFailures: -1}
 	if open {

@@ -1,6 +1,6 @@
-// Command judge runs poolstack's default stack beside the bare clients, against a real Redis and a real
-// MongoDB server. Meanwhile faults of the servers and of the network occur. The command checks the
-// gates of the stack.
+// Command judge runs poolstack's default stack beside the bare clients, against a real Redis and a
+// real MongoDB server. Meanwhile faults of the servers and of the network occur. The command checks
+// the gates of the stack.
 //
 //	judge [-only groups] [-run regexp] [-out file] [-readme file]
 //

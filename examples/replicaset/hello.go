@@ -44,9 +44,9 @@ func (c *conn) hello(ctx context.Context, m message) error {
 	}
 }
 
-// await waits for a state of the member different from known, for at most limit. It returns false if
-// the member has died, if the client has gone, or if the client sends a further request. A client of
-// the streaming protocol sends no further request.
+// await waits for a state of the member different from known, for at most limit. It returns false
+// if the member has died, if the client has gone, or if the client sends a further request. A
+// client of the streaming protocol sends no further request.
 func (c *conn) await(ctx context.Context, known bson.RawValue, limit time.Duration) bool {
 	c.set.mu.Lock()
 	changed, version := c.set.changed, c.topologyVersion()

@@ -37,8 +37,8 @@
 //	ticket   1d and 2h     3     10 %
 //	ticket   3d and 6h     1     10 %
 //
-// Without traffic there is no ratio and no alert. For a pool with little traffic, Config.MinErrors sets
-// the minimum number of bad uses.
+// Without traffic there is no ratio and no alert. For a pool with little traffic, Config.MinErrors
+// sets the minimum number of bad uses.
 //
 // # Other back ends
 //

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A process is a process of a server, from its start to its end. A restart creates another process.
+// A process is a single process of a server, from its start to its end.
 type process struct {
 	cmd     *exec.Cmd
 	journal *journal

@@ -27,7 +27,7 @@ const (
 	portAttempts  = 3                // starts if another process takes the free port
 )
 
-// A server is a server over all its processes.
+// A server is the Redis or the MongoDB server. Each start creates a new process of the server.
 type server struct {
 	name, kind string
 	durable    bool
