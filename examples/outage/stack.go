@@ -28,8 +28,8 @@ func poolConfig(name string) pool.Config {
 	return pool.Config{Name: name, MaxSize: 16, MinIdle: 8, MaxWaiters: 64}
 }
 
-// The timeouts of an attempt. The MongoDB driver looks for a lost server every 500 ms, so the timeout
-// for MongoDB is longer than 500 ms.
+// The timeouts of an attempt. The MongoDB driver looks for a lost server every 500 ms, so the
+// timeout for MongoDB is longer than 500 ms.
 const (
 	redisAttempt = 300 * time.Millisecond
 	mongoAttempt = 600 * time.Millisecond
