@@ -13,6 +13,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -58,7 +59,7 @@ func TestAllocs(t *testing.T) {
 		{"the global providers, as nobody has set them", middleware.Options{}, context.Background(), 2 + 3},
 	} {
 		// A driver without an interrupter: what that costs where the caller can cancel is the pool's.
-		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, standard(t, tc.o).Layers()...)
+		p, end := newPool(t, struct{ driver.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, standard(t, tc.o).Layers()...)
 		op := pool.Op{Name: "GET", Target: "things", Idempotent: true}
 		for step, f := range map[string]func(){
 			"Do": func() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The simulated server of the judge (see judge_test.go) and of TestRandom, its driver and its bare
@@ -312,26 +313,26 @@ func (d simDriver) Reset(ctx context.Context, c *simConn) error {
 	return nil
 }
 
-func (d simDriver) Classify(err error) pool.Class {
+func (d simDriver) Classify(err error) driver.Class {
 	switch {
 	case errors.Is(err, errSimMiss):
-		return pool.Class{Miss: true}
+		return driver.Class{Miss: true}
 	case errors.Is(err, errSimSyntax):
-		return pool.Class{Code: "ERR"}
+		return driver.Class{Code: "ERR"}
 	case errors.Is(err, errSimBusy):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "BUSY"}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "BUSY"}
 	case errors.Is(err, errSimFull):
-		return pool.Class{Fault: pool.FaultServer, Narrow: true, Code: "OOM"}
+		return driver.Class{Fault: driver.FaultServer, Narrow: true, Code: "OOM"}
 	case errors.Is(err, errSimReadOnly):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true, Broken: true, Code: "READONLY"}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Narrow: true, Broken: true, Code: "READONLY"}
 	case errors.Is(err, errSimRefused), errors.Is(err, errSimClients):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true}
 	case errors.Is(err, errSimEOF), errors.Is(err, context.DeadlineExceeded):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}
 	case errors.Is(err, context.Canceled):
-		return pool.Class{Fault: pool.FaultCaller, Broken: true}
+		return driver.Class{Fault: driver.FaultCaller, Broken: true}
 	}
-	return pool.Class{Fault: pool.FaultElsewhere}
+	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
 // bareClient imitates go-redis with ContextTimeoutEnabled and the defaults of earlier v9 versions:

@@ -234,7 +234,7 @@ type house struct {
 func (h *house) Wrap(next pool.Handler) pool.Handler               { return next }
 func (h *house) Attach(p pool.PoolInfo) (detach func(), err error) { return h.pools.Add(p), nil }
 func (h *house) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: "house.limit", Role: pool.RoleAttempt, Limit: time.Duration(h.limit.Load())}
+	return pool.LayerInfo{Layer: "house.limit", Role: pool.RoleAttempt, Limit: time.Duration(h.limit.Load())}
 }
 
 func (h *house) configure(limit time.Duration) error {
@@ -246,7 +246,7 @@ func (h *house) configure(limit time.Duration) error {
 // A change of settings may make limits defeat one another. Then the pool warns once for each such
 // pair, whatever layer was configured, a third party's layer included.
 func TestLimitsThatDefeatOneAnother(t *testing.T) {
-	o, house, seen := quiet(), &house{}, &recorder{kinds: []pool.Kind{pool.EventWarning}}
+	o, house, seen := quiet(), &house{}, &recorder{kinds: []pool.EventKind{pool.EventWarning}}
 	o.Without = []string{middleware.KindAttempt}
 	house.limit.Store(int64(3 * time.Second))
 	stack := standard(t, o)

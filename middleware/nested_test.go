@@ -12,15 +12,16 @@ import (
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // strict is a driver that tells its connections' errors from a context's, as the real backends do.
 type strict struct{ *pooltest.Fake }
 
-func (d strict) Classify(err error) pool.Class {
+func (d strict) Classify(err error) driver.Class {
 	if !errors.Is(err, pooltest.ErrBroken) && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
-		return pool.Class{}
+		return driver.Class{}
 	}
 	return d.Fake.Classify(err)
 }

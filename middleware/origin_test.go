@@ -9,11 +9,12 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // threeMethods is a driver that is nothing else, as one over a client of database/sql would be.
-type threeMethods struct{ pool.Driver[conn] }
+type threeMethods struct{ driver.Driver[conn] }
 
 // errNoRows is such a client's name for a miss: a plain value, of which the pool cannot know.
 var errNoRows = errors.New("sql: no rows in result set")

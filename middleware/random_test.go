@@ -17,7 +17,7 @@ import (
 // rWatch counts events and attempts.
 type rWatch struct {
 	mu      sync.Mutex
-	kinds   map[pool.Kind]int
+	kinds   map[pool.EventKind]int
 	moves   []rMove
 	further int
 	start   time.Time
@@ -79,7 +79,7 @@ func rndRun(t *testing.T, plan *rPlan) {
 		r.start = time.Now()
 		r.s, r.inner, r.dead = plan.server(), plan.server(), plan.server()
 		r.dead.busy = 1
-		r.w = &rWatch{kinds: map[pool.Kind]int{}, start: time.Now()}
+		r.w = &rWatch{kinds: map[pool.EventKind]int{}, start: time.Now()}
 		r.stack = standard(t, quiet())
 		layers := append(append([]pool.Middleware{r.w}, r.stack.Layers()...), rCounter{r.w})
 		r.p = rndPool(t, r.s, pool.Config{Name: "outer", MaxSize: plan.size, MinIdle: plan.minIdle}, layers)

@@ -24,6 +24,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -51,7 +52,7 @@ func standard(t testing.TB, o middleware.Options) *middleware.Stack {
 
 // recorder is a layer that keeps events of some kinds.
 type recorder struct {
-	kinds  []pool.Kind
+	kinds  []pool.EventKind
 	mu     sync.Mutex
 	events []pool.Event
 }
@@ -78,7 +79,7 @@ func (r *recorder) take() []pool.Event {
 
 // newPool makes a pool; the function it returns closes it, and must be called before the test, or
 // its bubble, ends.
-func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
+func newPool(t testing.TB, d driver.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
 	if err != nil {
@@ -94,7 +95,7 @@ func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.
 func kinds(layers []pool.LayerInfo) []string {
 	var names []string
 	for _, l := range layers {
-		names = append(names, l.Kind)
+		names = append(names, l.Layer)
 	}
 	return names
 }
@@ -113,7 +114,7 @@ func TestSuite(t *testing.T) {
 func TestOrder(t *testing.T) {
 	for _, without := range append([]string{""}, middleware.Kinds()...) {
 		t.Run("without "+without, func(t *testing.T) {
-			seen, o := &recorder{kinds: []pool.Kind{pool.EventWarning}}, quiet()
+			seen, o := &recorder{kinds: []pool.EventKind{pool.EventWarning}}, quiet()
 			if without != "" {
 				o.Without = []string{without}
 			}
@@ -288,7 +289,7 @@ func TestNewWarns(t *testing.T) {
 			[]string{"the layers together make up to 11 attempts of one use"},
 		},
 	} {
-		seen := &recorder{kinds: []pool.Kind{pool.EventWarning}}
+		seen := &recorder{kinds: []pool.EventKind{pool.EventWarning}}
 		_, end := newPool(t, &pooltest.Fake{}, pool.Config{}, append(slices.Clone(tc.layers), seen)...)
 		end()
 		var got []string
@@ -305,7 +306,7 @@ func TestNewWarns(t *testing.T) {
 func TestTuning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stack, calls := standard(t, quiet()), 0
-		seen := &recorder{kinds: []pool.Kind{pool.EventConfigured}}
+		seen := &recorder{kinds: []pool.EventKind{pool.EventConfigured}}
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, append(stack.Layers(), seen)...)
 		defer end()
 		fail := func(context.Context, conn) error { calls++; return pooltest.ErrRefused }
@@ -325,7 +326,7 @@ func TestTuning(t *testing.T) {
 		if n := len(seen.take()); n < 3 {
 			t.Errorf("%d changes were reported, want those of retry and of both limits at least", n)
 		}
-		if l := p.Layers()[4]; l.Kind != "retry" || l.Multiplier != 2 {
+		if l := p.Layers()[4]; l.Layer != "retry" || l.Multiplier != 2 {
 			t.Errorf("retry is described as %+v, want it as it is set now", l)
 		}
 		calls = 0
@@ -480,7 +481,7 @@ func TestTotal(t *testing.T) {
 func TestPitfallB4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stack := standard(t, quiet())
-		seen := &recorder{kinds: []pool.Kind{pool.EventRetry, pool.EventGaveUp, pool.EventStateChanged, pool.EventTimeout}}
+		seen := &recorder{kinds: []pool.EventKind{pool.EventRetry, pool.EventGaveUp, pool.EventStateChanged, pool.EventTimeout}}
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, append(stack.Layers(), seen)...)
 		defer end()
 		for i := range 60 {
@@ -585,7 +586,7 @@ func Example() {
 	}
 	defer p.Close(context.Background())
 	for _, l := range p.Layers() {
-		fmt.Println(l.Kind)
+		fmt.Println(l.Layer)
 	}
 
 	server.Inject(pooltest.Use, 2, pooltest.Fail(pooltest.ErrBroken)) // two connections are lost

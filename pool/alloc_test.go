@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -103,7 +104,7 @@ func TestAllocations(t *testing.T) {
 func TestAllocationsWithoutInterrupter(t *testing.T) {
 	skipUnderRace(t)
 	fake := &pooltest.Fake{}
-	p, err := pool.New[conn](struct{ pool.Driver[conn] }{fake}, pool.Config{MaxSize: 1, CheckAfter: -1})
+	p, err := pool.New[conn](struct{ driver.Driver[conn] }{fake}, pool.Config{MaxSize: 1, CheckAfter: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +178,8 @@ func TestAllocationsOfDeadlines(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: -1},
 		pool.Bracket(deadlines{time.Minute}), pool.Bracket(deadlines{time.Hour}), pool.Bracket(deadlines{time.Second}))
 	ok := true
-	// Two of the three are needed, and neither is materialised: not by the pool, and not by its interrupter.
+	// Two of the three are needed, and neither is materialised: not by the pool, and not by its
+	// interrupter.
 	allocations(t, "Do under three deadlines", 2, func() { ok = ok && p.Do(background, op, use) == nil })
 	allocations(t, "Acquire under three deadlines", 2, func() { ok = ok && useLease(p.Acquire(background, op)) })
 	if !ok {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
 // errExited is the outcome of a driver method that ended its goroutine by runtime.Goexit.
@@ -230,7 +232,7 @@ func (p *Pool[T]) spawnProof(
 		defer cancel()
 		err = protect(what, func() error {
 			err := prove(ctx, r.v)
-			late = isTimeout(err)
+			late = errtree.IsTimeout(err)
 			return err
 		})
 	})
@@ -358,7 +360,7 @@ func (p *Pool[T]) Warm(ctx context.Context, size int) error {
 		p.mu.Unlock()
 	}
 	if err != nil {
-		return p.hub.aside(fmt.Errorf("pool %q: warm: %w", p.hub.id.Name, err))
+		return p.hub.markIgnored(fmt.Errorf("pool %q: warm: %w", p.hub.id.Name, err))
 	}
 	return nil
 }

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // bareDriver is a Fake without the optional interfaces: a release then takes the lock once.
 type bareDriver struct {
-	pool.Driver[conn]
-	pool.Classifier
+	driver.Driver[conn]
+	driver.Classifier
 }
 
 func newBarePool(t *testing.T, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
@@ -216,8 +217,8 @@ func TestBarePoolKeepsTheRules(t *testing.T) {
 	}
 }
 
-// A few borrowers who mostly use the pool alone, while everything happens to it: no connection is in two hands, none is lost, each lease
-// ends once, and the books are right in the end.
+// A few borrowers who mostly use the pool alone, while everything happens to it: no connection is
+// in two hands, none is lost, each lease ends once, and the books are right in the end.
 func TestBarePoolUnderStress(t *testing.T) {
 	for name, layers := range stacks {
 		t.Run(name, func(t *testing.T) {
@@ -297,7 +298,7 @@ func stressBarePool(t *testing.T, layers []pool.Middleware) (leases uint64, end 
 					t.Error(err)
 				}
 			case 2:
-				p.Cleanup()
+				p.CloseExpired()
 			default:
 				if s := p.Stat(); s.Idle+s.InUse+s.Opening+s.Checking+s.Closing > 8 || s.InUse > most {
 					t.Errorf("the books are wrong: %+v", s)
@@ -324,7 +325,8 @@ func oneProc(t *testing.T) {
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// A use that holds a resource adopts a fork that got none, and asks again: it holds two, and gives back two.
+// A use that holds a resource adopts a fork that got none, and asks again: it holds two, and gives
+// back two.
 func TestFailedForkBesideGrant(t *testing.T) {
 	oneProc(t)
 	type refused struct{}
@@ -365,7 +367,8 @@ func TestFailedForkBesideGrant(t *testing.T) {
 	}
 }
 
-// A layer breaks the contract and returns while next is running. The record is then somebody else's; the connection must not be.
+// A layer breaks the contract and returns while next is running. The record is then somebody
+// else's; the connection must not be.
 func TestAbandonedNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		impatient := false
@@ -415,7 +418,8 @@ func TestAbandonedNext(t *testing.T) {
 	})
 }
 
-// One borrower who uses a pool in every way there is needs one connection: those that a burst has left grow old.
+// One borrower who uses a pool in every way there is needs one connection: those that a burst has
+// left grow old.
 func TestUnusedGrowOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newBarePool(t, pool.Config{MaxSize: 10, MaxIdleTime: 10 * time.Second}, twoLayers()...)
@@ -495,7 +499,8 @@ func TestRecordsKeepNothingAlive(t *testing.T) {
 	awaitFreed(t, &freed, rounds, 4)
 }
 
-// awaitFreed waits until of n closed connections at most kept are still in memory: by records in use, by what the stack still holds.
+// awaitFreed waits until of n closed connections at most kept are still in memory: by records in
+// use, by what the stack still holds.
 func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); freed.Load() < n-kept && time.Now().Before(deadline); {
@@ -507,7 +512,8 @@ func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
 	}
 }
 
-// A resource that lives on does not keep in memory those that the record of its last lease has served besides.
+// A resource that lives on does not keep in memory those that the record of its last lease has
+// served besides.
 func TestLivingResourcesKeepNothingAlive(t *testing.T) {
 	skipUnderRace(t) // sync.Pool forgets at random there
 	t.Run("by its ends", func(t *testing.T) { testKeepsNothing(t, func(*pool.Pool[conn]) {}) })
@@ -521,8 +527,8 @@ func TestLivingResourcesKeepNothingAlive(t *testing.T) {
 	})
 }
 
-// testKeepsNothing lends a first resource by a record, then has the same record serve a second one in the way given, discards that, and
-// keeps the first one alive by uses with records of their own.
+// testKeepsNothing lends a first resource by a record, then has the same record serve a second one
+// in the way given, discards that, and keeps the first one alive by uses with records of their own.
 func testKeepsNothing(t *testing.T, serve func(p *pool.Pool[conn])) {
 	oneProc(t)
 	const rounds = 8

@@ -7,12 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 	"github.com/earnorm/poolstack/pool/internal/poison"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Op describes the operation of a use for the layers. The zero Op is an operation without a name.
 // Layers do not repeat such an operation after an attempt that may have changed something on the
-// server. If the driver is no [Witness], layers do not repeat the operation after it has been sent.
+// server. If the driver is no [driver.Witness], layers do not repeat the operation after it has
+// been sent.
 type Op struct {
 	Name       string // the operation, such as "GET" or "find"; low-cardinality
 	Target     string // a collection or a family of keys; low-cardinality
@@ -104,7 +108,7 @@ func (c *Call) check() {
 func (c *Call) Op() Op { c.check(); return c.op }
 
 // Identity returns the identity of the pool.
-func (c *Call) Identity() Identity { c.check(); return c.hub.id }
+func (c *Call) Identity() driver.Identity { c.check(); return c.hub.id }
 
 // TwoStep reports whether the use is an Acquire. In a two-step use, next returns when the resource
 // has been lent, and End runs at Release.
@@ -146,9 +150,9 @@ func (c *Call) Tick() time.Duration {
 func (c *Call) Attempt() int { c.check(); return c.attempt }
 
 // SetAttempt sets the number of the next attempt. A layer that calls its next handler several times
-// calls SetAttempt before each call. SetAttempt removes the function set with OnReach. SetAttempt
-// also clears the record of the earlier attempt ([Call.Acquired], [Call.Served]), unless the use
-// still holds its resource.
+// calls SetAttempt before each call. SetAttempt removes the function set with BeforeAcquire.
+// SetAttempt also clears the record of the earlier attempt ([Call.Acquired], [Call.Served]), unless
+// the use still holds its resource.
 func (c *Call) SetAttempt(n int) {
 	c.check()
 	c.attempt = n
@@ -167,17 +171,18 @@ func (c *Call) forget() {
 	}
 }
 
-// OnReach sets the function to be called when the next attempt reaches the pool. At this moment all
-// layers inside have let the attempt pass, and the attempt has neither a resource nor a place in
-// the queue. fn runs in the goroutine of the attempt. If a layer inside refuses the attempt, fn is
-// not called. If a layer inside makes several attempts, fn may be called several times and
-// concurrently, with a fork in place of c.
+// BeforeAcquire sets the function to be called when the next attempt reaches the pool. At this
+// moment all layers inside have let the attempt pass, and the attempt has neither a resource nor a
+// place in the queue. fn runs in the goroutine of the attempt. If a layer inside refuses the
+// attempt, fn is not called. If a layer inside makes several attempts, fn may be called several
+// times and concurrently, with a fork in place of c.
 //
-// OnReach is for a layer that calls its next handler several times. The layer calls OnReach after
-// SetAttempt, because SetAttempt removes an earlier fn, and before the next handler.
-func (c *Call) OnReach(fn func(context.Context, *Call)) { c.check(); c.reach = fn }
+// BeforeAcquire is for a layer that calls its next handler several times. The layer calls
+// BeforeAcquire after SetAttempt, because SetAttempt removes an earlier fn, and before the next
+// handler.
+func (c *Call) BeforeAcquire(fn func(context.Context, *Call)) { c.check(); c.reach = fn }
 
-// reached calls the function set with OnReach.
+// reached calls the function set with BeforeAcquire.
 func (c *Call) reached(ctx context.Context) {
 	fn := c.reach
 	c.reach = nil
@@ -224,33 +229,33 @@ func (c *Call) Served() (from, to time.Time) {
 
 // Classify returns the class of err. err is the outcome of this use or of an attempt of this use.
 // For nil the class is zero, and Classify costs nothing.
-func (c *Call) Classify(err error) (class Class) {
+func (c *Call) Classify(err error) (class driver.Class) {
 	c.check()
 	if err == nil {
 		return class
 	}
 	c.hub.classifyInto(c.caller, &class, err, c.granted, &c.told)
-	if class.Fault != FaultServer {
+	if class.Fault != driver.FaultServer {
 		return class
 	}
 	switch {
 	case c.cancelled && errors.Is(err, context.Canceled):
-		class.overrule()
-	case c.granted && c.op.Limit < 0 && isTimeout(err): // a blocking operation has blocked
-		class.Fault = FaultElsewhere
+		blameCaller(&class)
+	case c.granted && c.op.Limit < 0 && errtree.IsTimeout(err): // a blocking operation has blocked
+		class.Fault = driver.FaultElsewhere
 	}
 	return class
 }
 
 // Asked reports whether the latest attempt may have sent a command to the server. Asked is false
 // for an attempt without a resource, such as a use answered by a layer. If the driver is a
-// [Witness], Asked is also false for an attempt without a command. If Asked is false, a success is
-// no evidence about the server.
+// [driver.Witness], Asked is also false for an attempt without a command. If Asked is false, a
+// success is no evidence about the server.
 func (c *Call) Asked() bool { c.check(); return c.granted && (!c.told.known || c.told.Asked) }
 
 // Answered reports whether the server has answered a command of the latest attempt without a fault
-// of the server. Answered is false if the driver is no [Witness]. A server that has answered the
-// first command of a use is not silent, even if the use ends with a deadline.
+// of the server. Answered is false if the driver is no [driver.Witness]. A server that has answered
+// the first command of a use is not silent, even if the use ends with a deadline.
 func (c *Call) Answered() bool { c.check(); return c.told.known && c.told.Answered }
 
 // Observed reports whether some layer observes events. If millions of uses are refused, a layer

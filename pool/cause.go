@@ -6,16 +6,19 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
 // A Refusal is an error by which a layer refuses uses because earlier uses failed, such as the
-// error of an open circuit breaker. Class describes the refusal ([FaultLocal]). Because describes
-// the failure. Both methods may be called concurrently.
+// error of an open circuit breaker. Class describes the refusal ([driver.FaultLocal]). Because
+// describes the failure. Both methods may be called concurrently.
 type Refusal interface {
-	Classified
+	driver.Classified
 	// Because returns the class of the failure for which the layer refuses uses. Fault is FaultNone if
 	// no failure was the reason, for example if the breaker was opened by hand.
-	Because() Class
+	Because() driver.Class
 }
 
 // Because returns the class of the root cause of a use's error. If err is a [Refusal], class is the
@@ -23,22 +26,22 @@ type Refusal interface {
 // class of the error itself is the answer. A layer that reports the fault of a failure calls
 // Because first. Otherwise the death of a server would be reported as refusals of this process.
 // Because does not allocate.
-func Because(err error) (class Class, ok bool) {
+func Because(err error) (class driver.Class, ok bool) {
 	if left, is := err.(*UseError); is { //nolint:errorlint // set by Do, Get and Acquire
 		err = left.Err
 	}
-	if own, found := find(err, anyClassified); found {
+	if own, found := errtree.Find(err, anyClassified); found {
 		if r, is := own.(Refusal); is {
 			class = r.Because()
 		}
 	}
-	return class, class.Fault != FaultNone
+	return class, class.Fault != driver.FaultNone
 }
 
 // breakage returns the error.type of an error that ended a connection or prevented a connection.
 // The set of names is small.
 func breakage(err error) string {
-	errno, _ := find(err, func(syscall.Errno) bool { return true })
+	errno, _ := errtree.Find(err, func(syscall.Errno) bool { return true })
 	switch errno { //nolint:exhaustive // the other values have no name of their own
 	case syscall.ECONNREFUSED:
 		return "connection_refused"
@@ -47,7 +50,7 @@ func breakage(err error) string {
 	case syscall.EHOSTUNREACH, syscall.ENETUNREACH:
 		return "unreachable"
 	}
-	if _, ok := find(err, func(*net.DNSError) bool { return true }); ok {
+	if _, ok := errtree.Find(err, func(*net.DNSError) bool { return true }); ok {
 		return "dns"
 	}
 	if isTLS(err) {
@@ -61,12 +64,12 @@ func breakage(err error) string {
 
 // isTLS reports whether err is an error of a TLS handshake or a TLS record.
 func isTLS(err error) bool {
-	if _, ok := find(err, func(*tls.CertificateVerificationError) bool { return true }); ok {
+	if _, ok := errtree.Find(err, func(*tls.CertificateVerificationError) bool { return true }); ok {
 		return true
 	}
-	if _, ok := find(err, func(tls.AlertError) bool { return true }); ok {
+	if _, ok := errtree.Find(err, func(tls.AlertError) bool { return true }); ok {
 		return true
 	}
-	_, ok := find(err, func(tls.RecordHeaderError) bool { return true })
+	_, ok := errtree.Find(err, func(tls.RecordHeaderError) bool { return true })
 	return ok
 }

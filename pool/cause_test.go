@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -46,14 +47,16 @@ func TestErrorTypesOfBrokenConnections(t *testing.T) {
 }
 
 // refusedFor is an error of a layer that refuses uses because of a failure.
-type refusedFor struct{ because pool.Class }
+type refusedFor struct{ because driver.Class }
 
-func (refusedFor) Error() string         { return "refused" }
-func (refusedFor) Class() pool.Class     { return pool.Class{Fault: pool.FaultLocal, Type: "refused"} }
-func (r refusedFor) Because() pool.Class { return r.because }
+func (refusedFor) Error() string { return "refused" }
+func (refusedFor) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Type: "refused"}
+}
+func (r refusedFor) Because() driver.Class { return r.because }
 
 func TestBecause(t *testing.T) {
-	root := pool.Class{Fault: pool.FaultServer, Type: "eof"}
+	root := driver.Class{Fault: driver.FaultServer, Type: "eof"}
 	for _, tc := range []struct {
 		err  error
 		want bool

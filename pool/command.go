@@ -4,24 +4,9 @@ import (
 	"context"
 	"slices"
 	"sync/atomic"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
-
-// Command describes a command sent by the client of a backend within a use. A Command contains no
-// value, no key and no secret.
-type Command struct {
-	Name      string // "GET", "find"; "PIPELINE" or "MULTI" for several commands
-	Target    string // the name of a collection; "" for Redis
-	Namespace string // the database, if different from the pool's Namespace
-	// Batch is the number of commands in a pipeline: 0 for a single command, EmptyBatch for a pipeline
-	// without commands.
-	Batch int
-	// Text is the command without its values. Text is "" if no layer asked for the text
-	// (ObservingText), or if the backend has no text.
-	Text string
-}
-
-// EmptyBatch is the Batch of a pipeline without commands, see [Command].
-const EmptyBatch = -1
 
 // A CommandObserver is a [Middleware] (or the [Layer] inside a Bracket) that observes the commands
 // sent by the client of a backend within a use. Both methods are called concurrently for different
@@ -29,10 +14,10 @@ const EmptyBatch = -1
 type CommandObserver interface {
 	// BeginCommand is called before the command is sent. BeginCommand returns ctx or a context derived
 	// from ctx. The returned context is passed to EndCommand.
-	BeginCommand(ctx context.Context, c *Call, cmd Command) context.Context
+	BeginCommand(ctx context.Context, c *Call, cmd driver.Command) context.Context
 	// EndCommand is called after the command has been answered or has failed. ctx descends from the
 	// context returned by BeginCommand of this observer.
-	EndCommand(ctx context.Context, c *Call, cmd Command, err error)
+	EndCommand(ctx context.Context, c *Call, cmd driver.Command, err error)
 }
 
 // A CommandTextObserver is a CommandObserver that can use Command.Text. The backend removes the
@@ -43,20 +28,19 @@ type CommandTextObserver interface {
 	WantsCommandText() bool
 }
 
-type callKey struct{}
-
-// callContext carries the Call of a use to the hooks of the backend. After the end of the use,
-// callContext returns no Call, because a borrower may keep the context.
+// callContext carries the Call of a use to the hooks of the driver, as a [driver.Commands]. After
+// the end of the use, callContext hides the Call, because a borrower may keep the context.
 type callContext struct {
 	context.Context
 	c   *Call
 	use uint64
 }
 
+// Value returns the callContext itself for [driver.CommandsKey], or nil without a Call.
 func (x *callContext) Value(key any) any {
-	if _, ok := key.(callKey); ok {
+	if _, ok := key.(driver.CommandsKey); ok {
 		if x.c != nil && x.c.uses.Load() == x.use {
-			return x.c
+			return x
 		}
 		return nil
 	}
@@ -81,27 +65,15 @@ func (h *hub) observedIn(ctx context.Context, c *Call) context.Context {
 	switch {
 	case c != nil && len(h.commands) > 0:
 		return &callContext{ctx, c, c.uses.Load()}
-	case callFrom(ctx) != nil: // the Call of an enclosing use
+	case driver.Observing(ctx): // the Call of an enclosing use
 		return &callContext{Context: ctx}
 	}
 	return ctx
 }
 
-// callFrom returns the Call in ctx, or nil.
-func callFrom(ctx context.Context) *Call {
-	c, _ := ctx.Value(callKey{}).(*Call)
-	return c
-}
-
-// Observing reports whether some layer observes the commands sent in ctx. A backend calls Observing
-// before the backend builds a [Command].
-func Observing(ctx context.Context) bool { return callFrom(ctx) != nil }
-
-// ObservingText reports whether some layer wants the Text of the commands sent in ctx. A backend
-// calls ObservingText before the backend builds the text.
-func ObservingText(ctx context.Context) bool {
-	c := callFrom(ctx)
-	return c != nil && slices.ContainsFunc(c.hub.commands, func(o CommandObserver) bool {
+// WantsCommandText implements [driver.Commands].
+func (x *callContext) WantsCommandText() bool {
+	return slices.ContainsFunc(x.c.hub.commands, func(o CommandObserver) bool {
 		t, ok := o.(CommandTextObserver)
 		return ok && wantsText(t)
 	})
@@ -114,35 +86,22 @@ func wantsText(o CommandTextObserver) bool {
 	return o.WantsCommandText()
 }
 
-// BeginCommand reports to the command observers of the pool that a command is about to be sent in
-// ctx. ctx descends from the context of a use. A backend calls BeginCommand from the hooks of its
-// client, and passes the returned context to EndCommand. Without an observer BeginCommand returns
-// ctx.
-func BeginCommand(ctx context.Context, cmd Command) context.Context {
-	c := callFrom(ctx)
-	if c == nil {
-		return ctx
-	}
-	for _, o := range c.hub.commands {
-		ctx = beginCommand(ctx, o, c, cmd)
+// BeginCommand implements [driver.Commands].
+func (x *callContext) BeginCommand(ctx context.Context, cmd driver.Command) context.Context {
+	for _, o := range x.c.hub.commands {
+		ctx = beginCommand(ctx, o, x.c, cmd)
 	}
 	return ctx
 }
 
-// EndCommand reports the end of the command to the same observers, in reverse order. A backend must
-// call EndCommand once for each BeginCommand, before the borrower's function returns or the lease
-// is released.
-func EndCommand(ctx context.Context, cmd Command, err error) {
-	c := callFrom(ctx)
-	if c == nil {
-		return
-	}
-	for _, o := range slices.Backward(c.hub.commands) {
-		endCommand(ctx, o, c, cmd, err)
+// EndCommand implements [driver.Commands]. The observers are called in reverse order.
+func (x *callContext) EndCommand(ctx context.Context, cmd driver.Command, err error) {
+	for _, o := range slices.Backward(x.c.hub.commands) {
+		endCommand(ctx, o, x.c, cmd, err)
 	}
 }
 
-func beginCommand(ctx context.Context, o CommandObserver, c *Call, cmd Command) (derived context.Context) {
+func beginCommand(ctx context.Context, o CommandObserver, c *Call, cmd driver.Command) (derived context.Context) {
 	defer func() {
 		if recover() != nil {
 			derived = ctx
@@ -151,7 +110,7 @@ func beginCommand(ctx context.Context, o CommandObserver, c *Call, cmd Command) 
 	return o.BeginCommand(ctx, c, cmd)
 }
 
-func endCommand(ctx context.Context, o CommandObserver, c *Call, cmd Command, err error) {
+func endCommand(ctx context.Context, o CommandObserver, c *Call, cmd driver.Command, err error) {
 	defer func() { _ = recover() }()
 	o.EndCommand(ctx, c, cmd, err)
 }

@@ -24,14 +24,14 @@ const (
 // Config, change the copy, and pass the copy to [New] or [Pool.Configure].
 type Config struct {
 	// Name is the name of the pool in telemetry and errors. "" means the name suggested by the driver.
-	// Without a suggestion, New makes the name from the [Identity]: "system address:port/namespace".
-	// "pool" stands for an unknown system. If an open pool of this process already has the name, New
-	// appends a number: "cache~2" is the second pool with the name "cache". [Pool.Identity] returns
-	// the final name. Configure cannot change the name.
+	// Without a suggestion, New makes the name from the [driver.Identity]: "system
+	// address:port/namespace". "pool" stands for an unknown system. If an open pool of this process
+	// already has the name, New appends a number: "cache~2" is the second pool with the name "cache".
+	// [Pool.Identity] returns the final name. Configure cannot change the name.
 	Name string
 
 	// MaxSize bounds the number of resources at any time. Resources being opened or closed count. 0
-	// means 10, or the size given by the driver ([Sizer]).
+	// means 10, or the size given by the driver ([driver.Sizer]).
 	MaxSize int
 	// MinIdle is the number of idle resources kept ready by the pool, as far as MaxSize allows. 0
 	// means none.

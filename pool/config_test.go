@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -84,23 +85,23 @@ func TestNegativeSettingsAreKept(t *testing.T) {
 
 func TestName(t *testing.T) {
 	for _, c := range []struct {
-		id   *pool.Identity // of the driver; nil when it has none
-		name string         // in Config
+		id   *driver.Identity // of the driver; nil when it has none
+		name string           // in Config
 		want string
 	}{
 		{nil, "", "pool"},
 		{nil, "orders", "orders"},
-		{&pool.Identity{}, "", "pool"},
-		{&pool.Identity{Name: "suggested", System: "redis"}, "", "suggested"},
-		{&pool.Identity{Name: "suggested"}, "orders", "orders"},
-		{&pool.Identity{System: "redis"}, "", "redis"},
-		{&pool.Identity{System: "redis", Address: "cache", Port: 6379, Namespace: "0"}, "", "redis cache:6379/0"},
-		{&pool.Identity{System: "redis", Address: "::1", Port: 6379}, "", "redis [::1]:6379"},
-		{&pool.Identity{System: "redis", Address: "/run/redis.sock"}, "", "redis /run/redis.sock"},
-		{&pool.Identity{System: "mongodb", Namespace: "shop"}, "", "mongodb/shop"},
-		{&pool.Identity{Address: "cache", Port: 1}, "", "pool cache:1"},
+		{&driver.Identity{}, "", "pool"},
+		{&driver.Identity{Name: "suggested", System: "redis"}, "", "suggested"},
+		{&driver.Identity{Name: "suggested"}, "orders", "orders"},
+		{&driver.Identity{System: "redis"}, "", "redis"},
+		{&driver.Identity{System: "redis", Address: "cache", Port: 6379, Namespace: "0"}, "", "redis cache:6379/0"},
+		{&driver.Identity{System: "redis", Address: "::1", Port: 6379}, "", "redis [::1]:6379"},
+		{&driver.Identity{System: "redis", Address: "/run/redis.sock"}, "", "redis /run/redis.sock"},
+		{&driver.Identity{System: "mongodb", Namespace: "shop"}, "", "mongodb/shop"},
+		{&driver.Identity{Address: "cache", Port: 1}, "", "pool cache:1"},
 	} {
-		var d pool.Driver[conn] = struct{ pool.Driver[conn] }{&pooltest.Fake{}}
+		var d driver.Driver[conn] = struct{ driver.Driver[conn] }{&pooltest.Fake{}}
 		if c.id != nil {
 			d = identified{d, *c.id}
 		}
@@ -120,11 +121,11 @@ func TestName(t *testing.T) {
 
 // identified is a driver that knows what it connects to.
 type identified struct {
-	pool.Driver[conn]
-	id pool.Identity
+	driver.Driver[conn]
+	id driver.Identity
 }
 
-func (d identified) Identity() pool.Identity { return d.id }
+func (d identified) Identity() driver.Identity { return d.id }
 
 func TestConfigure(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{Name: "orders", MaxSize: 3})

@@ -223,7 +223,7 @@ func (c *lazyContext) Value(key any) any {
 		return own.Value(key)
 	}
 	if _, internal := key.(*int); !internal {
-		return foreign(c.parent).Value(key)
+		return watchedContext(c.parent).Value(key)
 	}
 	if c.over() {
 		return c.materialize().Value(key)
@@ -323,9 +323,9 @@ func expired(ctx context.Context) bool {
 	}
 }
 
-// foreign returns ctx, or its first ancestor that is no lazyContext. A caller that observes
+// watchedContext returns ctx, or its first ancestor that is no lazyContext. A caller that observes
 // ctx.Deadline() by other means needs only Done of this ancestor.
-func foreign(ctx context.Context) context.Context {
+func watchedContext(ctx context.Context) context.Context {
 	for {
 		lazy, ok := ctx.(*lazyContext)
 		if !ok {

@@ -1,8 +1,8 @@
 // Package pool is a small generic resource pool with layers around the pool.
 //
-// A [Driver] opens, checks and closes the resources of a single backend. A [Pool] manages the
-// resources: the pool lends a resource to one borrower at a time, and serves waiting borrowers in
-// order of arrival. The pool opens resources in the background, and closes resources that are
+// A [driver.Driver] opens, checks and closes the resources of a single backend. A [Pool] manages
+// the resources: the pool lends a resource to one borrower at a time, and serves waiting borrowers
+// in order of arrival. The pool opens resources in the background, and closes resources that are
 // broken, too old or not needed any more.
 //
 // Production needs more: retry, circuit breaking, timeouts, tracing, metrics, logging. These

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -25,7 +26,7 @@ func (e exiting) Dirty(conn) bool {
 	return false
 }
 
-func (e exiting) Classify(err error) pool.Class {
+func (e exiting) Classify(err error) driver.Class {
 	if e.where == "Classify" {
 		runtime.Goexit()
 	}
@@ -171,7 +172,8 @@ func TestFailedHealthCheckIsCounted(t *testing.T) {
 	}
 }
 
-// An observer that ends its goroutine, as t.FailNow does, costs neither the connection's place nor the verdict.
+// An observer that ends its goroutine, as t.FailNow does, costs neither the connection's place nor
+// the verdict.
 func TestHealthCheckAndAnObserverThatExits(t *testing.T) {
 	fake := &pooltest.Fake{}
 	exits := observerFunc(func(_ context.Context, e pool.Event) {
@@ -186,7 +188,8 @@ func TestHealthCheckAndAnObserverThatExits(t *testing.T) {
 	}
 }
 
-// A probe that hangs up says nothing about the server, and costs no connection; the check goes on without it.
+// A probe that hangs up says nothing about the server, and costs no connection; the check goes on
+// without it.
 func TestHealthCheckGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -358,23 +361,23 @@ type panicky struct{}
 func (panicky) Error() string        { return "panicky" }
 func (panicky) Is(target error) bool { panic(target) }
 
-// Who is to blame for a cancellation depends on whose context was cancelled, not on the error alone: a client may cancel its own work
-// when the server goes down.
+// Who is to blame for a cancellation depends on whose context was cancelled, not on the error
+// alone: a client may cancel its own work when the server goes down.
 func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {
 	for _, c := range []struct {
 		who  string
-		want pool.Fault
+		want driver.Fault
 		use  func(cancelCaller func(), ctx context.Context) error
 	}{
-		{"the client", pool.FaultServer, func(func(), context.Context) error { return errors.Join(pooltest.ErrBroken, context.Canceled) }},
-		{"the caller", pool.FaultCaller, func(cancel func(), ctx context.Context) error { cancel(); return ctx.Err() }},
-		{"a layer", pool.FaultCaller, func(_ func(), ctx context.Context) error {
+		{"the client", driver.FaultServer, func(func(), context.Context) error { return errors.Join(pooltest.ErrBroken, context.Canceled) }},
+		{"the caller", driver.FaultCaller, func(cancel func(), ctx context.Context) error { cancel(); return ctx.Err() }},
+		{"a layer", driver.FaultCaller, func(_ func(), ctx context.Context) error {
 			ctx.Value(cancelKey{}).(context.CancelFunc)()
 			return errors.Join(pooltest.ErrBroken, ctx.Err())
 		}},
 	} {
 		t.Run(c.who, func(t *testing.T) {
-			var got []pool.Fault
+			var got []driver.Fault
 			judge := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 				return func(ctx context.Context, c *pool.Call) error {
 					ctx, cancel := context.WithCancel(ctx)

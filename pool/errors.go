@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The reasons of an [Error]. Test for a reason with errors.Is.
@@ -30,32 +32,32 @@ var (
 var (
 	// ErrAborted is the outcome of a use that ended by a panic or by runtime.Goexit. The End of a
 	// layer gets ErrAborted.
-	ErrAborted error = &outcome{"pool: use aborted by a panic or Goexit", Class{Fault: FaultCaller, Broken: true, Type: "aborted"}}
+	ErrAborted error = &outcome{"pool: use aborted by a panic or Goexit", driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "aborted"}}
 	// ErrLost is the outcome of a fork after Drop: the layer has chosen another attempt. The Ends of
 	// the fork's layers get ErrLost. ErrLost is no failure.
-	ErrLost error = &outcome{"pool: another attempt was chosen", Class{Fault: FaultLocal, Type: "lost"}}
+	ErrLost error = &outcome{"pool: another attempt was chosen", driver.Class{Fault: driver.FaultLocal, Type: "lost"}}
 	// ErrGranted is returned to a layer that calls next while the two-step use already holds a
 	// resource.
-	ErrGranted error = &outcome{"pool: the use holds a resource already", Class{Fault: FaultLocal, Type: "granted"}}
+	ErrGranted error = &outcome{"pool: the use holds a resource already", driver.Class{Fault: driver.FaultLocal, Type: "granted"}}
 	// ErrNotGranted is returned by Acquire if a layer has returned no error and the use holds no
 	// resource.
 	ErrNotGranted error = &outcome{"pool: a layer returned no error although no resource was acquired",
-		Class{Fault: FaultLocal, Type: "not_granted"}}
+		driver.Class{Fault: driver.FaultLocal, Type: "not_granted"}}
 )
 
 // outcome is an error with a text and a class.
 type outcome struct {
 	text  string
-	class Class
+	class driver.Class
 }
 
 func (o *outcome) Error() string { return o.text }
 
-// Class implements [Classified].
-func (o *outcome) Class() Class { return o.class }
+// Class implements [driver.Classified].
+func (o *outcome) Class() driver.Class { return o.class }
 
 // State is the state of a pool at the time of an [Error].
-type State struct {
+type Occupancy struct {
 	Max         int
 	InUse       int
 	Idle        int
@@ -85,12 +87,12 @@ const (
 type Error struct {
 	Pool string
 	// Reason is ErrClosed, ErrPaused, ErrExhausted, ErrAcquireTimeout, ErrAcquireCanceled or ErrOpen.
-	Reason error
-	Cause  error // nil if there is none
-	State  State
-	Waited time.Duration
+	Reason    error
+	Cause     error // nil if there is none
+	Occupancy Occupancy
+	Waited    time.Duration
 
-	class Class
+	class driver.Class
 }
 
 // Error returns the reason, the cause and the state of the pool in a single line.
@@ -103,7 +105,7 @@ func (e *Error) Error() string {
 	if e.Cause != nil {
 		b.WriteString(": " + oneLine(e.Cause))
 	}
-	s := e.State
+	s := e.Occupancy
 	fmt.Fprintf(&b, " (in use %d of %d, idle %d, opening %d", s.InUse, s.Max, s.Idle, s.Opening)
 	for _, part := range []struct {
 		name string
@@ -139,46 +141,46 @@ func (e *Error) Unwrap() []error {
 // few exceptions. The use must not be repeated if the pool is closed, if the caller has cancelled,
 // or if the caller's deadline was too short. The driver's class for the failed dial may also forbid
 // a repetition.
-func (e *Error) Class() Class { return e.class }
+func (e *Error) Class() driver.Class { return e.class }
 
 // classifyRefusal returns the class of a use without a resource. openErr is the error of the latest
 // dial, or nil. fault tells who is to blame for the time of the wait.
-func (h *hub) classifyRefusal(reason, openErr error, fault Fault) Class {
+func (h *hub) classifyRefusal(reason, openErr error, fault driver.Fault) driver.Class {
 	switch reason {
 	case ErrClosed:
-		return Class{Fault: FaultLocal, Repeat: RepeatNever, Type: "pool_closed"}
+		return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatNever, Type: "pool_closed"}
 	case ErrPaused:
-		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_paused"}
+		return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "pool_paused"}
 	case ErrExhausted:
-		return Class{Fault: FaultLocal, Repeat: RepeatAlways, Type: "pool_exhausted"}
+		return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "pool_exhausted"}
 	case ErrAcquireCanceled:
-		return Class{Fault: FaultCaller, Repeat: RepeatNever, Type: "canceled"}
+		return driver.Class{Fault: driver.FaultCaller, Repeat: driver.RepeatNever, Type: "canceled"}
 	}
-	class := Class{Repeat: RepeatAlways, Type: "acquire_timeout"}
+	class := driver.Class{Repeat: driver.RepeatAlways, Type: "acquire_timeout"}
 	if openErr != nil {
 		class = h.classifyDial(openErr)
 		// Nothing was sent, so only an error known to the driver may forbid a repetition.
-		if class.Repeat != RepeatNever || class.Fault == FaultElsewhere {
-			class.Repeat = RepeatAlways
+		if class.Repeat != driver.RepeatNever || class.Fault == driver.FaultElsewhere {
+			class.Repeat = driver.RepeatAlways
 		}
 		class.Type = openFailure(class)
 	}
-	if fault == FaultCaller {
-		class.Repeat = RepeatNever
+	if fault == driver.FaultCaller {
+		class.Repeat = driver.RepeatNever
 	}
 	class.Fault, class.Broken, class.Miss, class.Suspect = fault, false, false, false
 	return class
 }
 
 // classifyDial is classifyOpening for an error whose methods may panic.
-func (h *hub) classifyDial(err error) (class Class) {
-	class = Class{Fault: FaultServer, Repeat: RepeatNever, Type: "_OTHER"}
+func (h *hub) classifyDial(err error) (class driver.Class) {
+	class = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Type: "_OTHER"}
 	_ = protect("Classify", func() error { class = h.classifyOpening(err); return nil })
 	return class
 }
 
 // openFailure returns the error type of a failed dial.
-func openFailure(class Class) string {
+func openFailure(class driver.Class) string {
 	switch class.Type {
 	case "", "broken", "canceled", "_OTHER":
 		return "open_failed"

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -20,7 +21,7 @@ var (
 )
 
 // asking is a layer that keeps what the Call says of the outcome.
-type asking struct{ class pool.Class }
+type asking struct{ class driver.Class }
 
 func (a *asking) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
 	return ctx, struct{}{}, nil
@@ -39,8 +40,8 @@ type refusal struct {
 	ctx     func(t *testing.T) context.Context // nil for background
 	reason  error
 	causes  []error // besides reason
-	class   pool.Class
-	state   pool.State
+	class   driver.Class
+	state   pool.Occupancy
 	waited  time.Duration
 }
 
@@ -72,48 +73,48 @@ func openMeets(fault pooltest.Fault) func(f *pooltest.Fake) {
 
 // Every use in this table begins an hour after the resource was lent, if it was.
 var (
-	lent     = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour}
-	awaited  = pool.State{Max: 1, InUse: 1, OldestLease: time.Hour + time.Second}
-	dialling = pool.State{Max: 1, Opening: 1, Late: 1}
+	lent     = pool.Occupancy{Max: 1, InUse: 1, OldestLease: time.Hour}
+	awaited  = pool.Occupancy{Max: 1, InUse: 1, OldestLease: time.Hour + time.Second}
+	dialling = pool.Occupancy{Max: 1, Opening: 1, Late: 1}
 )
 
-func endedBy(s pool.State, by pool.EndedBy) pool.State { s.EndedBy = by; return s }
+func endedBy(s pool.Occupancy, by pool.EndedBy) pool.Occupancy { s.EndedBy = by; return s }
 
 var refusals = []refusal{
 	{
 		name: "closed", prepare: func(t *testing.T, p *pool.Pool[conn]) { closePool(t, p) },
 		reason: pool.ErrClosed,
-		class:  pool.Class{Fault: pool.FaultLocal, Type: "pool_closed"},
-		state:  pool.State{Max: 1},
+		class:  driver.Class{Fault: driver.FaultLocal, Type: "pool_closed"},
+		state:  pool.Occupancy{Max: 1},
 	}, {
 		name: "paused", prepare: func(_ *testing.T, p *pool.Pool[conn]) { p.Pause(errWhy) },
 		reason: pool.ErrPaused, causes: []error{errWhy},
-		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_paused"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "pool_paused"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "paused without a cause", prepare: func(_ *testing.T, p *pool.Pool[conn]) { p.Pause(nil) }, full: true,
 		reason: pool.ErrPaused,
-		class:  pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_paused"},
+		class:  driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "pool_paused"},
 		state:  lent,
 	}, {
 		name: "exhausted", cfg: pool.Config{MaxWaiters: -1}, full: true,
 		reason: pool.ErrExhausted,
-		class:  pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "pool_exhausted"},
+		class:  driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "pool_exhausted"},
 		state:  lent,
 	}, {
 		name: "timed out while others hold all", cfg: pool.Config{AcquireTimeout: time.Second}, full: true,
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		class: driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "acquire_timeout"},
 		state: endedBy(awaited, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "timed out by the caller's deadline while others hold all", full: true, ctx: expiringAfter(time.Second),
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		class: driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "acquire_timeout"},
 		state: endedBy(awaited, pool.EndedByCaller), waited: time.Second,
 	}, {
 		name: "timed out in a hanging dial", driver: openMeets(pooltest.Hang()), cfg: pool.Config{AcquireTimeout: time.Second},
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "acquire_timeout"},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "acquire_timeout"},
 		state: endedBy(dialling, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "timed out after failed dials", driver: failThenHang(pooltest.ErrRefused), cfg: pool.Config{AcquireTimeout: time.Second},
@@ -123,63 +124,63 @@ var refusals = []refusal{
 			}
 		},
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded, pooltest.ErrRefused},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
 		state: endedBy(dialling, pool.EndedByPool), waited: time.Second,
 	}, {
 		name: "cancelled in the queue", full: true, ctx: cancelledAfter(time.Second),
 		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
-		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
+		class: driver.Class{Fault: driver.FaultCaller, Type: "canceled"},
 		state: awaited, waited: time.Second,
 	}, {
 		name: "cancelled in a hanging dial", driver: openMeets(pooltest.Hang()), ctx: cancelledAfter(time.Second),
 		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
-		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
+		class: driver.Class{Fault: driver.FaultCaller, Type: "canceled"},
 		state: dialling, waited: time.Second,
 	}, {
 		name: "cancelled on arrival", ctx: cancelledAfter(0),
 		reason: pool.ErrAcquireCanceled, causes: []error{context.Canceled, errWhy},
-		class: pool.Class{Fault: pool.FaultCaller, Type: "canceled"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultCaller, Type: "canceled"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "past its deadline on arrival", full: true, ctx: expiringAfter(-time.Second),
 		reason: pool.ErrAcquireTimeout, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultCaller, Type: "acquire_timeout"},
+		class: driver.Class{Fault: driver.FaultCaller, Type: "acquire_timeout"},
 		state: endedBy(lent, pool.EndedByCaller),
 	}, {
 		name: "open refused", driver: openMeets(pooltest.Fail(pooltest.ErrRefused)),
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrRefused},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "open denied", driver: openMeets(pooltest.Fail(pooltest.ErrDenied)), // wrong password: no use to come back
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrDenied},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "DENIED", Type: "DENIED"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "open broke", driver: openMeets(pooltest.Fail(pooltest.ErrBroken)), // sent nothing of the use: it may be repeated
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrBroken},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "open_failed"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "open failed in a way nobody knows", driver: openMeets(pooltest.Fail(errDark)),
 		reason: pool.ErrOpen, causes: []error{errDark},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
-		state: pool.State{Max: 1},
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "open_failed"},
+		state: pool.Occupancy{Max: 1},
 	}, {
 		name: "open hung", driver: openMeets(pooltest.Hang()), cfg: pool.Config{OpenTimeout: time.Second},
 		reason: pool.ErrOpen, causes: []error{context.DeadlineExceeded},
-		class: pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "timeout"},
-		state: pool.State{Max: 1}, waited: time.Second,
+		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "timeout"},
+		state: pool.Occupancy{Max: 1}, waited: time.Second,
 	}, {
 		name: "open panicked", driver: openMeets(pooltest.Panic("driver")),
 		reason: pool.ErrOpen,
-		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
-		state:  pool.State{Max: 1},
+		class:  driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "open_failed"},
+		state:  pool.Occupancy{Max: 1},
 	}, {
 		name: "open exited", driver: openMeets(pooltest.Exit()),
 		reason: pool.ErrOpen,
-		class:  pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "open_failed"},
-		state:  pool.State{Max: 1},
+		class:  driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "open_failed"},
+		state:  pool.Occupancy{Max: 1},
 	},
 }
 
@@ -257,8 +258,8 @@ func testRefusal(t *testing.T, r refusal, layered bool) {
 		t.Errorf("the class that the layers see is\n%+v, want\n%+v", ask.class, r.class)
 	}
 	text := err.Error()
-	if e.Pool != "fake memory/0" || e.State != r.state || e.Waited != r.waited {
-		t.Errorf("the error is of pool %q after %v with\n%+v, want after %v with\n%+v", e.Pool, e.Waited, e.State, r.waited, r.state)
+	if e.Pool != "fake memory/0" || e.Occupancy != r.state || e.Waited != r.waited {
+		t.Errorf("the error is of pool %q after %v with\n%+v, want after %v with\n%+v", e.Pool, e.Waited, e.Occupancy, r.waited, r.state)
 	}
 	for _, part := range []string{`pool "fake memory/0": ` + r.reason.Error(), fmt.Sprintf("in use %d of 1", r.state.InUse), "waiters"} {
 		if !strings.Contains(text, part) {
@@ -277,7 +278,7 @@ func TestRefusalOfAcquire(t *testing.T) {
 		defer acquire(t, p).Release(nil)
 		l, err := p.Acquire(background, op)
 		var e *pool.Error
-		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &e) || e.State.InUse != 1 {
+		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &e) || e.Occupancy.InUse != 1 {
 			t.Errorf("got %v", err)
 		}
 		if _, ok := l.Value(); ok || l.Release(nil) || l.Discard(nil) || l.Context() == nil {
@@ -298,7 +299,7 @@ func TestZeroError(t *testing.T) {
 		if errors.Is(e, errWhy) != (e.Cause != nil) {
 			t.Errorf("errors.Is(%v, its cause) is %t", e, e.Cause == nil)
 		}
-		if e.Class() != (pool.Class{}) {
+		if e.Class() != (driver.Class{}) {
 			t.Errorf("the class of %v is %+v", e, e.Class())
 		}
 	}
@@ -308,23 +309,23 @@ func TestZeroError(t *testing.T) {
 func TestClassOfOutcomes(t *testing.T) {
 	over, cancel := context.WithCancel(background)
 	defer cancel()
-	server := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
-	typed := func(c pool.Class, name string) pool.Class { c.Type = name; return c }
+	server := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}
+	typed := func(c driver.Class, name string) driver.Class { c.Type = name; return c }
 	for _, c := range []struct {
 		err  error
-		want pool.Class
+		want driver.Class
 	}{
-		{nil, pool.Class{}},
+		{nil, driver.Class{}},
 		{pooltest.ErrBroken, typed(server, "broken")},
-		{pooltest.ErrRefused, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}},
-		{pooltest.ErrDenied, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED", Type: "DENIED"}},
-		{pooltest.ErrReply, pool.Class{Code: "REPLY", Type: "REPLY"}},
-		{pooltest.ErrMiss, pool.Class{Miss: true}},
-		{errDark, pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}}, // nobody has testified
-		{context.DeadlineExceeded, typed(server, "timeout")},                             // a client's own: the caller's context is not over
-		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}},
-		{pool.ErrLost, pool.Class{Fault: pool.FaultLocal, Type: "lost"}},
-		{pool.ErrAborted, pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "aborted"}},
+		{pooltest.ErrRefused, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}},
+		{pooltest.ErrDenied, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "DENIED", Type: "DENIED"}},
+		{pooltest.ErrReply, driver.Class{Code: "REPLY", Type: "REPLY"}},
+		{pooltest.ErrMiss, driver.Class{Miss: true}},
+		{errDark, driver.Class{Fault: driver.FaultElsewhere, Suspect: true, Type: "_OTHER"}}, // nobody has testified
+		{context.DeadlineExceeded, typed(server, "timeout")},                                 // a client's own: the caller's context is not over
+		{context.Canceled, driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "canceled"}},
+		{pool.ErrLost, driver.Class{Fault: driver.FaultLocal, Type: "lost"}},
+		{pool.ErrAborted, driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "aborted"}},
 	} {
 		ask := &asking{}
 		p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(ask))
@@ -343,7 +344,7 @@ func TestClassOfOutcomes(t *testing.T) {
 	ask := &asking{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(ask))
 	err := p.Do(over, op, func(context.Context, conn) error { cancel(); return pooltest.ErrBroken })
-	if want := (pool.Class{Fault: pool.FaultCaller, Broken: true, Type: "canceled"}); ask.class != want {
+	if want := (driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "canceled"}); ask.class != want {
 		t.Errorf("an error in a cancelled use: the class is\n%+v, want\n%+v", ask.class, want)
 	}
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, pooltest.ErrBroken) {
@@ -358,23 +359,24 @@ func wrapped(err error) error {
 	return fmt.Errorf("wrapped: %w", errors.Join(errWhy, err))
 }
 
-// A driver that is no Classifier: an error that nobody explains is laid at nobody, and its resource is checked before it is lent again.
+// A driver that is no Classifier: an error that nobody explains is laid at nobody, and its resource
+// is checked before it is lent again.
 func TestClassWithoutClassifier(t *testing.T) {
 	ask := &asking{}
-	p, err := pool.New[conn](struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(ask))
+	p, err := pool.New[conn](struct{ driver.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(ask))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closePool(t, p)
 	_ = p.Do(background, op, func(context.Context, conn) error { return errDark })
-	want := pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}
+	want := driver.Class{Fault: driver.FaultElsewhere, Suspect: true, Type: "_OTHER"}
 	if ask.class != want {
 		t.Errorf("the class is\n%+v, want\n%+v", ask.class, want)
 	}
 }
 
-// late is a context whose children hear of its end later than those who watch it: as any context of a foreign type is, and one of the
-// standard library that has thousands of children.
+// late is a context whose children hear of its end later than those who watch it: as any context of
+// a foreign type is, and one of the standard library that has thousands of children.
 type late struct {
 	context.Context
 	done chan struct{}
@@ -411,7 +413,7 @@ func TestCancellationIsAskedOfThoseWhoKnowFirst(t *testing.T) {
 		_, onArrival := p.Acquire(ctx, op)
 		for _, err := range []error{<-told, onArrival} {
 			var e *pool.Error
-			if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.Class().Fault != pool.FaultCaller {
+			if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.Class().Fault != driver.FaultCaller {
 				t.Fatalf("got %v, want a cancellation by the caller", err)
 			}
 		}
@@ -468,7 +470,8 @@ func TestCauseOfTheCallersDeadline(t *testing.T) {
 	}
 }
 
-// A client with socket deadlines returns when the context's deadline passes, and that may be before the context's own timer has fired.
+// A client with socket deadlines returns when the context's deadline passes, and that may be before
+// the context's own timer has fired.
 func TestDeadlineOfAClientsSocket(t *testing.T) {
 	ask := &asking{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, pool.Bracket(ask))
@@ -499,14 +502,15 @@ func TestDeadlineOfAClientsSocket(t *testing.T) {
 				continue // this machine is slow
 			}
 			used++
-			if !errors.Is(err, context.DeadlineExceeded) || ask.class.Fault != pool.FaultCaller {
+			if !errors.Is(err, context.DeadlineExceeded) || ask.class.Fault != driver.FaultCaller {
 				t.Fatalf("%s: got %v, at the %v, want context.DeadlineExceeded, at the caller", name, err, ask.class.Fault)
 			}
 		}
 	}
 }
 
-// Nobody waits for a dial, or is told that it has failed, while an idle resource needs no more than a check.
+// Nobody waits for a dial, or is told that it has failed, while an idle resource needs no more than
+// a check.
 func TestIdleResourceIsNotForgottenForADial(t *testing.T) {
 	for name, dial := range map[string]pooltest.Fault{
 		"hanging": pooltest.Hang(),

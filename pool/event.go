@@ -4,66 +4,68 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Kind is the kind of an [Event]. Layers of other packages may use names of their own.
-type Kind string
+type EventKind string
 
 // The kinds of events. Each comment lists the fields set besides Kind, Pool and Layer. The kinds
 // within a use also set Op and Attempt.
 const (
 	// EventAcquired: a resource was lent. Duration is the wait; Fresh reports whether the resource is
 	// new.
-	EventAcquired Kind = "acquired"
+	EventAcquired EventKind = "acquired"
 	// EventAcquireFailed: a use got no resource. Sets Duration (the wait), Reason and Err.
-	EventAcquireFailed Kind = "acquire_failed"
+	EventAcquireFailed EventKind = "acquire_failed"
 	// EventReleased: a resource was returned to the pool. Duration is the time of the lease; Err is
 	// the outcome.
-	EventReleased Kind = "released"
+	EventReleased EventKind = "released"
 	// EventOpened: a resource was opened. Duration is the time of the dial.
-	EventOpened Kind = "opened"
+	EventOpened EventKind = "opened"
 	// EventOpenFailed: a dial failed. Sets Duration and Err. Reason is the error.type of Err, or
 	// "open_failed" if Err has no name.
-	EventOpenFailed Kind = "open_failed"
+	EventOpenFailed EventKind = "open_failed"
 	// EventCheckFailed: a check or a reset failed. Sets Err. Reason is "check" or "reset".
-	EventCheckFailed Kind = "check_failed"
+	EventCheckFailed EventKind = "check_failed"
 	// EventClosed: a resource was closed. Reason is the name of a [CloseReason]; Err is the error of
 	// the driver's Close.
-	EventClosed Kind = "closed"
+	EventClosed EventKind = "closed"
 	// EventLeaked: a lease has lasted longer than Config.LeakAfter. Sets Duration and Stack.
-	EventLeaked Kind = "leaked"
+	EventLeaked EventKind = "leaked"
 	// EventPaused: the pool was paused. Err is the cause given to Pause.
-	EventPaused Kind = "paused"
+	EventPaused EventKind = "paused"
 	// EventResumed: the pool was resumed.
-	EventResumed Kind = "resumed"
+	EventResumed EventKind = "resumed"
 	// EventCleared: the pool was cleared.
-	EventCleared Kind = "cleared"
+	EventCleared EventKind = "cleared"
 	// EventConfigured: the pool or a layer got new settings.
-	EventConfigured Kind = "configured"
+	EventConfigured EventKind = "configured"
 	// EventWarning: settings or a use of the API may have an unwanted effect. Sent by New, after new
 	// settings, or by a layer. Reason is a sentence.
-	EventWarning Kind = "warning"
+	EventWarning EventKind = "warning"
 	// EventRetry: another attempt begins. Attempt is the failed attempt; Duration is the pause. Sets
 	// Reason and Err.
-	EventRetry Kind = "retry"
+	EventRetry EventKind = "retry"
 	// EventGaveUp: the error allows another attempt, but no further attempt is made. Sets Attempt,
 	// Reason and Err. Duration is the pause, if a pause was cut short.
-	EventGaveUp Kind = "gave_up"
+	EventGaveUp EventKind = "gave_up"
 	// EventStateChanged: a breaker changed its state. Sets From, To and Reason. If To is "open",
 	// Duration is the time until the next probe.
-	EventStateChanged Kind = "state_changed"
+	EventStateChanged EventKind = "state_changed"
 	// EventRejected: a layer refused the use. Sets Reason and Err. Duration is the time after which
 	// another attempt is useful; 0 if unknown.
-	EventRejected Kind = "rejected"
+	EventRejected EventKind = "rejected"
 	// EventTimeout: the time limit of a layer ended the use. Reason is the stage; Duration is the
 	// limit.
-	EventTimeout Kind = "timeout"
+	EventTimeout EventKind = "timeout"
 )
 
 // Event is a fact reported by the pool or a layer to the observers among the layers. An Event is a
 // plain value.
 type Event struct {
-	Kind     Kind
+	Kind     EventKind
 	Pool     string // the name of the pool
 	Layer    string // the source of the event: "pool", or the kind of a layer
 	Op       Op     // the operation; zero outside a use
@@ -92,34 +94,34 @@ type UseObserver interface {
 	ObserveUse(ctx context.Context, c *Call, e Event)
 }
 
-// A KindObserver is an [Observer] that need not receive the events of every use. New calls
-// WantsKind once for each kind reported by all uses: [EventAcquired] and [EventReleased]. The
+// A EventFilter is an [Observer] that need not receive the events of every use. New calls
+// WantsEvent once for each kind reported by all uses: [EventAcquired] and [EventReleased]. The
 // observer receives all other kinds in any case. An event without an observer costs nothing.
-type KindObserver interface {
+type EventFilter interface {
 	Observer
-	WantsKind(k Kind) bool
+	WantsEvent(k EventKind) bool
 }
 
 // PoolInfo is the part of a [Pool] without the type of the resources. A layer or a driver gets a
 // PoolInfo in Attach. All methods may be called concurrently.
 type PoolInfo interface { //nolint:interfacebloat // the methods without the type of the resources
-	Identity() Identity
+	Identity() driver.Identity
 	Config() Config
 	Layers() []LayerInfo
 	Levels() []Level
 	Stat() Stat
 	Check(ctx context.Context) Health
 	Look(ctx context.Context) error
-	Classify(err error) Class
+	Classify(err error) driver.Class
 	Clear()
 	Cleared() <-chan struct{}
 	Emit(e Event)
 }
 
-// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) or a [Driver] that gets access to
-// its pool. New calls Attach once, after everything else has succeeded: first for the layers, last
-// for the driver. Close calls the returned detach function; detach may be nil. If Attach returns an
-// error, New fails, and the functions of earlier Attach calls are called.
+// An Attacher is a [Middleware] (or the [Layer] inside a Bracket) or a [driver.Driver] that gets
+// access to its pool. New calls Attach once, after everything else has succeeded: first for the
+// layers, last for the driver. Close calls the returned detach function; detach may be nil. If
+// Attach returns an error, New fails, and the functions of earlier Attach calls are called.
 //
 // The pool starts its work after Attach. A call of Check in Attach is bounded by its context and by
 // Config.OpenTimeout, but not yet by Config.AcquireTimeout.
@@ -130,8 +132,8 @@ type Attacher interface {
 // hub is the part of a pool shared by uses and background work that does not depend on the type of
 // the resources.
 type hub struct {
-	id         Identity
-	classifier Classifier
+	id         driver.Identity
+	classifier driver.Classifier
 	observers  []observer
 	acquired   []observer // the observers that receive EventAcquired
 	released   []observer // the observers that receive EventReleased
@@ -155,11 +157,11 @@ func (h *hub) observe(all []Observer) {
 		listed := observer{Observer: o}
 		listed.ofUses, _ = o.(UseObserver)
 		h.observers = append(h.observers, listed)
-		k, choosy := o.(KindObserver)
-		if !choosy || k.WantsKind(EventAcquired) {
+		k, choosy := o.(EventFilter)
+		if !choosy || k.WantsEvent(EventAcquired) {
 			h.acquired = append(h.acquired, listed)
 		}
-		if !choosy || k.WantsKind(EventReleased) {
+		if !choosy || k.WantsEvent(EventReleased) {
 			h.released = append(h.released, listed)
 		}
 	}

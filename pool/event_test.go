@@ -13,15 +13,15 @@ import (
 type listener struct {
 	pool.MiddlewareFunc
 
-	wants map[pool.Kind]bool
+	wants map[pool.EventKind]bool
 	mu    sync.Mutex
-	heard map[pool.Kind]int
+	heard map[pool.EventKind]int
 }
 
-func newListener(wants ...pool.Kind) *listener {
+func newListener(wants ...pool.EventKind) *listener {
 	l := &listener{
 		MiddlewareFunc: func(next pool.Handler) pool.Handler { return next },
-		wants:          map[pool.Kind]bool{}, heard: map[pool.Kind]int{},
+		wants:          map[pool.EventKind]bool{}, heard: map[pool.EventKind]int{},
 	}
 	for _, k := range wants {
 		l.wants[k] = true
@@ -35,13 +35,13 @@ func (l *listener) Observe(_ context.Context, e pool.Event) {
 	l.heard[e.Kind]++
 }
 
-func (l *listener) WantsKind(k pool.Kind) bool { return l.wants[k] }
+func (l *listener) WantsEvent(k pool.EventKind) bool { return l.wants[k] }
 
 // Each observer hears of uses what it wants to, and of all else, whatever the others want.
-func TestKindObserver(t *testing.T) {
+func TestEventFilter(t *testing.T) {
 	const uses = 30
-	all := []pool.Kind{pool.EventAcquired, pool.EventReleased}
-	for name, wants := range map[string][][]pool.Kind{
+	all := []pool.EventKind{pool.EventAcquired, pool.EventReleased}
+	for name, wants := range map[string][][]pool.EventKind{
 		"nothing":      {nil},
 		"acquired":     {all[:1]},
 		"released":     {all[1:]},

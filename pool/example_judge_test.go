@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 var errResting = errors.New("the server rests for a second")
 
-// rest is a layer that refuses what comes within a second after a failure. Tick says how much later one moment is than another.
+// rest is a layer that refuses what comes within a second after a failure. Tick says how much later
+// one moment is than another.
 type rest struct{ until atomic.Int64 }
 
 func (r *rest) Begin(ctx context.Context, c *pool.Call) (context.Context, struct{}, error) {
@@ -24,18 +26,19 @@ func (r *rest) Begin(ctx context.Context, c *pool.Call) (context.Context, struct
 }
 
 func (r *rest) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
-	if c.Classify(err).Fault == pool.FaultServer {
+	if c.Classify(err).Fault == driver.FaultServer {
 		r.until.Store(int64(c.Tick() + time.Second))
 	}
 }
 
-// A layer that repeats uses learns which attempts came to the pool. A layer inside, which tells the time by Tick, refuses the second.
-func ExampleCall_OnReach() {
+// A layer that repeats uses learns which attempts came to the pool. A layer inside, which tells the
+// time by Tick, refuses the second.
+func ExampleCall_BeforeAcquire() {
 	repeat := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) (err error) {
 			for n := 1; n <= 2; n++ {
 				c.SetAttempt(n)
-				c.OnReach(func(_ context.Context, c *pool.Call) { fmt.Println("attempt", c.Attempt(), "comes to the pool") })
+				c.BeforeAcquire(func(_ context.Context, c *pool.Call) { fmt.Println("attempt", c.Attempt(), "comes to the pool") })
 				if err = next(ctx, c); err == nil {
 					return nil
 				}
@@ -53,7 +56,8 @@ func ExampleCall_OnReach() {
 	// attempt 2: the server rests for a second
 }
 
-// A limit on a use bounds what the borrower's function does. In a two-step use the limit bounds the acquisition, and Lift ends the limit.
+// A limit on a use bounds what the borrower's function does. In a two-step use the limit bounds the
+// acquisition, and Lift ends the limit.
 func ExampleWithUseLimit() {
 	errSlow := errors.New("the use took more than a minute")
 	bounded := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -83,7 +87,8 @@ func ExampleWithUseLimit() {
 	// two steps, limited: false <nil>
 }
 
-// guard is a layer that refuses all uses after a failure of the server, until a look has found the server well.
+// guard is a layer that refuses all uses after a failure of the server, until a look has found the
+// server well.
 type guard struct {
 	info pool.PoolInfo // set once, before the pool is used
 	away atomic.Bool
@@ -102,7 +107,7 @@ func (g *guard) Begin(ctx context.Context, _ *pool.Call) (context.Context, struc
 }
 
 func (g *guard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
-	if c.Classify(err).Fault == pool.FaultServer {
+	if c.Classify(err).Fault == driver.FaultServer {
 		g.away.Store(true)
 	}
 }
@@ -115,7 +120,8 @@ func (g *guard) Conditions() []pool.Condition {
 	return nil
 }
 
-// Look is called now and then. The look costs the server a connection and a check, and no user anything.
+// Look is called now and then. The look costs the server a connection and a check, and no user
+// anything.
 func (g *guard) Look(ctx context.Context) error {
 	err := g.info.Look(ctx)
 	g.away.Store(err != nil)
@@ -143,58 +149,11 @@ func ExampleHealthReporter() {
 	// ok
 }
 
-// The errors of a client whose server tells full disks from the rest, and that looks for a server by itself.
-var (
-	errDiskFull = errors.New("the disk is full")
-	errNoServer = errors.New("no server was found before the deadline")
-)
+// The errors of a client whose server tells full disks from the rest, and that looks for a server
+// by itself.
 
-// shop is a driver that knows the errors.
-type shop struct{ *pooltest.Fake }
-
-func (s shop) Classify(err error) pool.Class {
-	switch {
-	case errors.Is(err, errDiskFull): // reads are served
-		return pool.Class{Fault: pool.FaultServer, Narrow: true, Type: "disk_full"}
-	case errors.Is(err, errNoServer): // the client has tried, so the short deadline is not to blame
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Certain: true, Type: "no_server"}
-	}
-	return s.Fake.Classify(err)
-}
-
-// verdict is a layer that tells what an outcome means.
-type verdict struct{}
-
-func (verdict) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
-	return ctx, struct{}{}, nil
-}
-
-func (verdict) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
-	class := c.Classify(err)
-	fmt.Printf("%s: fault %v, narrow %v\n", class.Type, class.Fault, class.Narrow)
-}
-
-// A driver says that a failure is of one kind of work only (Narrow), or that the server is at fault though the caller's time is over
-// (Certain). Of other failures after the caller's deadline nobody knows.
-func ExampleClass() {
-	p := must(pool.New(shop{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(verdict{})))
-	defer p.Close(context.Background())
-	_ = p.Do(context.Background(), pool.Op{Name: "insert"}, func(context.Context, *pooltest.Conn) error { return errDiskFull })
-	for _, err := range []error{errNoServer, context.DeadlineExceeded} {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-		_ = p.Do(ctx, pool.Op{Name: "find"}, func(ctx context.Context, _ *pooltest.Conn) error {
-			<-ctx.Done()
-			return err
-		})
-		cancel()
-	}
-	// Output:
-	// disk_full: fault server, narrow true
-	// no_server: fault server, narrow false
-	// timeout: fault caller, narrow false
-}
-
-// fairShare gives an attempt at most half of the time that the borrower gave, whatever other layers allow.
+// fairShare gives an attempt at most half of the time that the borrower gave, whatever other layers
+// allow.
 type fairShare struct{}
 
 func (fairShare) Wrap(next pool.Handler) pool.Handler {
@@ -211,7 +170,8 @@ func (fairShare) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// A layer that shares out the borrower's time asks for the borrower's own deadline, not for that of a layer around it.
+// A layer that shares out the borrower's time asks for the borrower's own deadline, not for that of
+// a layer around it.
 func ExampleCall_CallerDeadline() {
 	p, err := pool.New(&pooltest.Fake{}, pool.Config{}, fairShare{})
 	if err != nil {
@@ -230,20 +190,4 @@ func ExampleCall_CallerDeadline() {
 	// the borrower gave 20s
 	// the use has 10s
 	// <nil>
-}
-
-// wideDriver wraps a client that commonly has 64 connections.
-type wideDriver struct{ *pooltest.Fake }
-
-func (wideDriver) DefaultSize() int { return 64 }
-
-// A driver can say how large a pool is if its Config does not.
-func ExampleSizer() {
-	p, err := pool.New(wideDriver{&pooltest.Fake{}}, pool.Config{})
-	if err != nil {
-		panic(err)
-	}
-	defer p.Close(context.Background())
-	fmt.Println(p.Config().MaxSize)
-	// Output: 64
 }

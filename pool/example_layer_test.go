@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// share keeps a single target (a collection, a family of keys) from taking the whole pool: it lets at most limit uses of one at a time.
+// share keeps a single target (a collection, a family of keys) from taking the whole pool: it lets
+// at most limit uses of one at a time.
 type share struct {
 	limit int
 	mu    sync.Mutex
@@ -36,14 +39,16 @@ func (s *share) add(target string, n int) int {
 	return s.busy[target]
 }
 
-func (s *share) Describe() pool.LayerInfo { return pool.LayerInfo{Kind: "share", Role: pool.RoleJudge} }
+func (s *share) Describe() pool.LayerInfo {
+	return pool.LayerInfo{Layer: "share", Role: pool.RoleJudge}
+}
 
 // overShare tells retry, breaker and telemetry what the refusal means.
 type overShare string
 
 func (e overShare) Error() string { return fmt.Sprintf("share: too many uses of %q", string(e)) }
-func (overShare) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways, Type: "over_share"}
+func (overShare) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "over_share"}
 }
 
 // A layer that keeps one collection from taking the whole pool.
@@ -65,4 +70,9 @@ func Example_layer() {
 	// reports <nil>
 	// reports share: too many uses of "reports"
 	// users <nil>
+}
+
+// The layer of the example keeps the laws of every layer, and its own promise.
+func TestExampleLayer(t *testing.T) {
+	pooltest.RunMiddleware(t, func(testing.TB) pool.Middleware { return pool.Bracket(&share{limit: 100, busy: map[string]int{}}) })
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -130,8 +131,8 @@ func ExamplePool_Pause() {
 	p.Resume()
 	fmt.Println(use())
 	// Output:
-	// true pool "fake memory/0": pool is paused: the database is being moved (in use 0 of 10, idle 0, opening 0, waiters 0)
-	// <nil>
+	// true pool "fake memory/0": pool is paused: the database is being moved (in use 0 of 10, idle 0,
+	// opening 0, waiters 0) <nil>
 }
 
 func ExamplePool_Configure() {
@@ -192,9 +193,8 @@ func ExamplePool_Close() {
 	err := p.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return nil })
 	fmt.Println(errors.Is(err, pool.ErrClosed))
 	// Output:
-	// pool "fake memory/0": close: not drained, 1 lent, 0 being opened, checked or closed: context deadline exceeded
-	// <nil>
-	// true
+	// pool "fake memory/0": close: not drained, 1 lent, 0 being opened, checked or closed: context
+	// deadline exceeded <nil> true
 }
 
 // An Error carries the state that the pool was in.
@@ -205,7 +205,7 @@ func ExampleError() {
 	_, err := p.Acquire(context.Background(), pool.Op{})
 	var e *pool.Error
 	if errors.As(err, &e) {
-		fmt.Printf("%v: %d of %d in use\n", e.Reason, e.State.InUse, e.State.Max)
+		fmt.Printf("%v: %d of %d in use\n", e.Reason, e.Occupancy.InUse, e.Occupancy.Max)
 	}
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), e.Class().Fault)
 	lease.Release(nil)
@@ -226,9 +226,10 @@ func (l announcing) End(_ context.Context, c *pool.Call, started time.Time, err 
 	fmt.Println(l.name, "ends:", err, time.Since(started) >= 0)
 }
 
-func (l announcing) Describe() pool.LayerInfo { return pool.LayerInfo{Kind: l.name} }
+func (l announcing) Describe() pool.LayerInfo { return pool.LayerInfo{Layer: l.name} }
 
-// What Begin returns besides the context is handed to the End of the same use, whatever its type is.
+// What Begin returns besides the context is handed to the End of the same use, whatever its type
+// is.
 func ExampleBracket() {
 	p, _ := examplePool(pool.Config{}, pool.Bracket(announcing{"watch"}))
 	defer p.Close(context.Background())
@@ -246,7 +247,7 @@ func ExampleChain() {
 	fmt.Println("lent")
 	lease.Release(nil)
 	for _, l := range p.Layers() {
-		fmt.Println(l.Kind)
+		fmt.Println(l.Layer)
 	}
 	// Output:
 	// outer begins GET
@@ -263,7 +264,7 @@ func ExampleMiddlewareFunc() {
 	again := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
 			err := next(ctx, c)
-			if c.Classify(err).Repeat == pool.RepeatIfIdempotent && c.Op().Idempotent {
+			if c.Classify(err).Repeat == driver.RepeatIfIdempotent && c.Op().Idempotent {
 				c.SetAttempt(c.Attempt() + 1)
 				err = next(ctx, c)
 			}
@@ -309,8 +310,8 @@ func ExampleCall_Observed() {
 	// come back later
 }
 
-// meter is a layer that counts uses and notes when the last one ended, at next to no cost: each processor mostly has a cell of its own, and
-// the time is the pool's coarse one.
+// meter is a layer that counts uses and notes when the last one ended, at next to no cost: each
+// processor mostly has a cell of its own, and the time is the pool's coarse one.
 type meter struct {
 	cells [8]struct {
 		uses, last atomic.Int64
@@ -349,7 +350,7 @@ func ExampleCall_SetResult() {
 	fallback := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
 			err := next(ctx, c)
-			if c.Classify(err).Fault == pool.FaultServer && c.SetResult("a stale answer") == nil {
+			if c.Classify(err).Fault == driver.FaultServer && c.SetResult("a stale answer") == nil {
 				return nil
 			}
 			return err
@@ -404,12 +405,13 @@ func ExampleObserver() {
 	// orders pool closed pool_closed
 }
 
-// alarm is a layer that hears of what is out of the ordinary: that a resource was lent or came back is not.
+// alarm is a layer that hears of what is out of the ordinary: that a resource was lent or came back
+// is not.
 type alarm struct{ logbook }
 
-func (alarm) WantsKind(pool.Kind) bool { return false }
+func (alarm) WantsEvent(pool.EventKind) bool { return false }
 
-func ExampleKindObserver() {
+func ExampleEventFilter() {
 	p, _ := examplePool(pool.Config{Name: "orders"}, alarm{})
 	_ = p.Do(context.Background(), pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrReply })
 	_ = p.Close(context.Background())
@@ -434,40 +436,8 @@ func ExampleAttacher() {
 	// done with orders
 }
 
-// tape is a layer that wants to see the commands that a client sends within a use.
-type tape struct{ pool.MiddlewareFunc }
-
-func (tape) BeginCommand(ctx context.Context, c *pool.Call, cmd pool.Command) context.Context {
-	fmt.Println(c.Op().Name, "sends", cmd.Name)
-	return ctx
-}
-
-func (tape) EndCommand(_ context.Context, c *pool.Call, cmd pool.Command, err error) {
-	fmt.Println(c.Op().Name, "has sent", cmd.Name, err)
-}
-
-// A backend reports commands from its client's hooks, with the context of the use.
-func ExampleBeginCommand() {
-	through := func(next pool.Handler) pool.Handler { return next }
-	p, _ := examplePool(pool.Config{}, tape{through})
-	defer p.Close(context.Background())
-	_ = p.Do(context.Background(), pool.Op{Name: "checkout"}, func(ctx context.Context, c *pooltest.Conn) error {
-		if !pool.Observing(ctx) {
-			return c.Use(ctx)
-		}
-		cmd := pool.Command{Name: "INCR"}
-		ctx = pool.BeginCommand(ctx, cmd)
-		err := c.Use(ctx)
-		pool.EndCommand(ctx, cmd, err)
-		return err
-	})
-	// Output:
-	// checkout sends INCR
-	// checkout has sent INCR <nil>
-}
-
-// A use of one pool within a use of another: the database's refusal leaves its own use as an error that says so, and tells the cache's
-// layers nothing about the cache.
+// A use of one pool within a use of another: the database's refusal leaves its own use as an error
+// that says so, and tells the cache's layers nothing about the cache.
 func ExampleUseError() {
 	database, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "database"})
 	if err != nil {

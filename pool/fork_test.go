@@ -13,8 +13,9 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// hedge starts a second attempt when the first takes longer than delay, takes the first that succeeds, and cancels and joins the other
-// before it returns, so that no function outlives its use. It shows what Fork is for; a use by Do cannot be forked.
+// hedge starts a second attempt when the first takes longer than delay, takes the first that
+// succeeds, and cancels and joins the other before it returns, so that no function outlives its
+// use. It shows what Fork is for; a use by Do cannot be forked.
 type hedge struct{ delay time.Duration }
 
 func (h hedge) Wrap(next pool.Handler) pool.Handler {
@@ -71,7 +72,8 @@ func (h hedge) Wrap(next pool.Handler) pool.Handler {
 
 func hedgedPool(t *testing.T) (*pool.Pool[conn], [2]*pooltest.Spy) {
 	spies := [2]*pooltest.Spy{{}, {}}
-	// Room for two attempts of every goroutine: slow first ones that hold all resources would starve the second ones.
+	// Room for two attempts of every goroutine: slow first ones that hold all resources would starve
+	// the second ones.
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 16},
 		pool.Bracket(spies[0]), hedge{200 * time.Microsecond}, pool.Bracket(spies[1]))
 	return p, spies
@@ -119,7 +121,7 @@ func TestHedgeInGet(t *testing.T) {
 
 func TestHedgeInAcquire(t *testing.T) {
 	p, spies := hedgedPool(t)
-	p.Cleanup()
+	p.CloseExpired()
 	var wg sync.WaitGroup
 	for range 32 { // more than resources, so that some attempts wait long enough to be hedged
 		wg.Go(func() {

@@ -28,8 +28,9 @@ type frenzy struct {
 	releasers   sync.WaitGroup
 }
 
-// Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked at, checked, warmed, cleared, paused
-// and configured: each acquisition is in the books once, no connection is in two hands, and none is lost.
+// Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked
+// at, checked, warmed, cleared, paused and configured: each acquisition is in the books once, no
+// connection is in two hands, and none is lost.
 func TestEveryWayAtOnce(t *testing.T) {
 	for name, layers := range map[string][]pool.Middleware{
 		"no layers": nil,
@@ -41,7 +42,8 @@ func TestEveryWayAtOnce(t *testing.T) {
 
 var errFickle = errors.New("refused after all")
 
-// fickle is a layer that now and then refuses a two-step use when it has got its resource, and asks for it twice.
+// fickle is a layer that now and then refuses a two-step use when it has got its resource, and asks
+// for it twice.
 func fickle(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		err := next(ctx, c)
@@ -237,7 +239,7 @@ func (f *frenzy) meddle(most int) {
 	deeds := []func(context.Context){
 		func(context.Context) { f.pool.Clear() },
 		func(context.Context) { f.configure(1 + rand.IntN(most)) },
-		func(context.Context) { f.pool.Cleanup() },
+		func(context.Context) { f.pool.CloseExpired() },
 		func(context.Context) { f.pool.Pause(nil); f.pool.Resume() },
 		func(ctx context.Context) { _ = f.pool.Warm(ctx, 1) },
 		func(ctx context.Context) { f.probes.Add(1); f.pool.Check(ctx) },

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Status is the health status of a pool.
@@ -29,6 +31,9 @@ func (s Status) String() string {
 	}
 	return "unknown"
 }
+
+// MarshalText returns the name of the status.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Health is the result of [Pool.Check].
 type Health struct {
@@ -75,7 +80,7 @@ type HealthReporter interface {
 // For a liveness probe (must this process be restarted?), do not use Check. A new process finds the
 // same server, with an empty pool and an empty cache.
 func (p *Pool[T]) Check(ctx context.Context) (h Health) {
-	defer func() { h.Stat, h.Err = p.Stat(), p.hub.aside(h.Err) }()
+	defer func() { h.Stat, h.Err = p.Stat(), p.hub.markIgnored(h.Err) }()
 	if p.conditions(&h) {
 		return h
 	}
@@ -96,7 +101,7 @@ func (p *Pool[T]) examineOne(ctx context.Context) (h Health, idle bool) {
 	r, err := p.take(ctx, c, false)
 	if err != nil {
 		h.Err = err
-		if class := c.Classify(err); class.Fault == FaultServer || errors.Is(err, ErrClosed) || errors.Is(err, ErrPaused) {
+		if class := c.Classify(err); class.Fault == driver.FaultServer || errors.Is(err, ErrClosed) || errors.Is(err, ErrPaused) {
 			h.worsen(StatusDown, oneLine(err))
 		} else {
 			h.worsen(StatusDegraded, "no resource was free to check: "+oneLine(err))
@@ -179,7 +184,7 @@ func (r *resource[T]) keep() (unwatch func() bool) {
 	return unwatch
 }
 
-// diagnose calls Check of the driver and, if the driver is an [Inspector], Inspect. diagnose
+// diagnose calls Check of the driver and, if the driver is an [driver.Inspector], Inspect. diagnose
 // returns the error that is also set in h.Err.
 func (p *Pool[T]) diagnose(ctx context.Context, r *resource[T], h *Health) error {
 	start := time.Now()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // survivor is a resource that goes on after an interrupt, once it has been reset.
@@ -35,7 +36,7 @@ func (*survivors) Check(context.Context, *survivor) error { return nil }
 func (*survivors) Close(context.Context, *survivor) error { return nil }
 func (*survivors) Interrupt(s *survivor)                  { s.interrupted.Store(true); s.stop <- struct{}{} }
 func (*survivors) Dirty(s *survivor) bool                 { return s.interrupted.Load() && !s.lost.Load() }
-func (*survivors) Classify(error) pool.Class              { return pool.Class{} }
+func (*survivors) Classify(error) driver.Class            { return driver.Class{} }
 
 func (d *survivors) Reset(_ context.Context, s *survivor) error {
 	d.resets.Add(1)
@@ -47,7 +48,8 @@ func (d *survivors) Reset(_ context.Context, s *survivor) error {
 	return nil
 }
 
-// A resource that its driver calls dirty after an interrupt is reset and lent again, the others are closed.
+// A resource that its driver calls dirty after an interrupt is reset and lent again, the others are
+// closed.
 func TestInterruptThatIsSurvived(t *testing.T) {
 	d := &survivors{}
 	p, err := pool.New(d, pool.Config{MaxSize: 1})
@@ -86,7 +88,8 @@ func TestInterruptThatIsSurvived(t *testing.T) {
 	}
 }
 
-// An interrupt that is survived never meets a later user either, nor does one of a waiter whose context ended when it was served.
+// An interrupt that is survived never meets a later user either, nor does one of a waiter whose
+// context ended when it was served.
 func TestInterruptThatIsSurvivedIsFenced(t *testing.T) {
 	d := &survivors{}
 	p, err := pool.New(d, pool.Config{MaxSize: 2})

@@ -12,7 +12,7 @@ type Handler func(ctx context.Context, c *Call) error
 
 // Middleware is a layer around the pool. [New] or [Chain] calls Wrap once, never per use. The
 // returned Handler is called concurrently. A Middleware may also implement [Observer], [Attacher],
-// [LayerDescriber], [Leveler], [HealthReporter] and [CommandObserver].
+// [Describer], [Leveler], [HealthReporter] and [CommandObserver].
 //
 // A layer that acts only at the start and at the end of a use implements [Layer]. Only a layer that
 // calls next several times or not at all implements Middleware directly. In a two-step use next
@@ -45,12 +45,20 @@ type Layer[S any] interface {
 }
 
 // Bracket makes a Middleware of a Layer. Go infers S: pool.Bracket(&myLayer{}). The pool also finds
-// the optional interfaces of the Layer (Observer, Attacher, LayerDescriber, Leveler,
+// the optional interfaces of the Layer (Observer, Attacher, Describer, Leveler,
 // HealthReporter, CommandObserver).
 func Bracket[S any](l Layer[S]) Middleware {
 	b := &bracket[S]{layer: l}
 	b.records.New = func() any { return &endRecord[S]{home: b} }
 	return b
+}
+
+// A Composite is a [Middleware] made of other values: the layers of a Chain, the [Layer] inside a
+// Bracket. New searches these values for the optional interfaces of a Middleware.
+type Composite interface {
+	// Unwrap returns the values inside, from the outermost to the innermost. Unwrap returns the same
+	// values at each call.
+	Unwrap() []any
 }
 
 type bracket[S any] struct {
@@ -164,7 +172,7 @@ func faces[F any](layers ...any) []F {
 		if f, ok := l.(F); ok {
 			found = append(found, f)
 		}
-		if u, ok := l.(interface{ Unwrap() []any }); ok {
+		if u, ok := l.(Composite); ok {
 			found = append(found, faces[F](u.Unwrap()...)...)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -146,7 +147,8 @@ func TestPanickingEndDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-// A layer outside that fails, panics or exits after the grant gives the resource back; the layers inside end.
+// A layer outside that fails, panics or exits after the grant gives the resource back; the layers
+// inside end.
 func TestFailureAfterTheGrant(t *testing.T) {
 	for name, after := range map[string]func() error{
 		"error":  func() error { return errors.New("after") },
@@ -183,7 +185,8 @@ func TestFailureAfterTheGrant(t *testing.T) {
 	}
 }
 
-// A layer that calls next again holds nothing twice, but may try again after what it held has been given back.
+// A layer that calls next again holds nothing twice, but may try again after what it held has been
+// given back.
 func TestNextAfterTheGrant(t *testing.T) {
 	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -219,8 +222,8 @@ func TestNextAfterTheGrant(t *testing.T) {
 	l.Release(nil)
 }
 
-// A second call of next whose ErrGranted is swallowed further in leaves another layer's end on top of the grant: each end still runs once,
-// and the resource comes back once.
+// A second call of next whose ErrGranted is swallowed further in leaves another layer's end on top
+// of the grant: each end still runs once, and the resource comes back once.
 func TestSwallowedErrGranted(t *testing.T) {
 	again := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error { return errors.Join(next(ctx, c), next(ctx, c)) }
@@ -304,17 +307,17 @@ func (f *faceted) Begin(ctx context.Context, _ *pool.Call) (context.Context, str
 }
 func (f *faceted) End(context.Context, *pool.Call, struct{}, error) {}
 func (f *faceted) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: f.kind, Role: f.role}
+	return pool.LayerInfo{Layer: f.kind, Role: f.role}
 }
 func (f *faceted) Attach(p pool.PoolInfo) (func(), error) {
 	f.attached = p
 	return func() { f.detached++ }, f.refuse
 }
-func (f *faceted) BeginCommand(ctx context.Context, c *pool.Call, cmd pool.Command) context.Context {
+func (f *faceted) BeginCommand(ctx context.Context, c *pool.Call, cmd driver.Command) context.Context {
 	f.commands = append(f.commands, "begin "+c.Op().Name+" "+cmd.Name)
 	return context.WithValue(ctx, diaryKey{f.kind}, true)
 }
-func (f *faceted) EndCommand(ctx context.Context, _ *pool.Call, cmd pool.Command, err error) {
+func (f *faceted) EndCommand(ctx context.Context, _ *pool.Call, cmd driver.Command, err error) {
 	f.commands = append(f.commands, fmt.Sprint("end ", cmd.Name, " ", err, " ", ctx.Value(diaryKey{f.kind})))
 }
 
@@ -328,15 +331,15 @@ func TestFacesAreFoundThroughBracketAndChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.attached.Identity().Name != "cache" || !reflect.DeepEqual(p.Layers(), []pool.LayerInfo{{Kind: "one"}}) {
+	if f.attached.Identity().Name != "cache" || !reflect.DeepEqual(p.Layers(), []pool.LayerInfo{{Layer: "one"}}) {
 		t.Errorf("attached to %+v, layers %+v", f.attached, p.Layers())
 	}
 	err = p.Do(background, op, func(ctx context.Context, c conn) error {
-		if !pool.Observing(ctx) {
+		if !driver.Observing(ctx) {
 			t.Error("nobody is observing")
 		}
-		ctx = pool.BeginCommand(ctx, pool.Command{Name: "PING"})
-		pool.EndCommand(ctx, pool.Command{Name: "PING"}, nil)
+		ctx = driver.BeginCommand(ctx, driver.Command{Name: "PING"})
+		driver.EndCommand(ctx, driver.Command{Name: "PING"}, nil)
 		return c.Use(ctx)
 	})
 	if err != nil {
@@ -350,14 +353,14 @@ func TestFacesAreFoundThroughBracketAndChain(t *testing.T) {
 	if f.detached != 1 {
 		t.Errorf("detached %d times", f.detached)
 	}
-	kinds := map[pool.Kind]int{}
+	kinds := map[pool.EventKind]int{}
 	for _, e := range f.drain() {
 		kinds[e.Kind]++
 		if e.Pool != "cache" || e.Layer != "pool" {
 			t.Errorf("got %+v", e)
 		}
 	}
-	for _, k := range []pool.Kind{pool.EventOpened, pool.EventAcquired, pool.EventReleased, pool.EventClosed} {
+	for _, k := range []pool.EventKind{pool.EventOpened, pool.EventAcquired, pool.EventReleased, pool.EventClosed} {
 		if kinds[k] != 1 {
 			t.Errorf("%d events %q, want 1", kinds[k], k)
 		}
@@ -369,15 +372,15 @@ func TestCommandsAfterTheUse(t *testing.T) {
 	f := newFaceted("one")
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(f))
 	l := acquire(t, p)
-	if !pool.Observing(l.Context()) {
+	if !driver.Observing(l.Context()) {
 		t.Error("nobody is observing the lease")
 	}
 	l.Release(nil)
-	if pool.Observing(l.Context()) {
+	if driver.Observing(l.Context()) {
 		t.Error("a use that is over is observed")
 	}
-	ctx := pool.BeginCommand(l.Context(), pool.Command{Name: "LATE"})
-	pool.EndCommand(ctx, pool.Command{Name: "LATE"}, nil)
+	ctx := driver.BeginCommand(l.Context(), driver.Command{Name: "LATE"})
+	driver.EndCommand(ctx, driver.Command{Name: "LATE"}, nil)
 	if len(f.commands) != 0 {
 		t.Errorf("got %q", f.commands)
 	}
@@ -398,7 +401,7 @@ func TestCommandsAfterAPanic(t *testing.T) {
 			defer func() { _ = recover() }()
 			use()
 		}()
-		if pool.Observing(kept) {
+		if driver.Observing(kept) {
 			t.Errorf("%s: a use that is over is observed", name)
 		}
 	}
@@ -482,7 +485,7 @@ func TestFacetedKeepsTheLaws(t *testing.T) {
 // Events of a use carry its innermost context, so that spans and exemplars find their trace.
 func TestEventsCarryTheInnermostContext(t *testing.T) {
 	a, _, _, layers, _ := diaries()
-	var missing []pool.Kind
+	var missing []pool.EventKind
 	watch := observerFunc(func(ctx context.Context, e pool.Event) {
 		if e.Op == op && ctx.Value(diaryKey{a.name}) == nil {
 			missing = append(missing, e.Kind)

@@ -5,16 +5,17 @@ import (
 	"errors"
 )
 
-// Lease is the right to use a resource until Release or Discard. It is a small value; its copies are the same lease. The zero Lease is
-// one that is over. All methods may be called concurrently and from any goroutine.
+// Lease is the right to use a resource until Release or Discard. It is a small value; its copies
+// are the same lease. The zero Lease is one that is over. All methods may be called concurrently
+// and from any goroutine.
 type Lease[T any] struct {
 	r   *resource[T]
 	seq uint64
 	ctx context.Context
 }
 
-// Value returns the resource. ok is false, and the resource zero, once the lease is over. A T kept beyond that is out of the pool's
-// sight: do not use it.
+// Value returns the resource. ok is false, and the resource zero, once the lease is over. A T kept
+// beyond that is out of the pool's sight: do not use it.
 func (l Lease[T]) Value() (res T, ok bool) {
 	if l.r == nil {
 		return res, false
@@ -25,9 +26,10 @@ func (l Lease[T]) Value() (res T, ok bool) {
 	return l.r.v, true
 }
 
-// Context returns the innermost context of the use, with what the layers put into the context, such as spans. The context is over when the
-// context given to Acquire is over, or when a positive [Op].Limit has passed since the grant. The layers' own limits end with Acquire.
-// Commands sent under the lease use the context.
+// Context returns the innermost context of the use, with what the layers put into the context, such
+// as spans. The context is over when the context given to Acquire is over, or when a positive
+// [Op].Limit has passed since the grant. The layers' own limits end with Acquire. Commands sent
+// under the lease use the context.
 func (l Lease[T]) Context() context.Context {
 	if l.ctx == nil {
 		return context.Background()
@@ -35,15 +37,17 @@ func (l Lease[T]) Context() context.Context {
 	return l.ctx
 }
 
-// Release ends the lease: err is the outcome that the layers see, nil for success, and decides whether the resource is lent again. It
-// returns false, and does nothing, when the lease was over already.
+// Release ends the lease: err is the outcome that the layers see, nil for success, and decides
+// whether the resource is lent again. It returns false, and does nothing, when the lease was over
+// already.
 func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 
 // Discard is Release, and the resource is closed whatever the outcome.
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
-// Finish is Release for a borrower that goes on to return err, such as from the function of another use. Finish returns err as [Pool.Do] would: a
-// failure of this lease's use is a [UseError], so the enclosing use does not count the failure. After the end of the lease Finish does nothing and
+// Finish is Release for a borrower that goes on to return err, such as from the function of another
+// use. Finish returns err as [Pool.Do] would: a failure of this lease's use is a [UseError], so the
+// enclosing use does not count the failure. After the end of the lease Finish does nothing and
 // returns err.
 func (l Lease[T]) Finish(err error) error {
 	if err == nil {
@@ -62,7 +66,8 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	return l.finish(err, doom, nil)
 }
 
-// finish ends the lease. Unless left is nil, *left becomes err as err leaves the use; err is not nil then.
+// finish ends the lease. Unless left is nil, *left becomes err as err leaves the use; err is not
+// nil then.
 func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	r := l.r
 	if r == nil {
@@ -87,12 +92,12 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	defer func() { c.unwind(0, err) }()
 	if err != nil {
 		err = explain(c.caller, u.inner, err)
-		c.cancelled = errors.Is(foreign(u.inner).Err(), context.Canceled)
+		c.cancelled = errors.Is(watchedContext(u.inner).Err(), context.Canceled)
 		c.to = r.p.elapsed()
 	}
 	r.p.hear(c, r, err)
 	if left != nil {
-		*left = c.leaveUse(err)
+		*left = c.markFailure(err)
 	}
 	return true
 }
@@ -107,7 +112,7 @@ func (l Lease[T]) finishBare(err error, left *error) {
 	err = explain(l.ctx, l.ctx, err)
 	r.p.hear(nil, r, err)
 	if left != nil {
-		*left = r.p.hub.leave(err, r.p.hub.classify(l.ctx, err, true, &r.told))
+		*left = r.p.hub.markFailure(err, r.p.hub.classify(l.ctx, err, true, &r.told))
 	}
 }
 
@@ -136,7 +141,8 @@ func (u *leaseUse[T]) conclude(grant *resource[T]) {
 	u.unwind(0, nil)
 }
 
-// claim ends the lease with number seq; of several that try, one succeeds. It is called under the lock.
+// claim ends the lease with number seq; of several that try, one succeeds. It is called under the
+// lock.
 func (r *resource[T]) claim(seq uint64) bool {
 	if r.seq != seq {
 		return false
@@ -152,12 +158,15 @@ func (r *resource[T]) holds(seq uint64) bool {
 	return r.seq == seq
 }
 
-// Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease is released. The lease must be
-// released, by any goroutine. Layers that make several attempts cover the acquisition only.
+// Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease
+// is released. The lease must be released, by any goroutine. Layers that make several attempts
+// cover the acquisition only.
 //
-// The limits of the layers, for the whole use and for an attempt, cover the acquisition too: they end when Acquire returns. A cursor, a
-// transaction or a subscription takes as long as its borrower needs. What bounds the lease is ctx, and op.Limit if that is positive,
-// counted from when the resource is lent: [Lease.Context] is over when one of them is. The resource comes back by Release in every case.
+// The limits of the layers, for the whole use and for an attempt, cover the acquisition too: they
+// end when Acquire returns. A cursor, a transaction or a subscription takes as long as its borrower
+// needs. What bounds the lease is ctx, and op.Limit if that is positive, counted from when the
+// resource is lent: [Lease.Context] is over when one of them is. The resource comes back by Release
+// in every case.
 func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, false)
@@ -165,9 +174,11 @@ func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	return p.acquire(ctx, &op, false)
 }
 
-// TryAcquire is Acquire that waits neither for other borrowers nor for a dial: unless a resource is idle it returns [ErrExhausted] at once,
-// and one is opened in the background, so that a later try may succeed. An idle resource that is due for a check is checked first: for that
-// TryAcquire waits as long as checks lately took twice, and 31 ms (a thirty-second of Config.CheckTimeout) while nothing is known of them.
+// TryAcquire is Acquire that waits neither for other borrowers nor for a dial: unless a resource is
+// idle it returns [ErrExhausted] at once, and one is opened in the background, so that a later try
+// may succeed. An idle resource that is due for a check is checked first: for that TryAcquire waits
+// as long as checks lately took twice, and 31 ms (a thirty-second of Config.CheckTimeout) while
+// nothing is known of them.
 func (p *Pool[T]) TryAcquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, true)
@@ -195,7 +206,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 		err = ErrNotGranted
 	}
 	if err != nil {
-		return Lease[T]{}, u.leaveUse(err)
+		return Lease[T]{}, u.markFailure(err)
 	}
 	if u.r.use.Load() != u {
 		u.r.use.Store(u)
@@ -207,7 +218,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 	r, err := p.take(ctx, nil, nowait)
 	if err != nil {
-		return Lease[T]{}, p.hub.leave(err, p.hub.classify(ctx, err, false, nil))
+		return Lease[T]{}, p.hub.markFailure(err, p.hub.classify(ctx, err, false, nil))
 	}
 	p.begun(ctx, nil, r)
 	return Lease[T]{r, r.seq, p.lent(ctx, nil, r)}, nil

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
 // A change of take or give needs ten concepts:
@@ -35,7 +38,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T
 			c.reached(ctx)
 		}
 	}
-	if foreign(ctx).Err() != nil {
+	if watchedContext(ctx).Err() != nil {
 		return nil, p.turnAway(ctx, c)
 	}
 	for {
@@ -44,7 +47,7 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T
 		if r == nil {
 			return p.takeSlow(ctx, c, nowait)
 		}
-		p.lend(r, foreign(ctx))
+		p.lend(r, watchedContext(ctx))
 		fresh := r.uses == 1
 		if p.validator != nil {
 			p.tentative.Add(1)
@@ -60,8 +63,8 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T
 	}
 }
 
-// passes says whether the driver finds r valid, which has been lent on trial. An invalid resource is taken back and closed. The lock is not
-// held: the driver may ask the kernel.
+// passes says whether the driver finds r valid, which has been lent on trial. An invalid resource
+// is taken back and closed. The lock is not held: the driver may ask the kernel.
 func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
 	defer func() {
 		if valid {
@@ -80,7 +83,8 @@ func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
 	return valid
 }
 
-// first returns the idle resource that a use of the caller gets which has just come, or nil. It is called under the lock.
+// first returns the idle resource that a use of the caller gets which has just come, or nil. It is
+// called under the lock.
 func (p *Pool[T]) first(caller context.Context) *resource[T] {
 	if p.waiters.n > 0 || p.closed || p.paused != nil {
 		return nil
@@ -92,9 +96,10 @@ func (p *Pool[T]) first(caller context.Context) *resource[T] {
 	return r
 }
 
-// isHasty says whether a check, which costs a round trip, would take so much of the caller's time that the use might fail for the check: a
-// quarter or more. Nobody doubts the resource, which has only been idle for a while. While nothing is known of checks, the time of a dial
-// stands for them. The lock is held.
+// isHasty says whether a check, which costs a round trip, would take so much of the caller's time
+// that the use might fail for the check: a quarter or more. Nobody doubts the resource, which has
+// only been idle for a while. While nothing is known of checks, the time of a dial stands for them.
+// The lock is held.
 func (p *Pool[T]) isHasty(caller context.Context) bool {
 	const share = 4
 	deadline, ok := caller.Deadline()
@@ -158,7 +163,8 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 	return r, nil
 }
 
-// crowded says whether one waiter more would be one too many, not counting those whom resources can serve that nobody holds.
+// crowded says whether one waiter more would be one too many, not counting those whom resources can
+// serve that nobody holds.
 func (p *Pool[T]) crowded() bool {
 	limit := p.cfg.MaxWaiters
 	if limit == 0 {
@@ -170,7 +176,7 @@ func (p *Pool[T]) crowded() bool {
 // turnAway refuses a use whose context was over on arrival.
 func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
-	over, cause := ended(ctx)
+	over, cause := contextErr(ctx)
 	p.mu.Lock()
 	w.state = p.state()
 	w.reason, w.cause = ErrAcquireCanceled, cause
@@ -182,7 +188,7 @@ func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	}
 	p.mu.Unlock()
 	err := w.err(p.hub)
-	err.class = Class{Fault: FaultCaller, Repeat: RepeatNever, Type: err.class.Type}
+	err.class = driver.Class{Fault: driver.FaultCaller, Repeat: driver.RepeatNever, Type: err.class.Type}
 	return p.report(ctx, c, w, err)
 }
 
@@ -201,7 +207,8 @@ func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error)
 	return err
 }
 
-// begun readies a resource that was just lent. The caller has made sure that it will be given back, for observers are called.
+// begun readies a resource that was just lent. The caller has made sure that it will be given back,
+// for observers are called.
 func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	if p.leaks.Load() {
 		r.recordStack()
@@ -247,8 +254,8 @@ func (p *Pool[T]) putBack(c *Call, r *resource[T], err error, suspect, dirty boo
 	}
 }
 
-// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods ends the goroutine, r is put back here,
-// to be closed.
+// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods
+// ends the goroutine, r is put back here, to be closed.
 func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err error) (suspect, dirty bool) {
 	if err == nil && (p.resetter == nil || r.doom != closeNot) {
 		return false, false
@@ -268,21 +275,21 @@ func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err e
 	return suspect, dirty
 }
 
-// judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on the other resources as well: one that
-// broke does, one whose answer was late does not.
+// judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on
+// the other resources as well: one that broke does, one whose answer was late does not.
 func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
 	if errors.Is(err, ErrAborted) {
 		r.doomAs(CloseBroken)
 		r.failed = true
 		return false
 	}
-	class := Class{Broken: true}
+	class := driver.Class{Broken: true}
 	_ = protect("Classify", func() error { class = p.hub.classify(caller, err, true, &r.told); return nil })
 	if class.Broken {
 		r.doomAs(CloseBroken)
 	}
-	r.doubt, r.failed = class.Suspect, class.Fault != FaultNone
-	return class.Broken && class.Fault == FaultServer && !isTimeout(err)
+	r.doubt, r.failed = class.Suspect, class.Fault != driver.FaultNone
+	return class.Broken && class.Fault == driver.FaultServer && !errtree.IsTimeout(err)
 }
 
 // leftDirty asks the driver whether r must be reset; if it panics, r is unfit.
@@ -294,9 +301,9 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 	return dirty
 }
 
-// back takes a lent resource back. It returns the waiter that gets it at once, if any, to be woken by who calls back: not under the lock,
-// under which back is called, for waking takes longer than all the rest.
-// exact is the time if the caller has just read it, else 0.
+// back takes a lent resource back. It returns the waiter that gets it at once, if any, to be woken
+// by who calls back: not under the lock, under which back is called, for waking takes longer than
+// all the rest. exact is the time if the caller has just read it, else 0.
 func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
 	if r.lent() {
 		r.seq++ // a released lease has done so already
@@ -336,7 +343,7 @@ func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Durat
 	switch {
 	case doom != closeNot:
 		p.retire(r, doom)
-	case dirty && !p.closed && p.inVain():
+	case dirty && !p.closed && p.skipsReset():
 		p.retire(r, CloseReset)
 	case dirty && !p.closed:
 		p.spawnReset(r)
@@ -407,7 +414,8 @@ func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 // checksAll says whether every resource is checked before it is lent again.
 func (p *Pool[T]) checksAll() bool { return p.cfg.CheckAfter >= 0 && p.cfg.CheckAfter < clockStep }
 
-// lend notes that r is in the hand of somebody whose context, if it ends, interrupts. It is called under the lock.
+// lend notes that r is in the hand of somebody whose context, if it ends, interrupts. It is called
+// under the lock.
 func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
 	if p.interrupter != nil {
 		r.watch = watch
@@ -420,8 +428,8 @@ func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
 	p.stat.Acquires++
 }
 
-// shelve puts a resource where it belongs: into the first waiter's hand, or among the idle ones, which are in the order of their last
-// use. It is called under the lock.
+// shelve puts a resource where it belongs: into the first waiter's hand, or among the idle ones,
+// which are in the order of their last use. It is called under the lock.
 func (p *Pool[T]) shelve(r *resource[T]) {
 	if reason := p.unfit(r, p.now); reason != closeNot {
 		p.retire(r, reason)
@@ -437,8 +445,8 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 	p.hand(r, 0).wake()
 }
 
-// hand lends r to the next waiter, who is to be woken. exact is the time if the caller has just read it, else 0. It is called under the
-// lock.
+// hand lends r to the next waiter, who is to be woken. exact is the time if the caller has just
+// read it, else 0. It is called under the lock.
 func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	p.clock() // it may be at rest after a slow dial, and the lease needs it
 	if exact == 0 {
@@ -457,8 +465,8 @@ func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	return w
 }
 
-// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a resource for it is in time. 0 means not at all.
-// It is called under the lock.
+// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a
+// resource for it is in time. 0 means not at all. It is called under the lock.
 func (p *Pool[T]) prepare() (until time.Duration) {
 	if len(p.idle) > 0 {
 		return p.spawnCheck(p.popIdle()).lateAt

@@ -17,8 +17,8 @@ type Level struct {
 	Read func() (value float64, ok bool)
 }
 
-// A Leveler is a [Middleware] (or the [Layer] inside a Bracket), or a [Driver], with levels. Levels
-// returns the same levels at each call.
+// A Leveler is a [Middleware] (or the [Layer] inside a Bracket), or a [driver.Driver], with levels.
+// Levels returns the same levels at each call.
 type Leveler interface {
 	Levels() []Level
 }

@@ -53,7 +53,7 @@ type look struct {
 // Look returns nil after a successful check. Otherwise Look returns a [UseError] with the error of
 // the dial or of the check, [ErrExhausted] if all resources are lent, [ErrPaused], [ErrClosed], or
 // the error of ctx. ctx should have a deadline. Look may be called concurrently.
-func (p *Pool[T]) Look(ctx context.Context) error { return p.hub.aside(p.look(ctx)) }
+func (p *Pool[T]) Look(ctx context.Context) error { return p.hub.markIgnored(p.look(ctx)) }
 
 func (p *Pool[T]) look(ctx context.Context) error {
 	p.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -17,14 +18,15 @@ type conn = *pooltest.Conn
 // op is one that may be repeated.
 var op = pool.Op{Name: "GET", Target: "things", Idempotent: true}
 
-// newPool makes a pool over fake that is closed at the end of the test, and looks at what the fake has to complain of.
+// newPool makes a pool over fake that is closed at the end of the test, and looks at what the fake
+// has to complain of.
 func newPool(t *testing.T, fake *pooltest.Fake, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
 	return newPoolOver(t, fake, fake, cfg, layers...)
 }
 
 // newPoolOver is newPool over a driver that shows only some of the fake's faces.
-func newPoolOver(t *testing.T, fake *pooltest.Fake, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
+func newPoolOver(t *testing.T, fake *pooltest.Fake, d driver.Driver[conn], cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
 	if err != nil {
@@ -94,7 +96,7 @@ func (r *recorder) drain() (events []pool.Event) {
 }
 
 // only returns the recorded events of one kind.
-func (r *recorder) only(kind pool.Kind) (events []pool.Event) {
+func (r *recorder) only(kind pool.EventKind) (events []pool.Event) {
 	for _, e := range r.drain() {
 		if e.Kind == kind {
 			events = append(events, e)

@@ -98,7 +98,8 @@ func TestCheckOnBorrow(t *testing.T) {
 		if s := p.Stat(); s.CheckFailures != 1 || s.Closed[pool.CloseCheck] != 1 {
 			t.Errorf("got %+v", s)
 		}
-		// A check that hangs is dropped when it is late, as there is no place for a dial: after a thirty-second of CheckTimeout.
+		// A check that hangs is dropped when it is late, as there is no place for a dial: after a
+		// thirty-second of CheckTimeout.
 		fake.Inject(pooltest.Check, -1, pooltest.Hang())
 		time.Sleep(3 * time.Second)
 		start := time.Now()
@@ -127,7 +128,8 @@ func TestCheckAlwaysAndNever(t *testing.T) {
 	})
 }
 
-// One resource that turns out to be broken has the others checked before they are lent; one that answers late does not.
+// One resource that turns out to be broken has the others checked before they are lent; one that
+// answers late does not.
 func TestSuspicion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -277,7 +279,7 @@ func TestCleanup(t *testing.T) {
 		if err := p.Warm(background, 4); err != nil {
 			t.Fatal(err)
 		}
-		if n := p.Cleanup(); n != 0 {
+		if n := p.CloseExpired(); n != 0 {
 			t.Errorf("reaped %d, though nothing is stale", n)
 		}
 		time.Sleep(30 * time.Minute)
@@ -285,7 +287,7 @@ func TestCleanup(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10*time.Minute - time.Nanosecond)
-		if n := p.Cleanup(); n != 0 {
+		if n := p.CloseExpired(); n != 0 {
 			t.Errorf("reaped %d a nanosecond too early", n)
 		}
 	})
@@ -321,7 +323,8 @@ func TestClear(t *testing.T) {
 	})
 }
 
-// After a Clear the server may be another one: who waits for the pause between two dials to end waits no longer.
+// After a Clear the server may be another one: who waits for the pause between two dials to end
+// waits no longer.
 func TestClearEndsThePauseBetweenDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -544,7 +547,8 @@ func TestLeakWhileClosing(t *testing.T) {
 	})
 }
 
-// Resources that are lent whenever the maintainer looks, and come back just before their time, are closed in time all the same.
+// Resources that are lent whenever the maintainer looks, and come back just before their time, are
+// closed in time all the same.
 func TestLifetimeOfWhatWasLent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = 100 * time.Second
@@ -565,7 +569,8 @@ func TestLifetimeOfWhatWasLent(t *testing.T) {
 	})
 }
 
-// An observer that ends its goroutine, as t.FailNow does, does not leave the pool without a maintainer.
+// An observer that ends its goroutine, as t.FailNow does, does not leave the pool without a
+// maintainer.
 func TestMaintainerOutlivesAnObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		exits := observerFunc(func(_ context.Context, e pool.Event) {
@@ -589,7 +594,8 @@ func TestMaintainerOutlivesAnObserver(t *testing.T) {
 	})
 }
 
-// A health check is the pool's own lease: it is bounded by CheckTimeout, and no leak however long that is.
+// A health check is the pool's own lease: it is bounded by CheckTimeout, and no leak however long
+// that is.
 func TestHealthCheckIsNoLeak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, events := &pooltest.Fake{}, newRecorder()

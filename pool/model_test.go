@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -343,8 +344,8 @@ func (r *modelRun) differs(borrowers []*borrower) error {
 	return errors.Join(append(errs, pool.CheckBooks(r.pool))...)
 }
 
-// Thousands of random schedules: each borrower gets the very connection, or the error, that a simple
-// model of a pool predicts, and all counters agree after each step.
+// Thousands of random schedules: each borrower gets the very connection, or the error, that a
+// simple model of a pool predicts, and all counters agree after each step.
 func TestPoolAgreesWithAModel(t *testing.T) {
 	schedules := uint64(3000)
 	if raceEnabled {
@@ -366,13 +367,13 @@ func TestPoolAgreesWithAModel(t *testing.T) {
 
 func (r *modelRun) play(t *testing.T) error {
 	fake := &pooltest.Fake{}
-	var driver pool.Driver[conn] = fake
+	var d driver.Driver[conn] = fake
 	if r.roll(2) == 0 {
-		driver = bareDriver{fake, fake}
+		d = bareDriver{fake, fake}
 	}
 	seen := newRecorder()
 	layers := [][]pool.Middleware{nil, twoLayers(), append(twoLayers(), seen)}[r.roll(3)]
-	r.pool = newPoolOver(t, fake, driver, modelConfig(r.size), layers...)
+	r.pool = newPoolOver(t, fake, d, modelConfig(r.size), layers...)
 	var borrowers []*borrower
 	for range 40 {
 		borrowers = append(borrowers, r.step()...)

@@ -9,19 +9,20 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // layers is an error as a layer would make it: it knows its class.
-type layers struct{ class pool.Class }
+type layers struct{ class driver.Class }
 
-func (layers) Error() string       { return "a layer's error" }
-func (e layers) Class() pool.Class { return e.class }
+func (layers) Error() string         { return "a layer's error" }
+func (e layers) Class() driver.Class { return e.class }
 
-// What a borrower's function meets in a use of another pool, or of the same one once more, is not what its own use has met: nobody's
-// fault here, and no reason to do it all again.
+// What a borrower's function meets in a use of another pool, or of the same one once more, is not
+// what its own use has met: nobody's fault here, and no reason to do it all again.
 func TestNestedUse(t *testing.T) {
-	server := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "x"}
+	server := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "x"}
 	refusalBy := func(name string) error {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{Name: name, MaxSize: 1, MaxWaiters: -1})
 		defer acquire(t, p).Release(nil)
@@ -33,13 +34,13 @@ func TestNestedUse(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{Name: name})
 		return p.Do(background, op, func(context.Context, conn) error { return err })
 	}
-	elsewhere := func(name string) pool.Class { return pool.Class{Fault: pool.FaultElsewhere, Type: name} }
-	broken := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}
+	elsewhere := func(name string) driver.Class { return driver.Class{Fault: driver.FaultElsewhere, Type: name} }
+	broken := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "broken"}
 	late := &pool.Error{Pool: "other", Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded} // the fake's connections break by such
 	for _, tc := range []struct {
 		name string
 		err  error
-		want pool.Class
+		want driver.Class
 	}{
 		{"another pool's refusal", refused, elsewhere("_OTHER")},
 		{"another pool's refusal of a wait", fmt.Errorf("find: %w", late), elsewhere("timeout")},
@@ -49,8 +50,8 @@ func TestNestedUse(t *testing.T) {
 		{"this use's layer", layers{server}, server},
 		{"another pool's connection", left("other", pooltest.ErrBroken), elsewhere("_OTHER")},
 		{"the same, wrapped", fmt.Errorf("find: %w", left("other", pooltest.ErrBroken)), elsewhere("_OTHER")},
-		{"an answer of another pool's", left("other", pooltest.ErrReply), pool.Class{Code: "REPLY", Type: "REPLY"}}, // only a Witness knows
-		{"a miss of another pool's", left("other", pooltest.ErrMiss), pool.Class{Miss: true}},
+		{"an answer of another pool's", left("other", pooltest.ErrReply), driver.Class{Code: "REPLY", Type: "REPLY"}}, // only a Witness knows
+		{"a miss of another pool's", left("other", pooltest.ErrMiss), driver.Class{Miss: true}},
 		{"with the resource's own", errors.Join(refused, pooltest.ErrBroken), broken},
 		{"with the resource's own after it", errors.Join(pooltest.ErrBroken, left("other", pooltest.ErrDenied)), broken},
 	} {
@@ -63,7 +64,7 @@ func TestNestedUse(t *testing.T) {
 			if a.class != tc.want {
 				t.Errorf("Do: got %+v, want %+v", a.class, tc.want)
 			}
-			a.class = pool.Class{}
+			a.class = driver.Class{}
 			acquire(t, p).Release(tc.err)
 			if a.class != tc.want {
 				t.Errorf("Acquire: got %+v, want %+v", a.class, tc.want)
@@ -75,7 +76,8 @@ func TestNestedUse(t *testing.T) {
 	}
 }
 
-// A borrower's function may manage another pool, or the same one. The errors say nothing about the server of its use, and nothing is repeated.
+// A borrower's function may manage another pool, or the same one. The errors say nothing about the
+// server of its use, and nothing is repeated.
 func TestNestedManagement(t *testing.T) {
 	for name, manage := range map[string]func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error{
 		"Close": func(ctx context.Context, p *pool.Pool[conn], _ *pooltest.Fake) error {
@@ -125,10 +127,10 @@ func TestNestedManagement(t *testing.T) {
 				if met == nil || !errors.Is(err, met) {
 					t.Fatalf("got %v, of %v", err, met)
 				}
-				if a.class.Fault != pool.FaultElsewhere || a.class.Repeat != pool.RepeatNever || a.class.Broken {
+				if a.class.Fault != driver.FaultElsewhere || a.class.Repeat != driver.RepeatNever || a.class.Broken {
 					t.Errorf("%v: the class is %+v", err, a.class)
 				}
-				if want := name != "Close" && name != "Configure"; (inner.Classify(met).Fault == pool.FaultServer) != want {
+				if want := name != "Close" && name != "Configure"; (inner.Classify(met).Fault == driver.FaultServer) != want {
 					t.Errorf("%v: to its own pool %+v", met, inner.Classify(met))
 				}
 				fake.Inject(pooltest.Open, 0, nil)
@@ -140,17 +142,18 @@ func TestNestedManagement(t *testing.T) {
 // An error that a pool's refusal carries as its cause is the pool's own to judge, whoever made it.
 func TestRefusalWithAForeignCause(t *testing.T) {
 	fake, a := &pooltest.Fake{}, &asking{}
-	fake.Inject(pooltest.Open, -1, pooltest.Fail(layers{pool.Class{Fault: pool.FaultServer, Type: "sealed"}}))
+	fake.Inject(pooltest.Open, -1, pooltest.Fail(layers{driver.Class{Fault: driver.FaultServer, Type: "sealed"}}))
 	p := newPool(t, fake, pool.Config{Name: "own"}, pool.Bracket(a))
 	err := p.Do(background, op, use)
-	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != pool.FaultServer {
+	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != driver.FaultServer {
 		t.Errorf("%v: got %+v", err, a.class)
 	}
 }
 
-// Inside a use of another pool that pool's layers are the caller, and their deadlines the caller's: no fault of the server's.
+// Inside a use of another pool that pool's layers are the caller, and their deadlines the caller's:
+// no fault of the server's.
 func TestNestedDeadline(t *testing.T) {
-	cause := layers{pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "timeout_attempt"}}
+	cause := layers{driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Type: "timeout_attempt"}}
 	for name, fn := range map[string]func(ctx context.Context, c conn) error{
 		"cause":      func(ctx context.Context, _ conn) error { <-ctx.Done(); return context.Cause(ctx) },
 		"connection": func(ctx context.Context, _ conn) error { <-ctx.Done(); return pooltest.ErrBroken },
@@ -170,7 +173,7 @@ func TestNestedDeadline(t *testing.T) {
 			ctx, cancel := outer()
 			err := p.Do(ctx, op, fn)
 			cancel()
-			if a.class.Fault != pool.FaultCaller || a.class.Repeat != pool.RepeatNever {
+			if a.class.Fault != driver.FaultCaller || a.class.Repeat != driver.RepeatNever {
 				t.Errorf("%s, %s context: %v: got %+v", name, made, err, a.class)
 			}
 		}
@@ -187,7 +190,7 @@ func TestNestedRefusalAndCallerGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
 	_ = p.Do(ctx, op, func(context.Context, conn) error { cancel(); return refused })
-	if a.class.Fault != pool.FaultCaller || a.class.Broken {
+	if a.class.Fault != driver.FaultCaller || a.class.Broken {
 		t.Errorf("got %+v", a.class)
 	}
 }
@@ -210,7 +213,7 @@ func TestRefusalOfAFork(t *testing.T) {
 		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
 		return 0, pooltest.ErrBroken
 	})
-	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != pool.FaultServer {
+	if !errors.Is(err, pool.ErrOpen) || a.class.Fault != driver.FaultServer {
 		t.Errorf("%v: got %+v", err, a.class)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -75,8 +76,8 @@ func TestOpenFailures(t *testing.T) {
 				if d := time.Since(start); d > time.Second {
 					t.Errorf("told after %v", d)
 				}
-				var classified pool.Classified
-				if !errors.As(err, &classified) || classified.Class().Fault != pool.FaultServer {
+				var classified driver.Classified
+				if !errors.As(err, &classified) || classified.Class().Fault != driver.FaultServer {
 					t.Errorf("the class of %v is not the server's", err)
 				}
 				acquire(t, p).Release(nil) // the next try succeeds
@@ -141,15 +142,16 @@ func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
 		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, pooltest.ErrDenied) {
 			t.Errorf("got %v, want a timeout that wraps what opening met", err)
 		}
-		var classified pool.Classified
-		if errors.As(err, &classified); classified.Class().Fault != pool.FaultServer || classified.Class().Repeat != pool.RepeatNever {
+		var classified driver.Classified
+		if errors.As(err, &classified); classified.Class().Fault != driver.FaultServer || classified.Class().Repeat != driver.RepeatNever {
 			t.Errorf("got class %+v", classified.Class())
 		}
 		l.Release(nil)
 	})
 }
 
-// When the last resource that could have come back breaks, the waiters are told as soon as the next try fails.
+// When the last resource that could have come back breaks, the waiters are told as soon as the next
+// try fails.
 func TestWaitersAreToldWhenNothingCanComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -227,7 +229,8 @@ func TestWarm(t *testing.T) {
 	})
 }
 
-// Warm is told of dials that began since the call: an older dial may have met a trouble that has gone.
+// Warm is told of dials that began since the call: an older dial may have met a trouble that has
+// gone.
 func TestWarmMindsNoOlderDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -288,7 +291,8 @@ func TestCloseFailuresAreSurvived(t *testing.T) {
 	}
 }
 
-// A dial that succeeds ends the failures, not the pause after the last of them. What fails within that pause must begin another one.
+// A dial that succeeds ends the failures, not the pause after the last of them. What fails within
+// that pause must begin another one.
 func TestOpenBacksOffAfterASuccessBetweenFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}

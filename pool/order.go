@@ -19,7 +19,7 @@ const (
 	RoleFallback      // answers in place of the pool
 	RoleTotal         // bounds the whole use
 	RoleAdmit         // admits or rejects uses: a rate limit
-	RoleRepeat        // calls next again: retry, hedge
+	RoleRetry         // calls next again: retry, hedge
 	RoleJudge         // judges each attempt: a breaker, a concurrency limit
 	RoleAttempt       // bounds a single attempt
 	RoleDisturb       // injects faults
@@ -29,7 +29,7 @@ const (
 // reject a wrong order of layers. New and every change of settings use the LayerInfos to warn of
 // unwanted effects ([EventWarning]).
 type LayerInfo struct {
-	Kind       string // "retry", "timeout.attempt"; also Event.Layer
+	Layer      string // "retry", "timeout.attempt"; also Event.Layer
 	Role       Role
 	Multiplier int               // the maximum number of calls of next for a use; 0 means 1
 	Settings   map[string]string // for people; no secrets
@@ -39,8 +39,8 @@ type LayerInfo struct {
 	Limit time.Duration
 }
 
-// A LayerDescriber is a [Middleware] (or the [Layer] inside a Bracket) that describes itself.
-type LayerDescriber interface {
+// A Describer is a [Middleware] (or the [Layer] inside a Bracket) that describes itself.
+type Describer interface {
 	Describe() LayerInfo
 }
 
@@ -65,21 +65,21 @@ func checkOrder(layers []LayerInfo) error {
 	var repeat, attempt *LayerInfo
 	for i := range layers {
 		l := &layers[i]
-		if l.Role != RoleOther && l.Role != RoleObserve && seen[l.Kind] {
-			errs = append(errs, fmt.Errorf("pool: two layers of kind %q: their effects multiply; use one", l.Kind))
+		if l.Role != RoleOther && l.Role != RoleObserve && seen[l.Layer] {
+			errs = append(errs, fmt.Errorf("pool: two layers of kind %q: their effects multiply; use one", l.Layer))
 		}
-		seen[l.Kind] = true
+		seen[l.Layer] = true
 		switch l.Role {
-		case RoleRepeat:
+		case RoleRetry:
 			if attempt != nil {
 				errs = append(errs, fmt.Errorf("pool: %s is outside of %s: it would bound all attempts together; put it inside",
-					attempt.Kind, l.Kind))
+					attempt.Layer, l.Layer))
 			}
 			repeat = l
 		case RoleTotal:
 			if repeat != nil {
 				errs = append(errs, fmt.Errorf("pool: %s is inside of %s: it would bound each attempt, not the whole use; put it outside",
-					l.Kind, repeat.Kind))
+					l.Layer, repeat.Layer))
 			}
 		case RoleAttempt:
 			attempt = l
@@ -89,24 +89,24 @@ func checkOrder(layers []LayerInfo) error {
 	return join(errs...)
 }
 
-// surprises returns warnings about unwanted effects of the order and the settings. layers begins
-// with the outermost layer.
-func surprises(layers []LayerInfo, cfg Config) (warnings []string) {
+// settingsWarnings returns warnings about unwanted effects of the order and the settings. layers
+// begins with the outermost layer.
+func settingsWarnings(layers []LayerInfo, cfg Config) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	var repeat *LayerInfo
 	multiplier := 1
 	for i := range layers {
 		multiplier *= max(1, layers[i].Multiplier)
-		if layers[i].Role == RoleRepeat {
+		if layers[i].Role == RoleRetry {
 			repeat = &layers[i]
 		}
 	}
 	total, attempt, judge := shortest(layers, RoleTotal), shortest(layers, RoleAttempt), shortest(layers, RoleJudge)
 	if repeat != nil && attempt == nil {
-		warn(warnRepeatUnbounded, repeat.Kind)
+		warn(warnRepeatUnbounded, repeat.Layer)
 	}
 	if repeat != nil && total == nil {
-		warn(warnRepeatNoTotal, repeat.Kind)
+		warn(warnRepeatNoTotal, repeat.Layer)
 	}
 	if multiplier > reasonableMultiplier {
 		warn(warnMultiplied, multiplier)
@@ -116,15 +116,15 @@ func surprises(layers []LayerInfo, cfg Config) (warnings []string) {
 		return warnings
 	}
 	if total != nil && attempt.Limit >= total.Limit {
-		warn(warnAttemptTotal, attempt.Kind, attempt.Limit, total.Kind, total.Limit)
+		warn(warnAttemptTotal, attempt.Layer, attempt.Limit, total.Layer, total.Limit)
 	}
 	if cfg.AcquireTimeout < 0 {
-		warn(warnAcquireUnbounded, attempt.Kind, attempt.Limit)
+		warn(warnAcquireUnbounded, attempt.Layer, attempt.Limit)
 	} else if cfg.AcquireTimeout > attempt.Limit {
-		warn(warnAcquireAttempt, cfg.AcquireTimeout, attempt.Kind, attempt.Limit)
+		warn(warnAcquireAttempt, cfg.AcquireTimeout, attempt.Layer, attempt.Limit)
 	}
 	if judge != nil && judge.Limit < attempt.Limit {
-		warn(warnProbeAttempt, judge.Kind, judge.Limit, attempt.Kind, attempt.Limit)
+		warn(warnProbeAttempt, judge.Layer, judge.Limit, attempt.Layer, attempt.Limit)
 	}
 	return warnings
 }
@@ -162,7 +162,7 @@ func (a *advice) replace(warnings []string) (fresh []string) {
 
 // advise reports new warnings about the present settings of the pool and its layers.
 func (p *Pool[T]) advise() {
-	for _, w := range p.advice.replace(surprises(p.Layers(), p.Config())) {
+	for _, w := range p.advice.replace(settingsWarnings(p.Layers(), p.Config())) {
 		p.hub.announce(Event{Kind: EventWarning, Reason: w})
 	}
 }
@@ -176,7 +176,7 @@ func misplaced(layers []LayerInfo) (warnings []string) {
 			continue
 		}
 		if outer != nil && outer.Role > l.Role {
-			warnings = append(warnings, fmt.Sprintf(warnOutside, outer.Kind, l.Kind))
+			warnings = append(warnings, fmt.Sprintf(warnOutside, outer.Layer, l.Layer))
 			continue
 		}
 		outer = l

@@ -20,19 +20,19 @@ func (l described) Describe() pool.LayerInfo            { return l.info }
 
 // The layers that the order rules are about, by the names used in TestOrder.
 var orderKinds = map[string]pool.LayerInfo{
-	"other":    {Kind: "other"},
-	"tracing":  {Kind: "tracing", Role: pool.RoleObserve},
-	"metrics":  {Kind: "metrics", Role: pool.RoleObserve},
-	"fallback": {Kind: "fallback", Role: pool.RoleFallback},
-	"total":    {Kind: "timeout.total", Role: pool.RoleTotal, Limit: 10 * time.Second},
-	"rate":     {Kind: "ratelimit", Role: pool.RoleAdmit},
-	"retry":    {Kind: "retry", Role: pool.RoleRepeat, Multiplier: 3},
-	"hedge":    {Kind: "hedge", Role: pool.RoleRepeat, Multiplier: 2},
-	"hedge4":   {Kind: "hedge", Role: pool.RoleRepeat, Multiplier: 4},
-	"breaker":  {Kind: "breaker", Role: pool.RoleJudge},
-	"limit":    {Kind: "limit", Role: pool.RoleJudge},
-	"attempt":  {Kind: "timeout.attempt", Role: pool.RoleAttempt, Limit: 3 * time.Second},
-	"chaos":    {Kind: "chaos", Role: pool.RoleDisturb},
+	"other":    {Layer: "other"},
+	"tracing":  {Layer: "tracing", Role: pool.RoleObserve},
+	"metrics":  {Layer: "metrics", Role: pool.RoleObserve},
+	"fallback": {Layer: "fallback", Role: pool.RoleFallback},
+	"total":    {Layer: "timeout.total", Role: pool.RoleTotal, Limit: 10 * time.Second},
+	"rate":     {Layer: "ratelimit", Role: pool.RoleAdmit},
+	"retry":    {Layer: "retry", Role: pool.RoleRetry, Multiplier: 3},
+	"hedge":    {Layer: "hedge", Role: pool.RoleRetry, Multiplier: 2},
+	"hedge4":   {Layer: "hedge", Role: pool.RoleRetry, Multiplier: 4},
+	"breaker":  {Layer: "breaker", Role: pool.RoleJudge},
+	"limit":    {Layer: "limit", Role: pool.RoleJudge},
+	"attempt":  {Layer: "timeout.attempt", Role: pool.RoleAttempt, Limit: 3 * time.Second},
+	"chaos":    {Layer: "chaos", Role: pool.RoleDisturb},
 }
 
 const (
@@ -80,7 +80,7 @@ func TestOrder(t *testing.T) {
 				t.Fatalf("there is no %q", kind)
 			}
 			layers = append(layers, described{info})
-			want = append(want, info.Kind)
+			want = append(want, info.Layer)
 		}
 		heard := newRecorder()
 		p, err := pool.New(&pooltest.Fake{}, pool.Config{}, append(layers, heard)...)
@@ -106,7 +106,7 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%q: warnings\n%q, want\n%q", c.order, warnings, c.warnings)
 		}
 		for _, l := range p.Layers() {
-			got = append(got, l.Kind)
+			got = append(got, l.Layer)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: Layers says %q, want %q", c.order, got, want)
@@ -128,16 +128,17 @@ func (l *tunable) configure(limit time.Duration, multiplier int) {
 	info := l.Describe()
 	info.Limit, info.Multiplier = limit, multiplier
 	l.info.Store(&info)
-	l.pool.Emit(pool.Event{Kind: pool.EventConfigured, Layer: info.Kind})
+	l.pool.Emit(pool.Event{Kind: pool.EventConfigured, Layer: info.Layer})
 }
 
 func tunableLayer(kind string, role pool.Role) *tunable {
 	l := &tunable{}
-	l.info.Store(&pool.LayerInfo{Kind: kind, Role: role})
+	l.info.Store(&pool.LayerInfo{Layer: kind, Role: role})
 	return l
 }
 
-// Limits that defeat one another are warned of, from New and whenever settings change, and each time they become so.
+// Limits that defeat one another are warned of, from New and whenever settings change, and each
+// time they become so.
 func TestSurprisingLimits(t *testing.T) {
 	type limits struct {
 		acquire, total, attempt, probe time.Duration // 0 for a layer: it bounds nothing
@@ -190,7 +191,7 @@ func TestSurprisingLimits(t *testing.T) {
 			},
 		},
 	}
-	total, again := tunableLayer("their.total", pool.RoleTotal), tunableLayer("their.retry", pool.RoleRepeat)
+	total, again := tunableLayer("their.total", pool.RoleTotal), tunableLayer("their.retry", pool.RoleRetry)
 	judge, attempt := tunableLayer("their.judge", pool.RoleJudge), tunableLayer("their.attempt", pool.RoleAttempt)
 	heard := newRecorder()
 	layers := []pool.Middleware{heard, total, again, judge, attempt}
@@ -252,8 +253,8 @@ func TestOrderInsideChains(t *testing.T) {
 
 func TestLayersIsACopy(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, described{orderKinds["breaker"]})
-	p.Layers()[0].Kind = "changed"
-	if got := p.Layers()[0].Kind; got != "breaker" {
+	p.Layers()[0].Layer = "changed"
+	if got := p.Layers()[0].Layer; got != "breaker" {
 		t.Errorf("a caller has changed the pool's own description to %q", got)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"reflect"
+
+	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
 // The origin of an error. A use may end with an error from three origins: its own resource, another
@@ -29,12 +32,12 @@ import (
 // text is the text of Err. errors.Is and errors.As look into Err. The errors of Close, Warm, Look
 // and Check ([Health].Err) are UseErrors, too.
 //
-// An enclosing use ignores a UseError ([FaultElsewhere]). A UseError is immutable, and several uses
-// may share a UseError.
+// An enclosing use ignores a UseError ([driver.FaultElsewhere]). A UseError is immutable, and
+// several uses may share a UseError.
 type UseError struct {
 	Err error
 
-	class Class
+	class driver.Class
 	hub   *hub
 }
 
@@ -45,48 +48,48 @@ func (e *UseError) Error() string { return e.Err.Error() }
 func (e *UseError) Unwrap() error { return e.Err }
 
 // Pool returns the identity of the pool of the failed use.
-func (e *UseError) Pool() Identity { return e.hub.id }
+func (e *UseError) Pool() driver.Identity { return e.hub.id }
 
 // Class returns the class of the error in the failed use. For a refusal, RetryAfter counts from the
 // call of Class.
-func (e *UseError) Class() Class {
-	if refusal, ok := e.Err.(Classified); ok && e.class.Fault == FaultLocal { //nolint:errorlint // this very error
+func (e *UseError) Class() driver.Class {
+	if refusal, ok := e.Err.(driver.Classified); ok && e.class.Fault == driver.FaultLocal { //nolint:errorlint // this very error
 		return refusal.Class()
 	}
 	return e.class
 }
 
-// leave marks err when err leaves its use. leave returns err unchanged if the class gives no
-// information about the pool, or if err has a mark already.
-func (h *hub) leave(err error, class Class) error {
+// markFailure marks err when err leaves its use. markFailure returns err unchanged if the class
+// gives no information about the pool, or if err has a mark already.
+func (h *hub) markFailure(err error, class driver.Class) error {
 	_, marked := err.(*UseError) //nolint:errorlint // this very error
-	if marked || !class.Broken && (class.Fault == FaultNone || class.Fault == FaultElsewhere) {
+	if marked || !class.Broken && (class.Fault == driver.FaultNone || class.Fault == driver.FaultElsewhere) {
 		return err
 	}
 	return &UseError{Err: err, class: class, hub: h}
 }
 
-// aside marks the error of a call that is no use, such as Warm. An enclosing use then ignores the
-// error.
-func (h *hub) aside(err error) error {
+// markIgnored marks the error of a call that is no use, such as Warm. An enclosing use then ignores
+// the error.
+func (h *hub) markIgnored(err error) error {
 	if _, marked := err.(*UseError); marked || err == nil { //nolint:errorlint // this very error
 		return err
 	}
-	class := Class{Fault: FaultElsewhere}
+	class := driver.Class{Fault: driver.FaultElsewhere}
 	_ = protect("Classify", func() error { class = h.classify(context.Background(), err, false, nil); return nil })
 	return &UseError{Err: err, class: class, hub: h}
 }
 
-// leaveUse is leave for a use with layers. An open breaker refuses many uses with the same error
-// value. All these uses share a single mark, so a refusal does not allocate.
-func (c *Call) leaveUse(err error) error {
+// markFailure is hub.markFailure for a use with layers. An open breaker refuses many uses with the
+// same error value. All these uses share a single mark, so a refusal does not allocate.
+func (c *Call) markFailure(err error) error {
 	if c.granted {
-		return c.hub.leave(err, c.Classify(err))
+		return c.hub.markFailure(err, c.Classify(err))
 	}
 	if last := c.hub.refusal.Load(); last != nil && last.Err == err { //nolint:errorlint // identity
 		return last
 	}
-	left := c.hub.leave(err, c.Classify(err))
+	left := c.hub.markFailure(err, c.Classify(err))
 	mark, ok := left.(*UseError) //nolint:errorlint // made by leave, or err itself
 	_, once := err.(*Error)      //nolint:errorlint // made for a single use
 	// A pointer may come again with the next refusal, so its mark is shared.
@@ -98,10 +101,10 @@ func (c *Call) leaveUse(err error) error {
 
 // Classify returns the class of err for this pool. For a failure of a use of this pool, the class
 // is the class in the failed use. For a failure of a use of another pool, the fault is
-// [FaultElsewhere]. For any other error, the class is the class of a use whose function has
+// [driver.FaultElsewhere]. For any other error, the class is the class of a use whose function has
 // returned err. For nil the class is zero. Classify may be called concurrently, also after Close.
-func (p *Pool[T]) Classify(err error) Class {
-	if e, ok := find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
+func (p *Pool[T]) Classify(err error) driver.Class {
+	if e, ok := errtree.Find(err, func(e *UseError) bool { return e.hub == p.hub }); ok {
 		return e.Class()
 	}
 	return p.hub.classify(context.Background(), err, true, &untold)
@@ -109,7 +112,7 @@ func (p *Pool[T]) Classify(err error) Class {
 
 // classify returns the class of err in a use. ctx is the context of the caller. granted reports
 // whether the use has got a resource. told is the testimony of the witness.
-func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class Class) {
+func (h *hub) classify(ctx context.Context, err error, granted bool, told *account) (class driver.Class) {
 	if err != nil {
 		h.classifyInto(ctx, &class, err, granted, told)
 	}
@@ -118,8 +121,8 @@ func (h *hub) classify(ctx context.Context, err error, granted bool, told *accou
 
 // classifyInto is classify for an err that is not nil. The result is stored in *class, because a
 // copy of a Class costs as much as the rest.
-func (h *hub) classifyInto(ctx context.Context, class *Class, err error, granted bool, told *account) {
-	plain, own := isPlain(err), err
+func (h *hub) classifyInto(ctx context.Context, class *driver.Class, err error, granted bool, told *account) {
+	plain, own := isSimple(err), err
 	if !plain {
 		own = ownPart(err, granted)
 	}
@@ -127,68 +130,68 @@ func (h *hub) classifyInto(ctx context.Context, class *Class, err error, granted
 		told = &untold
 	}
 	if !plain {
-		if word, ok := find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
+		if word, ok := errtree.Find(own, anyClassified); ok && (!granted || !isCallers(ctx, word)) {
 			*class = word.Class()
 			told.amend(class)
-			class.name(err, plain)
+			nameClass(class, err, plain)
 			return
 		}
 	}
 	switch {
 	case own == nil:
-		class.Fault = FaultElsewhere
+		class.Fault = driver.FaultElsewhere
 	case !told.known:
 		h.ask(class, own)
 		// The error may hide the end of the connection. Example: fmt.Errorf("%v") keeps only the text of
 		// io.EOF.
-		class.Suspect = class.Suspect || granted && class.Fault == FaultElsewhere
+		class.Suspect = class.Suspect || granted && class.Fault == driver.FaultElsewhere
 	case told.Own != nil:
 		h.ask(class, told.Own)
 	default: // an error of another resource: only the names are kept
 		h.ask(class, own)
-		*class = Class{Fault: FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
+		*class = driver.Class{Fault: driver.FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
 	told.amend(class)
-	over, _ := ended(ctx)
+	over, _ := contextErr(ctx)
 	// The caller's time was not spent in this use.
-	elsewhere := class.Fault == FaultElsewhere && errors.Is(over, context.DeadlineExceeded)
+	elsewhere := class.Fault == driver.FaultElsewhere && errors.Is(over, context.DeadlineExceeded)
 	if over != nil && !elsewhere {
-		class.overrule()
+		blameCaller(class)
 	}
-	class.name(err, plain)
+	nameClass(class, err, plain)
 }
 
-// overrule gives the fault to the caller, because the context of the caller has ended. No
+// blameCaller gives the fault to the caller, because the context of the caller has ended. No
 // repetition is allowed any more.
-func (c *Class) overrule() {
-	c.Repeat = RepeatNever
+func blameCaller(c *driver.Class) {
+	c.Repeat = driver.RepeatNever
 	if !c.Certain {
-		c.Fault = FaultCaller
+		c.Fault = driver.FaultCaller
 	}
 }
 
 // isCallers reports whether the context of the caller has ended with word as the cause.
-func isCallers(ctx context.Context, word Classified) bool {
-	over, cause := ended(ctx)
+func isCallers(ctx context.Context, word driver.Classified) bool {
+	over, cause := contextErr(ctx)
 	return over != nil && errors.Is(cause, word)
 }
 
 // ownPart returns err without the branches of other uses, or nil if no other branch exists. A
 // Classified error stays whole: a layer has judged everything inside the error.
 func ownPart(err error, granted bool) error {
-	rest, _ := prune(err, func(err error) verdict {
+	rest, _ := errtree.Prune(err, func(err error) errtree.Verdict {
 		switch err.(type) { //nolint:errorlint // this very error
 		case *UseError:
-			return cut
+			return errtree.Cut
 		case *Error:
 			if granted {
-				return cut
+				return errtree.Cut
 			}
-			return keep
-		case Classified:
-			return keep
+			return errtree.Keep
+		case driver.Classified:
+			return errtree.Keep
 		}
-		return descend
+		return errtree.Descend
 	})
 	return rest
 }

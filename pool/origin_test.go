@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -21,15 +22,16 @@ func (a all) Unwrap() []error { return a }
 
 // word is a layer's error around others: it knows its class.
 type word struct {
-	class pool.Class
+	class driver.Class
 	err   error
 }
 
-func (w *word) Error() string     { return "a layer's word" }
-func (w *word) Unwrap() error     { return w.err }
-func (w *word) Class() pool.Class { return w.class }
+func (w *word) Error() string       { return "a layer's word" }
+func (w *word) Unwrap() error       { return w.err }
+func (w *word) Class() driver.Class { return w.class }
 
-// forest grows trees of errors from numbers, and says what they mean by a simple model: the leaves in their order.
+// forest grows trees of errors from numbers, and says what they mean by a simple model: the leaves
+// in their order.
 type forest struct {
 	own, other, around *pool.Pool[conn]
 
@@ -57,7 +59,7 @@ func (f *forest) grow(depth int) ([]leaf, error) {
 		return leaves, fmt.Errorf("wrapped: %w", err)
 	case 1:
 		_, err := f.grow(depth - 1)
-		w := &word{pool.Class{Fault: pool.FaultServer, Repeat: pool.Repeat(f.draw(3)), Type: "word"}, err}
+		w := &word{driver.Class{Fault: driver.FaultServer, Repeat: driver.Repeat(f.draw(3)), Type: "word"}, err}
 		return []leaf{{err: w}}, w
 	}
 	var branches, leaves = []error{nil}, []leaf(nil)
@@ -92,15 +94,16 @@ func leaves(p *pool.Pool[conn], err error) error {
 	return p.Do(background, op, func(context.Context, conn) error { return err })
 }
 
-// means is the model of what err means, which has these leaves: what is seen of them is judged, by the first word or else by the driver.
-func means(err error, leaves []leaf, granted, gone bool) (class pool.Class) {
+// means is the model of what err means, which has these leaves: what is seen of them is judged, by
+// the first word or else by the driver.
+func means(err error, leaves []leaf, granted, gone bool) (class driver.Class) {
 	var seen []error
 	for _, l := range leaves {
-		switch w := pool.Classified(nil); {
+		switch w := driver.Classified(nil); {
 		case l.marked || granted && l.unseen:
 		case errors.As(l.err, &w):
-			if class = w.Class(); gone && class.Fault == pool.FaultServer { // what the layer met was the cancel
-				class.Fault, class.Repeat = pool.FaultCaller, pool.RepeatNever
+			if class = w.Class(); gone && class.Fault == driver.FaultServer { // what the layer met was the cancel
+				class.Fault, class.Repeat = driver.FaultCaller, driver.RepeatNever
 			}
 			return class
 		default:
@@ -109,20 +112,21 @@ func means(err error, leaves []leaf, granted, gone bool) (class pool.Class) {
 	}
 	switch {
 	case seen == nil:
-		class.Fault = pool.FaultElsewhere
+		class.Fault = driver.FaultElsewhere
 	case gone && !errors.Is(err, context.Canceled): // the pool says so in its place
 		class = (&pooltest.Fake{}).Classify(errors.Join(append(seen, context.Canceled)...))
 	default:
 		class = (&pooltest.Fake{}).Classify(errors.Join(seen...))
 	}
-	class.Suspect = seen != nil && granted && class.Fault == pool.FaultElsewhere
+	class.Suspect = seen != nil && granted && class.Fault == driver.FaultElsewhere
 	if gone {
-		class.Fault, class.Repeat = pool.FaultCaller, pool.RepeatNever
+		class.Fault, class.Repeat = driver.FaultCaller, driver.RepeatNever
 	}
 	return class
 }
 
-// judge has a use end with the tree, by its function or by a layer that gives it no resource, and compares with the model.
+// judge has a use end with the tree, by its function or by a layer that gives it no resource, and
+// compares with the model.
 func (f *forest) judge(t *testing.T) {
 	t.Helper()
 	grown, err := f.grow(3)
@@ -146,7 +150,7 @@ func (f *forest) judge(t *testing.T) {
 	}
 	use, marked := left.(*pool.UseError)
 	_, before := err.(*pool.UseError)
-	tells := want.Broken || want.Fault == pool.FaultServer || want.Fault == pool.FaultCaller || want.Fault == pool.FaultLocal
+	tells := want.Broken || want.Fault == driver.FaultServer || want.Fault == driver.FaultCaller || want.Fault == driver.FaultLocal
 	switch {
 	case marked != (tells || before):
 		t.Fatalf("%v of %+v leaves as %#v", err, want, left)
@@ -161,7 +165,7 @@ func (f *forest) judge(t *testing.T) {
 	if again := use.Class(); again.Fault != want.Fault || again.Repeat != want.Repeat || again.Broken != want.Broken {
 		t.Fatalf("%v: its class is %+v, want %+v", left, again, want)
 	}
-	if around := f.around.Classify(fmt.Errorf("around: %w", errors.Join(left))); around != (pool.Class{Fault: pool.FaultElsewhere, Type: around.Type}) {
+	if around := f.around.Classify(fmt.Errorf("around: %w", errors.Join(left))); around != (driver.Class{Fault: driver.FaultElsewhere, Type: around.Type}) {
 		t.Fatalf("%v: to another pool it is %+v", left, around)
 	}
 }
@@ -213,8 +217,8 @@ func FuzzTreesOfErrors(f *testing.F) {
 // Two pools of drivers that say nothing of themselves are two for all that.
 func TestPoolsWithoutIdentity(t *testing.T) {
 	type nameless struct {
-		pool.Driver[conn]
-		pool.Classifier
+		driver.Driver[conn]
+		driver.Classifier
 	}
 	a, outerFake, innerFake := &asking{}, &pooltest.Fake{}, &pooltest.Fake{}
 	outer := newPoolOver(t, outerFake, nameless{outerFake, outerFake}, pool.Config{}, pool.Bracket(a))
@@ -223,11 +227,11 @@ func TestPoolsWithoutIdentity(t *testing.T) {
 		t.Errorf("they are called %q and %q", outer.Identity().Name, inner.Identity().Name)
 	}
 	err := outer.Do(background, op, func(ctx context.Context, _ conn) error { return leaves(inner, pooltest.ErrBroken) })
-	if a.class.Fault != pool.FaultElsewhere || a.class.Broken || outer.Stat().Opened != 1 {
+	if a.class.Fault != driver.FaultElsewhere || a.class.Broken || outer.Stat().Opened != 1 {
 		t.Errorf("the outer pool's: %v: %+v", err, a.class)
 	}
 	_ = outer.Do(background, op, func(context.Context, conn) error { return pooltest.ErrBroken })
-	if a.class.Fault != pool.FaultServer || !a.class.Broken {
+	if a.class.Fault != driver.FaultServer || !a.class.Broken {
 		t.Errorf("its own: %+v", a.class)
 	}
 }
@@ -267,7 +271,7 @@ func TestBareRefusalIsMarked(t *testing.T) {
 	_, tried := p.TryAcquire(background, op)
 	for what, err := range map[string]error{"Acquire": acquired, "Get": got, "TryAcquire": tried, "Do": p.Do(background, op, use)} {
 		left, ok := err.(*pool.UseError)
-		if !ok || !errors.Is(err, pool.ErrExhausted) || left.Class().Fault != pool.FaultLocal || left.Pool() != p.Identity() {
+		if !ok || !errors.Is(err, pool.ErrExhausted) || left.Class().Fault != driver.FaultLocal || left.Pool() != p.Identity() {
 			t.Errorf("%s: %#v", what, err)
 		}
 	}
@@ -288,7 +292,7 @@ func TestAllocationsOfMarks(t *testing.T) {
 		}
 		allocations(t, name+", Finish", 0, func() { _ = acquire(t, p).Finish(nil) })
 	}
-	refusal := &word{class: pool.Class{Fault: pool.FaultLocal, Type: "breaker_open"}}
+	refusal := &word{class: driver.Class{Fault: driver.FaultLocal, Type: "breaker_open"}}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
 		return func(context.Context, *pool.Call) error { return refusal }
 	}))
@@ -312,13 +316,13 @@ func TestLayerReturnsAnotherUsesError(t *testing.T) {
 	}))
 	for range 2 { // the second might find the mark of the first kept
 		err := p.Do(background, op, use)
-		if left, ok := err.(*pool.UseError); !ok || left.Err != pooltest.ErrDenied || a.class.Fault != pool.FaultElsewhere {
+		if left, ok := err.(*pool.UseError); !ok || left.Err != pooltest.ErrDenied || a.class.Fault != driver.FaultElsewhere {
 			t.Errorf("%#v: %+v", err, a.class)
 		}
-		if got := other.Classify(err); got.Fault != pool.FaultServer {
+		if got := other.Classify(err); got.Fault != driver.FaultServer {
 			t.Errorf("to the other pool it is %+v", got)
 		}
-		if got := p.Classify(err); got.Fault != pool.FaultElsewhere {
+		if got := p.Classify(err); got.Fault != driver.FaultElsewhere {
 			t.Errorf("to its own pool it is %+v", got)
 		}
 	}
@@ -327,9 +331,9 @@ func TestLayerReturnsAnotherUsesError(t *testing.T) {
 // knowing is a driver whose client knows by itself that no server is there.
 type knowing struct{ *pooltest.Fake }
 
-func (k knowing) Classify(err error) pool.Class {
+func (k knowing) Classify(err error) driver.Class {
 	if errors.Is(err, pooltest.ErrRefused) {
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Certain: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Certain: true}
 	}
 	return k.Fake.Classify(err)
 }
@@ -340,12 +344,12 @@ func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 		name  string
 		err   error
 		end   func(cancel func())
-		fault pool.Fault
+		fault driver.Fault
 	}{
-		{"certain, a deadline", pooltest.ErrRefused, func(func()) {}, pool.FaultServer},
-		{"certain, a cancel", pooltest.ErrRefused, func(cancel func()) { cancel() }, pool.FaultServer},
-		{"not certain, a deadline", pooltest.ErrDenied, func(func()) {}, pool.FaultCaller},
-		{"not certain, a cancel", pooltest.ErrDenied, func(cancel func()) { cancel() }, pool.FaultCaller},
+		{"certain, a deadline", pooltest.ErrRefused, func(func()) {}, driver.FaultServer},
+		{"certain, a cancel", pooltest.ErrRefused, func(cancel func()) { cancel() }, driver.FaultServer},
+		{"not certain, a deadline", pooltest.ErrDenied, func(func()) {}, driver.FaultCaller},
+		{"not certain, a cancel", pooltest.ErrDenied, func(cancel func()) { cancel() }, driver.FaultCaller},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -358,7 +362,7 @@ func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 					<-ctx.Done()
 					return errors.Join(test.err, ctx.Err())
 				})
-				if class := p.Classify(err); class.Fault != test.fault || class.Repeat != pool.RepeatNever {
+				if class := p.Classify(err); class.Fault != test.fault || class.Repeat != driver.RepeatNever {
 					t.Errorf("the class is %+v, want fault %v, repeat never", class, test.fault)
 				}
 			})
@@ -366,19 +370,20 @@ func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 	}
 }
 
-// A borrower's function may keep the text of its client's error only. The classifier does not know such an error, and a dead connection would be
-// lent again and again. So the connection is checked before the next lending, unless a witness testifies, or the error is of other uses only.
+// A borrower's function may keep the text of its client's error only. The classifier does not know
+// such an error, and a dead connection would be lent again and again. So the connection is checked
+// before the next lending, unless a witness testifies, or the error is of other uses only.
 func TestDisguisedErrorHasItsConnectionChecked(t *testing.T) {
-	fake := func() (*pooltest.Fake, pool.Driver[conn]) { f := &pooltest.Fake{}; return f, f }
-	threeMethods := func() (*pooltest.Fake, pool.Driver[conn]) {
+	fake := func() (*pooltest.Fake, driver.Driver[conn]) { f := &pooltest.Fake{}; return f, f }
+	threeMethods := func() (*pooltest.Fake, driver.Driver[conn]) {
 		f := &pooltest.Fake{}
-		return f, struct{ pool.Driver[conn] }{f}
+		return f, struct{ driver.Driver[conn] }{f}
 	}
 	other := newPool(t, &pooltest.Fake{}, pool.Config{Name: "other"})
-	for name, driver := range map[string]func() (*pooltest.Fake, pool.Driver[conn]){"classifier": fake, "three methods": threeMethods} {
+	for name, driven := range map[string]func() (*pooltest.Fake, driver.Driver[conn]){"classifier": fake, "three methods": threeMethods} {
 		for _, checkAfter := range []time.Duration{0, -1} {
 			t.Run(fmt.Sprintf("%s, CheckAfter %v", name, checkAfter), func(t *testing.T) {
-				f, d := driver()
+				f, d := driven()
 				f.DieAfter(2)
 				p := newPoolOver(t, f, d, pool.Config{MaxSize: 1, CheckAfter: checkAfter})
 				failed, inRow, worst := 0, 0, 0

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -58,7 +59,7 @@ func (m minefield) Close(ctx context.Context, c conn) error {
 }
 func (m minefield) Dirty(c conn) bool { m.mine("Dirty"); return m.Fake.Dirty(c) }
 func (m minefield) Interrupt(c conn)  { m.Fake.Interrupt(c); m.mine("Interrupt") }
-func (m minefield) Classify(err error) pool.Class {
+func (m minefield) Classify(err error) driver.Class {
 	m.mine("Classify")
 	return m.Fake.Classify(err)
 }
@@ -110,7 +111,8 @@ func wantWhole(t *testing.T, p *pool.Pool[conn]) {
 	}
 }
 
-// Whatever panics or ends its goroutine in the driver, and wherever the pool calls it, the pool survives.
+// Whatever panics or ends its goroutine in the driver, and wherever the pool calls it, the pool
+// survives.
 func TestPanicsOfTheDriverAreContained(t *testing.T) {
 	methods := []string{"Open", "Check", "Reset", "Close", "Dirty", "Interrupt", "Classify", "Inspect"}
 	for _, where := range methods {
@@ -156,7 +158,8 @@ func TestErrorsThatPanicAreContained(t *testing.T) {
 	}
 }
 
-// A health check meets such an error in a goroutine of the pool's. Its reasons are of one line each, whatever the driver's errors are.
+// A health check meets such an error in a goroutine of the pool's. Its reasons are of one line
+// each, whatever the driver's errors are.
 func TestHealthCheckOfAnErrorThatPanics(t *testing.T) {
 	for _, err := range []error{bad{}, (*url.Error)(nil), errors.Join(errWhy, errDark)} {
 		for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check} {
@@ -178,7 +181,7 @@ func TestHealthCheckOfAnErrorThatPanics(t *testing.T) {
 type moody struct {
 	*recorder
 
-	at    pool.Kind
+	at    pool.EventKind
 	blast func()
 }
 
@@ -189,9 +192,10 @@ func (m moody) Observe(ctx context.Context, e pool.Event) {
 	}
 }
 
-// An observer that panics loses its event, and harms nobody: neither the pool, nor a borrower, nor the observers after it.
+// An observer that panics loses its event, and harms nobody: neither the pool, nor a borrower, nor
+// the observers after it.
 func TestPanicsOfObserversAreContained(t *testing.T) {
-	for _, kind := range []pool.Kind{
+	for _, kind := range []pool.EventKind{
 		pool.EventAcquired, pool.EventAcquireFailed, pool.EventReleased, pool.EventOpened, pool.EventOpenFailed, pool.EventCheckFailed,
 		pool.EventClosed, pool.EventLeaked, pool.EventPaused, pool.EventResumed, pool.EventCleared, pool.EventConfigured,
 	} {
@@ -214,7 +218,7 @@ func TestPanicsOfObserversAreContained(t *testing.T) {
 
 // One that ends the goroutine ends none that the pool lives by.
 func TestGoexitOfObservers(t *testing.T) {
-	for _, kind := range []pool.Kind{pool.EventOpened, pool.EventOpenFailed, pool.EventCheckFailed, pool.EventClosed, pool.EventLeaked} {
+	for _, kind := range []pool.EventKind{pool.EventOpened, pool.EventOpenFailed, pool.EventCheckFailed, pool.EventClosed, pool.EventLeaked} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fake := &pooltest.Fake{}
@@ -244,10 +248,10 @@ func (f fragile) mine(where string) {
 
 func (f fragile) Wrap(next pool.Handler) pool.Handler { f.mine("Wrap"); return next }
 func (f fragile) Observe(context.Context, pool.Event) {}
-func (f fragile) WantsKind(pool.Kind) bool            { f.mine("WantsKind"); return false }
+func (f fragile) WantsEvent(pool.EventKind) bool      { f.mine("WantsEvent"); return false }
 func (f fragile) Describe() pool.LayerInfo {
 	f.mine("Describe")
-	return pool.LayerInfo{Kind: "fragile"}
+	return pool.LayerInfo{Layer: "fragile"}
 }
 func (f fragile) Levels() []pool.Level { f.mine("Levels"); return nil }
 func (f fragile) Attach(pool.PoolInfo) (func(), error) {
@@ -257,7 +261,7 @@ func (f fragile) Attach(pool.PoolInfo) (func(), error) {
 
 func TestPanicsOfLayersAreContained(t *testing.T) {
 	for where, refused := range map[string]bool{
-		"Wrap": true, "WantsKind": true, "Attach": true, "Describe": false, "Levels": false, "detach": false,
+		"Wrap": true, "WantsEvent": true, "Attach": true, "Describe": false, "Levels": false, "detach": false,
 	} {
 		p, err := pool.New(&pooltest.Fake{}, pool.Config{}, fragile{where})
 		if (err != nil) != refused || refused && !strings.Contains(err.Error(), where) {
@@ -266,7 +270,7 @@ func TestPanicsOfLayersAreContained(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if l := p.Layers(); len(l) != 1 || !strings.Contains(l[0].Kind, "fragile") {
+		if l := p.Layers(); len(l) != 1 || !strings.Contains(l[0].Layer, "fragile") {
 			t.Errorf("%s: layers %+v", where, l)
 		}
 		_ = p.Levels()
@@ -281,23 +285,23 @@ func TestPanicsOfLayersAreContained(t *testing.T) {
 type nosy struct{ fragile }
 
 func (nosy) WantsCommandText() bool { panic("text") }
-func (nosy) BeginCommand(context.Context, *pool.Call, pool.Command) context.Context {
+func (nosy) BeginCommand(context.Context, *pool.Call, driver.Command) context.Context {
 	panic("begin")
 }
-func (nosy) EndCommand(context.Context, *pool.Call, pool.Command, error) { panic("end") }
+func (nosy) EndCommand(context.Context, *pool.Call, driver.Command, error) { panic("end") }
 
 func TestPanicsOfCommandObserversAreContained(t *testing.T) {
 	type key struct{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, nosy{})
 	err := p.Do(context.WithValue(background, key{}, 1), op, func(ctx context.Context, _ conn) error {
-		if pool.ObservingText(ctx) {
+		if driver.ObservingText(ctx) {
 			t.Error("it has not said that it wants the text")
 		}
-		within := pool.BeginCommand(ctx, pool.Command{Name: "GET"})
+		within := driver.BeginCommand(ctx, driver.Command{Name: "GET"})
 		if within.Value(key{}) != 1 {
 			t.Errorf("the command has the context %v", within)
 		}
-		pool.EndCommand(within, pool.Command{Name: "GET"}, nil)
+		driver.EndCommand(within, driver.Command{Name: "GET"}, nil)
 		return nil
 	})
 	if err != nil {
@@ -308,7 +312,7 @@ func TestPanicsOfCommandObserversAreContained(t *testing.T) {
 // unnamed is a driver whose Identity panics.
 type unnamed struct{ *pooltest.Fake }
 
-func (unnamed) Identity() pool.Identity { panic("no name") }
+func (unnamed) Identity() driver.Identity { panic("no name") }
 
 // unsized is a driver whose DefaultSize panics.
 type unsized struct{ *pooltest.Fake }
@@ -318,7 +322,7 @@ func (unsized) DefaultSize() int { panic("no size") }
 // What is nil although it has a type is refused by New, which names the type.
 func TestTypedNil(t *testing.T) {
 	for _, c := range []struct {
-		driver pool.Driver[conn]
+		driver driver.Driver[conn]
 		layers []pool.Middleware
 		want   string
 	}{

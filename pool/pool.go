@@ -10,21 +10,23 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// Pool lends resources of type T to one borrower at a time. It is made by [New] and ended by [Pool.Close]; all methods may be called
-// concurrently.
+// Pool lends resources of type T to one borrower at a time. It is made by [New] and ended by
+// [Pool.Close]; all methods may be called concurrently.
 type Pool[T any] struct {
-	driver      Driver[T]
-	resetter    Resetter[T]    // nil if the driver is none, like the next four
-	validator   Validator[T]   //
-	interrupter Interrupter[T] //
-	inspector   Inspector[T]   //
-	witness     Witness[T]     //
+	driver      driver.Driver[T]
+	resetter    driver.Resetter[T]    // nil if the driver is none, like the next four
+	validator   driver.Validator[T]   //
+	interrupter driver.Interrupter[T] //
+	inspector   driver.Inspector[T]   //
+	witness     driver.Witness[T]     //
 	hub         *hub
 	handler     Handler // nil without layers
 	noHooks     bool    // no method of the driver and no observer is called when a use succeeds
-	layers      []LayerDescriber
+	layers      []Describer
 	advice      advice
 	levelers    []Leveler
 	reporters   []HealthReporter
@@ -92,9 +94,10 @@ type Pool[T any] struct {
 //
 //	New(d, cfg, a, b, c)  =  a( b( c( the pool over d ) ) )
 //
-// It opens nothing by itself but what Config.MinIdle asks for, in the background. The error names what is wrong with cfg or with the
-// order of the layers; it may also come from a layer that refuses to be attached to this pool. The pool must be closed.
-func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error) {
+// It opens nothing by itself but what Config.MinIdle asks for, in the background. The error names
+// what is wrong with cfg or with the order of the layers; it may also come from a layer that
+// refuses to be attached to this pool. The pool must be closed.
+func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error) {
 	if isNil(d) {
 		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
 	}
@@ -109,19 +112,19 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never, openedAt: -never,
 	}
-	p.resetter, _ = d.(Resetter[T])
-	p.validator, _ = d.(Validator[T])
-	p.interrupter, _ = d.(Interrupter[T])
-	p.inspector, _ = d.(Inspector[T])
-	p.witness, _ = d.(Witness[T])
-	if c, ok := d.(Classifier); ok {
+	p.resetter, _ = d.(driver.Resetter[T])
+	p.validator, _ = d.(driver.Validator[T])
+	p.interrupter, _ = d.(driver.Interrupter[T])
+	p.inspector, _ = d.(driver.Inspector[T])
+	p.witness, _ = d.(driver.Witness[T])
+	if c, ok := d.(driver.Classifier); ok {
 		p.hub.classifier = c
 	}
 	id, err := identify(d, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
-	if err = contained("a layer's", "Wrap or WantsKind", func() error { return p.stack(layers) }); err != nil {
+	if err = contained("a layer's", "Wrap or WantsEvent", func() error { return p.stack(layers) }); err != nil {
 		return nil, err
 	}
 	var freeName func()
@@ -149,13 +152,13 @@ func New[T any](d Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error)
 	return p, nil
 }
 
-// Driver returns the driver that the pool was made with, for a package that has made the driver and needs what the driver knows. Only the pool
-// calls the methods of a Driver.
-func (p *Pool[T]) Driver() Driver[T] { return p.driver }
+// Driver returns the driver that the pool was made with, for a package that has made the driver and
+// needs what the driver knows. Only the pool calls the methods of a Driver.
+func (p *Pool[T]) Driver() driver.Driver[T] { return p.driver }
 
 // identify asks the driver what it connects to, and makes sure of a name.
-func identify(d any, name string) (id Identity, err error) {
-	if describer, ok := d.(Describer); ok {
+func identify(d any, name string) (id driver.Identity, err error) {
+	if describer, ok := d.(driver.Identifier); ok {
 		if err = protect("Identity", func() error { id = describer.Identity(); return nil }); err != nil {
 			return id, err
 		}
@@ -189,7 +192,7 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 		}
 	}
 	all := chain(layers).Unwrap()
-	p.layers = faces[LayerDescriber](all...)
+	p.layers = faces[Describer](all...)
 	if err := checkOrder(p.Layers()); err != nil {
 		return err
 	}
@@ -203,12 +206,13 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	return nil
 }
 
-// findNil returns what is nil in a layer, which may be several: nil itself, or a pointer or function that is nil.
+// findNil returns what is nil in a layer, which may be several: nil itself, or a pointer or
+// function that is nil.
 func findNil(layer any) (nothing any, found bool) {
 	if isNil(layer) {
 		return layer, true
 	}
-	if u, ok := layer.(interface{ Unwrap() []any }); ok {
+	if u, ok := layer.(Composite); ok {
 		for _, l := range u.Unwrap() {
 			if nothing, found = findNil(l); found {
 				return nothing, true
@@ -227,7 +231,8 @@ func isNil(v any) bool {
 	return (kind == reflect.Pointer || kind == reflect.Func) && reflect.ValueOf(v).IsNil()
 }
 
-// attach tells the layers which pool they are around, and the driver which pool it serves. If one refuses, the pool is closed.
+// attach tells the layers which pool they are around, and the driver which pool it serves. If one
+// refuses, the pool is closed.
 func (p *Pool[T]) attach(layers []Middleware) error {
 	for _, l := range faces[Attacher](chain(layers).Unwrap()...) {
 		if err := p.attachOne(l, "a layer"); err != nil {
@@ -258,7 +263,7 @@ func (p *Pool[T]) attachOne(a Attacher, what string) error {
 }
 
 // Identity returns what the pool connects to, and the name it has in telemetry.
-func (p *Pool[T]) Identity() Identity { return p.hub.id }
+func (p *Pool[T]) Identity() driver.Identity { return p.hub.id }
 
 // Layers describes the layers that describe themselves, as they are set now, outermost first.
 func (p *Pool[T]) Layers() []LayerInfo {
@@ -266,15 +271,16 @@ func (p *Pool[T]) Layers() []LayerInfo {
 	for i, l := range p.layers {
 		err := contain(l, "Describe", func() error { infos[i] = l.Describe(); return nil })
 		if err != nil {
-			infos[i] = LayerInfo{Kind: fmt.Sprintf("%T", l)}
+			infos[i] = LayerInfo{Layer: fmt.Sprintf("%T", l)}
 		}
 	}
 	return infos
 }
 
-// Emit reports an event that belongs to no use, such as that a layer got new settings, to the observers among the layers. A layer that
-// was attached to the pool may call it, concurrently, but not while it holds a lock. After an [EventConfigured] the pool looks at all settings
-// again, and warns of what may surprise in them ([EventWarning]).
+// Emit reports an event that belongs to no use, such as that a layer got new settings, to the
+// observers among the layers. A layer that was attached to the pool may call it, concurrently, but
+// not while it holds a lock. After an [EventConfigured] the pool looks at all settings again, and
+// warns of what may surprise in them ([EventWarning]).
 func (p *Pool[T]) Emit(e Event) {
 	p.hub.announce(e)
 	if e.Kind == EventConfigured {
@@ -289,9 +295,10 @@ func (p *Pool[T]) Config() Config {
 	return p.cfg
 }
 
-// Configure puts other settings in force. What is in flight is not disturbed: resources beyond a smaller MaxSize are closed when they
-// are idle, waits and calls of the driver that have begun keep their bounds. Resources keep the jitter they drew. cfg.Name must be ""
-// or the pool's name. After an error nothing has changed.
+// Configure puts other settings in force. What is in flight is not disturbed: resources beyond a
+// smaller MaxSize are closed when they are idle, waits and calls of the driver that have begun keep
+// their bounds. Resources keep the jitter they drew. cfg.Name must be "" or the pool's name. After
+// an error nothing has changed.
 func (p *Pool[T]) Configure(cfg Config) error {
 	cfg, err := sized(p.driver, cfg)
 	if err != nil {
@@ -319,8 +326,8 @@ func (p *Pool[T]) Configure(cfg Config) error {
 }
 
 // sized returns cfg with the size that the driver knows, where cfg leaves the size open.
-func sized(driver any, cfg Config) (Config, error) {
-	s, ok := driver.(Sizer)
+func sized(d any, cfg Config) (Config, error) {
+	s, ok := d.(driver.Sizer)
 	if !ok || cfg.MaxSize != 0 {
 		return cfg, nil
 	}
@@ -348,8 +355,9 @@ func (p *Pool[T]) checkTimeout() time.Duration {
 	return p.cfg.CheckTimeout
 }
 
-// Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who wait are told at once. What is lent
-// stays lent, what is idle stays open, nothing is opened. A second Pause replaces the cause, which may be nil.
+// Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who
+// wait are told at once. What is lent stays lent, what is idle stays open, nothing is opened. A
+// second Pause replaces the cause, which may be nil.
 func (p *Pool[T]) Pause(cause error) {
 	p.mu.Lock()
 	p.paused = ErrPaused
@@ -377,8 +385,8 @@ func (p *Pool[T]) Resume() {
 	p.hub.announce(Event{Kind: EventResumed})
 }
 
-// Clear closes every resource that exists now: the idle ones at once, the others when they come back. What is being opened is given up,
-// and opened anew for those who wait.
+// Clear closes every resource that exists now: the idle ones at once, the others when they come
+// back. What is being opened is given up, and opened anew for those who wait.
 func (p *Pool[T]) Clear() {
 	p.mu.Lock()
 	p.gen++
@@ -397,16 +405,17 @@ func (p *Pool[T]) Clear() {
 	p.hub.announce(Event{Kind: EventCleared})
 }
 
-// Cleared returns a channel that is closed by the next Clear, or by Close. What was learned of the server before may not hold then.
+// Cleared returns a channel that is closed by the next Clear, or by Close. What was learned of the
+// server before may not hold then.
 func (p *Pool[T]) Cleared() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.opens.Done()
 }
 
-// Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting for the pool to do so by itself, and
-// returns how many. They are closed in the background.
-func (p *Pool[T]) Cleanup() int {
+// Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting
+// for the pool to do so by itself, and returns how many. They are closed in the background.
+func (p *Pool[T]) CloseExpired() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.reap(p.elapsed())
@@ -414,9 +423,10 @@ func (p *Pool[T]) Cleanup() int {
 	return n
 }
 
-// Close refuses further uses, tells those who wait, closes what is idle, and waits until everything lent has come back and been closed,
-// or ctx is over; the error, a [UseError], then says how many are still out. Those are closed when they come back. When Close has returned nil, no
-// goroutine of the pool is left. A second Close waits likewise.
+// Close refuses further uses, tells those who wait, closes what is idle, and waits until everything
+// lent has come back and been closed, or ctx is over; the error, a [UseError], then says how many
+// are still out. Those are closed when they come back. When Close has returned nil, no goroutine of
+// the pool is left. A second Close waits likewise.
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -440,7 +450,7 @@ func (p *Pool[T]) Close(ctx context.Context) error {
 		p.mu.Unlock()
 		err = fmt.Errorf("pool %q: close: not drained, %d lent, %d being opened, checked or closed: %w",
 			p.hub.id.Name, lent, rest, contextCause(ctx))
-		err = &UseError{Err: err, class: Class{Fault: FaultElsewhere, Type: "not_drained"}, hub: p.hub}
+		err = &UseError{Err: err, class: driver.Class{Fault: driver.FaultElsewhere, Type: "not_drained"}, hub: p.hub}
 	}
 	p.mu.Lock()
 	detach := p.detach

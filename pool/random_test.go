@@ -48,7 +48,7 @@ func (d *dice) disturb(p *pool.Pool[conn]) {
 			CheckAfter: d.upTo(time.Second) - 100*time.Millisecond, MaxLifetime: d.upTo(time.Minute), MaxIdleTime: d.upTo(10 * time.Second),
 		})
 	case 3:
-		p.Cleanup()
+		p.CloseExpired()
 	case 4:
 		_ = p.Check(background)
 	case 5:
@@ -104,8 +104,9 @@ func counters(s pool.Stat) []uint64 {
 	}, s.Closed[:]...)
 }
 
-// Random schedules of all that can be done to a pool, with a driver that does what it likes: nobody is forgotten, what is counted adds up and
-// never goes back, and once the driver is well the pool serves everybody at once.
+// Random schedules of all that can be done to a pool, with a driver that does what it likes: nobody
+// is forgotten, what is counted adds up and never goes back, and once the driver is well the pool
+// serves everybody at once.
 func TestRandomSchedules(t *testing.T) {
 	for seed := range uint64(150) {
 		synctest.Test(t, func(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
 // resource is a resource of the pool and its history. The pool's lock guards the fields. Exception:
@@ -18,7 +20,7 @@ import (
 //	state     recorded in                      entered by   left by
 //	dialing   Pool.opening (no resource yet)   spawnDial    opened
 //	idle      Pool.idle                        shelve       ready, popIdle, reap, keepAlive, makeRoom
-//	lent      seq is odd, Pool.inUse           lend         back, passOn
+//	lent      seq is odd, Pool.inUse           lend         back, returnUnused
 //	checking  Pool.checking                    spawnProof   proved
 //	closing   Pool.closing                     retire       retired
 //
@@ -127,8 +129,9 @@ func formatStack(pcs []uintptr) string {
 	}
 }
 
-// protect calls one of the driver's methods and makes an error of a panic or a Goexit. In the latter case the goroutine ends all the
-// same, so whoever calls protect must do in a deferred function what has to be done in any case.
+// protect calls one of the driver's methods and makes an error of a panic or a Goexit. In the
+// latter case the goroutine ends all the same, so whoever calls protect must do in a deferred
+// function what has to be done in any case.
 func protect(method string, f func() error) error { return contained("the driver's", method, f) }
 
 // contain is protect for a method of a layer.
@@ -153,14 +156,15 @@ func contained(whose, method string, f func() error) (err error) {
 	return err
 }
 
-// sound returns err, or another error in place of an err whose methods panic, as those of a nil pointer do: the pool and the layers ask an
-// error in goroutines of their own, where a panic ends the process.
+// sound returns err, or another error in place of an err whose methods panic, as those of a nil
+// pointer do: the pool and the layers ask an error in goroutines of their own, where a panic ends
+// the process.
 func sound(whose, method string, err error) (checked error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			checked = fmt.Errorf("pool: %s %s returned an error whose methods panic, a %T: %v", whose, method, err, cause)
 		}
 	}()
-	_, _, _ = err.Error(), errors.Is(err, errExited), isTimeout(err)
+	_, _, _ = err.Error(), errors.Is(err, errExited), errtree.IsTimeout(err)
 	return err
 }

@@ -1,6 +1,9 @@
 package pool
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // CloseReason says why the pool closed a resource.
 type CloseReason uint8
@@ -32,6 +35,9 @@ func (r CloseReason) String() string {
 	return closeReasonNames[r]
 }
 
+// MarshalText returns the name of the reason.
+func (r CloseReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // CloseReasons lists all reasons.
 func CloseReasons() []CloseReason {
 	reasons := make([]CloseReason, 0, closeReasons-1)
@@ -44,6 +50,16 @@ func CloseReasons() []CloseReason {
 // CloseCounts counts closed resources by [CloseReason].
 type CloseCounts [closeReasons]uint64
 
+// MarshalJSON returns an object: the number of closed resources by the name of the reason.
+func (c CloseCounts) MarshalJSON() ([]byte, error) {
+	var b []byte
+	for _, r := range CloseReasons() {
+		b = fmt.Appendf(b, ",%q:%d", r.String(), c[r])
+	}
+	b[0] = '{'
+	return append(b, '}'), nil
+}
+
 // Total is the sum over all reasons.
 func (c CloseCounts) Total() (n uint64) {
 	for _, k := range c {
@@ -52,8 +68,9 @@ func (c CloseCounts) Total() (n uint64) {
 	return n
 }
 
-// Stat is a snapshot of a pool, taken at one moment: its figures fit together. Idle + InUse + Opening + Checking + Closing never
-// exceeds Max, except after Configure has lowered it and until the surplus has come back.
+// Stat is a snapshot of a pool, taken at one moment: its figures fit together. Idle + InUse +
+// Opening + Checking + Closing never exceeds Max, except after Configure has lowered it and until
+// the surplus has come back.
 type Stat struct {
 	// How things stand.
 	Max, MinIdle int
@@ -65,7 +82,8 @@ type Stat struct {
 	Waiters      int           // borrowers waiting
 	OldestLease  time.Duration // how long the longest of the present leases has lasted, to within 10 ms; 0 when there is none
 
-	// What has happened since New. Every acquisition ends in exactly one of Acquires, Cancelled, TimedOut, Refused and Failed.
+	// What has happened since New. Every acquisition ends in exactly one of Acquires, Cancelled,
+	// TimedOut, Refused and Failed.
 	Acquires  uint64        // got a resource; also those that gave it back unused, as their context had ended when it was handed over
 	Waited    uint64        // got it after a wait
 	Cancelled uint64        // ended by the cancellation of their context
@@ -81,7 +99,8 @@ type Stat struct {
 	Leaked        uint64 // leases reported as leaked
 }
 
-// Stat returns a snapshot. It takes the pool's lock for a moment and may be called concurrently, also after Close.
+// Stat returns a snapshot. It takes the pool's lock for a moment and may be called concurrently,
+// also after Close.
 func (p *Pool[T]) Stat() Stat {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,9 +129,9 @@ func (p *Pool[T]) oldestLease() time.Duration {
 }
 
 // state is the part of Stat that errors carry. It is called under the lock.
-func (p *Pool[T]) state() State {
+func (p *Pool[T]) state() Occupancy {
 	o := p.outlook()
-	return State{
+	return Occupancy{
 		Max: p.cfg.MaxSize, InUse: p.inUse, Idle: len(p.idle), Opening: p.opening, Checking: p.checking, Closing: p.closing,
 		Late: o.dials.late + o.dials.lost + o.checks.late + o.checks.lost, Waiters: p.waiters.n, OldestLease: p.oldestLease(), LastCheck: p.lastCheckErr,
 	}

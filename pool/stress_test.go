@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -23,7 +24,8 @@ const (
 	largestSize    = 12
 )
 
-// stormPatience bounds how long borrowers may take to come back after the storm is over. Whoever takes longer is lost.
+// stormPatience bounds how long borrowers may take to come back after the storm is over. Whoever
+// takes longer is lost.
 const stormPatience = 2 * time.Minute
 
 // stormDuration is three seconds, or what POOLSTACK_STRESS says.
@@ -39,8 +41,9 @@ func stormDuration(t *testing.T) time.Duration {
 	return d
 }
 
-// A thousand borrowers on eight resources, who cancel, panic, exit and return broken things, while dials fail and hang, checks fail, and
-// the pool is paused, cleared, and made larger and smaller: nobody is forgotten and nothing is lost.
+// A thousand borrowers on eight resources, who cancel, panic, exit and return broken things, while
+// dials fail and hang, checks fail, and the pool is paused, cleared, and made larger and smaller:
+// nobody is forgotten and nothing is lost.
 func TestStress(t *testing.T) {
 	t.Run("bare", func(t *testing.T) {
 		s := newStorm(t)
@@ -207,7 +210,8 @@ func wild(next pool.Handler) pool.Handler {
 	}
 }
 
-// twins makes two attempts at once and takes the first that succeeded, when the borrower wants it to.
+// twins makes two attempts at once and takes the first that succeeded, when the borrower wants it
+// to.
 func twins(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		if whimOf(ctx) != whimTwins {
@@ -261,8 +265,8 @@ func (s *storm) borrow() {
 	s.count(result)
 }
 
-// count notes how a use ended. Who was sent away at once comes back a little later, so that it does not take the processors from those
-// who have a resource.
+// count notes how a use ended. Who was sent away at once comes back a little later, so that it does
+// not take the processors from those who have a resource.
 func (s *storm) count(o outcome) {
 	s.outcomes[o].Add(1)
 	if o == outExhausted || o == outPaused {
@@ -319,7 +323,7 @@ func (s *storm) tell(ctx context.Context, err error) outcome {
 		}
 		return outFailed
 	}
-	if refusal.Error() == "" || refusal.Class().Type == "" || refusal.State.Max < 1 || refusal.State.Max > largestSize {
+	if refusal.Error() == "" || refusal.Class().Type == "" || refusal.Occupancy.Max < 1 || refusal.Occupancy.Max > largestSize {
 		s.complainf("an error that does not say enough: %#v", refusal)
 	}
 	switch refusal.Reason {
@@ -329,7 +333,7 @@ func (s *storm) tell(ctx context.Context, err error) outcome {
 		}
 		return outTimedOut
 	case pool.ErrAcquireCanceled:
-		if ctx.Err() == nil || !errors.Is(err, context.Canceled) || refusal.Class().Fault != pool.FaultCaller {
+		if ctx.Err() == nil || !errors.Is(err, context.Canceled) || refusal.Class().Fault != driver.FaultCaller {
 			s.complainf("a cancellation that is none of the caller's: %v, context %v", err, ctx.Err())
 		}
 		return outCancelled
@@ -338,7 +342,7 @@ func (s *storm) tell(ctx context.Context, err error) outcome {
 	case pool.ErrPaused:
 		return outPaused
 	case pool.ErrOpen:
-		if refusal.Cause == nil || refusal.Class().Fault != pool.FaultServer {
+		if refusal.Cause == nil || refusal.Class().Fault != driver.FaultServer {
 			s.complainf("a failed dial without a cause, or not laid at the server: %v", err)
 		}
 		return outNotOpened
@@ -516,7 +520,7 @@ var troubles = []func(s *storm){
 	func(s *storm) { s.fake.DieAfter(rand.IntN(50)) },
 	func(s *storm) { s.fake.DieAfter(0) },
 	func(s *storm) { s.pool.Clear() },
-	func(s *storm) { s.pool.Cleanup() },
+	func(s *storm) { s.pool.CloseExpired() },
 	func(s *storm) { s.pool.Pause(errStorm) },
 	func(s *storm) { s.configure(stormConfig(largestSize)) },
 	func(s *storm) { s.configure(stormConfig(1 + rand.IntN(largestSize))) },
@@ -531,7 +535,8 @@ func (s *storm) inject(step pooltest.Step, n int) {
 	s.fake.Inject(step, 1+rand.IntN(n), faults[rand.IntN(len(faults))])
 }
 
-// stormConfig draws settings at random, all but MaxSize. The timeouts are short so that a hanging dial does not end the storm.
+// stormConfig draws settings at random, all but MaxSize. The timeouts are short so that a hanging
+// dial does not end the storm.
 func stormConfig(size int) pool.Config {
 	pick := func(ds ...time.Duration) time.Duration { return ds[rand.IntN(len(ds))] }
 	return pool.Config{
@@ -634,7 +639,8 @@ func (s *storm) recovers() {
 	}
 }
 
-// lastDials waits until no dial of the storm's hangs any more: its failure is rightly told to whoever has nothing else to wait for.
+// lastDials waits until no dial of the storm's hangs any more: its failure is rightly told to
+// whoever has nothing else to wait for.
 func (s *storm) lastDials(ctx context.Context) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

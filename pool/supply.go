@@ -14,10 +14,10 @@ package pool
 //     call, so a slow server costs few resources. The pool drops calls one after the other. The
 //     pool drops no call while dials fail or a caller waits in [Pool.Look], because a dial would
 //     not help.
-//   - After several resets in a row without success (hopeless), the pool closes a dirty resource at
-//     once. The pool does so only if a borrower waits and a dial needs the place. Of every
-//     trialShare such resources, a single resource is reset all the same: the replies may come
-//     again.
+//   - After several resets in a row without success (maxFailedResets), the pool closes a dirty
+//     resource at once. The pool does so only if a borrower waits and a dial needs the place. Of
+//     every trialShare such resources, a single resource is reset all the same: the replies may
+//     come again.
 //   - A late reset is no evidence about the server. The use that left the replies behind has
 //     already reported its error.
 //
@@ -26,7 +26,7 @@ package pool
 // gets OpenConcurrency dials, or a dial for each waiter if the pool was growing when the server
 // fell silent.
 
-const hopeless = 8 // resets in a row without success
+const maxFailedResets = 8 // resets in a row without success
 
 // pump serves the waiters with idle resources, and begins the checks and dials still needed. Every
 // path that frees capacity ends with pump. The caller holds the lock.
@@ -125,10 +125,10 @@ func (p *Pool[T]) resetEnded(well bool) {
 	}
 }
 
-// inVain reports whether a dirty resource is to be closed without a reset. The caller holds the
+// skipsReset reports whether a dirty resource is to be closed without a reset. The caller holds the
 // lock.
-func (p *Pool[T]) inVain() bool {
-	if p.vainResets < hopeless || p.waiters.n <= len(p.idle) || p.hasRoom() || p.failures > 0 || len(p.looks) > 0 {
+func (p *Pool[T]) skipsReset() bool {
+	if p.vainResets < maxFailedResets || p.waiters.n <= len(p.idle) || p.hasRoom() || p.failures > 0 || len(p.looks) > 0 {
 		return false
 	}
 	p.vainResets++

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -144,7 +145,8 @@ func TestSilentlyDeadWithoutRoom(t *testing.T) {
 	}
 }
 
-// Late replies hold all places, and dials are quick: a reset that is late gives its place to a dial. Where nobody waits, no reset is dropped.
+// Late replies hold all places, and dials are quick: a reset that is late gives its place to a
+// dial. Where nobody waits, no reset is dropped.
 func TestLateResetsGiveTheirPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -176,7 +178,8 @@ func TestLateResetsGiveTheirPlaces(t *testing.T) {
 	})
 }
 
-// Idle resources are silently dead, and the first dial hangs, too: neither makes the pool wait longer for the other.
+// Idle resources are silently dead, and the first dial hangs, too: neither makes the pool wait
+// longer for the other.
 func TestHungDialBesideHungChecks(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		for _, n := range []int{1, 4, 8} {
@@ -240,7 +243,8 @@ func TestOneHungCall(t *testing.T) {
 	}
 }
 
-// One dial in a black hole among instant ones costs nobody more than a moment, neither while it hangs nor when it fails.
+// One dial in a black hole among instant ones costs nobody more than a moment, neither while it
+// hangs nor when it fails.
 func TestOneDialInABlackHole(t *testing.T) {
 	for _, hold := range []time.Duration{0, 100 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -336,8 +340,8 @@ func TestDriverIgnoresItsContext(t *testing.T) {
 	}
 }
 
-// A server that is gone, refusing or silent, sees few dials, however many want one. Until the first dial is late the pool grows: a dial for
-// each free place.
+// A server that is gone, refusing or silent, sees few dials, however many want one. Until the first
+// dial is late the pool grows: a dial for each free place.
 func TestNoStormOfDials(t *testing.T) {
 	for name, fault := range map[string]pooltest.Fault{"refused": pooltest.Fail(pooltest.ErrRefused), "hung": pooltest.Hang()} {
 		for _, long := range []bool{false, true} { // whether a lease is out for long
@@ -406,8 +410,8 @@ func TestSlowServerCausesNoChurn(t *testing.T) {
 	}
 }
 
-// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool has seen slow checks. If that dial hangs, the
-// waiter gets another dial.
+// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool
+// has seen slow checks. If that dial hangs, the waiter gets another dial.
 func TestSecondCheckIsNotWaitedFor(t *testing.T) {
 	for hung := range 4 {
 		synctest.Test(t, func(t *testing.T) {
@@ -435,9 +439,10 @@ func TestSecondCheckIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// The bound, under random schedules: with free places under MaxSize and OpenConcurrency and instant dials, nobody waits for longer than the
-// timeout of a check and a dial. Checks and resets hang, fail and are slow at random. Where dials hang as well, up to three at a time, each of
-// those costs the patience with a dial, which doubles for each late call.
+// The bound, under random schedules: with free places under MaxSize and OpenConcurrency and instant
+// dials, nobody waits for longer than the timeout of a check and a dial. Checks and resets hang,
+// fail and are slow at random. Where dials hang as well, up to three at a time, each of those costs
+// the patience with a dial, which doubles for each late call.
 func TestBoundOfWaits(t *testing.T) {
 	for hanging, bound := range map[int64]time.Duration{0: aCheckAndADial, 3: aCheckAndADial + time.Second} {
 		for seed := range uint64(100) {
@@ -552,7 +557,8 @@ func TestTryAcquireWaitsForACheck(t *testing.T) {
 	})
 }
 
-// A TryAcquire waits no longer than a check in time takes, and never for a dial or another borrower.
+// A TryAcquire waits no longer than a check in time takes, and never for a dial or another
+// borrower.
 func TestTryAcquireDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -626,8 +632,9 @@ func closePoolOf(t *testing.T, p *pool.Pool[int]) {
 	}
 }
 
-// Almost all uses are of one kind whose replies never come, and more than the pool has places for. The few others are served all the same:
-// what is left of a use without a reply is closed at once when resets were in vain, as a late reset would hold its place for too long.
+// Almost all uses are of one kind whose replies never come, and more than the pool has places for.
+// The few others are served all the same: what is left of a use without a reply is closed at once
+// when resets were in vain, as a late reset would hold its place for too long.
 func TestResetsInVainHoldNoPlaces(t *testing.T) {
 	for _, size := range []int{1, 4, 10} {
 		synctest.Test(t, func(t *testing.T) {
@@ -651,7 +658,7 @@ func TestResetsInVainHoldNoPlaces(t *testing.T) {
 				})
 				switch class := p.Classify(err); {
 				case hangs && errors.Is(err, pooltest.ErrDenied):
-				case class.Fault == pool.FaultServer:
+				case class.Fault == driver.FaultServer:
 					blamed.Add(1)
 				case hangs:
 				case err == nil:

@@ -8,10 +8,12 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// A lease of another pool that is released by hand within a use: Finish marks what the function goes on to return.
+// A lease of another pool that is released by hand within a use: Finish marks what the function
+// goes on to return.
 func TestNestedLease(t *testing.T) {
 	for _, inner := range [][]pool.Middleware{nil, {pool.Bracket(&asking{})}} {
 		a := &asking{}
@@ -21,10 +23,10 @@ func TestNestedLease(t *testing.T) {
 			err := outer.Do(background, op, func(ctx context.Context, _ conn) error {
 				return acquireIn(ctx, t, other).Finish(failure)
 			})
-			if a.class.Fault != pool.FaultElsewhere || a.class.Broken || a.class.Repeat != pool.RepeatNever || !errors.Is(err, failure) {
+			if a.class.Fault != driver.FaultElsewhere || a.class.Broken || a.class.Repeat != driver.RepeatNever || !errors.Is(err, failure) {
 				t.Errorf("%v: got %+v", err, a.class)
 			}
-			if got := other.Classify(err); got.Fault != pool.FaultServer {
+			if got := other.Classify(err); got.Fault != driver.FaultServer {
 				t.Errorf("to the other pool, %v is %+v", err, got)
 			}
 		}
@@ -58,16 +60,17 @@ func TestPlainErrorsStayPlain(t *testing.T) {
 		}
 	}
 	err := p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrBroken })
-	if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != pool.FaultServer || err.Error() != pooltest.ErrBroken.Error() {
+	if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != driver.FaultServer || err.Error() != pooltest.ErrBroken.Error() {
 		t.Errorf("got %v", err)
 	}
 }
 
-// A driver with the three methods only: what nobody explains is nobody's, is not repeated, and costs a check, not the connection.
+// A driver with the three methods only: what nobody explains is nobody's, is not repeated, and
+// costs a check, not the connection.
 func TestThreeMethods(t *testing.T) {
 	noRows := errors.New("no rows in result set")
 	a, fake := &asking{}, &pooltest.Fake{}
-	p, err := pool.New[conn](struct{ pool.Driver[conn] }{fake}, pool.Config{}, pool.Bracket(a))
+	p, err := pool.New[conn](struct{ driver.Driver[conn] }{fake}, pool.Config{}, pool.Bracket(a))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +78,7 @@ func TestThreeMethods(t *testing.T) {
 	for range 5 {
 		_ = p.Do(background, op, func(context.Context, conn) error { return noRows })
 	}
-	if s := p.Stat(); s.Opened != 1 || a.class.Fault != pool.FaultElsewhere || a.class.Repeat != pool.RepeatNever {
+	if s := p.Stat(); s.Opened != 1 || a.class.Fault != driver.FaultElsewhere || a.class.Repeat != driver.RepeatNever {
 		t.Errorf("%+v, %+v", a.class, s)
 	}
 	fake.Inject(pooltest.Check, 1, pooltest.Fail(pooltest.ErrBroken))
@@ -87,23 +90,23 @@ func TestThreeMethods(t *testing.T) {
 	}
 	p.Clear()
 	fake.Inject(pooltest.Open, 1, pooltest.Fail(errors.New("FATAL: the database system is starting up")))
-	if err := p.Do(background, op, use); err == nil || a.class.Fault != pool.FaultServer || a.class.Repeat != pool.RepeatAlways {
+	if err := p.Do(background, op, use); err == nil || a.class.Fault != driver.FaultServer || a.class.Repeat != driver.RepeatAlways {
 		t.Errorf("%v, %+v; want it to be the server's and repeatable, as nothing was sent", err, a.class)
 	}
 	for _, tc := range []struct {
 		err  error
-		want pool.Class
+		want driver.Class
 	}{
-		{io.EOF, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}},
-		{&net.OpError{Op: "dial", Err: errors.New("refused")}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}},
-		{&net.OpError{Op: "read", Err: errors.New("reset")}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}},
-		{context.Canceled, pool.Class{Fault: pool.FaultCaller, Broken: true}},
+		{io.EOF, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true}},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}},
+		{context.Canceled, driver.Class{Fault: driver.FaultCaller, Broken: true}},
 	} {
-		if got, ok := pool.ClassifyCommon(tc.err); !ok || got != tc.want {
+		if got, ok := driver.ClassifyCommon(tc.err); !ok || got != tc.want {
 			t.Errorf("%v: got %+v, want %+v", tc.err, got, tc.want)
 		}
 	}
-	if _, ok := pool.ClassifyCommon(noRows); ok {
+	if _, ok := driver.ClassifyCommon(noRows); ok {
 		t.Error("an unknown error is known")
 	}
 }

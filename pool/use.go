@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
-// Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans and deadlines, and must not keep the
-// resource. An fn that needs a second resource of the same pool can wait for itself, when all resources are lent to such functions: use the
-// one that fn has. Do returns when fn has returned. The error is fn's, or the error of the layer or pool that did not let the use come to
-// fn: a failure is a [UseError], any other error is unchanged. A resource whose use panicked or ended by runtime.Goexit is closed.
+// Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans
+// and deadlines, and must not keep the resource. An fn that needs a second resource of the same
+// pool can wait for itself, when all resources are lent to such functions: use the one that fn has.
+// Do returns when fn has returned. The error is fn's, or the error of the layer or pool that did
+// not let the use come to fn: a failure is a [UseError], any other error is unchanged. A resource
+// whose use panicked or ended by runtime.Goexit is closed.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
 		return p.serveBare(ctx, fn)
@@ -24,7 +28,7 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 	u.fn = fn
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	if err != nil {
-		err = u.leaveUse(err)
+		err = u.markFailure(err)
 	}
 	u.finish()
 	return err
@@ -45,7 +49,7 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 	}
 	err = explain(ctx, ctx, err)
 	p.hear(nil, l.r, err)
-	return p.hub.leave(err, p.hub.classify(ctx, err, true, &l.r.told))
+	return p.hub.markFailure(err, p.hub.classify(ctx, err, true, &l.r.told))
 }
 
 // serve is the innermost step of a one-step use within layers.
@@ -64,29 +68,24 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	p.begun(ctx, c, r)
 	if err = fn(p.lent(ctx, c, r), r.v); err != nil {
 		err = explain(c.caller, ctx, err)
-		c.cancelled = errors.Is(foreign(ctx).Err(), context.Canceled)
+		c.cancelled = errors.Is(watchedContext(ctx).Err(), context.Canceled)
 		c.to = p.elapsed()
 	}
 	p.hear(c, r, err)
 	return err
 }
 
-// explain makes sure that the error of a use whose context is over says so, whatever the client made of it: a client that was interrupted
-// may only know that its socket was closed. Deadlines of layers are theirs to explain.
+// explain makes sure that the error of a use whose context is over says so, whatever the client
+// made of it: a client that was interrupted may only know that its socket was closed. Deadlines of
+// layers are theirs to explain.
 func explain(caller, ctx context.Context, err error) error {
-	for _, x := range [2]context.Context{foreign(ctx), caller} {
-		if over, cause := ended(x); over != nil && !errors.Is(err, over) {
-			err = &overError{over: cause, err: err}
+	for _, x := range [2]context.Context{watchedContext(ctx), caller} {
+		if over, cause := contextErr(x); over != nil && !errors.Is(err, over) {
+			err = &errtree.Over{End: cause, Err: err}
 		}
 	}
 	return err
 }
-
-// overError is what a client returned when the context of its use was over.
-type overError struct{ over, err error }
-
-func (e *overError) Error() string   { return e.over.Error() + ": " + e.err.Error() }
-func (e *overError) Unwrap() []error { return []error{e.over, e.err} }
 
 type doUse[T any] struct {
 	Call
@@ -100,8 +99,9 @@ func (u *doUse[T]) adopt(terminal)                         {}
 func (u *doUse[T]) setResult(any) error                    { return errNoResult("Do") }
 func (u *doUse[T]) recycle()                               { u.fn = nil; u.p.doUses.Put(u) }
 
-// Get is [Pool.Do] for a function with a result. Layers can answer it themselves ([Call.SetResult]) and make several attempts at once
-// ([Call.Fork]), so fn must leave captured variables alone, or guard them. Beside an error the result is R's zero value.
+// Get is [Pool.Do] for a function with a result. Layers can answer it themselves ([Call.SetResult])
+// and make several attempts at once ([Call.Fork]), so fn must leave captured variables alone, or
+// guard them. Beside an error the result is R's zero value.
 func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Context, T) (R, error)) (R, error) {
 	u := slotsFor[T, R](p).get(p)
 	u.fn = fn
@@ -115,7 +115,7 @@ func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Conte
 	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
 	r := u.resultOr(err)
 	if err != nil {
-		err = u.leaveUse(err)
+		err = u.markFailure(err)
 	}
 	u.finish()
 	return r, err
@@ -187,7 +187,8 @@ func (s *slots[T, R]) get(p *Pool[T]) *getUse[T, R] {
 	return u
 }
 
-// slotsFor finds R's slots by a scan of a list that is replaced, never changed: no map, no reflection, no allocation.
+// slotsFor finds R's slots by a scan of a list that is replaced, never changed: no map, no
+// reflection, no allocation.
 func slotsFor[T, R any](p *Pool[T]) *slots[T, R] {
 	if list := p.slots.Load(); list != nil {
 		for _, s := range *list {

@@ -7,14 +7,16 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// keeper is a layer that keeps something in the Call and looks for it when it hears of events and commands.
+// keeper is a layer that keeps something in the Call and looks for it when it hears of events and
+// commands.
 type keeper struct {
-	seen   map[pool.Kind]int // with the value
-	mu     sync.Mutex        // others are reported by the pool's own goroutines
-	others []pool.Event      // that belong to no use
+	seen   map[pool.EventKind]int // with the value
+	mu     sync.Mutex             // others are reported by the pool's own goroutines
+	others []pool.Event           // that belong to no use
 	text   string
 }
 
@@ -50,11 +52,11 @@ func (k *keeper) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	}
 }
 
-func (k *keeper) BeginCommand(ctx context.Context, _ *pool.Call, _ pool.Command) context.Context {
+func (k *keeper) BeginCommand(ctx context.Context, _ *pool.Call, _ driver.Command) context.Context {
 	return ctx
 }
 
-func (k *keeper) EndCommand(_ context.Context, _ *pool.Call, cmd pool.Command, _ error) {
+func (k *keeper) EndCommand(_ context.Context, _ *pool.Call, cmd driver.Command, _ error) {
 	k.text = cmd.Text
 }
 
@@ -65,7 +67,7 @@ func (k textKeeper) WantsCommandText() bool { return true }
 
 func TestValuesAndUseObservers(t *testing.T) {
 	for _, wants := range []bool{false, true} {
-		k := &keeper{seen: map[pool.Kind]int{}}
+		k := &keeper{seen: map[pool.EventKind]int{}}
 		layer := pool.Bracket(k)
 		if wants {
 			layer = pool.Bracket(textKeeper{k})
@@ -75,16 +77,16 @@ func TestValuesAndUseObservers(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx := context.Background()
-		if pool.ObservingText(ctx) {
+		if driver.ObservingText(ctx) {
 			t.Error("outside of a use somebody wants text")
 		}
 		for range 2 { // the second with records that have been used
 			_, err = pool.Get(ctx, p, pool.Op{}, func(ctx context.Context, _ *pooltest.Conn) (int, error) {
-				if got := pool.ObservingText(ctx); got != wants {
+				if got := driver.ObservingText(ctx); got != wants {
 					t.Errorf("ObservingText is %t, want %t", got, wants)
 				}
-				cmd := pool.Command{Name: "GET", Text: "GET ?"}
-				pool.EndCommand(pool.BeginCommand(ctx, cmd), cmd, nil)
+				cmd := driver.Command{Name: "GET", Text: "GET ?"}
+				driver.EndCommand(driver.BeginCommand(ctx, cmd), cmd, nil)
 				return 0, nil
 			})
 			if err != nil || k.text != "GET ?" {
@@ -129,11 +131,12 @@ func fork(next pool.Handler) pool.Handler {
 	}
 }
 
-// The ends of a fork whose lease is adopted, and the commands sent under it, find what the fork's layers keep.
+// The ends of a fork whose lease is adopted, and the commands sent under it, find what the fork's
+// layers keep.
 func TestValuesAfterAdopt(t *testing.T) {
 	for _, layers := range [][]pool.Middleware{
-		{pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.Kind]int{}})},
-		{pool.MiddlewareFunc(fork), pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.Kind]int{}})},
+		{pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.EventKind]int{}})},
+		{pool.MiddlewareFunc(fork), pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.EventKind]int{}})},
 	} {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{}, layers...)
 		for range 2 { // the second with records that have been used
@@ -145,7 +148,7 @@ func TestValuesAfterAdopt(t *testing.T) {
 // An opening that failed says of which kind the failure is.
 func TestOpenFailedReason(t *testing.T) {
 	for want, failure := range map[string]error{"open_failed": errors.New("secret"), "REFUSED": pooltest.ErrRefused} {
-		k := &keeper{seen: map[pool.Kind]int{}}
+		k := &keeper{seen: map[pool.EventKind]int{}}
 		fake := &pooltest.Fake{}
 		fake.Inject(pooltest.Open, 1, pooltest.Fail(failure))
 		p, err := pool.New(fake, pool.Config{Name: "p"}, pool.Bracket(k))

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // waiter is a borrower in the queue. A record is used again, with its channel.
@@ -25,9 +27,9 @@ type waiter[T any] struct {
 	expired  bool  // due has passed, and the maintainer has removed w from the queue
 	reason   error // the reason for no resource; nil before the end
 	cause    error
-	openErr  error // the latest error of a dial
-	fault    Fault // for ErrAcquireTimeout and ErrOpen
-	state    State
+	openErr  error        // the latest error of a dial
+	fault    driver.Fault // for ErrAcquireTimeout and ErrOpen
+	state    Occupancy
 	from, to time.Duration // the server's part of the wait, see Call.Served
 }
 
@@ -105,7 +107,7 @@ func (p *Pool[T]) due(ctx context.Context, now, longest time.Duration) time.Dura
 // enqueue puts w at the end of the queue. For a TryAcquire, w.due is already set. The caller holds
 // the lock.
 func (p *Pool[T]) enqueue(ctx context.Context, c *Call, w *waiter[T], longest time.Duration, nowait bool) {
-	w.watch, w.caller, w.nowait, w.until = foreign(ctx), callerOf(ctx, c), nowait, never
+	w.watch, w.caller, w.nowait, w.until = watchedContext(ctx), callerOf(ctx, c), nowait, never
 	due := p.due(ctx, w.since, longest)
 	if nowait {
 		due = min(due, w.due)
@@ -136,30 +138,30 @@ const longWait = 1000 * time.Hour
 
 // await blocks until w has its outcome or the time of w is up. w is in the queue before the call.
 func (p *Pool[T]) await(ctx context.Context, w *waiter[T]) {
-	done := foreign(ctx).Done()
+	done := watchedContext(ctx).Done()
 	if done == nil {
 		<-w.ready
 	} else {
 		select {
 		case <-w.ready:
 		case <-done:
-			if p.withdraw(ctx, w, true) {
+			if p.endWait(ctx, w, true) {
 				<-w.ready // the signal may come a while after the lock is released
 			}
 			return
 		}
 	}
 	if w.expired {
-		p.withdraw(ctx, w, false)
+		p.endWait(ctx, w, false)
 	}
 }
 
 // expire wakes the waiters whose time is up. Each waiter finds its own outcome afterwards
-// (withdraw), because the outcome depends on the contexts of the waiter. The caller holds the lock.
+// (endWait), because the outcome depends on the contexts of the waiter. The caller holds the lock.
 func (p *Pool[T]) expire(now time.Duration) {
 	var (
 		next  *waiter[T]
-		state State
+		state Occupancy
 	)
 	for w := p.waiters.head; w != nil; w = next {
 		next = w.next
@@ -173,47 +175,47 @@ func (p *Pool[T]) expire(now time.Duration) {
 		}
 		p.waiters.remove(w)
 		w.expired, w.state = true, state
-		p.blame(w)
+		p.assignFault(w)
 		w.wake()
 	}
 }
 
-// blame sets the fault for the vain wait of w, without the contexts of w.
+// assignFault sets the fault for the vain wait of w, without the contexts of w.
 //
 //   - FaultLocal, if all places were lent.
 //   - FaultServer, if a place was free, and either the latest dial has failed, or a dial or a check
 //     is hung and no dial has succeeded during the wait.
 //   - FaultCaller otherwise: the deadline of the caller was too short. If a dial has succeeded, w
-//     has only waited for its turn. If no context has ended, withdraw changes FaultCaller to
+//     has only waited for its turn. If no context has ended, endWait changes FaultCaller to
 //     FaultLocal.
 //
 // The caller holds the lock.
-func (p *Pool[T]) blame(w *waiter[T]) {
-	w.wait, w.fault = p.elapsed()-w.since, FaultLocal
+func (p *Pool[T]) assignFault(w *waiter[T]) {
+	w.wait, w.fault = p.elapsed()-w.since, driver.FaultLocal
 	if w.state.InUse >= w.state.Max {
 		return
 	}
-	w.fault = FaultCaller // a timely call would have brought a resource
+	w.fault = driver.FaultCaller // a timely call would have brought a resource
 	if o := p.outlook(); o.hung && p.openedAt <= w.since || p.failures > 0 {
-		w.fault, w.openErr = FaultServer, p.lastOpenErr
+		w.fault, w.openErr = driver.FaultServer, p.lastOpenErr
 		w.from, w.to = w.since, w.since+w.wait
 	}
 }
 
-// withdraw sets the outcome of a waiter that stops waiting without a resource. withdraw runs in the
+// endWait sets the outcome of a waiter that stops waiting without a resource. endWait runs in the
 // goroutine of the waiter, in two cases:
 //
 //   - early is true: the context of the use has ended before w received its signal. w may still be
-//     in the queue, and withdraw then removes w. If w has got a resource in the meantime, withdraw
+//     in the queue, and endWait then removes w. If w has got a resource in the meantime, endWait
 //     passes the resource on to the next waiter. If w has got an error in the meantime, the error
 //     stays.
 //   - early is false: the time of w is up (expired), the maintainer has removed w from the queue,
 //     and w has received its signal.
 //
 // If early is true, woken reports whether the signal of w was sent or is about to be sent. The
-// caller of withdraw must then receive the signal.
-func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken bool) {
-	over, cause := ended(ctx)
+// caller of endWait must then receive the signal.
+func (p *Pool[T]) endWait(ctx context.Context, w *waiter[T], early bool) (woken bool) {
+	over, cause := contextErr(ctx)
 	by := EndedByPool
 	if over != nil {
 		by = endedBy(w.caller)
@@ -230,16 +232,16 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 	}
 	if !w.expired {
 		w.state = p.state()
-		p.blame(w)
+		p.assignFault(w)
 	}
 	counted := w.r != nil // w got a resource, and returns the resource unused
 	if r := w.r; r != nil {
 		w.r = nil
-		w.fault, w.openErr, w.from, w.to = FaultCaller, nil, 0, 0
+		w.fault, w.openErr, w.from, w.to = driver.FaultCaller, nil, 0, 0
 		r.seq++
 		r.watch = nil
 		r.uses--
-		p.passOn(r)
+		p.returnUnused(r)
 	}
 	w.cause = cause
 	switch {
@@ -253,8 +255,8 @@ func (p *Pool[T]) withdraw(ctx context.Context, w *waiter[T], early bool) (woken
 		return woken
 	case over == nil:
 		w.cause = context.DeadlineExceeded
-		if w.fault == FaultCaller {
-			w.fault = FaultLocal
+		if w.fault == driver.FaultCaller {
+			w.fault = driver.FaultLocal
 		}
 	}
 	w.reason, w.state.EndedBy = ErrAcquireTimeout, by
@@ -269,10 +271,10 @@ func (p *Pool[T]) count(counter *uint64, counted bool) {
 	}
 }
 
-// passOn takes back a resource that was lent but not used. The context of the lease has ended, so
-// an interrupt may have begun. passOn is called under the lock. While passOn waits for an
-// interrupt, passOn releases the lock.
-func (p *Pool[T]) passOn(r *resource[T]) {
+// returnUnused takes back a resource that was lent but not used. The context of the lease has
+// ended, so an interrupt may have begun. returnUnused is called under the lock. While returnUnused
+// waits for an interrupt, returnUnused releases the lock.
+func (p *Pool[T]) returnUnused(r *resource[T]) {
 	dirty := false
 	if r.unwatch != nil || r.interrupted != nil {
 		p.mu.Unlock()
@@ -399,7 +401,7 @@ func (p *Pool[T]) refuse(reason, cause error, counter *uint64, n int, from time.
 		p.waiters.remove(w)
 		w.reason, w.state, w.wait = reason, state, now-w.since
 		if from > 0 {
-			w.openErr, w.fault, w.from, w.to = cause, FaultServer, from, now
+			w.openErr, w.fault, w.from, w.to = cause, driver.FaultServer, from, now
 		} else {
 			w.cause = cause
 		}
@@ -417,7 +419,7 @@ func (w *waiter[T]) err(h *hub) *Error {
 		cause = join(cause, w.openErr)
 	}
 	return &Error{
-		Pool: h.id.Name, Reason: w.reason, Cause: cause, State: w.state, Waited: w.wait,
+		Pool: h.id.Name, Reason: w.reason, Cause: cause, Occupancy: w.state, Waited: w.wait,
 		class: h.classifyRefusal(w.reason, w.openErr, w.fault),
 	}
 }
@@ -432,17 +434,18 @@ func callerOf(ctx context.Context, c *Call) context.Context {
 
 // endedBy returns whose context ended the use, after the end of the innermost context.
 func endedBy(caller context.Context) EndedBy {
-	if over, _ := ended(caller); over != nil {
+	if over, _ := contextErr(caller); over != nil {
 		return EndedByCaller
 	}
 	return EndedByLayer
 }
 
-// ended returns the error and the cause of ctx if ctx has ended, and nil otherwise. A passed
+// contextErr returns the error and the cause of ctx if ctx has ended, and nil otherwise. A passed
 // deadline is an end, even if the timer of the context is late. ended first asks the context
-// watched by await, foreign(ctx): a derived context learns of the end of its parent a little later.
-func ended(ctx context.Context) (err, cause error) {
-	watched := foreign(ctx)
+// watched by await, watchedContext(ctx): a derived context learns of the end of its parent a little
+// later.
+func contextErr(ctx context.Context) (err, cause error) {
+	watched := watchedContext(ctx)
 	if err := watched.Err(); err != nil {
 		if expired(watched) {
 			return context.DeadlineExceeded, withCause(context.DeadlineExceeded, context.Cause(watched))

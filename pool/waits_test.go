@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -25,7 +26,8 @@ func failing(fake *pooltest.Fake, n int, d time.Duration) {
 	})
 }
 
-// A cold pool: the five dials that are under way at once fail in a blip. That costs one of those who wait, the first to come.
+// A cold pool: the five dials that are under way at once fail in a blip. That costs one of those
+// who wait, the first to come.
 func TestABlipCostsOneWaiter(t *testing.T) {
 	for _, apart := range []time.Duration{0, time.Millisecond} { // whether the dials fail at the same moment
 		synctest.Test(t, func(t *testing.T) {
@@ -69,7 +71,8 @@ func TestOneFailedDialCostsOneWaiter(t *testing.T) {
 	})
 }
 
-// All are told once tries have gone on failing for a while, whether a lease is out for long or not, and whether a failure takes long or not.
+// All are told once tries have gone on failing for a while, whether a lease is out for long or not,
+// and whether a failure takes long or not.
 func TestAllAreToldOfAServerThatIsDown(t *testing.T) {
 	for _, long := range []bool{false, true} {
 		for _, slow := range []time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond} {
@@ -115,7 +118,8 @@ func TestALongLeaseIsNoHope(t *testing.T) {
 	})
 }
 
-// A server at its maximum of clients refuses dials, but serves those it has: nobody is told of the failed dials.
+// A server at its maximum of clients refuses dials, but serves those it has: nobody is told of the
+// failed dials.
 func TestAServerAtItsMaximumServes(t *testing.T) {
 	for _, hold := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond} {
 		t.Run(hold.String(), func(t *testing.T) {
@@ -139,7 +143,8 @@ func TestAServerAtItsMaximumServes(t *testing.T) {
 	}
 }
 
-// When the leases that came back have shown that the server is gone, those who wait are told in spite of them.
+// When the leases that came back have shown that the server is gone, those who wait are told in
+// spite of them.
 func TestBrokenLeasesAreNoHope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -164,7 +169,7 @@ func TestBrokenLeasesAreNoHope(t *testing.T) {
 }
 
 // waitIn is the class of a wait that the context ends.
-func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) pool.Class {
+func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) driver.Class {
 	t.Helper()
 	_, err := p.Acquire(ctx, op)
 	var e *pool.Error
@@ -174,10 +179,10 @@ func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) pool.Class {
 	return e.Class()
 }
 
-// Whose time was a wait for a dial? The caller's whose deadline is shorter than a dial needs; the server's if the latest dial failed or a dial
-// takes much longer than dials lately took.
+// Whose time was a wait for a dial? The caller's whose deadline is shorter than a dial needs; the
+// server's if the latest dial failed or a dial takes much longer than dials lately took.
 func TestWhoseTimeAWaitWas(t *testing.T) {
-	wait := func(t *testing.T, p *pool.Pool[conn], n int, deadline time.Duration) (faults []pool.Fault) {
+	wait := func(t *testing.T, p *pool.Pool[conn], n int, deadline time.Duration) (faults []driver.Fault) {
 		t.Helper()
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -199,19 +204,19 @@ func TestWhoseTimeAWaitWas(t *testing.T) {
 		prepare  func(fake *pooltest.Fake, p *pool.Pool[conn])
 		dial     pooltest.Fault
 		deadline time.Duration
-		want     pool.Fault
+		want     driver.Fault
 	}{
-		{name: "cold, in time", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: pool.FaultCaller},
-		{name: "cold, hung", dial: pooltest.Hang(), deadline: time.Second, want: pool.FaultServer},
-		{name: "hung, but given no time", dial: pooltest.Hang(), deadline: 5 * time.Millisecond, want: pool.FaultCaller},
-		{name: "much longer than lately", dial: pooltest.Hang(), deadline: 60 * time.Millisecond, want: pool.FaultServer,
+		{name: "cold, in time", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: driver.FaultCaller},
+		{name: "cold, hung", dial: pooltest.Hang(), deadline: time.Second, want: driver.FaultServer},
+		{name: "hung, but given no time", dial: pooltest.Hang(), deadline: 5 * time.Millisecond, want: driver.FaultCaller},
+		{name: "much longer than lately", dial: pooltest.Hang(), deadline: 60 * time.Millisecond, want: driver.FaultServer,
 			prepare: func(fake *pooltest.Fake, p *pool.Pool[conn]) {
 				fake.Inject(pooltest.Open, -1, pooltest.Slow(20*time.Millisecond))
 				_ = p.Warm(background, 1)
 				p.Clear()
 				synctest.Wait()
 			}},
-		{name: "the latest dial failed", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: pool.FaultServer,
+		{name: "the latest dial failed", dial: pooltest.Slow(20 * time.Millisecond), deadline: 5 * time.Millisecond, want: driver.FaultServer,
 			prepare: func(fake *pooltest.Fake, p *pool.Pool[conn]) {
 				fake.Inject(pooltest.Open, 1, pooltest.Fail(pooltest.ErrRefused))
 				_, _ = p.Acquire(background, op)
@@ -236,7 +241,8 @@ func TestWhoseTimeAWaitWas(t *testing.T) {
 	}
 }
 
-// The pool's own bound that passes while dials are in time, as many wait for few, is nobody's fault but the pool's.
+// The pool's own bound that passes while dials are in time, as many wait for few, is nobody's fault
+// but the pool's.
 func TestQueueForDialsIsLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -248,15 +254,15 @@ func TestQueueForDialsIsLocal(t *testing.T) {
 		}
 		for _, err := range b.errs {
 			var e *pool.Error
-			if !errors.As(err, &e) || e.Class().Fault != pool.FaultLocal || e.State.EndedBy != pool.EndedByPool {
+			if !errors.As(err, &e) || e.Class().Fault != driver.FaultLocal || e.Occupancy.EndedBy != pool.EndedByPool {
 				t.Errorf("got %v", err)
 			}
 		}
 	})
 }
 
-// saturate has n borrowers use the pool, one each 3 ms, with a deadline and for so long. It returns how many succeeded in time, and how many
-// had their time run out with a resource in hand.
+// saturate has n borrowers use the pool, one each 3 ms, with a deadline and for so long. It returns
+// how many succeeded in time, and how many had their time run out with a resource in hand.
 func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, cut int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -281,7 +287,8 @@ func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, cu
 	return done, cut
 }
 
-// A saturated pool does not lend to a borrower with less time left than uses lately took, while the resource serves another.
+// A saturated pool does not lend to a borrower with less time left than uses lately took, while the
+// resource serves another.
 func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
 	for _, deadline := range []time.Duration{200 * time.Millisecond, 350 * time.Millisecond, 500 * time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -295,7 +302,8 @@ func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
 	}
 }
 
-// A waiter with too little time left is passed over and not refused: it is served when the next use was a quick one, or if nobody has more time.
+// A waiter with too little time left is passed over and not refused: it is served when the next use
+// was a quick one, or if nobody has more time.
 func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -338,13 +346,14 @@ func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 	}
 }
 
-// A server at its maximum of clients refuses dials and serves the four connections that there are. More callers come than four can serve. Those
-// with enough time go first, although MaxSize has places for all waiters: so many are served in time.
+// A server at its maximum of clients refuses dials and serves the four connections that there are.
+// More callers come than four can serve. Those with enough time go first, although MaxSize has
+// places for all waiters: so many are served in time.
 func TestWaitersOfAFullServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const connections, uses, takes, deadline = 4, 1000, 50 * time.Millisecond, 100 * time.Millisecond
 		fake := &pooltest.Fake{}
-		p := newPoolOver(t, fake, struct{ pool.Driver[conn] }{fake}, pool.Config{MaxSize: 20}) // nothing is interrupted, so no connection is lost
+		p := newPoolOver(t, fake, struct{ driver.Driver[conn] }{fake}, pool.Config{MaxSize: 20}) // nothing is interrupted, so no connection is lost
 		if err := p.Warm(background, connections); err != nil {
 			t.Fatal(err)
 		}
@@ -372,8 +381,9 @@ func TestWaitersOfAFullServer(t *testing.T) {
 	})
 }
 
-// A server that stalls now and then serves everybody whose time outlasts the stall: what the pool learns in the stall costs nobody the place in
-// the queue. The resource of a use that was cut is reset as soon as the server goes on.
+// A server that stalls now and then serves everybody whose time outlasts the stall: what the pool
+// learns in the stall costs nobody the place in the queue. The resource of a use that was cut is
+// reset as soon as the server goes on.
 func TestStallsCostNobodyMore(t *testing.T) {
 	for _, c := range []struct{ stall, every, deadline time.Duration }{
 		{400 * time.Millisecond, time.Second, 200 * time.Millisecond},
@@ -424,7 +434,8 @@ func TestStallsCostNobodyMore(t *testing.T) {
 	}
 }
 
-// Quick uses with short deadlines among slow ones are served now and then even if all have been slow for long, and then all are.
+// Quick uses with short deadlines among slow ones are served now and then even if all have been
+// slow for long, and then all are.
 func TestWhoIsTooLateIsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := idling(t, &pooltest.Fake{}, 2, pool.Config{MaxSize: 2})
@@ -467,7 +478,8 @@ func TestWhoIsTooLateIsNotStarved(t *testing.T) {
 	})
 }
 
-// A refusal says what is being checked and closed, what the last check met, and whose deadline it was; it counts the others who wait.
+// A refusal says what is being checked and closed, what the last check met, and whose deadline it
+// was; it counts the others who wait.
 func TestErrorsSayHowThingsStood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -552,7 +564,7 @@ func TestErrorsCountTheOtherWaiters(t *testing.T) {
 				}
 				refuse(p, cancel, l)
 				var e *pool.Error
-				if err := <-errs; !errors.As(err, &e) || e.State.Waiters != want {
+				if err := <-errs; !errors.As(err, &e) || e.Occupancy.Waiters != want {
 					t.Errorf("got %v, want waiters %d", err, want)
 				}
 				l.Release(nil)
@@ -561,7 +573,8 @@ func TestErrorsCountTheOtherWaiters(t *testing.T) {
 	}
 }
 
-// All resources are lent for 4 s. By default a caller with much time waits for two thirds of the time; a layer's deadline is not the caller's.
+// All resources are lent for 4 s. By default a caller with much time waits for two thirds of the
+// time; a layer's deadline is not the caller's.
 func TestPatientCallersWaitLonger(t *testing.T) {
 	for _, c := range []struct {
 		name           string

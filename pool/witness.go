@@ -1,6 +1,10 @@
 package pool
 
-import "context"
+import (
+	"context"
+
+	"github.com/earnorm/poolstack/pool/driver"
+)
 
 // The testimony of a driver. A borrower's function may return any error: also a raw error from the
 // client of another server, or of a lease ended with Release. Such an error can look like an error
@@ -15,36 +19,9 @@ import "context"
 //     RepeatIfIdempotent.
 //   - The use has certainly changed nothing: RepeatIfIdempotent becomes RepeatAlways.
 
-// A Witness is a [Driver] with hooks in its client: the driver sees each command of a resource.
-type Witness[T any] interface {
-	// Lent begins a new account of res. The pool calls Lent in the goroutine of the borrower, before
-	// the borrower's function gets res. The function gets the returned context: ctx, or a context
-	// derived from ctx for a client with hooks that see only a context.
-	Lent(ctx context.Context, res T) context.Context
-	// Testify closes the account of res. The pool calls Testify at most once after each Lent, in the
-	// goroutine at the end of the use, and before any other method for res. The pool skips Testify
-	// after a panic, and for a success without layers. err is the outcome without the failures of
-	// other uses ([UseError]). err is nil after a success, or if no other error remains. ok is false
-	// if the driver has no testimony. Then the pool judges the outcome alone.
-	Testify(res T, err error) (t Testimony, ok bool)
-}
-
-// Testimony is the statement of a [Witness] about a single use.
-type Testimony struct {
-	// Asked: a command was sent to the server, or could not be sent because there was no server or no
-	// connection.
-	Asked    bool
-	Answered bool // the server has answered, without a fault of the server
-	Done     bool // a write was carried out, or may have been carried out
-
-	// Own is err without the errors of other resources (see [Without]). Own is nil if this resource
-	// has met no part of err in this use. The pool judges Own in place of err.
-	Own error
-}
-
 // account is a Testimony, or none if known is false.
 type account struct {
-	Testimony
+	driver.Testimony
 
 	known bool
 }
@@ -53,21 +30,21 @@ type account struct {
 var untold account
 
 // amend corrects the class of an error by the testimony.
-func (a *account) amend(class *Class) {
+func (a *account) amend(class *driver.Class) {
 	if !a.known {
 		return
 	}
 	switch {
-	case class.Fault == FaultElsewhere && a.Answered:
-		class.Fault = FaultNone
-	case class.Fault == FaultNone && !a.Asked:
-		class.Fault = FaultElsewhere
+	case class.Fault == driver.FaultElsewhere && a.Answered:
+		class.Fault = driver.FaultNone
+	case class.Fault == driver.FaultNone && !a.Asked:
+		class.Fault = driver.FaultElsewhere
 	}
 	switch {
-	case class.Repeat == RepeatAlways && a.Done:
-		class.Repeat = RepeatIfIdempotent
-	case class.Repeat == RepeatIfIdempotent && !a.Done:
-		class.Repeat = RepeatAlways // the use has only read
+	case class.Repeat == driver.RepeatAlways && a.Done:
+		class.Repeat = driver.RepeatIfIdempotent
+	case class.Repeat == driver.RepeatIfIdempotent && !a.Done:
+		class.Repeat = driver.RepeatAlways // the use has only read
 	}
 }
 
@@ -81,15 +58,15 @@ func (p *Pool[T]) lent(ctx context.Context, c *Call, r *resource[T]) context.Con
 	return p.beginAccount(ctx, r)
 }
 
-// beginAccount calls Lent. After a panic in Lent the function gets ctx.
+// beginAccount calls BeginUse. After a panic in BeginUse the function gets ctx.
 func (p *Pool[T]) beginAccount(ctx context.Context, r *resource[T]) (derived context.Context) {
-	r.told = account{} // a layer may fail before Testify
+	r.told = account{} // a layer may fail before EndUse
 	defer func() {
 		if recover() != nil {
 			derived = ctx
 		}
 	}()
-	return p.witness.Lent(ctx, r.v)
+	return p.witness.BeginUse(ctx, r.v)
 }
 
 // hear asks the witness about a use with the outcome err. c is nil without layers.
@@ -102,8 +79,8 @@ func (p *Pool[T]) hear(c *Call, r *resource[T], err error) {
 func (p *Pool[T]) testify(c *Call, r *resource[T], err error) {
 	r.told = account{}
 	err = ownPart(err, true)
-	_ = protect("Testify", func() error {
-		if t, ok := p.witness.Testify(r.v, err); ok {
+	_ = protect("EndUse", func() error {
+		if t, ok := p.witness.EndUse(r.v, err); ok {
 			r.told = account{t, true}
 		}
 		return nil

@@ -8,44 +8,46 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// testifying is a driver whose client has a hook: it sees each command, and what the command has met.
+// testifying is a driver whose client has a hook: it sees each command, and what the command has
+// met.
 type testifying struct {
 	*pooltest.Fake
 
 	mu       sync.Mutex
-	accounts map[conn]*pool.Testimony
+	accounts map[conn]*driver.Testimony
 	met      map[conn][]error
 	fail     func(method string) // panics, if at all
 }
 
 func newTestifying() *testifying {
 	return &testifying{
-		Fake: &pooltest.Fake{}, accounts: map[conn]*pool.Testimony{}, met: map[conn][]error{}, fail: func(string) {},
+		Fake: &pooltest.Fake{}, accounts: map[conn]*driver.Testimony{}, met: map[conn][]error{}, fail: func(string) {},
 	}
 }
 
-func (h *testifying) Lent(ctx context.Context, c conn) context.Context {
-	h.fail("Lent")
+func (h *testifying) BeginUse(ctx context.Context, c conn) context.Context {
+	h.fail("BeginUse")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.accounts[c], h.met[c] = &pool.Testimony{}, nil
+	h.accounts[c], h.met[c] = &driver.Testimony{}, nil
 	return ctx
 }
 
-func (h *testifying) Testify(c conn, err error) (pool.Testimony, bool) {
-	h.fail("Testify")
+func (h *testifying) EndUse(c conn, err error) (driver.Testimony, bool) {
+	h.fail("EndUse")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t, ok := h.accounts[c]
 	if !ok {
-		return pool.Testimony{}, false
+		return driver.Testimony{}, false
 	}
 	delete(h.accounts, c)
 	mine := false
-	t.Own = pool.Without(err, func(err error) bool {
+	t.Own = driver.Without(err, func(err error) bool {
 		if !slices.Contains(clients, err) {
 			return false
 		}
@@ -68,7 +70,7 @@ func (h *testifying) send(c conn, write bool, err error) error {
 	defer h.mu.Unlock()
 	t := h.accounts[c]
 	t.Asked = true
-	if err == nil || h.Classify(err).Fault == pool.FaultNone {
+	if err == nil || h.Classify(err).Fault == driver.FaultNone {
 		t.Answered = true
 	}
 	t.Done = t.Done || write && (err == nil || errors.Is(err, pooltest.ErrBroken))
@@ -78,28 +80,29 @@ func (h *testifying) send(c conn, write bool, err error) error {
 	return err
 }
 
-// What the witness has seen corrects what the error alone would mean, in uses of one step and of two.
+// What the witness has seen corrects what the error alone would mean, in uses of one step and of
+// two.
 func TestWitness(t *testing.T) {
 	h, other := newTestifying(), newTestifying()
 	a := &heard{}
 	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a))
 	q := newPoolOver(t, other.Fake, other, pool.Config{})
-	elsewhere := pool.Class{Fault: pool.FaultElsewhere, Type: "_OTHER"}
-	refused := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}
+	elsewhere := driver.Class{Fault: driver.FaultElsewhere, Type: "_OTHER"}
+	refused := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED", Type: "REFUSED"}
 	once := refused
-	once.Repeat = pool.RepeatIfIdempotent
+	once.Repeat = driver.RepeatIfIdempotent
 	foreign := func(err error) error { return other.send(lentOnce(q.Acquire(background, op)), false, err) }
 	for _, tc := range []struct {
 		name  string
 		use   func(c conn) error
 		asked bool
-		want  pool.Class
+		want  driver.Class
 	}{
-		{"nothing was asked", func(conn) error { return nil }, false, pool.Class{}},
-		{"a success", func(c conn) error { return h.send(c, true, nil) }, true, pool.Class{}},
+		{"nothing was asked", func(conn) error { return nil }, false, driver.Class{}},
+		{"a success", func(c conn) error { return h.send(c, true, nil) }, true, driver.Class{}},
 		{"the function's own error", func(conn) error { return errWhy }, false, elsewhere},
 		{"the function's own error, after an answer", func(c conn) error { return errors.Join(h.send(c, false, nil), errWhy) }, true,
-			pool.Class{Type: "_OTHER"}},
+			driver.Class{Type: "_OTHER"}},
 		{"its own failure", func(c conn) error { return h.send(c, false, pooltest.ErrRefused) }, true, refused},
 		{"its own failure, after a read", func(c conn) error { return errors.Join(h.send(c, false, nil), h.send(c, false, pooltest.ErrRefused)) },
 			true, refused},
@@ -107,22 +110,22 @@ func TestWitness(t *testing.T) {
 			true, once},
 		{"another connection's, raw", func(conn) error { return foreign(pooltest.ErrBroken) }, false, elsewhere},
 		{"the same, after an answer", func(c conn) error { return errors.Join(h.send(c, true, nil), foreign(pooltest.ErrBroken)) }, true,
-			pool.Class{Type: "_OTHER"}},
-		{"a miss elsewhere", func(conn) error { return foreign(pooltest.ErrMiss) }, false, pool.Class{Fault: pool.FaultElsewhere, Miss: true}},
+			driver.Class{Type: "_OTHER"}},
+		{"a miss elsewhere", func(conn) error { return foreign(pooltest.ErrMiss) }, false, driver.Class{Fault: driver.FaultElsewhere, Miss: true}},
 		{"an answer elsewhere", func(conn) error { return foreign(pooltest.ErrReply) }, false,
-			pool.Class{Fault: pool.FaultElsewhere, Code: "REPLY", Type: "REPLY"}},
-		{"a miss of its own", func(c conn) error { return h.send(c, false, pooltest.ErrMiss) }, true, pool.Class{Miss: true}},
+			driver.Class{Fault: driver.FaultElsewhere, Code: "REPLY", Type: "REPLY"}},
+		{"a miss of its own", func(c conn) error { return h.send(c, false, pooltest.ErrMiss) }, true, driver.Class{Miss: true}},
 		{"its own beside another's", func(c conn) error {
 			return errors.Join(foreign(pooltest.ErrBroken), h.send(c, false, pooltest.ErrDenied))
 		},
-			true, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
+			true, driver.Class{Fault: driver.FaultServer, Code: "DENIED", Type: "DENIED"}},
 		{"a layer's refusal within, after a write", func(c conn) error {
 			return errors.Join(h.send(c, true, nil), layers{refused})
 		}, true, once},
 		{"a lost reply", func(c conn) error { return h.send(c, true, pooltest.ErrBroken) }, true,
-			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "broken"}},
+			driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "broken"}},
 		{"a lost reply to a read", func(c conn) error { return h.send(c, false, pooltest.ErrBroken) }, true,
-			pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Type: "broken"}},
+			driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true, Type: "broken"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			opened := p.Stat().Opened
@@ -146,7 +149,8 @@ func TestWitness(t *testing.T) {
 	}
 }
 
-// A server that has answered one command of a use has answered, however the use ends. Without a witness nobody knows.
+// A server that has answered one command of a use has answered, however the use ends. Without a
+// witness nobody knows.
 func TestAnswered(t *testing.T) {
 	h, a, b := newTestifying(), &heard{}, &heard{}
 	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a))
@@ -188,7 +192,7 @@ func lentOnce(l pool.Lease[conn], err error) conn {
 
 // heard is a layer that asks the Call.
 type heard struct {
-	class    pool.Class
+	class    driver.Class
 	asked    bool
 	answered bool
 }
@@ -201,9 +205,10 @@ func (a *heard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	a.class, a.asked, a.answered = c.Classify(err), c.Asked(), c.Answered()
 }
 
-// A witness that fails is no witness: the outcome is judged by itself, and the resource is not lost.
+// A witness that fails is no witness: the outcome is judged by itself, and the resource is not
+// lost.
 func TestWitnessFails(t *testing.T) {
-	for _, method := range []string{"Lent", "Testify"} {
+	for _, method := range []string{"BeginUse", "EndUse"} {
 		for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
 			h := newTestifying()
 			h.fail = func(called string) {
@@ -213,7 +218,7 @@ func TestWitnessFails(t *testing.T) {
 			}
 			p := newPoolOver(t, h.Fake, h, pool.Config{MaxSize: 1}, layers...)
 			err := p.Do(background, op, func(context.Context, conn) error { return pooltest.ErrDenied })
-			if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != pool.FaultServer {
+			if left, ok := errors.AsType[*pool.UseError](err); !ok || left.Class().Fault != driver.FaultServer {
 				t.Errorf("%s, %s: %v", method, name, err)
 			}
 			if err := acquire(t, p).Finish(nil); err != nil || p.Stat().Idle != 1 {
@@ -241,7 +246,7 @@ func TestWitnessIsAskedAboutOneUse(t *testing.T) {
 	if _, err := p.Acquire(background, op); err == nil {
 		t.Fatal("it was lent")
 	}
-	if a.class.Repeat != pool.RepeatAlways {
+	if a.class.Repeat != driver.RepeatAlways {
 		t.Errorf("after a use that wrote, another that did nothing is %+v", a.class)
 	}
 }
@@ -261,9 +266,9 @@ func TestWitnessOfAFork(t *testing.T) {
 		_, _ = pool.Get(background, p, op, func(_ context.Context, c conn) (int, error) {
 			return 0, errors.Join(h.send(c, write, nil), h.send(c, true, pooltest.ErrRefused))
 		})
-		want := pool.RepeatAlways
+		want := driver.RepeatAlways
 		if write {
-			want = pool.RepeatIfIdempotent
+			want = driver.RepeatIfIdempotent
 		}
 		if a.class.Repeat != want || !a.asked {
 			t.Errorf("write %t: %+v", write, a.class)

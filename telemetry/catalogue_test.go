@@ -14,6 +14,7 @@ import (
 	poolmetrics "github.com/earnorm/poolstack/middleware/metrics"
 	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -54,17 +55,17 @@ var prometheusNames = map[string]string{
 // store is a fake driver with a configurable identity.
 type store struct {
 	pooltest.Fake
-	id pool.Identity
+	id driver.Identity
 }
 
-func (s *store) Identity() pool.Identity { return s.id }
+func (s *store) Identity() driver.Identity { return s.id }
 
 // Levels returns the connections of subscriptions.
 func (s *store) Levels() []pool.Level {
 	return []pool.Level{{Layer: "subscription", Name: "connections", Read: func() (float64, bool) { return 1, true }}}
 }
 
-func newPool(t *testing.T, tel *Telemetry, id pool.Identity) *pool.Pool[*pooltest.Conn] {
+func newPool(t *testing.T, tel *Telemetry, id driver.Identity) *pool.Pool[*pooltest.Conn] {
 	t.Helper()
 	stack, err := middleware.Standard(middleware.Options{
 		Tracing: tracing.Config{TracerProvider: tel.TracerProvider()},
@@ -87,8 +88,8 @@ func newPool(t *testing.T, tel *Telemetry, id pool.Identity) *pool.Pool[*pooltes
 }
 
 var (
-	cache  = pool.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6380, Namespace: "3"}
-	orders = pool.Identity{Name: "orders", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
+	cache  = driver.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6380, Namespace: "3"}
+	orders = driver.Identity{Name: "orders", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
 )
 
 // Prometheus receives the catalogue's names, types, descriptions, buckets and labels.
@@ -96,7 +97,7 @@ func TestCatalogueInPrometheus(t *testing.T) {
 	setenv(t)
 	tel := setup(t, Config{})
 	// Each pool has its own buckets and attributes, with the same metric names.
-	for _, id := range []pool.Identity{cache, orders} {
+	for _, id := range []driver.Identity{cache, orders} {
 		p := newPool(t, tel, id)
 		for _, err := range []error{nil, pooltest.ErrReply} {
 			_ = p.Do(t.Context(), pool.Op{Name: "get", Target: "sessions"}, func(context.Context, *pooltest.Conn) error { return err })
@@ -119,7 +120,7 @@ func TestCatalogueInPrometheus(t *testing.T) {
 			continue
 		}
 		delete(families, name)
-		kind := map[poolmetrics.Kind]string{poolmetrics.Counter: "counter", poolmetrics.Histogram: "histogram"}[i.Kind]
+		kind := map[poolmetrics.InstrumentKind]string{poolmetrics.Counter: "counter", poolmetrics.Histogram: "histogram"}[i.Kind]
 		if kind == "" {
 			kind = "gauge"
 		}
@@ -190,7 +191,7 @@ func parse(t *testing.T, page string) map[string]*family {
 
 func (f *family) wantBuckets(t *testing.T, i poolmetrics.Instrument) {
 	t.Helper()
-	for _, id := range []pool.Identity{cache, orders} {
+	for _, id := range []driver.Identity{cache, orders} {
 		bounds := i.Buckets
 		if i.RedisBuckets != nil && id.System == "redis" {
 			bounds = i.RedisBuckets

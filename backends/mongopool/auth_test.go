@@ -24,6 +24,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 var (
@@ -61,7 +62,7 @@ func TestCredentialsAreAskedAgain(t *testing.T) {
 	}
 	f.script("saslStart", notWelcome) // the password has been changed
 	err := p.Warm(bounded(t), 2)
-	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "18"}
+	want := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "18"}
 	if class := d.Classify(err); class != want {
 		t.Errorf("the class of %v is %+v, want %+v", err, class, want)
 	}
@@ -119,7 +120,7 @@ func TestCredentialsAreAskedAgainInUse(t *testing.T) {
 			f.script("insert", reply{drop: true}, document(bson.E{Key: "n", Value: 1})) // the socket
 			_ = p.Do(bounded(t), pool.Op{}, insert)
 			err := p.Do(bounded(t), pool.Op{}, insert)
-			if class := d.Classify(err); class.Repeat != pool.RepeatNever || class.Code != fmt.Sprint(code) || class.Fault != pool.FaultServer {
+			if class := d.Classify(err); class.Repeat != driver.RepeatNever || class.Code != fmt.Sprint(code) || class.Fault != driver.FaultServer {
 				t.Errorf("the use that was refused: %v, %+v", err, class)
 			}
 			if err := p.Do(bounded(t), pool.Op{}, insert); err != nil {
@@ -237,7 +238,7 @@ func TestTLS(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the use ended with %v, want an error about %q", err, c.want)
 			}
-			if class := d.Classify(errors.Unwrap(errorsCause(err))); class.Repeat != pool.RepeatNever || class.Type != "certificate" {
+			if class := d.Classify(errors.Unwrap(errorsCause(err))); class.Repeat != driver.RepeatNever || class.Type != "certificate" {
 				t.Errorf("the class of %v is %+v, want never, certificate", err, class)
 			}
 		})

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	mongodriver "go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Labels that servers and the driver put on errors. Source: the specifications "Retryable Writes",
@@ -40,9 +41,9 @@ const (
 // Class.Broken is true only for a client that a borrower has disconnected. A lease is the right to
 // use the shared client. The sockets belong to the driver, and the driver closes failed sockets by
 // itself. Closing the resource as well would repair nothing.
-func (d *Driver) Classify(err error) pool.Class {
+func (d *Driver) Classify(err error) driver.Class {
 	if foundNothing(err) {
-		return pool.Class{Miss: true}
+		return driver.Class{Miss: true}
 	}
 	class := classify(err)
 	// The Repeat of a UseError includes the other commands of the use. The pool itself passes no
@@ -50,9 +51,9 @@ func (d *Driver) Classify(err error) pool.Class {
 	if left, ok := errors.AsType[*pool.UseError](err); ok {
 		class.Repeat = min(class.Repeat, left.Class().Repeat)
 	}
-	if class == (pool.Class{Fault: pool.FaultElsewhere}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
+	if class == (driver.Class{Fault: driver.FaultElsewhere}) && (errors.Is(err, mongo.ErrNoDocuments) || errors.Is(err, mongo.ErrFileNotFound)) {
 		// The borrower's own error beside ErrNoDocuments may be the borrower's name for a miss.
-		class.Miss, class.Fault = true, pool.FaultNone
+		class.Miss, class.Fault = true, driver.FaultNone
 	}
 	return class
 }
@@ -69,24 +70,24 @@ func foundNothing(err error) bool {
 }
 
 // classify returns the class of an error that is more than a miss.
-func classify(err error) pool.Class {
+func classify(err error) driver.Class {
 	down := (*downError)(nil)
 	if own := (*ownDeadlineError)(nil); errors.As(err, &own) {
-		return pool.Class{Fault: pool.FaultCaller}
+		return driver.Class{Fault: driver.FaultCaller}
 	}
 	switch {
 	case errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, topology.ErrTopologyClosed):
-		return pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "client_disconnected"}
+		return driver.Class{Fault: driver.FaultLocal, Broken: true, Type: "client_disconnected"}
 	// Also for a cancelled context: the driver itself cancels handshakes when a server goes down.
 	case errors.As(err, &down), inHandshake(err):
 		return unconnected(err)
 	case errors.Is(err, context.Canceled):
-		return pool.Class{Fault: pool.FaultCaller}
-	case errors.Is(err, driver.ErrDeadlineWouldBeExceeded): // not sent: too little time left
-		return pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatAlways}
+		return driver.Class{Fault: driver.FaultCaller}
+	case errors.Is(err, mongodriver.ErrDeadlineWouldBeExceeded): // not sent: too little time left
+		return driver.Class{Fault: driver.FaultCaller, Repeat: driver.RepeatAlways}
 	}
 	if reason := unsent(err); reason != "" {
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: reason, Certain: noneIsUp(err)}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: reason, Certain: noneIsUp(err)}
 	}
 	if f, ok := commandFailure(err); ok {
 		return f.class()
@@ -97,7 +98,7 @@ func classify(err error) pool.Class {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return classifyDeadline(err)
 	}
-	return pool.Class{Fault: pool.FaultElsewhere}
+	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
 // classifyDeadline returns the class of a deadline without a type of the driver. The driver returns
@@ -109,11 +110,11 @@ func classify(err error) pool.Class {
 // is the borrower's own. An example is the deadline of another service's client, for which
 // MongoDB's breaker must not open. The opening of a resource has no borrower: a deadline there is a
 // failure to connect.
-func classifyDeadline(err error) pool.Class {
+func classifyDeadline(err error) driver.Class {
 	if opening := (*openError)(nil); errors.As(err, &opening) {
 		return unconnected(err)
 	}
-	return pool.Class{Fault: pool.FaultCaller}
+	return driver.Class{Fault: driver.FaultCaller}
 }
 
 // openError wraps an error of the opening of a resource.
@@ -131,7 +132,7 @@ func inHandshake(err error) bool {
 	if !errors.As(err, &conn) {
 		return false
 	}
-	var outer, inner driver.Error
+	var outer, inner mongodriver.Error
 	return !errors.As(err, &outer) || outer.HasErrorLabel(labelOverloaded) || errors.As(conn.Wrapped, &inner)
 }
 
@@ -174,7 +175,7 @@ func noneIsUp(err error) bool {
 
 // wasCleared reports whether the driver has closed all sockets to a server.
 func wasCleared(err error) bool {
-	var cleared driver.RetryablePoolError
+	var cleared mongodriver.RetryablePoolError
 	return errors.As(err, &cleared) && isCleared(cleared)
 }
 
@@ -182,7 +183,7 @@ func wasCleared(err error) bool {
 // not export the type of the error. The interface RetryablePoolError also fits errors of other
 // packages, so isCleared compares the package of the type as well.
 func isCleared(err any) bool {
-	_, ok := err.(driver.RetryablePoolError)
+	_, ok := err.(mongodriver.RetryablePoolError)
 	return ok && reflect.TypeOf(err).PkgPath() == topologyPath
 }
 
@@ -190,16 +191,16 @@ var topologyPath = reflect.TypeFor[topology.ServerSelectionError]().PkgPath()
 
 // unconnected returns the class of a failure to make a socket. Refused credentials, or a refused
 // certificate, would be refused again.
-func unconnected(err error) pool.Class {
-	class := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}
+func unconnected(err error) driver.Class {
+	class := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "connect"}
 	if code := codeOf(err); code != 0 {
 		class.Code, class.Type = strconv.Itoa(code), ""
 		if refusesLogin(err) {
-			class.Repeat = pool.RepeatNever
+			class.Repeat = driver.RepeatNever
 		}
 	}
 	if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
-		class.Repeat, class.Type = pool.RepeatNever, "certificate"
+		class.Repeat, class.Type = driver.RepeatNever, "certificate"
 	}
 	return class
 }
@@ -224,7 +225,7 @@ func refusesLogin(err error) bool {
 		return true
 	}
 	login := (*auth.Error)(nil)
-	return code != 0 && errors.As(err, &login) && codeClass(code).Repeat == pool.RepeatNever
+	return code != 0 && errors.As(err, &login) && codeClass(code).Repeat == driver.RepeatNever
 }
 
 // codeOf returns the server's code in the error of a whole command, or 0 if there is none.
@@ -234,7 +235,7 @@ func codeOf(err error) int {
 }
 
 func commandFailure(err error) (failure, bool) {
-	var inner driver.Error // the type in command monitors and in a CommandError
+	var inner mongodriver.Error // the type in command monitors and in a CommandError
 	seen := errors.As(err, &inner)
 	f := failure{int(inner.Code), inner.Labels, inner.BaseBackoff, errors.Is(err, context.DeadlineExceeded)}
 	if cmd, ok := errors.AsType[mongo.CommandError](err); ok {
@@ -245,33 +246,33 @@ func commandFailure(err error) (failure, bool) {
 
 func (f failure) has(label string) bool { return slices.Contains(f.labels, label) }
 
-func (f failure) class() pool.Class {
+func (f failure) class() driver.Class {
 	class := codeClass(f.code)
 	switch {
 	case f.has(labelOverloaded):
-		class.Fault, class.Narrow, class.Repeat, class.RetryAfter = pool.FaultServer, false, pool.RepeatNever, f.backoff
+		class.Fault, class.Narrow, class.Repeat, class.RetryAfter = driver.FaultServer, false, driver.RepeatNever, f.backoff
 		if f.has(labelRetryable) {
-			class.Repeat = pool.RepeatAlways
+			class.Repeat = driver.RepeatAlways
 		}
 	case f.has(labelNetwork):
-		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, false, pool.RepeatIfIdempotent
+		class.Fault, class.Narrow, class.Repeat = driver.FaultServer, false, driver.RepeatIfIdempotent
 		if !f.late {
 			class.Type = "network"
 		}
 	case f.has(labelUnknownCommit):
-		class.Repeat = pool.RepeatIfIdempotent
+		class.Repeat = driver.RepeatIfIdempotent
 	case f.has(labelNoWrites), f.has(labelTransient):
-		class.Repeat = pool.RepeatAlways
+		class.Repeat = driver.RepeatAlways
 	}
 	return class
 }
 
 // classifyWrites returns the class of an error of writes. The server has carried out the writes in
 // part, or without the confirmation that was asked for. ok is false if err is no such error.
-func classifyWrites(err error) (pool.Class, bool) {
+func classifyWrites(err error) (driver.Class, bool) {
 	codes, unconfirmed := writeCodes(err)
 	if codes == nil && unconfirmed == nil {
-		return pool.Class{}, false
+		return driver.Class{}, false
 	}
 	return worstOf(codes, unconfirmed), true
 }
@@ -319,8 +320,8 @@ func pointee(e *mongo.WriteConcernError) []mongo.WriteConcernError {
 // worstOf returns a single class for the errors of several writes. A failure of the server weighs
 // more than a mistake of the borrower. A failure that concerns all work weighs most. Some writes
 // may have been carried out, so a repetition is never safe by itself.
-func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) pool.Class {
-	var worst pool.Class
+func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) driver.Class {
+	var worst driver.Class
 	for i, code := range codes {
 		if class := codeClass(code); i == 0 || weight(class) > weight(worst) {
 			worst = class
@@ -331,13 +332,13 @@ func worstOf(codes []int, unconfirmed []mongo.WriteConcernError) pool.Class {
 			worst = class
 		}
 	}
-	worst.Repeat = min(worst.Repeat, pool.RepeatIfIdempotent)
+	worst.Repeat = min(worst.Repeat, driver.RepeatIfIdempotent)
 	return worst
 }
 
-func weight(class pool.Class) int {
+func weight(class driver.Class) int {
 	switch {
-	case class.Fault != pool.FaultServer:
+	case class.Fault != driver.FaultServer:
 		return 0
 	case class.Narrow:
 		return 1
@@ -348,12 +349,12 @@ func weight(class pool.Class) int {
 // unconfirmedClass returns the class of a write that was carried out, but was not confirmed as
 // asked. The class concerns only writes with the same write concern (narrow). If code is a failure
 // of the server, the class of the code is used.
-func unconfirmedClass(code int) pool.Class {
+func unconfirmedClass(code int) driver.Class {
 	class := codeClass(code)
-	if class.Fault == pool.FaultServer {
+	if class.Fault == driver.FaultServer {
 		return class
 	}
-	return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Narrow: true, Code: strconv.Itoa(code)}
+	return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Narrow: true, Code: strconv.Itoa(code)}
 }
 
 // codeClass returns the class of a server's error code. Source: src/mongo/base/error_codes.yml of
@@ -361,8 +362,8 @@ func unconfirmedClass(code int) pool.Class {
 // request: a duplicate key, a bad value, an unknown command. Such an error is nobody's fault, and
 // would be the same next time. A failure of the server is narrow if the server answers at once, and
 // if the failure concerns a single kind of work.
-func codeClass(code int) pool.Class {
-	class := pool.Class{}
+func codeClass(code int) driver.Class {
+	class := driver.Class{}
 	if code != 0 {
 		class.Code = strconv.Itoa(code)
 	}
@@ -375,16 +376,16 @@ func codeClass(code int) pool.Class {
 		175,                 // QueryPlanKilled: an index or the collection was dropped midway
 		13388, 63, 150, 249, // StaleConfig and similar: shard and mongos disagree, perhaps midway
 		251: // NoSuchTransaction
-		class.Repeat = pool.RepeatIfIdempotent
+		class.Repeat = driver.RepeatIfIdempotent
 	case 246: // SnapshotUnavailable: not executed, as the collection has changed
-		class.Repeat = pool.RepeatAlways
+		class.Repeat = driver.RepeatAlways
 
 	// A single kind of work, refused before execution.
 	// NotWritablePrimary and its old code refuse writes; reads may be served. NotPrimaryNoSecondaryOk
 	// and FailedToSatisfyReadPreference refuse reads with this preference.
 	case 10107, 10058,
 		13435, 133:
-		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatAlways
+		class.Fault, class.Narrow, class.Repeat = driver.FaultServer, true, driver.RepeatAlways
 	// A single kind of work, perhaps executed in part.
 	// PrimarySteppedDown and InterruptedDueToReplStateChange interrupt running commands; the next
 	// attempt finds out the new state.
@@ -392,29 +393,29 @@ func codeClass(code int) pool.Class {
 		50,  // MaxTimeMSExpired: the command took longer than its limit
 		64,  // WriteConcernTimeout
 		134: // ReadConcernMajorityNotAvailableYet
-		class.Fault, class.Narrow, class.Repeat = pool.FaultServer, true, pool.RepeatIfIdempotent
+		class.Fault, class.Narrow, class.Repeat = driver.FaultServer, true, driver.RepeatIfIdempotent
 	// A single kind of work, with the same answer next time.
 	case 13, // Unauthorized: no right for this command or collection
 		14031, 264, 371, 8000, // OutOfDiskSpace, TooManyFilesOpen, UserWritesBlocked, AtlasError (quota)
 		79, 100, // UnknownReplWriteConcern, UnsatisfiableWriteConcern: not this set
 		301,  // DataCorruptionDetected
 		1, 8: // InternalError, UnknownError: the server has answered this command
-		class.Fault, class.Narrow = pool.FaultServer, true
+		class.Fault, class.Narrow = driver.FaultServer, true
 
 	// All work, refused before execution. The codes 433, 449 and 462 mean an overload.
 	case 13436, // NotPrimaryOrSecondary: starting up, recovering
 		391,           // ReauthenticationRequired
 		433, 449, 462: // AdmissionQueueOverflow, RateLimitExceeded, IngressRequestRateLimitExceeded
-		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatAlways
+		class.Fault, class.Repeat = driver.FaultServer, driver.RepeatAlways
 	// All work, perhaps executed in part.
 	case 6, 7, 89, 9001, 202, 384, 407, // mongos has not reached a shard, or has lost a shard
 		262,      // ExceededTimeLimit
 		365, 402, // TemporarilyUnavailable, ResourceExhausted: overloaded
 		91, 11600, // ShutdownInProgress, InterruptedAtShutdown
 		355: // InterruptedDueToStorageChange
-		class.Fault, class.Repeat = pool.FaultServer, pool.RepeatIfIdempotent
+		class.Fault, class.Repeat = driver.FaultServer, driver.RepeatIfIdempotent
 	case authenticationFailed:
-		class.Fault = pool.FaultServer
+		class.Fault = driver.FaultServer
 	}
 	return class
 }

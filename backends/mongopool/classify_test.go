@@ -17,15 +17,16 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	mongodriver "go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 func network(cause error) mongo.CommandError {
-	inner := driver.Error{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: cause}}
+	inner := mongodriver.Error{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: cause}}
 	return mongo.CommandError{Labels: inner.Labels, Wrapped: inner}
 }
 
@@ -59,155 +60,155 @@ func described(errs ...error) (d description.Topology) {
 
 func TestClassify(t *testing.T) {
 	const (
-		none, server, caller, local = pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal
-		never, ifIdempotent, always = pool.RepeatNever, pool.RepeatIfIdempotent, pool.RepeatAlways
+		none, server, caller, local = driver.FaultNone, driver.FaultServer, driver.FaultCaller, driver.FaultLocal
+		never, ifIdempotent, always = driver.RepeatNever, driver.RepeatIfIdempotent, driver.RepeatAlways
 	)
 	command := func(code int32, labels ...string) error { return mongo.CommandError{Code: code, Labels: labels} }
 	cleared := cleared(t)
 	for _, c := range []struct {
 		name string
 		err  error
-		want pool.Class
+		want driver.Class
 	}{
 		// Nobody's fault.
-		{"no documents", mongo.ErrNoDocuments, pool.Class{Miss: true}},
-		{"no file", mongo.ErrFileNotFound, pool.Class{Miss: true}},
+		{"no documents", mongo.ErrNoDocuments, driver.Class{Miss: true}},
+		{"no file", mongo.ErrFileNotFound, driver.Class{Miss: true}},
 		{"no documents, under the borrower's own name", fmt.Errorf("%w: %w", errors.New("no such user"), mongo.ErrNoDocuments),
-			pool.Class{Miss: true}},
-		{"no documents, and a duplicate key", errors.Join(mongo.ErrNoDocuments, writeError(11000)), pool.Class{Code: "11000"}},
-		{"borrower's own", errors.New("mine"), pool.Class{Fault: pool.FaultElsewhere}},
-		{"borrower's own end of file", io.ErrUnexpectedEOF, pool.Class{Fault: pool.FaultElsewhere}},
+			driver.Class{Miss: true}},
+		{"no documents, and a duplicate key", errors.Join(mongo.ErrNoDocuments, writeError(11000)), driver.Class{Code: "11000"}},
+		{"borrower's own", errors.New("mine"), driver.Class{Fault: driver.FaultElsewhere}},
+		{"borrower's own end of file", io.ErrUnexpectedEOF, driver.Class{Fault: driver.FaultElsewhere}},
 		{"borrower's own network error", &url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}},
-			pool.Class{Fault: pool.FaultElsewhere}},
-		{"borrower's own, that it may be tried again", retryable{}, pool.Class{Fault: pool.FaultElsewhere}},
-		{"nil document", mongo.ErrNilDocument, pool.Class{Fault: pool.FaultElsewhere}},
-		{"duplicate key", writeError(11000), pool.Class{Code: "11000"}},
-		{"duplicate key on update", writeError(11001), pool.Class{Code: "11000"}},
-		{"duplicate key by findAndModify", command(11000), pool.Class{Code: "11000"}},
-		{"several duplicate keys", bulkError(11000, 11000), pool.Class{Code: "11000"}},
-		{"bad value", command(2), pool.Class{Code: "2"}},
-		{"document fails validation", writeError(121), pool.Class{Code: "121"}},
-		{"not allowed", command(13), pool.Class{Fault: server, Narrow: true, Code: "13"}},
-		{"unknown command", command(59), pool.Class{Code: "59"}},
-		{"transaction on a standalone", command(20), pool.Class{Code: "20"}},
-		{"cursor is gone", command(43), pool.Class{Repeat: ifIdempotent, Code: "43"}},
-		{"write conflict", command(112), pool.Class{Repeat: ifIdempotent, Code: "112"}},
-		{"query plan killed", command(175), pool.Class{Repeat: ifIdempotent, Code: "175"}},
-		{"stale config", command(13388), pool.Class{Repeat: ifIdempotent, Code: "13388"}},
-		{"snapshot unavailable", command(246), pool.Class{Repeat: always, Code: "246"}},
-		{"a label that only the driver can heed", command(112, "RetryableWriteError"), pool.Class{Repeat: ifIdempotent, Code: "112"}},
-		{"write conflict in a transaction", command(112, labelTransient), pool.Class{Repeat: always, Code: "112"}},
+			driver.Class{Fault: driver.FaultElsewhere}},
+		{"borrower's own, that it may be tried again", retryable{}, driver.Class{Fault: driver.FaultElsewhere}},
+		{"nil document", mongo.ErrNilDocument, driver.Class{Fault: driver.FaultElsewhere}},
+		{"duplicate key", writeError(11000), driver.Class{Code: "11000"}},
+		{"duplicate key on update", writeError(11001), driver.Class{Code: "11000"}},
+		{"duplicate key by findAndModify", command(11000), driver.Class{Code: "11000"}},
+		{"several duplicate keys", bulkError(11000, 11000), driver.Class{Code: "11000"}},
+		{"bad value", command(2), driver.Class{Code: "2"}},
+		{"document fails validation", writeError(121), driver.Class{Code: "121"}},
+		{"not allowed", command(13), driver.Class{Fault: server, Narrow: true, Code: "13"}},
+		{"unknown command", command(59), driver.Class{Code: "59"}},
+		{"transaction on a standalone", command(20), driver.Class{Code: "20"}},
+		{"cursor is gone", command(43), driver.Class{Repeat: ifIdempotent, Code: "43"}},
+		{"write conflict", command(112), driver.Class{Repeat: ifIdempotent, Code: "112"}},
+		{"query plan killed", command(175), driver.Class{Repeat: ifIdempotent, Code: "175"}},
+		{"stale config", command(13388), driver.Class{Repeat: ifIdempotent, Code: "13388"}},
+		{"snapshot unavailable", command(246), driver.Class{Repeat: always, Code: "246"}},
+		{"a label that only the driver can heed", command(112, "RetryableWriteError"), driver.Class{Repeat: ifIdempotent, Code: "112"}},
+		{"write conflict in a transaction", command(112, labelTransient), driver.Class{Repeat: always, Code: "112"}},
 
 		// Not sent.
 		{"no server", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded},
-			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+			driver.Class{Fault: server, Repeat: always, Type: "server_selection"}},
 		{"no server, and all have failed", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded, Desc: described(errRefused, errRefused)},
-			pool.Class{Fault: server, Repeat: always, Type: "server_selection", Certain: true}},
+			driver.Class{Fault: server, Repeat: always, Type: "server_selection", Certain: true}},
 		{"no server, and one has not failed", topology.ServerSelectionError{Wrapped: context.DeadlineExceeded, Desc: described(errRefused, nil)},
-			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+			driver.Class{Fault: server, Repeat: always, Type: "server_selection"}},
 		{"no server in a transaction",
 			mongo.CommandError{Labels: []string{labelTransient}, Wrapped: topology.ServerSelectionError{Wrapped: context.DeadlineExceeded}},
-			pool.Class{Fault: server, Repeat: always, Type: "server_selection"}},
+			driver.Class{Fault: server, Repeat: always, Type: "server_selection"}},
 		{"no socket", topology.WaitQueueTimeoutError{Wrapped: context.DeadlineExceeded},
-			pool.Class{Fault: server, Repeat: always, Type: "wait_queue"}},
-		{"pool cleared", cleared, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
-		{"pool cleared, in a transaction", driver.Error{Labels: []string{labelTransient}, Wrapped: cleared},
-			pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
-		{"pool closed", topology.ErrPoolClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
-		{"server closed", topology.ErrServerClosed, pool.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
-		{"dial failed", driver.Error{
+			driver.Class{Fault: server, Repeat: always, Type: "wait_queue"}},
+		{"pool cleared", cleared, driver.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"pool cleared, in a transaction", mongodriver.Error{Labels: []string{labelTransient}, Wrapped: cleared},
+			driver.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"pool closed", topology.ErrPoolClosed, driver.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"server closed", topology.ErrServerClosed, driver.Class{Fault: server, Repeat: always, Type: "pool_cleared"}},
+		{"dial failed", mongodriver.Error{
 			Labels:  []string{labelOverloaded, labelRetryable, labelNetwork},
 			Wrapped: topology.ConnectionError{Wrapped: io.EOF},
-		}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
-		{"dial cancelled by the driver itself", driver.Error{
+		}, driver.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"dial cancelled by the driver itself", mongodriver.Error{
 			Labels:  []string{labelOverloaded, labelRetryable, labelNetwork},
 			Wrapped: topology.ConnectionError{Wrapped: context.Canceled},
-		}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+		}, driver.Class{Fault: server, Repeat: always, Type: "connect"}},
 		{"name not resolved", topology.ConnectionError{Wrapped: errors.New("no such host")},
-			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+			driver.Class{Fault: server, Repeat: always, Type: "connect"}},
 		{"certificate refused",
 			topology.ConnectionError{Wrapped: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}},
-			pool.Class{Fault: server, Repeat: never, Type: "certificate"}},
+			driver.Class{Fault: server, Repeat: never, Type: "certificate"}},
 		{"handshake cut short",
-			mongo.CommandError{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Wrapped: io.EOF}}},
-			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
+			mongo.CommandError{Labels: []string{labelNetwork}, Wrapped: topology.ConnectionError{Wrapped: mongodriver.Error{Wrapped: io.EOF}}},
+			driver.Class{Fault: server, Repeat: always, Type: "connect"}},
 		{"opening takes too long", &openError{fmt.Errorf("mongopool: connect: %w", context.DeadlineExceeded)},
-			pool.Class{Fault: server, Repeat: always, Type: "connect"}},
-		{"all servers down", &downError{errors.New("refused")}, pool.Class{Fault: server, Repeat: always, Type: "connect"}},
-		{"too little time left", fmt.Errorf("rtt: %w", driver.ErrDeadlineWouldBeExceeded), pool.Class{Fault: caller, Repeat: always}},
+			driver.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"all servers down", &downError{errors.New("refused")}, driver.Class{Fault: server, Repeat: always, Type: "connect"}},
+		{"too little time left", fmt.Errorf("rtt: %w", mongodriver.ErrDeadlineWouldBeExceeded), driver.Class{Fault: caller, Repeat: always}},
 
 		// Refused by the server before it did anything.
-		{"not primary", command(10107), pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "10107"}},
-		{"not primary, for a read", command(13435), pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "13435"}},
-		{"recovering", command(13436), pool.Class{Fault: server, Repeat: always, Code: "13436"}},
-		{"overloaded", driver.Error{Code: 462, Labels: []string{labelOverloaded, labelRetryable}, BaseBackoff: time.Second},
-			pool.Class{Fault: server, Repeat: always, Code: "462", RetryAfter: time.Second}},
+		{"not primary", command(10107), driver.Class{Fault: server, Narrow: true, Repeat: always, Code: "10107"}},
+		{"not primary, for a read", command(13435), driver.Class{Fault: server, Narrow: true, Repeat: always, Code: "13435"}},
+		{"recovering", command(13436), driver.Class{Fault: server, Repeat: always, Code: "13436"}},
+		{"overloaded", mongodriver.Error{Code: 462, Labels: []string{labelOverloaded, labelRetryable}, BaseBackoff: time.Second},
+			driver.Class{Fault: server, Repeat: always, Code: "462", RetryAfter: time.Second}},
 		{"stepped down, no writes", command(189, "RetryableWriteError", labelNoWrites),
-			pool.Class{Fault: server, Narrow: true, Repeat: always, Code: "189"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: always, Code: "189"}},
 
 		// Maybe done, maybe not.
-		{"reply lost", network(io.EOF), pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"reply lost", network(io.EOF), driver.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"reply lost after a miss", errors.Join(mongo.ErrNoDocuments, network(io.EOF)),
-			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
-		{"reply late", network(context.DeadlineExceeded), pool.Class{Fault: server, Repeat: ifIdempotent}},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"reply late", network(context.DeadlineExceeded), driver.Class{Fault: server, Repeat: ifIdempotent}},
 		{"reply lost in a transaction", mongo.CommandError{Labels: []string{labelTransient, labelNetwork}},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
 		{"commit's reply lost", mongo.CommandError{Labels: []string{labelNetwork, labelUnknownCommit}},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
-		{"commit unknown", command(64, labelUnknownCommit), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
-		{"as monitors see it", driver.Error{Labels: []string{labelNetwork}, Wrapped: io.EOF},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
-		{"time limit on the server", mongo.CommandError{Code: 50, Wrapped: driver.Error{Code: 50, Wrapped: context.DeadlineExceeded}},
-			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "50"}},
-		{"shutting down", command(91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
-		{"stepped down", command(189, "RetryableWriteError"), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "189"}},
-		{"interrupted", command(11602), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "11602"}},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"commit unknown", command(64, labelUnknownCommit), driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
+		{"as monitors see it", mongodriver.Error{Labels: []string{labelNetwork}, Wrapped: io.EOF},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Type: "network"}},
+		{"time limit on the server", mongo.CommandError{Code: 50, Wrapped: mongodriver.Error{Code: 50, Wrapped: context.DeadlineExceeded}},
+			driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "50"}},
+		{"shutting down", command(91), driver.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"stepped down", command(189, "RetryableWriteError"), driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "189"}},
+		{"interrupted", command(11602), driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "11602"}},
 		{"not confirmed in time", mongo.WriteException{WriteConcernError: unconfirmed(64)},
-			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
 		{"not confirmed, and a duplicate",
 			mongo.WriteException{WriteConcernError: unconfirmed(64), WriteErrors: writeError(11000).WriteErrors},
-			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
-		{"bulk: a duplicate, then not primary", bulkError(11000, 10107), pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "10107"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
+		{"bulk: a duplicate, then not primary", bulkError(11000, 10107), driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "10107"}},
 		{"bulk not confirmed", mongo.BulkWriteException{WriteConcernError: unconfirmed(91)},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
 		{"client's bulk", mongo.ClientBulkWriteException{
 			WriteErrors: map[int]mongo.WriteError{3: {Code: 11000}}, WriteConcernErrors: []mongo.WriteConcernError{{Code: 64}},
-		}, pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
+		}, driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "64"}},
 		{"client's bulk as a whole", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 13}},
-			pool.Class{Fault: server, Narrow: true, Code: "13"}},
+			driver.Class{Fault: server, Narrow: true, Code: "13"}},
 		{"client's bulk, server full", mongo.ClientBulkWriteException{WriteError: &mongo.WriteError{Code: 14031}},
-			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "14031"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: never, Code: "14031"}},
 
 		// The server's, and for good.
-		{"authentication failed", mongo.CommandError{Code: 18, Wrapped: topology.ConnectionError{Wrapped: driver.Error{Code: 18}}},
-			pool.Class{Fault: server, Repeat: never, Code: "18"}},
-		{"recovering", command(13436), pool.Class{Fault: server, Repeat: always, Code: "13436"}},
-		{"overloaded", command(433), pool.Class{Fault: server, Repeat: always, Code: "433"}},
-		{"overloaded, not to be repeated", command(433, labelOverloaded), pool.Class{Fault: server, Code: "433"}},
-		{"overloaded by work of one kind", command(10107, labelOverloaded, labelRetryable), pool.Class{Fault: server, Repeat: always, Code: "10107"}},
-		{"writes are blocked", command(371), pool.Class{Fault: server, Narrow: true, Code: "371"}},
+		{"authentication failed", mongo.CommandError{Code: 18, Wrapped: topology.ConnectionError{Wrapped: mongodriver.Error{Code: 18}}},
+			driver.Class{Fault: server, Repeat: never, Code: "18"}},
+		{"recovering", command(13436), driver.Class{Fault: server, Repeat: always, Code: "13436"}},
+		{"overloaded", command(433), driver.Class{Fault: server, Repeat: always, Code: "433"}},
+		{"overloaded, not to be repeated", command(433, labelOverloaded), driver.Class{Fault: server, Code: "433"}},
+		{"overloaded by work of one kind", command(10107, labelOverloaded, labelRetryable), driver.Class{Fault: server, Repeat: always, Code: "10107"}},
+		{"writes are blocked", command(371), driver.Class{Fault: server, Narrow: true, Code: "371"}},
 		{"not confirmed, for the server shuts down", mongo.WriteException{WriteConcernError: unconfirmed(91)},
-			pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+			driver.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
 		{"not confirmed, for no known reason", mongo.WriteException{WriteConcernError: unconfirmed(12345)},
-			pool.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "12345"}},
-		{"bulk: not primary, then shutting down", bulkError(10107, 91), pool.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
-		{"internal error", command(1), pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "1"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: ifIdempotent, Code: "12345"}},
+		{"bulk: not primary, then shutting down", bulkError(10107, 91), driver.Class{Fault: server, Repeat: ifIdempotent, Code: "91"}},
+		{"internal error", command(1), driver.Class{Fault: server, Narrow: true, Repeat: never, Code: "1"}},
 		{"no such write concern", mongo.WriteException{WriteConcernError: unconfirmed(79)},
-			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "79"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: never, Code: "79"}},
 		{"too few members for the write concern", mongo.WriteException{WriteConcernError: unconfirmed(100)},
-			pool.Class{Fault: server, Narrow: true, Repeat: never, Code: "100"}},
+			driver.Class{Fault: server, Narrow: true, Repeat: never, Code: "100"}},
 
 		// This process's own.
-		{"cancelled", network(context.Canceled), pool.Class{Fault: caller, Repeat: never}},
-		{"cancelled after a miss", errors.Join(mongo.ErrNoDocuments, context.Canceled), pool.Class{Fault: caller, Repeat: never}},
+		{"cancelled", network(context.Canceled), driver.Class{Fault: caller, Repeat: never}},
+		{"cancelled after a miss", errors.Join(mongo.ErrNoDocuments, context.Canceled), driver.Class{Fault: caller, Repeat: never}},
 		{"cancelled while it looked for a server", topology.ServerSelectionError{Wrapped: context.Canceled},
-			pool.Class{Fault: caller, Repeat: never}},
-		{"deadline without more", context.DeadlineExceeded, pool.Class{Fault: caller, Repeat: never}},
-		{"deadline of another service's client", &url.Error{Op: "Get", Err: context.DeadlineExceeded}, pool.Class{Fault: caller, Repeat: never}},
+			driver.Class{Fault: caller, Repeat: never}},
+		{"deadline without more", context.DeadlineExceeded, driver.Class{Fault: caller, Repeat: never}},
+		{"deadline of another service's client", &url.Error{Op: "Get", Err: context.DeadlineExceeded}, driver.Class{Fault: caller, Repeat: never}},
 		{"deadline of another service's client beside a lost reply", errors.Join(context.DeadlineExceeded, network(io.EOF)),
-			pool.Class{Fault: server, Repeat: ifIdempotent}},
+			driver.Class{Fault: server, Repeat: ifIdempotent}},
 		{"client disconnected", mongo.ErrClientDisconnected,
-			pool.Class{Fault: local, Repeat: never, Broken: true, Type: "client_disconnected"}},
+			driver.Class{Fault: local, Repeat: never, Broken: true, Type: "client_disconnected"}},
 	} {
 		if c.want.Fault == none && c.want.Broken {
 			t.Fatal("a class that cannot be")
@@ -232,7 +233,7 @@ func cleared(t testing.TB) error {
 	defer func() { _ = s.Disconnect(bounded(t)) }()
 	var own interface {
 		error
-		driver.RetryablePoolError
+		mongodriver.RetryablePoolError
 	}
 	eventually(t, "a check of the server has failed", func() bool {
 		// The first check may have failed before the driver could close the sockets.
@@ -259,29 +260,29 @@ func TestClassifyProvoked(t *testing.T) {
 	writes := func(field string, value any) reply {
 		return reply{doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 0}, {Key: field, Value: value}}}
 	}
-	server := func(r pool.Repeat, code string) pool.Class {
-		return pool.Class{Fault: pool.FaultServer, Repeat: r, Code: code}
+	server := func(r driver.Repeat, code string) driver.Class {
+		return driver.Class{Fault: driver.FaultServer, Repeat: r, Code: code}
 	}
-	narrow := func(r pool.Repeat, code string) pool.Class {
-		return pool.Class{Fault: pool.FaultServer, Narrow: true, Repeat: r, Code: code}
+	narrow := func(r driver.Repeat, code string) driver.Class {
+		return driver.Class{Fault: driver.FaultServer, Narrow: true, Repeat: r, Code: code}
 	}
 	for _, c := range []struct {
 		name   string
 		answer reply
-		want   pool.Class
+		want   driver.Class
 	}{
-		{"reply lost", reply{drop: true}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Type: "network"}},
-		{"not primary", failing(10107, "RetryableWriteError"), narrow(pool.RepeatAlways, "10107")},
-		{"stepped down", failing(189, "RetryableWriteError"), narrow(pool.RepeatIfIdempotent, "189")},
-		{"stepped down, no writes", failing(189, "RetryableWriteError", labelNoWrites), narrow(pool.RepeatAlways, "189")},
-		{"shutting down", failing(91), server(pool.RepeatIfIdempotent, "91")},
-		{"time limit", failing(50), narrow(pool.RepeatIfIdempotent, "50")},
-		{"not allowed", failing(13), narrow(pool.RepeatNever, "13")},
-		{"unknown command", failing(59), pool.Class{Code: "59"}},
+		{"reply lost", reply{drop: true}, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Type: "network"}},
+		{"not primary", failing(10107, "RetryableWriteError"), narrow(driver.RepeatAlways, "10107")},
+		{"stepped down", failing(189, "RetryableWriteError"), narrow(driver.RepeatIfIdempotent, "189")},
+		{"stepped down, no writes", failing(189, "RetryableWriteError", labelNoWrites), narrow(driver.RepeatAlways, "189")},
+		{"shutting down", failing(91), server(driver.RepeatIfIdempotent, "91")},
+		{"time limit", failing(50), narrow(driver.RepeatIfIdempotent, "50")},
+		{"not allowed", failing(13), narrow(driver.RepeatNever, "13")},
+		{"unknown command", failing(59), driver.Class{Code: "59"}},
 		{"duplicate key", writes("writeErrors", bson.A{bson.D{{Key: "index", Value: 0}, {Key: "code", Value: 11000}}}),
-			pool.Class{Code: "11000"}},
+			driver.Class{Code: "11000"}},
 		{"not confirmed", writes("writeConcernError", bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "timed out"}}),
-			narrow(pool.RepeatIfIdempotent, "64")},
+			narrow(driver.RepeatIfIdempotent, "64")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFakeSet(t)
@@ -341,7 +342,7 @@ func TestClassifyDeadlineUnsent(t *testing.T) {
 		}},
 	} {
 		err := p.Do(bounded(t), pool.Op{}, c.do)
-		if class, want := d.Classify(err), (pool.Class{Fault: pool.FaultCaller}); !errors.Is(err, context.DeadlineExceeded) || class != want {
+		if class, want := d.Classify(err), (driver.Class{Fault: driver.FaultCaller}); !errors.Is(err, context.DeadlineExceeded) || class != want {
 			t.Errorf("%s: the class of %v is %+v, want %+v", c.name, err, class, want)
 		}
 	}
@@ -362,7 +363,7 @@ func TestClassifyOpenTimeout(t *testing.T) {
 	}, pool.Config{OpenTimeout: 10 * time.Millisecond})
 	err := p.Do(bounded(t), pool.Op{}, ping)
 	own, ok := errors.AsType[*pool.Error](err)
-	if !ok || own.Class().Fault != pool.FaultServer || own.Class().Repeat != pool.RepeatAlways {
+	if !ok || own.Class().Fault != driver.FaultServer || own.Class().Repeat != driver.RepeatAlways {
 		t.Errorf("the use ended with %v, want an open failure of the class server, always", err)
 	}
 }
@@ -372,9 +373,9 @@ func TestClassifyHandshake(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		hello reply
-		want  pool.Class
+		want  driver.Class
 	}{
-		{"cut short", reply{drop: true}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "connect"}},
+		{"cut short", reply{drop: true}, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "connect"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)

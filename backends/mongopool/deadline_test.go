@@ -9,6 +9,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // shortFind is a find that the borrower gives less time than the use has.
@@ -34,12 +35,12 @@ func TestOwnDeadline(t *testing.T) {
 	j := &judge{}
 	_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1}, pool.Bracket(j), r)
 	err = p.Do(t.Context(), pool.Op{Name: "find", Idempotent: true}, shortFind(20*time.Millisecond))
-	if n := len(f.commands("find")); n != 1 || j.class.Fault != pool.FaultCaller || j.class.Type != "timeout" {
+	if n := len(f.commands("find")); n != 1 || j.class.Fault != driver.FaultCaller || j.class.Type != "timeout" {
 		t.Errorf("%d finds, %v, %+v", n, err, j.class)
 	}
 	// Now the only socket waits for a reply.
 	err = p.Do(t.Context(), pool.Op{Name: "find", Idempotent: true}, shortFind(20*time.Millisecond))
-	if j.class.Fault != pool.FaultCaller || j.class.Type != "timeout" {
+	if j.class.Fault != driver.FaultCaller || j.class.Type != "timeout" {
 		t.Errorf("%v, %+v", err, j.class)
 	}
 }

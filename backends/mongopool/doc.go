@@ -124,15 +124,15 @@
 // Package retry does not repeat an error that is nobody's fault (none). For such an error the last
 // column says whether the caller may repeat the use.
 //
-// Narrow is a fault of the server for a single kind of work ([pool.Class].Narrow): the server
+// Narrow is a fault of the server for a single kind of work ([driver.Class].Narrow): the server
 // answers, mostly at once, and serves other work. The driver tells the server how much time is left
 // (maxTimeMS). So a server that is too slow answers MaxTimeMSExpired at the deadline.
 //
 // A bulk write has the class of its gravest error, and is repeated only if idempotent.
 //
 // The pool attributes an error to the caller if the caller's own context was over, unless the error
-// is certain ([pool.Class].Certain). Such errors occur because the driver lets a command wait until
-// its deadline, even if the driver knows that every server is dead.
+// is certain ([driver.Class].Certain). Such errors occur because the driver lets a command wait
+// until its deadline, even if the driver knows that every server is dead.
 //
 // Only a disconnected client makes the resource unfit. The driver closes failed sockets by itself.
 //
@@ -146,7 +146,7 @@
 //
 // # The record of a use: whose error, and may the use be repeated
 //
-// The Driver is a [pool.Witness]: the Driver sees each command of a use. If no command of the use
+// The Driver is a [driver.Witness]: the Driver sees each command of a use. If no command of the use
 // failed with the code of a raw error, the error is from another MongoDB client, and counts as
 // nothing. A function that has sent no command proves nothing about the server, whatever error the
 // function returns.
@@ -189,7 +189,7 @@
 //	db[collection]              Conn.Collection
 //	pool.acquire()              Pool.Do, pool.Get or Pool.Acquire
 //	check_health, get_metrics   Pool.Check; Pool.Stat and Driver.Stats
-//	cleanup                     Pool.Cleanup
+//	cleanup                     Pool.CloseExpired
 //
 // An unknown option is an error. An option with two different values is an error too. No option is
 // dropped.

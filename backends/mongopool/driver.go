@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // layerName is the Layer of this package's events.
@@ -29,9 +30,9 @@ func New(opts Options, cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*
 	return d.NewPool(cfg, layers...)
 }
 
-// Driver is the [pool.Driver] for MongoDB. The zero Driver does not work; use [NewDriver]. A Driver
-// needs no Close: the shared client is made for the first resource, and disconnected after the last
-// resource. The methods may be called concurrently.
+// Driver is the [driver.Driver] for MongoDB. The zero Driver does not work; use [NewDriver]. A
+// Driver needs no Close: the shared client is made for the first resource, and disconnected after
+// the last resource. The methods may be called concurrently.
 type Driver struct {
 	settings settings
 	totals   totals
@@ -47,12 +48,12 @@ type Driver struct {
 }
 
 var (
-	_ pool.Driver[*Conn]    = (*Driver)(nil)
-	_ pool.Resetter[*Conn]  = (*Driver)(nil)
-	_ pool.Inspector[*Conn] = (*Driver)(nil)
-	_ pool.Classifier       = (*Driver)(nil)
-	_ pool.Witness[*Conn]   = (*Driver)(nil)
-	_ pool.Describer        = (*Driver)(nil)
+	_ driver.Driver[*Conn]    = (*Driver)(nil)
+	_ driver.Resetter[*Conn]  = (*Driver)(nil)
+	_ driver.Inspector[*Conn] = (*Driver)(nil)
+	_ driver.Classifier       = (*Driver)(nil)
+	_ driver.Witness[*Conn]   = (*Driver)(nil)
+	_ driver.Identifier       = (*Driver)(nil)
 )
 
 // NewDriver checks opts and returns a Driver, without a connection to a server. NewDriver reads the
@@ -114,7 +115,7 @@ func observesCommands[L any](layers []L) bool {
 		if _, ok := any(l).(pool.CommandObserver); ok {
 			return true
 		}
-		u, ok := any(l).(interface{ Unwrap() []any })
+		u, ok := any(l).(pool.Composite)
 		return ok && observesCommands(u.Unwrap())
 	})
 }
@@ -153,7 +154,7 @@ func (d *Driver) Close(ctx context.Context, res *Conn) error {
 // Dirty reports whether res needs a Reset. The borrower has begun a session or left a transaction
 // open, the driver has held back a command, or the client of res is to be replaced.
 func (d *Driver) Dirty(res *Conn) bool {
-	d.claim(res) // Testify is not called after a success without layers
+	d.claim(res) // EndUse is not called after a success without layers
 	return res.inSession() || res.heldBack > 0 || d.outdated(res)
 }
 
@@ -359,7 +360,7 @@ type measures struct {
 const defaultPatience = 500 * time.Millisecond
 
 // Identity returns the deployment and the database that the pool connects to.
-func (d *Driver) Identity() pool.Identity { return d.settings.identity }
+func (d *Driver) Identity() driver.Identity { return d.settings.identity }
 
 // DefaultSize returns 100, the default maxPoolSize of a mongo.Client.
 func (d *Driver) DefaultSize() int { return 100 }

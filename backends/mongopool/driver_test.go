@@ -18,9 +18,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	mongodriver "go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const patience = 10 * time.Second
@@ -345,7 +346,7 @@ func TestRefusedConnection(t *testing.T) {
 		t.Errorf("the use ended with %v, want an open failure by a refused connection", err)
 	}
 	var own *pool.Error
-	if !errors.As(err, &own) || own.Class().Fault != pool.FaultServer || own.Class().Repeat != pool.RepeatAlways {
+	if !errors.As(err, &own) || own.Class().Fault != driver.FaultServer || own.Class().Repeat != driver.RepeatAlways {
 		t.Errorf("the class of %v is %+v, want server, always", err, own.Class())
 	}
 	if n := d.Stats().Clients; n != 0 {
@@ -374,7 +375,7 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	close(release)
 	f.stop()
 	err := <-ended
-	if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatIfIdempotent || class.Broken {
+	if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat != driver.RepeatIfIdempotent || class.Broken {
 		t.Errorf("the class of %v is %+v, want server, if idempotent, not broken", err, class)
 	}
 	f.listen(f.address)
@@ -412,7 +413,7 @@ func TestDisconnectedByBorrower(t *testing.T) {
 		}
 		return ping(ctx, c)
 	})
-	if class := d.Classify(err); !errors.Is(err, mongo.ErrClientDisconnected) || !class.Broken || class.Fault != pool.FaultLocal {
+	if class := d.Classify(err); !errors.Is(err, mongo.ErrClientDisconnected) || !class.Broken || class.Fault != driver.FaultLocal {
 		t.Errorf("the use ended with %v (%+v), want ErrClientDisconnected, broken, local", err, class)
 	}
 	eventually(t, "a use succeeds", func() bool { return p.Do(bounded(t), pool.Op{}, ping) == nil })
@@ -546,14 +547,14 @@ func TestNewRefusesBadConfig(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	for _, c := range []struct {
 		opts Options
-		want pool.Identity
+		want driver.Identity
 	}{
-		{Options{URI: "mongodb://h:1234/db"}, pool.Identity{System: "mongodb", Address: "h", Port: 1234, Namespace: "db"}},
-		{Options{URI: "mongodb://h/db"}, pool.Identity{System: "mongodb", Address: "h", Port: 27017, Namespace: "db"}},
-		{Options{Database: "db"}, pool.Identity{System: "mongodb", Address: "localhost", Port: 27017, Namespace: "db"}},
-		{Options{URI: "mongodb://h,i:1/db"}, pool.Identity{System: "mongodb", Namespace: "db"}},
-		{Options{URI: "mongodb://[::1]:1/db"}, pool.Identity{System: "mongodb", Address: "::1", Port: 1, Namespace: "db"}},
-		{Options{URI: "mongodb://%2Ftmp%2Fm.sock/db"}, pool.Identity{System: "mongodb", Address: "/tmp/m.sock", Namespace: "db"}},
+		{Options{URI: "mongodb://h:1234/db"}, driver.Identity{System: "mongodb", Address: "h", Port: 1234, Namespace: "db"}},
+		{Options{URI: "mongodb://h/db"}, driver.Identity{System: "mongodb", Address: "h", Port: 27017, Namespace: "db"}},
+		{Options{Database: "db"}, driver.Identity{System: "mongodb", Address: "localhost", Port: 27017, Namespace: "db"}},
+		{Options{URI: "mongodb://h,i:1/db"}, driver.Identity{System: "mongodb", Namespace: "db"}},
+		{Options{URI: "mongodb://[::1]:1/db"}, driver.Identity{System: "mongodb", Address: "::1", Port: 1, Namespace: "db"}},
+		{Options{URI: "mongodb://%2Ftmp%2Fm.sock/db"}, driver.Identity{System: "mongodb", Address: "/tmp/m.sock", Namespace: "db"}},
 	} {
 		if got := mustDriver(t, c.opts).Identity(); got != c.want {
 			t.Errorf("%+v: identity %+v, want %+v", c.opts, got, c.want)
@@ -626,7 +627,7 @@ func TestHeldBackCommand(t *testing.T) {
 	use := func() (client *mongo.Client, pings int) {
 		t.Helper()
 		// The error of a client that knows the server as slow.
-		held := fmt.Errorf("find: %w", driver.ErrDeadlineWouldBeExceeded)
+		held := fmt.Errorf("find: %w", mongodriver.ErrDeadlineWouldBeExceeded)
 		err := p.Do(bounded(t), pool.Op{}, func(_ context.Context, c *Conn) error { client = c.Client(); return held })
 		if !errors.Is(err, held) {
 			t.Fatalf("the use ended with %v, want %v", err, held)

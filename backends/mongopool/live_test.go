@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // forwarder passes connections on to a real server and counts them.
@@ -113,11 +114,11 @@ func TestLiveClassify(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		do   func(context.Context, *Conn) error
-		want pool.Class
+		want driver.Class
 	}{
 		{"no documents", func(ctx context.Context, c *Conn) error {
 			return c.Collection("c").FindOne(ctx, bson.D{{Key: "name", Value: "nobody"}}).Err()
-		}, pool.Class{Miss: true}},
+		}, driver.Class{Miss: true}},
 		{"duplicate key", func(ctx context.Context, c *Conn) error {
 			id := bson.D{{Key: "_id", Value: bson.NewObjectID()}}
 			_, err := c.Collection("c").InsertOne(ctx, id)
@@ -126,22 +127,22 @@ func TestLiveClassify(t *testing.T) {
 			}
 			_, err = c.Collection("c").InsertOne(ctx, id)
 			return err
-		}, pool.Class{Code: "11000"}},
+		}, driver.Class{Code: "11000"}},
 		{"duplicate keys in bulk", func(ctx context.Context, c *Conn) error {
 			id := bson.D{{Key: "_id", Value: bson.NewObjectID()}}
 			_, err := c.Collection("c").InsertMany(ctx, []any{id, id})
 			return err
-		}, pool.Class{Code: "11000"}},
+		}, driver.Class{Code: "11000"}},
 		{"unknown command", func(ctx context.Context, c *Conn) error {
 			return c.Database().RunCommand(ctx, bson.D{{Key: "noSuchCommand", Value: 1}}).Err()
-		}, pool.Class{Code: "59"}},
+		}, driver.Class{Code: "59"}},
 		{"bad value", func(ctx context.Context, c *Conn) error {
 			return c.Collection("c").FindOne(ctx, bson.D{{Key: "$noSuchOperator", Value: 1}}).Err()
-		}, pool.Class{Code: "2"}},
+		}, driver.Class{Code: "2"}},
 		{"nil document", func(ctx context.Context, c *Conn) error {
 			_, err := c.Collection("c").InsertOne(ctx, nil)
 			return err
-		}, pool.Class{Fault: pool.FaultElsewhere}},
+		}, driver.Class{Fault: driver.FaultElsewhere}},
 	} {
 		err := p.Do(bounded(t), pool.Op{}, c.do)
 		if got := d.Classify(err); err == nil || got != c.want {

@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Stats are the values of the driver's monitors: the sockets under the leases, and the commands in
@@ -68,16 +69,16 @@ type Stats struct {
 // [Driver.NewPool] report such events to the layers that are observers, with context.Background().
 const (
 	// EventSocketOpened reports an opened socket. Duration is the time for the opening.
-	EventSocketOpened pool.Kind = "socket_opened"
+	EventSocketOpened pool.EventKind = "socket_opened"
 	// EventSocketClosed reports a closed socket. Reason is the driver's reason, such as "idle",
 	// "stale", "error" or "poolClosed". Err is the driver's error, or nil.
-	EventSocketClosed pool.Kind = "socket_closed"
+	EventSocketClosed pool.EventKind = "socket_closed"
 	// EventSocketsCleared reports that the driver has closed all sockets to a server. Reason is the
 	// address of the server, and Err is the cause.
-	EventSocketsCleared pool.Kind = "sockets_cleared"
+	EventSocketsCleared pool.EventKind = "sockets_cleared"
 	// EventServerChanged reports a change of a server. Reason is the address of the server. From and
 	// To are the driver's kinds, such as "Unknown", "Standalone" or "RSPrimary".
-	EventServerChanged pool.Kind = "server_changed"
+	EventServerChanged pool.EventKind = "server_changed"
 )
 
 // totals are the counters of a Driver, for all its clients together.
@@ -431,7 +432,7 @@ type commands struct {
 
 type openCommand struct {
 	ctx context.Context
-	cmd pool.Command
+	cmd driver.Command
 }
 
 // errandKey marks the contexts of the pool's own commands. The value is an *errand.
@@ -462,19 +463,19 @@ func (e *errand) went(address string) bool {
 }
 
 func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
-	if !pool.Observing(ctx) {
+	if !driver.Observing(ctx) {
 		return
 	}
-	cmd := pool.Command{
+	cmd := driver.Command{
 		Name: e.CommandName, Target: target(e.CommandName, e.Command), Batch: batch(e.CommandName, e.Command),
 	}
-	if pool.ObservingText(ctx) {
+	if driver.ObservingText(ctx) {
 		cmd.Text = text(e.CommandName, cmd.Target, e.Command)
 	}
 	if e.DatabaseName != c.database {
 		cmd.Namespace = e.DatabaseName
 	}
-	c.open.Store(e.RequestID, &openCommand{pool.BeginCommand(ctx, cmd), cmd})
+	c.open.Store(e.RequestID, &openCommand{driver.BeginCommand(ctx, cmd), cmd})
 }
 
 func (c *commands) succeeded(ctx context.Context, e *event.CommandSucceededEvent) {
@@ -503,7 +504,7 @@ func (c *commands) ended(ctx context.Context, e event.CommandFinishedEvent, err 
 		if err == nil {
 			err = refusedWrites(reply)
 		}
-		pool.EndCommand(open.ctx, open.cmd, err)
+		driver.EndCommand(open.ctx, open.cmd, err)
 	}
 }
 

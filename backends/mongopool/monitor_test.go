@@ -18,14 +18,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // listener is a layer that notes events and commands.
 type listener struct {
 	mu       sync.Mutex
 	events   []pool.Event
-	commands []pool.Command
-	ended    []pool.Class
+	commands []driver.Command
+	ended    []driver.Class
 	contexts int // EndCommands that got what BeginCommand returned
 }
 
@@ -42,14 +43,14 @@ func (l *listener) Observe(_ context.Context, e pool.Event) {
 	l.events = append(l.events, e)
 }
 
-func (l *listener) BeginCommand(ctx context.Context, _ *pool.Call, cmd pool.Command) context.Context {
+func (l *listener) BeginCommand(ctx context.Context, _ *pool.Call, cmd driver.Command) context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.commands = append(l.commands, cmd)
 	return context.WithValue(ctx, listenerKey{}, cmd)
 }
 
-func (l *listener) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Command, err error) {
+func (l *listener) EndCommand(ctx context.Context, c *pool.Call, cmd driver.Command, err error) {
 	class := c.Classify(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +61,7 @@ func (l *listener) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Comman
 }
 
 // count returns how many events of a kind there were, and the last.
-func (l *listener) count(kind pool.Kind) (n int, last pool.Event) {
+func (l *listener) count(kind pool.EventKind) (n int, last pool.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.events {
@@ -104,7 +105,7 @@ func TestCommandsAreObserved(t *testing.T) {
 		} else if err := p.Do(bounded(t), pool.Op{}, use); err != nil {
 			t.Fatal(err)
 		}
-		want := []pool.Command{
+		want := []driver.Command{
 			{Name: "insert", Target: "people"},
 			{Name: "usersInfo", Namespace: "other"}, // its first value is a user's name
 			{Name: "find", Target: "people"},
@@ -112,7 +113,7 @@ func TestCommandsAreObserved(t *testing.T) {
 		if !slices.Equal(l.commands, want) {
 			t.Errorf("two steps %t: commands %+v, want %+v", inTwoSteps, l.commands, want)
 		}
-		ended := []pool.Class{{}, {}, {Code: "2", Type: "2"}}
+		ended := []driver.Class{{}, {}, {Code: "2", Type: "2"}}
 		if !slices.Equal(l.ended, ended) || l.contexts != 3 {
 			t.Errorf("two steps %t: ended %+v with %d contexts, want %+v with 3", inTwoSteps, l.ended, l.contexts, ended)
 		}

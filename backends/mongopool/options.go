@@ -21,7 +21,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Defaults of [Options]. Both equal the default of OpenTimeout in pool.Config.
@@ -153,7 +153,7 @@ func (o Options) Validate() error {
 // settings are Options that have been checked.
 type settings struct {
 	database string
-	identity pool.Identity
+	identity driver.Identity
 	name     string // the hosts and the database, for messages
 	// clientOptions returns the driver's options for another client. The function hides the
 	// credentials: printing settings does not show the credentials.
@@ -231,8 +231,8 @@ func isHost(h string) bool {
 	return name != "" && port >= 0 && port <= 65535 && (port == 0 || !strings.ContainsAny(name, "@/ "))
 }
 
-func identify(hosts []string, database string) pool.Identity {
-	id := pool.Identity{System: "mongodb", Namespace: database}
+func identify(hosts []string, database string) driver.Identity {
+	id := driver.Identity{System: "mongodb", Namespace: database}
 	if len(hosts) == 1 {
 		id.Address, id.Port = splitHost(hosts[0])
 	}

@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // How often is a command sent if its reply is lost, or if the server gives up? The driver by itself
@@ -76,7 +77,7 @@ func TestOverloadRetries(t *testing.T) {
 	}})
 	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{})
 	err := p.Do(bounded(t), pool.Op{}, insert)
-	want := pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "462", RetryAfter: 20 * time.Millisecond}
+	want := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "462", RetryAfter: 20 * time.Millisecond}
 	if class := d.Classify(err); class != want {
 		t.Errorf("the class of %v is %+v, want %+v", err, class, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 func insert(ctx context.Context, c *Conn) error {
@@ -45,7 +46,7 @@ func TestSessionEndsWithLease(t *testing.T) {
 		}
 		_, err = c.Collection("c").Find(ctx, bson.D{})
 		// The fake has no cursors.
-		if class := d.Classify(err); err != nil && class.Fault == pool.FaultServer {
+		if class := d.Classify(err); err != nil && class.Fault == driver.FaultServer {
 			return err
 		}
 		return nil

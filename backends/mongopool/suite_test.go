@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -26,9 +27,9 @@ func mustDriver(t testing.TB, opts Options) *Driver {
 // nothing can break a lease.
 func suite(opts Options) pooltest.DriverSuite[*Conn] {
 	return pooltest.DriverSuite[*Conn]{
-		New: func(t testing.TB) pool.Driver[*Conn] { return mustDriver(t, opts) },
+		New: func(t testing.TB) driver.Driver[*Conn] { return mustDriver(t, opts) },
 		Use: func(ctx context.Context, c *Conn) error { return c.Client().Ping(ctx, nil) },
-		Unreachable: func(t testing.TB) pool.Driver[*Conn] {
+		Unreachable: func(t testing.TB) driver.Driver[*Conn] {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -10,11 +10,11 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	mongodriver "go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The record of a use. The driver's command monitor reports the end of each command together with
@@ -61,8 +61,8 @@ func (e *evidence) Value(key any) any {
 	return e.Context.Value(key)
 }
 
-// Lent begins the record of a use, and returns a context with the record.
-func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
+// BeginUse begins the record of a use, and returns a context with the record.
+func (d *Driver) BeginUse(ctx context.Context, res *Conn) context.Context {
 	e := &evidence{
 		Context: ctx, of: &d.commands, meter: res.client.meter,
 		orphans: d.commands.orphans.Load(), strays: d.commands.strays.Load(), noSocket: d.totals.noSocket.Load(),
@@ -71,21 +71,21 @@ func (d *Driver) Lent(ctx context.Context, res *Conn) context.Context {
 	return e
 }
 
-// Testify ends the record of the use, and returns its testimony. ok is false without a record.
-// Testify also takes over the cursors and transactions that the use has left open.
-func (d *Driver) Testify(res *Conn, err error) (pool.Testimony, bool) {
+// EndUse ends the record of the use, and returns its testimony. ok is false without a record.
+// EndUse also takes over the cursors and transactions that the use has left open.
+func (d *Driver) EndUse(res *Conn, err error) (driver.Testimony, bool) {
 	e := res.evidence
 	d.claim(res)
 	res.evidence = nil
-	if e != nil && err != nil && errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
+	if e != nil && err != nil && errors.Is(err, mongodriver.ErrDeadlineWouldBeExceeded) {
 		if deadline, ok := e.Deadline(); ok {
 			res.heldBack = time.Until(deadline)
 		}
 	}
 	if e == nil {
-		return pool.Testimony{}, false
+		return driver.Testimony{}, false
 	}
-	t := pool.Testimony{Asked: e.asked.Load(), Answered: e.answered.Load(), Done: e.done.Load() || d.commands.strays.Load() != e.strays}
+	t := driver.Testimony{Asked: e.asked.Load(), Answered: e.answered.Load(), Done: e.done.Load() || d.commands.strays.Load() != e.strays}
 	if d.commands.orphans.Load() == e.orphans {
 		var short bool
 		t.Own, short = e.own(err)
@@ -116,18 +116,18 @@ func (e *ownDeadlineError) Unwrap() error { return e.error }
 // hasPassed reports whether err is about a command's deadline. The driver's own deadlines for the
 // opening of a socket do not count.
 func hasPassed(err error) bool {
-	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrDeadlineWouldBeExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, mongodriver.ErrDeadlineWouldBeExceeded) {
 		return false
 	}
 	class := classify(err)
-	return class.Fault == pool.FaultServer && class.Code == "" && !class.Certain && class.Type != "connect"
+	return class.Fault == driver.FaultServer && class.Code == "" && !class.Certain && class.Type != "connect"
 }
 
 // own returns err without the errors of other clients, or nil if no part of err belongs to this
 // use. short reports whether the use got no server or no socket.
 func (e *evidence) own(err error) (own error, short bool) {
 	mine := false
-	rest := pool.Without(err, func(err error) bool {
+	rest := driver.Without(err, func(err error) bool {
 		met, unsent, known := e.judge(err)
 		mine, short = mine || met, short || met && unsent
 		return known && !met
@@ -162,7 +162,7 @@ func (e *evidence) judge(err error) (met, unsent, known bool) {
 	switch {
 	case err == mongo.ErrNoDocuments, err == mongo.ErrFileNotFound: //nolint:errorlint // as before
 		return e.answered.Load(), false, true
-	case err == mongo.ErrClientDisconnected, err == driver.ErrDeadlineWouldBeExceeded: //nolint:errorlint // as before
+	case err == mongo.ErrClientDisconnected, err == mongodriver.ErrDeadlineWouldBeExceeded: //nolint:errorlint // as before
 		return true, false, true
 	case err == topology.ErrPoolClosed, err == topology.ErrServerClosed, isCleared(err): //nolint:errorlint // as before
 		return e.wasShort(), true, true
@@ -212,7 +212,7 @@ func (c *commands) note(ctx context.Context, name string, err error, reply bson.
 // that the driver reports to a command monitor.
 func neverSent(err error) bool {
 	return err == context.Canceled || err == context.DeadlineExceeded || //nolint:errorlint // untyped
-		errors.Is(err, driver.ErrDeadlineWouldBeExceeded)
+		errors.Is(err, mongodriver.ErrDeadlineWouldBeExceeded)
 }
 
 // noteTransaction records the session of a command in a transaction, no matter how the session
@@ -252,7 +252,7 @@ func (e *evidence) noteFailure(ctx context.Context, name string, err error) {
 }
 
 // isAnswer reports whether the server has answered without a fault of its own.
-func (f failure) isAnswer() bool { return f.code != 0 && f.class().Fault != pool.FaultServer }
+func (f failure) isAnswer() bool { return f.code != 0 && f.class().Fault != driver.FaultServer }
 
 func (e *evidence) meet(codes ...int) {
 	e.mu.Lock()
@@ -280,7 +280,7 @@ func mayHaveChanged(ctx context.Context, name string, err error, reply bson.Raw)
 	}
 	f, _ := commandFailure(err)
 	repeat := f.class().Repeat
-	unknown := repeat == pool.RepeatIfIdempotent || f.code == 0 && repeat == pool.RepeatNever
+	unknown := repeat == driver.RepeatIfIdempotent || f.code == 0 && repeat == driver.RepeatNever
 	return unknown && !f.isAnswer() && changes(name, nil)
 }
 

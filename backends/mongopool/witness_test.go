@@ -13,11 +13,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // judge is a layer that keeps what the Call says of the outcome.
 type judge struct {
-	class pool.Class
+	class driver.Class
 	asked bool
 }
 
@@ -64,60 +65,60 @@ func TestWitnessOfWrites(t *testing.T) {
 		command string
 		answer  reply
 		use     func(ctx context.Context, c *Conn) error
-		want    pool.Repeat
+		want    driver.Repeat
 	}{
-		{"nothing before", "", reply{}, func(context.Context, *Conn) error { return nil }, pool.RepeatAlways},
-		{"a find", "find", nothing, find, pool.RepeatAlways},
-		{"an insert", "insert", document(one), insert, pool.RepeatIfIdempotent},
+		{"nothing before", "", reply{}, func(context.Context, *Conn) error { return nil }, driver.RepeatAlways},
+		{"a find", "find", nothing, find, driver.RepeatAlways},
+		{"an insert", "insert", document(one), insert, driver.RepeatIfIdempotent},
 		{"an insert of a duplicate", "insert", document(none, bson.E{Key: "writeErrors", Value: bson.A{bson.D{{Key: "code", Value: 11000}}}}),
-			insert, pool.RepeatAlways},
-		{"an insert that is lost", "insert", reply{drop: true}, insert, pool.RepeatIfIdempotent},
-		{"an insert that is refused on entry", "insert", rejection(10107), insert, pool.RepeatAlways},
-		{"an insert that is interrupted", "insert", rejection(11602), insert, pool.RepeatIfIdempotent},
+			insert, driver.RepeatAlways},
+		{"an insert that is lost", "insert", reply{drop: true}, insert, driver.RepeatIfIdempotent},
+		{"an insert that is refused on entry", "insert", rejection(10107), insert, driver.RepeatAlways},
+		{"an insert that is interrupted", "insert", rejection(11602), insert, driver.RepeatIfIdempotent},
 		{"an unacknowledged insert", "insert", document(), func(ctx context.Context, c *Conn) error {
 			_, err := c.Collection("c", options.Collection().SetWriteConcern(writeconcern.Unacknowledged())).InsertOne(ctx, bson.D{})
 			return err
-		}, pool.RepeatIfIdempotent},
+		}, driver.RepeatIfIdempotent},
 		{"an update", "update", document(one, bson.E{Key: "nModified", Value: 1}), func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$inc", Value: bson.D{{Key: "a", Value: 1}}}})
 			return err
-		}, pool.RepeatIfIdempotent},
+		}, driver.RepeatIfIdempotent},
 		{"an update that finds what is there", "update", document(one, bson.E{Key: "nModified", Value: 0}), func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).UpdateOne(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "a", Value: 1}}}})
 			return err
-		}, pool.RepeatAlways},
+		}, driver.RepeatAlways},
 		{"a delete of nothing", "delete", document(none), func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).DeleteOne(ctx, bson.D{})
 			return err
-		}, pool.RepeatAlways},
+		}, driver.RepeatAlways},
 		{"a findAndModify", "findAndModify", document(bson.E{Key: "lastErrorObject", Value: bson.D{one}}, bson.E{Key: "value", Value: bson.D{}}),
-			func(ctx context.Context, c *Conn) error { return coll(c).FindOneAndDelete(ctx, bson.D{}).Err() }, pool.RepeatIfIdempotent},
+			func(ctx context.Context, c *Conn) error { return coll(c).FindOneAndDelete(ctx, bson.D{}).Err() }, driver.RepeatIfIdempotent},
 		{"a findAndModify of nothing", "findAndModify", document(bson.E{Key: "lastErrorObject", Value: bson.D{none}}, bson.E{Key: "value", Value: nil}),
-			func(ctx context.Context, c *Conn) error { return coll(c).FindOneAndDelete(ctx, bson.D{}).Err() }, pool.RepeatAlways},
+			func(ctx context.Context, c *Conn) error { return coll(c).FindOneAndDelete(ctx, bson.D{}).Err() }, driver.RepeatAlways},
 		{"an aggregate that may have an $out", "aggregate", nothing, func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).Aggregate(ctx, mongo.Pipeline{})
 			return err
-		}, pool.RepeatIfIdempotent},
+		}, driver.RepeatIfIdempotent},
 		{"an aggregate with results", "aggregate", found(bson.D{}), func(ctx context.Context, c *Conn) error {
 			_, err := coll(c).Aggregate(ctx, mongo.Pipeline{})
 			return err
-		}, pool.RepeatAlways},
+		}, driver.RepeatAlways},
 		{"a write in a transaction that is aborted", "insert", document(one), func(ctx context.Context, c *Conn) error {
 			err := c.WithTransaction(ctx, func(ctx context.Context) error { return errors.Join(insert(ctx, c), errOwn) })
 			if errors.Is(err, errOwn) {
 				return nil
 			}
 			return err
-		}, pool.RepeatAlways},
+		}, driver.RepeatAlways},
 		{"a write in a transaction that is committed", "insert", document(one), func(ctx context.Context, c *Conn) error {
 			return c.WithTransaction(ctx, func(ctx context.Context) error { return insert(ctx, c) })
-		}, pool.RepeatIfIdempotent},
+		}, driver.RepeatIfIdempotent},
 		{"an insert that is too late to be sent", "", reply{}, func(ctx context.Context, c *Conn) error {
 			ctx, cancel := context.WithDeadline(ctx, time.Now())
 			defer cancel()
 			_ = insert(ctx, c)
 			return nil
-		}, pool.RepeatAlways},
+		}, driver.RepeatAlways},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f, j := newFakeSet(t), &judge{}
@@ -127,7 +128,7 @@ func TestWitnessOfWrites(t *testing.T) {
 			f.script("refuse", rejection(13436))
 			_, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1}, pool.Bracket(j))
 			err := p.Do(bounded(t), pool.Op{}, then(tc.use))
-			if j.class.Fault != pool.FaultServer || j.class.Repeat != tc.want || !j.asked {
+			if j.class.Fault != driver.FaultServer || j.class.Repeat != tc.want || !j.asked {
 				t.Errorf("%v: got %+v, want repeat %v", err, j.class, tc.want)
 			}
 		})
@@ -138,8 +139,8 @@ var errOwn = errors.New("the function's own")
 
 // Whose error is it: of this use's commands, or of another client's?
 func TestWitnessOfErrors(t *testing.T) {
-	elsewhere := func(class pool.Class) pool.Class {
-		return pool.Class{Fault: pool.FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
+	elsewhere := func(class driver.Class) driver.Class {
+		return driver.Class{Fault: driver.FaultElsewhere, Miss: class.Miss, Code: class.Code, Type: class.Type}
 	}
 	f, other := newFakeSet(t), newFakeSet(t)
 	f.script("find", nothing)
@@ -203,7 +204,7 @@ func TestWitnessOfErrors(t *testing.T) {
 			outcome = tc.use(ctx, c)
 			return outcome
 		})
-		want := pool.Class{}
+		want := driver.Class{}
 		if outcome != nil {
 			want = d.Classify(outcome)
 		}
@@ -211,7 +212,7 @@ func TestWitnessOfErrors(t *testing.T) {
 			want = elsewhere(want)
 		}
 		if tc.none {
-			want.Fault = pool.FaultNone
+			want.Fault = driver.FaultNone
 		}
 		if want.Type = j.class.Type; j.class != want || j.asked != tc.asked {
 			t.Errorf("%s: %v: got %+v, asked %t, want %+v, %t", tc.name, err, j.class, j.asked, want, tc.asked)
@@ -229,7 +230,7 @@ func TestWitnessOfWhatIsNotSent(t *testing.T) {
 	f.stop()
 	for range 5 {
 		err := p.Do(bounded(t), pool.Op{}, insert)
-		if j.class.Fault != pool.FaultServer || !j.asked {
+		if j.class.Fault != driver.FaultServer || !j.asked {
 			t.Errorf("%v: got %+v, asked %t", err, j.class, j.asked)
 		}
 	}
@@ -242,7 +243,7 @@ func TestWitnessCannotTell(t *testing.T) {
 	f.script("find", rejection(13436))
 	d, p := newPool(t, Options{URI: f.uri()}, pool.Config{MaxSize: 1}, pool.Bracket(j))
 	err := p.Do(bounded(t), pool.Op{}, func(_ context.Context, c *Conn) error { return find(bounded(t), c) })
-	if j.class.Fault != pool.FaultServer || j.class.Repeat != pool.RepeatAlways || !j.asked {
+	if j.class.Fault != driver.FaultServer || j.class.Repeat != driver.RepeatAlways || !j.asked {
 		t.Errorf("%v: got %+v, asked %t", err, j.class, j.asked)
 	}
 	// What the pool does for itself, such as to end a session, is nobody's command.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // replies maps the code of an error reply to a class. A code not in the map is an answer of a
@@ -31,39 +31,39 @@ import (
 //	NOREPLICAS   narrow   writes: too few replicas are reachable
 //	NOPERM       narrow   the user has no permission for this command or key
 //	TRYAGAIN     narrow   commands on several keys of a slot in migration
-var replies = map[string]pool.Class{
+var replies = map[string]driver.Class{
 	// The server has not executed the command. The refusal is temporary.
-	"LOADING":     {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"BUSY":        {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"MASTERDOWN":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"CLUSTERDOWN": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways},
-	"TRYAGAIN":    {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
-	"NOREPLICAS":  {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Narrow: true},
+	"LOADING":     {Fault: driver.FaultServer, Repeat: driver.RepeatAlways},
+	"BUSY":        {Fault: driver.FaultServer, Repeat: driver.RepeatAlways},
+	"MASTERDOWN":  {Fault: driver.FaultServer, Repeat: driver.RepeatAlways},
+	"CLUSTERDOWN": {Fault: driver.FaultServer, Repeat: driver.RepeatAlways},
+	"TRYAGAIN":    {Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Narrow: true},
+	"NOREPLICAS":  {Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Narrow: true},
 	// The server has not executed the command. The connection is closed as well, because the server's
 	// name may lead to another server by now.
-	"READONLY": {Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true, Narrow: true},
+	"READONLY": {Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true, Narrow: true},
 
 	// Another attempt would get the same answer.
-	"OOM":       {Fault: pool.FaultServer, Narrow: true},
-	"MISCONF":   {Fault: pool.FaultServer, Narrow: true},
-	"NOPERM":    {Fault: pool.FaultServer, Narrow: true},
-	"WRONGPASS": {Fault: pool.FaultServer},
-	"DENIED":    {Fault: pool.FaultServer},
+	"OOM":       {Fault: driver.FaultServer, Narrow: true},
+	"MISCONF":   {Fault: driver.FaultServer, Narrow: true},
+	"NOPERM":    {Fault: driver.FaultServer, Narrow: true},
+	"WRONGPASS": {Fault: driver.FaultServer},
+	"DENIED":    {Fault: driver.FaultServer},
 	// The session has lost its authentication, or never had any.
-	"NOAUTH": {Fault: pool.FaultServer, Broken: true},
+	"NOAUTH": {Fault: driver.FaultServer, Broken: true},
 }
 
 // Classify returns the class of err, by the table in the package documentation.
-func (d *Driver) Classify(err error) pool.Class {
+func (d *Driver) Classify(err error) driver.Class {
 	if errors.Is(err, redis.Nil) {
-		return pool.Class{Miss: true}
+		return driver.Class{Miss: true}
 	}
 	if errors.Is(err, redis.TxFailedErr) {
 		// A watched key has changed. The caller reads the key again in a loop.
-		return pool.Class{Type: "tx_failed"}
+		return driver.Class{Type: "tx_failed"}
 	}
 	if own, ok := errors.AsType[*ownDeadlineError](err); ok {
-		return pool.Class{Fault: pool.FaultCaller, Broken: d.Classify(own.error).Broken}
+		return driver.Class{Fault: driver.FaultCaller, Broken: d.Classify(own.error).Broken}
 	}
 	if aborted, ok := errors.AsType[*abortedError](err); ok {
 		return d.Classify(aborted.cause)
@@ -72,14 +72,14 @@ func (d *Driver) Classify(err error) pool.Class {
 		class := classifyReply(reply)
 		// A write was sent to a pool for reads.
 		if class.Code == "READONLY" && d.finder != nil && d.finder.replicas {
-			class = pool.Class{Code: class.Code, Broken: true}
+			class = driver.Class{Code: class.Code, Broken: true}
 		}
 		return class
 	}
 	return classifyFailure(err)
 }
 
-func classifyReply(reply redis.Error) pool.Class {
+func classifyReply(reply redis.Error) driver.Class {
 	code := code(reply)
 	class := replies[code]
 	switch {
@@ -87,7 +87,7 @@ func classifyReply(reply redis.Error) pool.Class {
 		code = "READONLY"
 		class = replies[code]
 	case isMaxClients(reply): // the server hangs up afterwards
-		class = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+		class = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true}
 	case code == "CLUSTERDOWN":
 		text := reply.Error()
 		class.Narrow = strings.Contains(text, "slot not served") || strings.Contains(text, "only accepts read")
@@ -109,42 +109,42 @@ func isMaxClients(reply error) bool {
 // of a command. So an error without an Error is the borrower's own. Examples are an io.EOF from
 // decoding a value, a failure to reach another service, and another client of go-redis that is
 // closed.
-func classifyFailure(err error) pool.Class {
+func classifyFailure(err error) driver.Class {
 	if unanswered, ok := errors.AsType[*Error](err); ok {
 		return classifyUnanswered(unanswered)
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return pool.Class{Fault: pool.FaultCaller}
+		return driver.Class{Fault: driver.FaultCaller}
 	}
-	return pool.Class{Fault: pool.FaultElsewhere}
+	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
 // classifyUnanswered classifies the failure of a command. It looks only at err, because err may be
 // joined with an error of the borrower's own.
-func classifyUnanswered(err *Error) pool.Class {
+func classifyUnanswered(err *Error) driver.Class {
 	if ended, ok := err.Err.(*endedError); ok { //nolint:errorlint // made by the hook
 		return classifyUnanswered(ended.first)
 	}
 	switch {
 	case err.Err == nil:
-		return pool.Class{Fault: pool.FaultCaller} // not sent: the context was done
+		return driver.Class{Fault: driver.FaultCaller} // not sent: the context was done
 	// If the use goes on, the borrower's function has cancelled the context.
 	case errors.Is(err.Context, context.Canceled):
-		return pool.Class{Fault: pool.FaultCaller, Broken: !err.kept}
+		return driver.Class{Fault: driver.FaultCaller, Broken: !err.kept}
 	case err.kept:
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent}
 	case errors.Is(err, redis.ErrClosed):
-		return pool.Class{Fault: pool.FaultLocal, Broken: true}
+		return driver.Class{Fault: driver.FaultLocal, Broken: true}
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
-		return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}
+		return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways}
 	case isDisagreement(err), errors.Is(err, errUnknownMaster):
-		return pool.Class{Fault: pool.FaultServer, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Broken: true}
 	case isNotConnected(err):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true}
 	case isNetwork(err):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}
 	}
-	return pool.Class{Broken: true} // an argument was not encoded, or a reply not decoded
+	return driver.Class{Broken: true} // an argument was not encoded, or a reply not decoded
 }
 
 // isNotConnected reports whether there was no connection, so that nothing can have been sent.

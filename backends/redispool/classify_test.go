@@ -22,33 +22,34 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The classes, with the names of the design.
 var (
-	answered    = pool.Class{}
-	foreign     = pool.Class{Fault: pool.FaultElsewhere}
-	miss        = pool.Class{Miss: true}
-	refused     = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways}
-	refusedHere = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Broken: true}
-	permanent   = pool.Class{Fault: pool.FaultServer}
-	late        = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}
-	unfit       = pool.Class{Fault: pool.FaultServer, Broken: true}
-	ambiguous   = pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
-	gaveUp      = pool.Class{Fault: pool.FaultCaller}
-	unusable    = pool.Class{Broken: true}
+	answered    = driver.Class{}
+	foreign     = driver.Class{Fault: driver.FaultElsewhere}
+	miss        = driver.Class{Miss: true}
+	refused     = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways}
+	refusedHere = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Broken: true}
+	permanent   = driver.Class{Fault: driver.FaultServer}
+	late        = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent}
+	unfit       = driver.Class{Fault: driver.FaultServer, Broken: true}
+	ambiguous   = driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}
+	gaveUp      = driver.Class{Fault: driver.FaultCaller}
+	unusable    = driver.Class{Broken: true}
 )
 
-func with(c pool.Class, code string) pool.Class { c.Code = code; return c }
+func with(c driver.Class, code string) driver.Class { c.Code = code; return c }
 
 // narrow returns a class for a reply that refuses a single kind of work.
-func narrow(c pool.Class, code string) pool.Class { c.Code, c.Narrow = code, true; return c }
+func narrow(c driver.Class, code string) driver.Class { c.Code, c.Narrow = code, true; return c }
 
 func TestClassify(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		err  func(t *testing.T) error
-		want pool.Class
+		want driver.Class
 	}{
 		{"Nil", on(nil, do("get", "missing")), miss},
 		{"Nil of a pop", on(nil, do("lpop", "missing")), miss},
@@ -60,7 +61,7 @@ func TestClassify(t *testing.T) {
 		{"NOGROUP", on(nil, do("xreadgroup", "group", "g", "c", "streams", "missing", ">")), with(answered, "NOGROUP")},
 		{"EXECABORT", on(nil, do("multi"), swallow(do("nonsense")), do("exec")), with(answered, "EXECABORT")},
 		{"a script's own error", on(nil, do("eval", "return redis.error_reply('my own words')", 0)), answered},
-		{"transaction failed", transactionFailed, pool.Class{Type: "tx_failed"}},
+		{"transaction failed", transactionFailed, driver.Class{Type: "tx_failed"}},
 		{"CLIENT UNBLOCK", unblocked("client", "unblock", "ID", "error"), with(answered, "UNBLOCKED")},
 
 		{"NOAUTH", on([]string{"--requirepass", "pw"}), with(unfit, "NOAUTH")},
@@ -136,9 +137,9 @@ func TestClassify(t *testing.T) {
 		{"a reply of another type", on(nil, do("set", "k", "v"), func(ctx context.Context, c *redispool.Conn) error {
 			return c.Process(ctx, redis.NewIntCmd(ctx, "get", "k"))
 		}), unusable},
-		{"client closed", afterClose, pool.Class{Fault: pool.FaultLocal, Broken: true}},
+		{"client closed", afterClose, driver.Class{Fault: driver.FaultLocal, Broken: true}},
 		{"client's pool", func(*testing.T) error { return &redispool.Error{Command: "GET", Err: redis.ErrPoolTimeout} },
-			pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatAlways}},
+			driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways}},
 		{"the store of the secret cannot be reached", func(t *testing.T) error {
 			return opening(t, redispool.Options{Credentials: func(context.Context) (string, string, error) { return "", "", refusedDial() }})
 		}, refusedHere},
@@ -161,7 +162,7 @@ func TestClassify(t *testing.T) {
 		}), foreign},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d := driver(t, redispool.Options{})
+			d := newDriver(t, redispool.Options{})
 			err := test.err(t)
 			if err == nil {
 				t.Fatal("there was no error")
@@ -231,7 +232,7 @@ func refusedDial() error {
 // afterClose sends a command on a connection that the pool has closed.
 func afterClose(t *testing.T) error {
 	ctx := t.Context()
-	d := driver(t, redispool.Options{Address: need(t).addr})
+	d := newDriver(t, redispool.Options{Address: need(t).addr})
 	c, err := d.Open(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +243,7 @@ func afterClose(t *testing.T) error {
 	return c.Get(ctx, "k").Err()
 }
 
-func driver(t testing.TB, opts redispool.Options) *redispool.Driver {
+func newDriver(t testing.TB, opts redispool.Options) *redispool.Driver {
 	t.Helper()
 	d, err := redispool.NewDriver(opts)
 	if err != nil {
@@ -260,7 +261,7 @@ func opening(t *testing.T, opts redispool.Options) error {
 // using runs the steps in order on a single connection and returns the error of the last step.
 func using(t *testing.T, opts redispool.Options, steps ...lendFunc) error {
 	t.Helper()
-	d := driver(t, opts)
+	d := newDriver(t, opts)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	c, err := d.Open(ctx)

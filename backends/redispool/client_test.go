@@ -16,6 +16,7 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // client makes a Client of a pool that is closed at the end of the test.
@@ -606,10 +607,10 @@ func TestClientExecAbort(t *testing.T) {
 }
 
 // wrapped is a driver around another one.
-type wrapped struct{ pool.Driver[*redispool.Conn] }
+type wrapped struct{ driver.Driver[*redispool.Conn] }
 
 func TestNewClient(t *testing.T) {
-	p, err := pool.New(wrapped{driver(t, redispool.Options{})}, pool.Config{})
+	p, err := pool.New(wrapped{newDriver(t, redispool.Options{})}, pool.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

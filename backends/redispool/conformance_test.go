@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/backends/redispool"
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -14,19 +14,19 @@ func TestConformance(t *testing.T) {
 	s := launch(t, "--requirepass", secret)
 	opts := redispool.Options{Address: s.addr, Password: secret, DB: 4}
 	pooltest.RunDriver(t, pooltest.DriverSuite[*redispool.Conn]{
-		New: func(testing.TB) pool.Driver[*redispool.Conn] { return driver(t, opts) },
+		New: func(testing.TB) driver.Driver[*redispool.Conn] { return newDriver(t, opts) },
 		Use: func(ctx context.Context, c *redispool.Conn) error { return c.Incr(ctx, "uses").Err() },
-		Unreachable: func(testing.TB) pool.Driver[*redispool.Conn] {
-			return driver(t, redispool.Options{Address: "127.0.0.1:1", Password: secret})
+		Unreachable: func(testing.TB) driver.Driver[*redispool.Conn] {
+			return newDriver(t, redispool.Options{Address: "127.0.0.1:1", Password: secret})
 		},
 		Break: func(t testing.TB, c *redispool.Conn) {
 			ctx := context.Background()
 			id := c.ClientID(ctx).Val()
-			other, err := driver(t, opts).Open(ctx)
+			other, err := newDriver(t, opts).Open(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = driver(t, opts).Close(ctx, other) }()
+			defer func() { _ = newDriver(t, opts).Close(ctx, other) }()
 			if err := other.Do(ctx, "client", "kill", "id", id).Err(); err != nil {
 				t.Fatal(err)
 			}

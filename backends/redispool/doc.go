@@ -87,7 +87,7 @@
 // of:".
 //
 // An error of the borrower's own is any error other than a reply or an [Error]. A reply or an Error
-// counts only if this connection has met it in the present use: the Driver is a [pool.Witness]. A
+// counts only if this connection has met it in the present use: the Driver is a [driver.Witness]. A
 // function may use another client of go-redis, or another pool, and return an error from there.
 // Such an error says nothing about this server. Then the use is a success of the server if the
 // server has answered in the use (none). Otherwise the use counts as nothing (elsewhere).
@@ -186,7 +186,7 @@
 //	                            c.Get(ctx, key).Bytes(), .Result() or .Int()
 //	pool.acquire()              Pool.Do, pool.Get or Pool.Acquire
 //	check_health, get_metrics   Pool.Check and Pool.Stat
-//	cleanup                     Pool.Cleanup
+//	cleanup                     Pool.CloseExpired
 //
 // For ssl, ssl_cert_reqs, encoding and decode_responses, ParseURL returns an error with the same
 // advice. ParseURL also has advice for options of other clients.

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Driver opens connections to a Redis server for a [pool.Pool]. [NewDriver] makes a Driver. Only
@@ -39,15 +40,15 @@ type Driver struct {
 }
 
 var (
-	_ pool.Driver[*Conn]      = (*Driver)(nil)
-	_ pool.Resetter[*Conn]    = (*Driver)(nil)
-	_ pool.Interrupter[*Conn] = (*Driver)(nil)
-	_ pool.Inspector[*Conn]   = (*Driver)(nil)
-	_ pool.Classifier         = (*Driver)(nil)
-	_ pool.Witness[*Conn]     = (*Driver)(nil)
-	_ pool.Describer          = (*Driver)(nil)
-	_ pool.Attacher           = (*Driver)(nil)
-	_ pool.Leveler            = (*Driver)(nil)
+	_ driver.Driver[*Conn]      = (*Driver)(nil)
+	_ driver.Resetter[*Conn]    = (*Driver)(nil)
+	_ driver.Interrupter[*Conn] = (*Driver)(nil)
+	_ driver.Inspector[*Conn]   = (*Driver)(nil)
+	_ driver.Classifier         = (*Driver)(nil)
+	_ driver.Witness[*Conn]     = (*Driver)(nil)
+	_ driver.Identifier         = (*Driver)(nil)
+	_ pool.Attacher             = (*Driver)(nil)
+	_ pool.Leveler              = (*Driver)(nil)
 )
 
 // New makes a pool of connections to the server named by opts. The layers wrap the pool; the first
@@ -109,8 +110,8 @@ func (d *Driver) DefaultSize() int { return 10 * runtime.GOMAXPROCS(0) }
 // Identity returns the server's address and database. The Name is "", so the pool makes a name of
 // the other fields: "redis localhost:6379/0". With Sentinels the Name is "redis mymaster/0", or
 // "redis mymaster replicas/0".
-func (d *Driver) Identity() pool.Identity {
-	id := pool.Identity{System: "redis", Address: d.address, Namespace: strconv.Itoa(d.db)}
+func (d *Driver) Identity() driver.Identity {
+	id := driver.Identity{System: "redis", Address: d.address, Namespace: strconv.Itoa(d.db)}
 	switch {
 	case d.finder != nil:
 		id.Name = fmt.Sprintf("redis %s/%d", d.finder, d.db)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 func TestLend(t *testing.T) {
@@ -99,7 +100,7 @@ func TestUnixSocket(t *testing.T) {
 	eventually(t, func() error { // the server listens on the port a little earlier than on the path
 		return p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error { return c.Ping(ctx).Err() })
 	})
-	want := pool.Identity{Name: "redis " + path + "/1", System: "redis", Address: path, Namespace: "1"}
+	want := driver.Identity{Name: "redis " + path + "/1", System: "redis", Address: path, Namespace: "1"}
 	if got := p.Identity(); got != want {
 		t.Errorf("identity %+v, want %+v", got, want)
 	}
@@ -121,11 +122,11 @@ func TestDefaultSize(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	for _, test := range []struct {
 		opts redispool.Options
-		want pool.Identity
+		want driver.Identity
 	}{
-		{redispool.Options{}, pool.Identity{System: "redis", Address: "localhost", Port: 6379, Namespace: "0"}},
-		{redispool.Options{Address: "[::1]:7000", DB: 2}, pool.Identity{System: "redis", Address: "::1", Port: 7000, Namespace: "2"}},
-		{redispool.Options{Address: "/run/r.sock"}, pool.Identity{System: "redis", Address: "/run/r.sock", Namespace: "0"}},
+		{redispool.Options{}, driver.Identity{System: "redis", Address: "localhost", Port: 6379, Namespace: "0"}},
+		{redispool.Options{Address: "[::1]:7000", DB: 2}, driver.Identity{System: "redis", Address: "::1", Port: 7000, Namespace: "2"}},
+		{redispool.Options{Address: "/run/r.sock"}, driver.Identity{System: "redis", Address: "/run/r.sock", Namespace: "0"}},
 	} {
 		d, err := redispool.NewDriver(test.opts)
 		if err != nil {
@@ -363,7 +364,7 @@ func TestTurnIsFree(t *testing.T) {
 	s := need(t)
 	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
 		asked := &askedForDone{Context: ctx}
-		driver(t, redispool.Options{}).Lent(asked, c)
+		newDriver(t, redispool.Options{}).BeginUse(asked, c)
 		_, err := c.Pipelined(asked, func(p redis.Pipeliner) error { p.Set(asked, "turn", "v", 0); return nil })
 		if err = errors.Join(err, c.Get(asked, "turn").Err()); asked.asked {
 			t.Error("it was asked for Done")
@@ -478,13 +479,13 @@ func TestConnectionLimit(t *testing.T) {
 			p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 3, AcquireTimeout: 200 * time.Millisecond})
 			// The server still has to close the connection of the readiness test.
 			eventually(t, func() error { return p.Warm(t.Context(), 2) })
-			d := driver(t, redispool.Options{Address: s.addr})
+			d := newDriver(t, redispool.Options{Address: s.addr})
 			for range 50 {
 				_, err := d.Open(t.Context())
 				if !strings.Contains(fmt.Sprint(err), words) {
 					t.Fatalf("got %v", err)
 				}
-				if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatAlways || class.Narrow {
+				if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat != driver.RepeatAlways || class.Narrow {
 					t.Fatalf("%v is %+v", err, class)
 				}
 			}
@@ -541,9 +542,9 @@ func TestDialer(t *testing.T) {
 	}
 	for _, failure := range []error{errors.New("the tunnel is down"), nil} {
 		opts.Dialer = func(context.Context, string, string) (net.Conn, error) { return nil, failure }
-		d := driver(t, opts)
+		d := newDriver(t, opts)
 		_, err := d.Open(t.Context())
-		if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat != pool.RepeatAlways || !errors.Is(err, failure) && failure != nil {
+		if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat != driver.RepeatAlways || !errors.Is(err, failure) && failure != nil {
 			t.Errorf("%v is %+v", err, class)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // EventPrimaryChanged is the kind of a [pool.Event] for a new primary named by the Sentinels. From
 // and To are the addresses of the old and the new primary, and Reason is the name of the master.
 // The pool closes the connections to the old primary.
-const EventPrimaryChanged pool.Kind = "primary_changed"
+const EventPrimaryChanged pool.EventKind = "primary_changed"
 
 // layerName is the Layer of the events of this package.
 const layerName = "redispool"

@@ -82,7 +82,7 @@ func TestHealthOfTheWeak(t *testing.T) {
 // A check distinguishes a server without an answer from a server that answers.
 func TestCheck(t *testing.T) {
 	s := launch(t)
-	d := driver(t, redispool.Options{Address: s.addr})
+	d := newDriver(t, redispool.Options{Address: s.addr})
 	err := using(t, redispool.Options{Address: s.addr}, func(ctx context.Context, c *redispool.Conn) error {
 		if err := d.Check(ctx, c); err != nil {
 			t.Error(err)
@@ -132,7 +132,7 @@ func TestBusyServer(t *testing.T) {
 	}
 	for name, p := range map[string]*pool.Pool[*redispool.Conn]{"idle": idle, "fresh": fresh} {
 		err := p.Do(t.Context(), pool.Op{}, do("get", "k"))
-		if class := driver(t, redispool.Options{}).Classify(err); class != with(refused, "BUSY") {
+		if class := newDriver(t, redispool.Options{}).Classify(err); class != with(refused, "BUSY") {
 			t.Errorf("%s: %v is %+v", name, err, class)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // go-redis obeys the deadline of a command's context, but not the cancellation. The pool watches
-// the context of the use ([pool.Interrupter]). A borrower may give a command another context, for
+// the context of the use ([driver.Interrupter]). A borrower may give a command another context, for
 // example a context with its own cancel function. Then the command itself watches this context.
 // After the cancellation the reply is late, as after a deadline (late.go), and the use goes on.
 

@@ -13,6 +13,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // lateServer answers "get late" when it is allowed to, and any other command at once. asked
@@ -59,7 +60,7 @@ func TestCommandHeedsItsOwnContext(t *testing.T) {
 				if !errors.Is(err, context.Canceled) || ctx.Err() != nil {
 					t.Errorf("got %v", err)
 				}
-				if class := p.Classify(err); class.Fault != pool.FaultCaller || class.Broken || class.Repeat != pool.RepeatNever {
+				if class := p.Classify(err); class.Fault != driver.FaultCaller || class.Broken || class.Repeat != driver.RepeatNever {
 					t.Errorf("a cancel of the borrower's own is %+v", class)
 				}
 				let <- struct{}{}
@@ -168,7 +169,7 @@ func TestOwnDeadline(t *testing.T) {
 		defer cancel()
 		return c.Get(ctx, "k").Err()
 	})
-	if class := p.Classify(err); calls != 1 || class.Fault != pool.FaultCaller || class.Type != "timeout" || !errors.Is(err, context.DeadlineExceeded) {
+	if class := p.Classify(err); calls != 1 || class.Fault != driver.FaultCaller || class.Type != "timeout" || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%d calls, %v, %+v", calls, err, class)
 	}
 }

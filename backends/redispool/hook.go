@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // hook runs between the commands of a connection and the socket. It notes the traces and the
@@ -26,7 +27,7 @@ func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		own := h.c.given.is(ctx)
-		if !pool.Observing(ctx) {
+		if !driver.Observing(ctx) {
 			return h.c.send(ctx, own, cmd, next)
 		}
 		return h.c.sendObserved(ctx, own, cmd, next)
@@ -36,7 +37,7 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		own := h.c.given.is(ctx)
-		if !pool.Observing(ctx) {
+		if !driver.Observing(ctx) {
 			return h.c.sendAll(ctx, own, cmds, next)
 		}
 		return h.c.sendAllObserved(ctx, own, cmds, next)
@@ -44,25 +45,25 @@ func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 func (c *Conn) sendObserved(ctx context.Context, own bool, cmd redis.Cmder, next redis.ProcessHook) (err error) {
-	command := pool.Command{Name: displayName(cmd.Name())}
-	if pool.ObservingText(ctx) {
+	command := driver.Command{Name: displayName(cmd.Name())}
+	if driver.ObservingText(ctx) {
 		command.Text = text(cmd)
 	}
-	ctx = pool.BeginCommand(ctx, command)
+	ctx = driver.BeginCommand(ctx, command)
 	err = pool.ErrAborted // the outcome after a panic
-	defer func() { pool.EndCommand(ctx, command, err) }()
+	defer func() { driver.EndCommand(ctx, command, err) }()
 	err = c.send(ctx, own, cmd, next)
 	return err
 }
 
 func (c *Conn) sendAllObserved(ctx context.Context, own bool, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	command := batchCommand(cmds)
-	if pool.ObservingText(ctx) {
+	if driver.ObservingText(ctx) {
 		command.Text = batchText(cmds)
 	}
-	ctx = pool.BeginCommand(ctx, command)
+	ctx = driver.BeginCommand(ctx, command)
 	outcome := pool.ErrAborted
-	defer func() { pool.EndCommand(ctx, command, outcome) }()
+	defer func() { driver.EndCommand(ctx, command, outcome) }()
 	outcome = c.sendAll(ctx, own, cmds, next)
 	return outcome
 }
@@ -431,18 +432,18 @@ func transaction(cmds []redis.Cmder) bool {
 
 // batchCommand describes a pipeline or a transaction: PIPELINE or MULTI, followed by the name of
 // the commands if all have the same name.
-func batchCommand(cmds []redis.Cmder) pool.Command {
+func batchCommand(cmds []redis.Cmder) driver.Command {
 	name, cmds := unwrapped(cmds)
 	if len(cmds) == 0 {
-		return pool.Command{Name: name, Batch: pool.EmptyBatch}
+		return driver.Command{Name: name, Batch: driver.EmptyBatch}
 	}
 	first := cmds[0].Name()
 	for _, cmd := range cmds[1:] {
 		if cmd.Name() != first {
-			return pool.Command{Name: name, Batch: len(cmds)}
+			return driver.Command{Name: name, Batch: len(cmds)}
 		}
 	}
-	return pool.Command{Name: name + " " + displayName(first), Batch: len(cmds)}
+	return driver.Command{Name: name + " " + displayName(first), Batch: len(cmds)}
 }
 
 // unwrapped returns the commands of a transaction without MULTI and EXEC. name is MULTI for a

@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // watcher is a layer that records the commands it observes.
@@ -20,11 +21,11 @@ type watcherKey struct{}
 
 func (w *watcher) Wrap(next pool.Handler) pool.Handler { return next }
 
-func (w *watcher) BeginCommand(ctx context.Context, _ *pool.Call, cmd pool.Command) context.Context {
+func (w *watcher) BeginCommand(ctx context.Context, _ *pool.Call, cmd driver.Command) context.Context {
 	return context.WithValue(ctx, watcherKey{}, cmd)
 }
 
-func (w *watcher) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Command, err error) {
+func (w *watcher) EndCommand(ctx context.Context, c *pool.Call, cmd driver.Command, err error) {
 	outcome := "ok"
 	if ctx.Value(watcherKey{}) != cmd {
 		outcome = "a context that is not ours"
@@ -86,7 +87,7 @@ func TestCommandsAreSeen(t *testing.T) {
 // the layers.
 func TestMissHidesNoFailure(t *testing.T) {
 	s := need(t)
-	d := driver(t, redispool.Options{})
+	d := newDriver(t, redispool.Options{})
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1})
 	const outOfMemory = "return redis.error_reply('OOM command not allowed')"
 	for name, send := range map[string]func(*redispool.Conn, context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error){

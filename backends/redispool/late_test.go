@@ -291,7 +291,7 @@ func TestLateReplyBeforeTheNextCommand(t *testing.T) {
 			soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 			err := c.Incr(soon, "n").Err()
 			cancel()
-			if d := driver(t, redispool.Options{}); !errors.Is(err, context.DeadlineExceeded) || d.Classify(err) != late {
+			if d := newDriver(t, redispool.Options{}); !errors.Is(err, context.DeadlineExceeded) || d.Classify(err) != late {
 				t.Errorf("%v is %+v", err, d.Classify(err))
 			}
 		}

@@ -37,7 +37,7 @@ func TestOutage(t *testing.T) {
 		return nil
 	})
 	s.kill()
-	d := driver(t, opts)
+	d := newDriver(t, opts)
 	if err := <-blocked; d.Classify(err) != ambiguous {
 		t.Errorf("a use in mid-command: %v is %+v", err, d.Classify(err))
 	}

@@ -154,7 +154,7 @@ func TestPrints(t *testing.T) {
 	if said := strings.TrimPrefix(logged.String(), before); said != "" {
 		t.Errorf("go-redis says %s", said)
 	}
-	d := driver(t, opts)
+	d := newDriver(t, opts)
 	err := using(t, opts, func(ctx context.Context, c *redispool.Conn) error {
 		if text := fmt.Sprintf("%v %+v %#v %v %+v %#v", d, d, d, c, c, c); strings.Contains(text, secret) {
 			t.Errorf("the password is in %s", text)

@@ -23,6 +23,7 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const masterName = "main"
@@ -354,7 +355,7 @@ func (w *watch) Observe(_ context.Context, e pool.Event) {
 	w.events = append(w.events, e)
 }
 
-func (w *watch) said(kind pool.Kind) (events []pool.Event) {
+func (w *watch) said(kind pool.EventKind) (events []pool.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.events {
@@ -426,7 +427,7 @@ func TestAllSentinelsAreLost(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := p.Do(ctx, pool.Op{}, do("get", "k"))
-	if class := p.Classify(err); err == nil || class.Fault != pool.FaultServer || class.Repeat != pool.RepeatAlways {
+	if class := p.Classify(err); err == nil || class.Fault != driver.FaultServer || class.Repeat != driver.RepeatAlways {
 		t.Errorf("a replica is used: %v, %+v", err, class)
 	}
 }
@@ -515,7 +516,7 @@ func TestSentinelReplicas(t *testing.T) {
 	if h := p.Check(t.Context()); !seen[h.Details["address"]] || h.Details["role"] != "replica" {
 		t.Errorf("Check says %v", h)
 	}
-	if err := p.Do(t.Context(), pool.Op{}, do("set", "k", "v")); !redis.IsReadOnlyError(err) || p.Classify(err).Fault != pool.FaultNone {
+	if err := p.Do(t.Context(), pool.Op{}, do("set", "k", "v")); !redis.IsReadOnlyError(err) || p.Classify(err).Fault != driver.FaultNone {
 		t.Errorf("SET is answered with %v, %+v", err, p.Classify(err))
 	}
 	for _, s := range c.servers {
@@ -595,20 +596,20 @@ func TestSentinelErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		sentinel redispool.Sentinel
 		want     string
-		repeat   pool.Repeat
+		repeat   driver.Repeat
 	}{
 		"another name": {redispool.Sentinel{MasterName: "other", Addresses: c.addresses()},
-			`do not know the master "other"`, pool.RepeatNever},
+			`do not know the master "other"`, driver.RepeatNever},
 		"another name, and one Sentinel is down": {redispool.Sentinel{MasterName: "other", Addresses: append(c.addresses(), none)},
-			`do not know the master "other"`, pool.RepeatNever},
+			`do not know the master "other"`, driver.RepeatNever},
 		"nobody there": {redispool.Sentinel{MasterName: masterName, Addresses: []string{none}},
-			"no Sentinel answers: Sentinel " + none, pool.RepeatAlways},
+			"no Sentinel answers: Sentinel " + none, driver.RepeatAlways},
 		"no password": {redispool.Sentinel{MasterName: masterName, Addresses: []string{sentinel.addr}},
-			"NOAUTH", pool.RepeatNever},
+			"NOAUTH", driver.RepeatNever},
 		"another password": {redispool.Sentinel{MasterName: masterName, Addresses: []string{sentinel.addr}, Password: secret + secret},
-			"WRONGPASS", pool.RepeatNever},
+			"WRONGPASS", driver.RepeatNever},
 		"a server in place of a Sentinel": {redispool.Sentinel{MasterName: masterName, Addresses: []string{c.servers[0].addr}},
-			"unknown command", pool.RepeatNever},
+			"unknown command", driver.RepeatNever},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := redispool.Options{Sentinel: &tc.sentinel}
@@ -619,7 +620,7 @@ func TestSentinelErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("got %v, want %s", err, tc.want)
 			}
-			if got := p.Classify(err); got.Fault != pool.FaultServer || got.Repeat != tc.repeat {
+			if got := p.Classify(err); got.Fault != driver.FaultServer || got.Repeat != tc.repeat {
 				t.Errorf("%v is %+v", err, got)
 			}
 		})

@@ -15,8 +15,8 @@ import (
 // pool. If such a connection cannot be opened, there is a [pool.EventOpenFailed] with the Layer
 // "redispool".
 const (
-	EventSubscriptionOpened pool.Kind = "subscription_opened" // Duration is the time of the dial
-	EventSubscriptionClosed pool.Kind = "subscription_closed" // Duration is the time since the dial
+	EventSubscriptionOpened pool.EventKind = "subscription_opened" // Duration is the time of the dial
+	EventSubscriptionClosed pool.EventKind = "subscription_closed" // Duration is the time since the dial
 )
 
 // Subscribe receives the messages published on the channels. The subscription has its own

@@ -149,7 +149,7 @@ func TestTLS(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
-			if got := driver(t, opts).Classify(err); got != unfit {
+			if got := newDriver(t, opts).Classify(err); got != unfit {
 				t.Errorf("the class of %v is %+v, want %+v", err, got, unfit)
 			}
 		})
@@ -218,7 +218,7 @@ func TestRotatedCertificates(t *testing.T) {
 	put("ca", stranger.file)
 	put("cert", badCert)
 	put("key", badKey)
-	d := driver(t, redispool.Options{Address: addr, TLS: &redispool.TLS{CAFile: path("ca"), CertFile: path("cert"), KeyFile: path("key")}})
+	d := newDriver(t, redispool.Options{Address: addr, TLS: &redispool.TLS{CAFile: path("ca"), CertFile: path("cert"), KeyFile: path("key")}})
 	try := func() error {
 		c, err := d.Open(t.Context())
 		if err == nil {

@@ -9,11 +9,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// evidence holds the facts about the present use of a connection, for [pool.Testimony]. A use with
-// reads only sets two flags, each by a single atomic operation.
+// evidence holds the facts about the present use of a connection, for [driver.Testimony]. A use
+// with reads only sets two flags, each by a single atomic operation.
 //
 // A use has done something if a write was answered with success, or was not answered. A read
 // changes nothing; the flags in the server's reply to COMMAND distinguish reads from writes. EXEC
@@ -70,7 +70,7 @@ func (e *evidence) note(k kind, cmd redis.Cmder, err error, open bool) {
 		e.add(done) // a script may have changed something before its error
 	}
 	reply, ok := err.(redis.Error) //nolint:errorlint // given to a hook by go-redis, not wrapped
-	if ok && classifyReply(reply).Fault != pool.FaultServer {
+	if ok && classifyReply(reply).Fault != driver.FaultServer {
 		e.add(answered)
 	}
 	e.add(metSome)
@@ -122,7 +122,7 @@ func (e *evidence) noteUnanswered(k kind, open bool) {
 // met no part of err in the present use.
 func (e *evidence) own(err error) error {
 	met := false
-	rest := pool.Without(err, func(err error) bool {
+	rest := driver.Without(err, func(err error) bool {
 		var mine bool
 		switch x := err.(type) { //nolint:errorlint // only this error, not its chain
 		case *Error:
@@ -149,18 +149,18 @@ func (e *evidence) hasMet(reply error) bool {
 	return e.seen.Load()&overflow != 0 || slices.Contains(e.met, reply.Error())
 }
 
-// Lent begins the evidence of a new use. It returns ctx.
-func (d *Driver) Lent(ctx context.Context, c *Conn) context.Context {
+// BeginUse begins the evidence of a new use. It returns ctx.
+func (d *Driver) BeginUse(ctx context.Context, c *Conn) context.Context {
 	c.evidence.begin()
 	c.ended.Store(nil)
 	c.given.set(ctx)
 	return ctx
 }
 
-// Testify returns the testimony about the use. ok is always true.
-func (d *Driver) Testify(c *Conn, err error) (pool.Testimony, bool) {
+// EndUse returns the testimony about the use. ok is always true.
+func (d *Driver) EndUse(c *Conn, err error) (driver.Testimony, bool) {
 	seen := c.evidence.seen.Load()
-	t := pool.Testimony{Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err)}
+	t := driver.Testimony{Asked: seen&asked != 0, Answered: seen&answered != 0, Done: seen&done != 0, Own: c.evidence.own(err)}
 	if hasPassed(t.Own) && c.given.lasts() {
 		t.Own = &ownDeadlineError{t.Own}
 	}

@@ -14,11 +14,12 @@ import (
 	"github.com/earnorm/poolstack/backends/redispool"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // judge is a layer that keeps the class of the latest outcome.
 type judge struct {
-	class pool.Class
+	class driver.Class
 	asked bool
 }
 
@@ -52,26 +53,26 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		fn   lendFunc
-		want pool.Class
+		want driver.Class
 	}{
 		{"out of memory there, nothing asked here", func(ctx context.Context, _ *redispool.Conn) error { return lease(ctx, oom) },
-			pool.Class{Fault: pool.FaultElsewhere}},
+			driver.Class{Fault: driver.FaultElsewhere}},
 		{"out of memory there, answered here", func(ctx context.Context, c *redispool.Conn) error {
 			if err := c.Incr(ctx, "n").Err(); err != nil {
 				return err
 			}
 			return fmt.Errorf("there: %w", lease(ctx, oom))
-		}, pool.Class{}},
+		}, driver.Class{}},
 		{"wrong type there, nothing asked here", func(ctx context.Context, _ *redispool.Conn) error { return lease(ctx, do("lpush", "k")) },
-			pool.Class{Fault: pool.FaultElsewhere}},
+			driver.Class{Fault: driver.FaultElsewhere}},
 		{"refused here, out of memory there", func(ctx context.Context, c *redispool.Conn) error {
 			return errors.Join(lease(ctx, oom), c.Eval(ctx, "return redis.error_reply('LOADING x')", nil).Err())
-		}, pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent}},
+		}, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent}},
 		{"the function's own, nothing asked", func(context.Context, *redispool.Conn) error { return errors.New("invalid") },
-			pool.Class{Fault: pool.FaultElsewhere}},
+			driver.Class{Fault: driver.FaultElsewhere}},
 		{"the function's own, answered", func(ctx context.Context, c *redispool.Conn) error {
 			return errors.Join(c.Ping(ctx).Err(), errors.New("invalid"))
-		}, pool.Class{}},
+		}, driver.Class{}},
 	} {
 		_ = p.Do(t.Context(), pool.Op{}, tc.fn)
 		got := j.class
@@ -87,7 +88,7 @@ func TestWitnessOfForeignErrors(t *testing.T) {
 		t.Error("a function that sent nothing has asked")
 	}
 	err := p.Do(t.Context(), pool.Op{}, do("get", "none"))
-	if err != redis.Nil || !j.asked || !j.class.Miss || j.class.Fault != pool.FaultNone {
+	if err != redis.Nil || !j.asked || !j.class.Miss || j.class.Fault != driver.FaultNone {
 		t.Errorf("%v: %+v", err, j)
 	}
 }
@@ -118,25 +119,25 @@ func TestWitnessOfWhatWasDone(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		before lendFunc
-		want   pool.Repeat
+		want   driver.Repeat
 	}{
-		{"nothing", many(), pool.RepeatAlways},
-		{"reads", many("get k", "GET none", "ping", "type k", "object encoding k", "xread streams s 0"), pool.RepeatAlways},
-		{"a pipeline of reads", batch("get k", "exists k", "ping"), pool.RepeatAlways},
-		{"a transaction of reads", tx("get k", "exists k"), pool.RepeatAlways},
-		{"a read-only script", func(ctx context.Context, c *redispool.Conn) error { return c.EvalRO(ctx, "return 1", nil).Err() }, pool.RepeatAlways},
-		{"a script that is not there", swallow(do("evalsha", "0000", 0)), pool.RepeatAlways},
+		{"nothing", many(), driver.RepeatAlways},
+		{"reads", many("get k", "GET none", "ping", "type k", "object encoding k", "xread streams s 0"), driver.RepeatAlways},
+		{"a pipeline of reads", batch("get k", "exists k", "ping"), driver.RepeatAlways},
+		{"a transaction of reads", tx("get k", "exists k"), driver.RepeatAlways},
+		{"a read-only script", func(ctx context.Context, c *redispool.Conn) error { return c.EvalRO(ctx, "return 1", nil).Err() }, driver.RepeatAlways},
+		{"a script that is not there", swallow(do("evalsha", "0000", 0)), driver.RepeatAlways},
 		{"writes that changed nothing", many("del none", "setnx k v", "sadd set a", "srem set b", "hsetnx h f 2", "expire none 1", "lpop none",
-			"set k v nx", "publish news hello"), pool.RepeatAlways},
+			"set k v nx", "publish news hello"), driver.RepeatAlways},
 		{"typed writes that changed nothing", func(ctx context.Context, c *redispool.Conn) error {
 			_ = c.SetNX(ctx, "k", "v", 0).Err()
 			return errors.Join(c.Del(ctx, "none").Err(), c.SAdd(ctx, "set", "a").Err())
-		}, pool.RepeatAlways},
-		{"MULTI's queue", many("multi", "incr n", "discard"), pool.RepeatAlways},
-		{"MULTI's queue, left open", many("multi", "incr n"), pool.RepeatAlways},
-		{"a queue in a pipeline", batch("multi", "incr n", "discard"), pool.RepeatAlways},
-		{"an aborted EXEC", swallow(many("multi", "nonsense", "exec")), pool.RepeatAlways},
-		{"an aborted transaction", swallow(tx("nonsense", "get k")), pool.RepeatAlways},
+		}, driver.RepeatAlways},
+		{"MULTI's queue", many("multi", "incr n", "discard"), driver.RepeatAlways},
+		{"MULTI's queue, left open", many("multi", "incr n"), driver.RepeatAlways},
+		{"a queue in a pipeline", batch("multi", "incr n", "discard"), driver.RepeatAlways},
+		{"an aborted EXEC", swallow(many("multi", "nonsense", "exec")), driver.RepeatAlways},
+		{"an aborted transaction", swallow(tx("nonsense", "get k")), driver.RepeatAlways},
 		{"a failed WATCH", func(ctx context.Context, c *redispool.Conn) error {
 			_ = c.Watch(ctx, func(r redis.Cmdable) error {
 				s.redis(t).HSet(ctx, "h", "f", 1)
@@ -144,24 +145,24 @@ func TestWitnessOfWhatWasDone(t *testing.T) {
 				return err
 			}, "h")
 			return nil
-		}, pool.RepeatAlways},
-		{"a refused write", swallow(do("lpush", "k", "v")), pool.RepeatAlways},
+		}, driver.RepeatAlways},
+		{"a refused write", swallow(do("lpush", "k", "v")), driver.RepeatAlways},
 
-		{"a write", many("incr n"), pool.RepeatIfIdempotent},
-		{"a write in capitals", do("INCR", "n"), pool.RepeatIfIdempotent},
-		{"a write that returns 0 and changed something", many("hset h f 2"), pool.RepeatIfIdempotent},
-		{"a counter at 0", many("incr zero", "decr zero"), pool.RepeatIfIdempotent},
-		{"SET with GET", many("set fresh v get"), pool.RepeatIfIdempotent},
-		{"an unknown command", do("config", "set", "hz", "10"), pool.RepeatIfIdempotent},
-		{"a pipeline", batch("get k", "incr n"), pool.RepeatIfIdempotent},
-		{"a transaction", tx("incr n", "incr n"), pool.RepeatIfIdempotent},
-		{"MULTI and EXEC", many("multi", "incr n", "exec"), pool.RepeatIfIdempotent},
-		{"MULTI and EXEC in a pipeline", batch("multi", "incr n", "exec"), pool.RepeatIfIdempotent},
+		{"a write", many("incr n"), driver.RepeatIfIdempotent},
+		{"a write in capitals", do("INCR", "n"), driver.RepeatIfIdempotent},
+		{"a write that returns 0 and changed something", many("hset h f 2"), driver.RepeatIfIdempotent},
+		{"a counter at 0", many("incr zero", "decr zero"), driver.RepeatIfIdempotent},
+		{"SET with GET", many("set fresh v get"), driver.RepeatIfIdempotent},
+		{"an unknown command", do("config", "set", "hz", "10"), driver.RepeatIfIdempotent},
+		{"a pipeline", batch("get k", "incr n"), driver.RepeatIfIdempotent},
+		{"a transaction", tx("incr n", "incr n"), driver.RepeatIfIdempotent},
+		{"MULTI and EXEC", many("multi", "incr n", "exec"), driver.RepeatIfIdempotent},
+		{"MULTI and EXEC in a pipeline", batch("multi", "incr n", "exec"), driver.RepeatIfIdempotent},
 		{"a queue, and EXEC in a pipeline", func(ctx context.Context, c *redispool.Conn) error {
 			return errors.Join(many("multi", "incr n")(ctx, c), batch("get k", "exec")(ctx, c))
-		}, pool.RepeatIfIdempotent},
-		{"a script", do("eval", "return 1", 0), pool.RepeatIfIdempotent},
-		{"a script that failed", swallow(do("eval", scriptThatFails, 0)), pool.RepeatIfIdempotent},
+		}, driver.RepeatIfIdempotent},
+		{"a script", do("eval", "return 1", 0), driver.RepeatIfIdempotent},
+		{"a script that failed", swallow(do("eval", scriptThatFails, 0)), driver.RepeatIfIdempotent},
 	} {
 		err := p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
 			if err := test.before(ctx, c); err != nil {
@@ -188,14 +189,14 @@ func TestWitnessOfWhatWasNotAnswered(t *testing.T) {
 	p := open(t, redispool.Options{Address: s.addr}, pool.Config{MaxSize: 1}, pool.Bracket(j))
 	for name, test := range map[string]struct {
 		late lendFunc
-		want pool.Repeat
+		want driver.Repeat
 	}{
-		"GET":                     {do("get", "k"), pool.RepeatAlways},
-		"INCR":                    {do("incr", "n"), pool.RepeatIfIdempotent},
-		"a pipeline of reads":     {pipelined((*redispool.Conn).Pipelined, "get k", "exists k"), pool.RepeatAlways},
-		"a pipeline with a write": {pipelined((*redispool.Conn).Pipelined, "get k", "incr n"), pool.RepeatIfIdempotent},
-		"a transaction":           {pipelined((*redispool.Conn).TxPipelined, "incr n", "incr n"), pool.RepeatIfIdempotent},
-		"a transaction of reads":  {pipelined((*redispool.Conn).TxPipelined, "get n", "get n"), pool.RepeatAlways},
+		"GET":                     {do("get", "k"), driver.RepeatAlways},
+		"INCR":                    {do("incr", "n"), driver.RepeatIfIdempotent},
+		"a pipeline of reads":     {pipelined((*redispool.Conn).Pipelined, "get k", "exists k"), driver.RepeatAlways},
+		"a pipeline with a write": {pipelined((*redispool.Conn).Pipelined, "get k", "incr n"), driver.RepeatIfIdempotent},
+		"a transaction":           {pipelined((*redispool.Conn).TxPipelined, "incr n", "incr n"), driver.RepeatIfIdempotent},
+		"a transaction of reads":  {pipelined((*redispool.Conn).TxPipelined, "get n", "get n"), driver.RepeatAlways},
 	} {
 		_ = p.Do(t.Context(), pool.Op{}, func(ctx context.Context, c *redispool.Conn) error {
 			thaw := pauseServer(t, s)

@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
+	sqldriver "database/sql/driver"
 	"time"
 
 	"github.com/jackc/puddle/v2"
 	commons "github.com/jolestar/go-commons-pool/v2"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // lender is the common interface of the compared pools. An unexpected error panics.
@@ -88,10 +89,10 @@ func (trivialDriver) Check(context.Context, *trivial) error  { return nil }
 func (trivialDriver) Close(context.Context, *trivial) error  { return nil }
 
 // Classify assigns every error to the server, as the other libraries' breakers do.
-func (trivialDriver) Classify(err error) (class pool.Class) {
-	class.Fault = pool.FaultServer
+func (trivialDriver) Classify(err error) (class driver.Class) {
+	class.Fault = driver.FaultServer
 	if err == errPassing {
-		class.Repeat = pool.RepeatAlways
+		class.Repeat = driver.RepeatAlways
 	}
 	return class
 }
@@ -173,14 +174,14 @@ func (p sqlPool) close() { check(p.Close()) }
 // fakeConnector creates connections without any effect.
 type fakeConnector struct{}
 
-func (fakeConnector) Connect(context.Context) (driver.Conn, error) { return &fakeConn{}, nil }
-func (fakeConnector) Driver() driver.Driver                        { return nil }
+func (fakeConnector) Connect(context.Context) (sqldriver.Conn, error) { return &fakeConn{}, nil }
+func (fakeConnector) Driver() sqldriver.Driver                        { return nil }
 
 type fakeConn struct{ _ int }
 
-func (*fakeConn) Prepare(string) (driver.Stmt, error) { return nil, driver.ErrSkip }
-func (*fakeConn) Close() error                        { return nil }
-func (*fakeConn) Begin() (driver.Tx, error)           { return nil, driver.ErrSkip }
+func (*fakeConn) Prepare(string) (sqldriver.Stmt, error) { return nil, sqldriver.ErrSkip }
+func (*fakeConn) Close() error                           { return nil }
+func (*fakeConn) Begin() (sqldriver.Tx, error)           { return nil, sqldriver.ErrSkip }
 
 type commonsPool struct{ *commons.ObjectPool }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/earnorm/poolstack/examples/servers/control"
 	"github.com/earnorm/poolstack/examples/servers/local"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -248,7 +249,7 @@ func TestKilledDuringUse(t *testing.T) {
 		}
 		return ping(ctx, c)
 	})
-	if class := d.Classify(err); class.Fault != pool.FaultServer || class.Repeat == pool.RepeatNever || class.Broken {
+	if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat == driver.RepeatNever || class.Broken {
 		t.Errorf("the class of %v is %+v, want server, repeatable, not broken", err, class)
 	}
 	if h := p.Check(bounded(t)); h.Status == pool.StatusOK {
@@ -288,7 +289,7 @@ func TestFrozen(t *testing.T) {
 	if !errors.As(err, &left) {
 		t.Fatalf("%v is no failure that has left a use", err)
 	}
-	if class := d.Classify(left.Err); !errors.Is(err, context.DeadlineExceeded) || class.Repeat == pool.RepeatNever || class.Broken {
+	if class := d.Classify(left.Err); !errors.Is(err, context.DeadlineExceeded) || class.Repeat == driver.RepeatNever || class.Broken {
 		t.Errorf("the class of %v is %+v, want a deadline, repeatable, not broken", err, class)
 	}
 	start := time.Now()
@@ -342,7 +343,7 @@ func TestNetwork(t *testing.T) {
 			if c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("it ended with %v, want %v", err, c.want)
 			}
-			if class := d.Classify(err); err == nil || class.Broken || c.want == nil && class.Fault != pool.FaultServer {
+			if class := d.Classify(err); err == nil || class.Broken || c.want == nil && class.Fault != driver.FaultServer {
 				t.Errorf("the class of %v is %+v", err, class)
 			}
 			must(t, proxy.RemoveToxic("live"))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // A tally is a layer that counts the results of uses, and the events of the pool and of other
@@ -66,7 +67,7 @@ func (t *tally) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	defer t.mu.Unlock()
 	t.figures.errors[class.Type]++
 	// The server is healthy and has answered, but not with an expected result of these operations.
-	if class.Fault == pool.FaultNone {
+	if class.Fault == driver.FaultNone {
 		t.figures.unexplained++
 	}
 }

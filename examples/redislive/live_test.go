@@ -21,6 +21,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/logging"
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -204,7 +205,7 @@ func TestFrozenLease(t *testing.T) {
 		t.Errorf("the command returned after %v, want about %v: %v", took, longer, err)
 	}
 	// The late reply is read before the next lease.
-	if class := p.Classify(l.Finish(err)); class.Fault != pool.FaultServer || class.Broken {
+	if class := p.Classify(l.Finish(err)); class.Fault != driver.FaultServer || class.Broken {
 		t.Errorf("%v: %+v", err, class)
 	}
 }

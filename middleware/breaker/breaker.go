@@ -81,10 +81,10 @@ func New(cfg Config) (*Breaker, error) {
 // Wrap implements [pool.Middleware].
 func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(next) }
 
-// Describe implements [pool.LayerDescriber]. Limit is Config.ProbeTimeout.
+// Describe implements [pool.Describer]. Limit is Config.ProbeTimeout.
 func (b *Breaker) Describe() pool.LayerInfo {
 	cfg := b.Config()
-	return pool.LayerInfo{Kind: kind, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
 }
 
 // Attach implements [pool.Attacher]. Attach returns an error if the breaker already serves a pool.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -171,8 +172,8 @@ func TestWhatCounts(t *testing.T) {
 type limitError struct{}
 
 func (limitError) Error() string { return "the attempt took too long" }
-func (limitError) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultServer, Type: "timeout_attempt"}
+func (limitError) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultServer, Type: "timeout_attempt"}
 }
 
 func TestWhatCountsOfThePoolItself(t *testing.T) {
@@ -382,7 +383,7 @@ func TestRefusalSaysWhyAndWhen(t *testing.T) {
 			if refusal.Error() != text {
 				t.Errorf("the refusal says\n  %s, want\n  %s", refusal, text)
 			}
-			want := pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatNever, Type: errorType, RetryAfter: after}
+			want := driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatNever, Type: errorType, RetryAfter: after}
 			if got := refusal.Class(); got != want {
 				t.Errorf("its class is %+v, want %+v", got, want)
 			}
@@ -542,7 +543,7 @@ func TestDescribe(t *testing.T) {
 	r := newRig(t, Config{ConsecutiveFailures: -1, FailureRatio: 0.25})
 	var found []pool.LayerInfo
 	for _, l := range r.pool.Layers() {
-		if l.Kind == "breaker" {
+		if l.Layer == "breaker" {
 			found = append(found, l)
 		}
 	}

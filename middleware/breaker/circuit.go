@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // layer implements [pool.Layer]: the breaker at the beginning and at the end of an attempt.
@@ -105,28 +106,28 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 		return
 	}
 	class := b.judge(ctx, c, &a, err)
-	if class.Fault == pool.FaultNone || class.Code != "" || c.Answered() {
+	if class.Fault == driver.FaultNone || class.Code != "" || c.Answered() {
 		b.silence.end()
 	}
 	switch {
-	case a.probe != nil && class.Fault == pool.FaultServer:
+	case a.probe != nil && class.Fault == driver.FaultServer:
 		f := b.failure(ctx, c, &a, class, err)
 		report(ctx, c, b.settle(&a, workOf(c), &f, class))
 	case a.probe != nil:
-		if a.probe.patient && class.Fault == pool.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
-			class.Fault = pool.FaultElsewhere // callers with less time would have failed
+		if a.probe.patient && class.Fault == driver.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
+			class.Fault = driver.FaultElsewhere // callers with less time would have failed
 		}
 		report(ctx, c, b.settle(&a, workOf(c), nil, class))
-	case class.Fault == pool.FaultNone:
+	case class.Fault == driver.FaultNone:
 		b.succeed(c, &a)
-	case class.Fault == pool.FaultServer:
+	case class.Fault == driver.FaultServer:
 		f := b.failure(ctx, c, &a, class, err)
 		report(ctx, c, b.evaluate(a.window, &f))
 	}
 }
 
 // failure returns the failure for the outcome err of an attempt.
-func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class pool.Class, err error) failure {
+func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class driver.Class, err error) failure {
 	f := failure{run: a.run, class: class, err: err, work: workOf(c), held: forever}
 	_, _, f.granted = c.Acquired()
 	f.dial = !f.granted && errors.Is(err, pool.ErrOpen)
@@ -147,19 +148,19 @@ func (b *Breaker) began(c *pool.Call, a *admission) time.Duration {
 
 // judge returns the class of an outcome, with the Fault as the breaker counts the outcome.
 // FaultServer is a failure, FaultNone a success, and any other Fault does not count.
-func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) pool.Class {
+func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err error) driver.Class {
 	class := c.Classify(err)
 	switch {
 	case class.Narrow && b.waited(c, a):
-		class.Fault = pool.FaultServer
+		class.Fault = driver.FaultServer
 	case class.Narrow, err == nil && c.Asked():
-		class.Fault = pool.FaultNone
+		class.Fault = driver.FaultNone
 	case err == nil:
-		class.Fault = pool.FaultElsewhere
-	case class.Fault != pool.FaultServer && class.Fault != pool.FaultCaller, class.Certain:
+		class.Fault = driver.FaultElsewhere
+	case class.Fault != driver.FaultServer && class.Fault != driver.FaultCaller, class.Certain:
 	case !timedOut(ctx, &class):
 	case c.Op().Limit < 0:
-		class.Fault = pool.FaultCaller
+		class.Fault = driver.FaultCaller
 	default:
 		class.Fault = b.blame(c, a, class.Fault)
 	}
@@ -196,7 +197,7 @@ func (b *Breaker) took(c *pool.Call, a *admission) time.Duration {
 // timedOut reports whether an attempt ended at a deadline unknown to the breaker. Such a deadline
 // was set outside of the breaker, or by the function of the use. An error by the limit of a layer
 // inside has another class.Type.
-func timedOut(ctx context.Context, class *pool.Class) bool {
+func timedOut(ctx context.Context, class *driver.Class) bool {
 	return class.Code == "" && (passed(ctx) || class.Type == "timeout")
 }
 
@@ -218,23 +219,23 @@ func passed(ctx context.Context) bool {
 
 // blame returns the Fault for a passed deadline unknown to the breaker. fault is the Fault from the
 // class, and is returned if the time of the attempt proves nothing.
-func (b *Breaker) blame(c *pool.Call, a *admission, fault pool.Fault) pool.Fault {
+func (b *Breaker) blame(c *pool.Call, a *admission, fault driver.Fault) driver.Fault {
 	if !judgesTime(c) {
 		return fault
 	}
 	from, to, successes := b.had(c, a)
 	if to-from >= b.needs.muchLonger(c.Op().Name, successes) {
-		return pool.FaultServer
+		return driver.FaultServer
 	}
 	// The server answered an earlier command of the attempt, so there is no silence.
 	if c.Answered() {
-		return pool.FaultCaller
+		return driver.FaultCaller
 	}
 	common := b.needs.commonly(c.Op().Name, successes)
 	if b.silentFor(b.began(c, a), from, to, common) >= max(muchMore*common, quiet) {
-		return pool.FaultServer
+		return driver.FaultServer
 	}
-	return pool.FaultCaller
+	return driver.FaultCaller
 }
 
 // waited reports whether a narrow answer came so late that its time is evidence.
@@ -440,7 +441,7 @@ func (b *Breaker) isOthersTurn(c *pool.Call, p *phase, cfg *Config) bool {
 
 // settle ends a probe of the operation w. f is nil unless the probe failed. settle counts nothing
 // if the round of the probe is over, or if the probe has already counted as lost. settle locks mu.
-func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *pool.Event {
+func (b *Breaker) settle(a *admission, w work, f *failure, class driver.Class) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := a.probe.round
@@ -449,15 +450,15 @@ func (b *Breaker) settle(a *admission, w work, f *failure, class pool.Class) *po
 	}
 	r.expire(b.elapsed(), b.cfg.Load().ProbeTimeout)
 	switch class.Fault {
-	case pool.FaultNone:
+	case driver.FaultNone:
 		r.successes++
 		b.scope.Store(b.scope.Load().afterProbe(w, nil))
-	case pool.FaultServer:
-		passing := class.Code != "" && class.Repeat == pool.RepeatAlways
+	case driver.FaultServer:
+		passing := class.Code != "" && class.Repeat == driver.RepeatAlways
 		r.fail(ReasonProbeFailed, describe(class.Type, rootCause(f.err, &class)), passing)
 		b.scope.Store(b.scope.Load().afterProbe(w, f))
 		b.shy = w
-	case pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere: // no outcome: next use may probe
+	case driver.FaultCaller, driver.FaultLocal, driver.FaultElsewhere: // no outcome: next use may probe
 	}
 	return b.conclude(r)
 }

@@ -9,8 +9,8 @@
 //
 // The breaker judges each attempt of a use. Without a retry layer, a use is a single attempt.
 //
-//   - Evidence: a failure with the class [pool.FaultServer]. A passed deadline, set outside of the
-//     breaker or by the function of the use, is evidence in two cases. In the first case, the
+//   - Evidence: a failure with the class [driver.FaultServer]. A passed deadline, set outside of
+//     the breaker or by the function of the use, is evidence in two cases. In the first case, the
 //     server had the attempt for four times as long as 999 in 1,000 recent successes needed. In the
 //     second case, the server answered nothing for half a second; the times of attempts with
 //     shorter deadlines add up.
@@ -57,7 +57,7 @@
 // passes with more than twice the time of the failed attempts. A failure to acquire a resource
 // concerns all operations. FailureRatio and ConsecutiveFailures concern all operations, too.
 //
-// A narrow failure ([pool.Class].Narrow) opens nothing. Examples: no memory for writes, a replica
+// A narrow failure ([driver.Class].Narrow) opens nothing. Examples: no memory for writes, a replica
 // without writes, a missing right. Such an answer comes at once. So a rejection would save no time
 // for callers, and almost no work for the server. For the same reason, a probe with such an answer
 // has succeeded. But a narrow answer may come late: a MongoDB server too slow for its callers ends

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // ErrOpen is the error wrapped by every rejection, in the open and in the half-open state. Test for
@@ -68,7 +69,7 @@ func describe(errorType, cause string) string {
 // rootCause returns the text of err in a single line. For an error of the pool, the text is the
 // cause (the error of the dial), or the reason if there is no cause. rootCause returns "" for an
 // answer of the server with a code, because the code is already in error.type.
-func rootCause(err error, class *pool.Class) string {
+func rootCause(err error, class *driver.Class) string {
 	if class.Code != "" || err == nil {
 		return ""
 	}
@@ -124,20 +125,20 @@ func (e *OpenError) Error() string {
 // Unwrap returns [ErrOpen].
 func (e *OpenError) Unwrap() error { return ErrOpen }
 
-// Class implements [pool.Classified]. The Fault is [pool.FaultLocal], because the server was not
-// asked. The Repeat is [pool.RepeatNever], because an immediate retry is useless. RetryAfter is the
-// time from now until NextProbe, and 0 when half-open.
-func (e *OpenError) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultLocal, Repeat: pool.RepeatNever, Type: e.errorType(), RetryAfter: e.retryAfter()}
+// Class implements [driver.Classified]. The Fault is [driver.FaultLocal], because the server was
+// not asked. The Repeat is [driver.RepeatNever], because an immediate retry is useless. RetryAfter
+// is the time from now until NextProbe, and 0 when half-open.
+func (e *OpenError) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatNever, Type: e.errorType(), RetryAfter: e.retryAfter()}
 }
 
 // Because implements [pool.Refusal]. Because returns the class of the failure that opened the
 // breaker, and the zero Class if there is none.
-func (e *OpenError) Because() pool.Class {
+func (e *OpenError) Because() driver.Class {
 	if e.Trip.ErrorType == "" {
-		return pool.Class{}
+		return driver.Class{}
 	}
-	return pool.Class{Fault: pool.FaultServer, Type: e.Trip.ErrorType}
+	return driver.Class{Fault: driver.FaultServer, Type: e.Trip.ErrorType}
 }
 
 func (e *OpenError) errorType() string {

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // This file decides which failures are evidence of a server in trouble, and how much evidence opens
@@ -71,7 +71,7 @@ type failure struct {
 	run      uint64        // run.number at the beginning of the attempt
 	dial     bool          // a failed dial; the dial may have failed several attempts
 	answered bool          // the server answered this attempt
-	class    pool.Class
+	class    driver.Class
 	err      error
 
 	// The scope of the failure, see type scope.

@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // judged is an error of the class given.
-type judged pool.Class
+type judged driver.Class
 
-func (judged) Error() string       { return "judged" }
-func (e judged) Class() pool.Class { return pool.Class(e) }
+func (judged) Error() string         { return "judged" }
+func (e judged) Class() driver.Class { return driver.Class(e) }
 
 var (
-	narrow    = judged{Fault: pool.FaultServer, Narrow: true, Code: "OOM", Type: "OOM"}
-	elsewhere = judged{Fault: pool.FaultElsewhere}
-	cutOff    = judged{Fault: pool.FaultServer, Broken: true, Type: "broken"}
+	narrow    = judged{Fault: driver.FaultServer, Narrow: true, Code: "OOM", Type: "OOM"}
+	elsewhere = judged{Fault: driver.FaultElsewhere}
+	cutOff    = judged{Fault: driver.FaultServer, Broken: true, Type: "broken"}
 )
 
 // traffic has n workers use the pool until stop, each with a pause after a failure, as retry makes.
@@ -314,10 +315,10 @@ type answering struct {
 	silent, answers bool
 }
 
-func (d *answering) Lent(ctx context.Context, _ *conn) context.Context { return ctx }
+func (d *answering) BeginUse(ctx context.Context, _ *conn) context.Context { return ctx }
 
-func (d *answering) Testify(_ *conn, err error) (pool.Testimony, bool) {
-	return pool.Testimony{Asked: !d.silent, Answered: !d.silent && (d.answers || err == nil), Own: err}, true
+func (d *answering) EndUse(_ *conn, err error) (driver.Testimony, bool) {
+	return driver.Testimony{Asked: !d.silent, Answered: !d.silent && (d.answers || err == nil), Own: err}, true
 }
 
 // over makes a pool with b over d.
@@ -410,7 +411,7 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 		{name: "meant to block", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Second, fn: hang},
 		{name: "meant to block, its socket timed out", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Minute,
 			fn: func(context.Context, *conn) error {
-				return judged{Fault: pool.FaultServer, Broken: true, Type: "timeout"}
+				return judged{Fault: driver.FaultServer, Broken: true, Type: "timeout"}
 			}},
 		{name: "meant to block, a narrow answer", op: pool.Op{Name: "GET", Limit: -1}, limit: time.Minute,
 			fn: func(context.Context, *conn) error { time.Sleep(2 * time.Second); return narrow }},
@@ -419,7 +420,7 @@ func TestTimeThatIsNoEvidence(t *testing.T) {
 		{name: "a short deadline, but the client knows", op: get, needed: 400 * time.Millisecond, limit: time.Second, want: true,
 			fn: func(ctx context.Context, _ *conn) error {
 				<-ctx.Done()
-				return judged{Fault: pool.FaultServer, Certain: true, Type: "timeout"}
+				return judged{Fault: driver.FaultServer, Certain: true, Type: "timeout"}
 			}},
 		{name: "a deadline in a lease", op: get, limit: time.Second, lease: true, fn: hang},
 		{name: "another pool's time", op: get, limit: time.Second,

@@ -25,6 +25,9 @@ func (s State) String() string {
 	return "unknown"
 }
 
+// MarshalText returns the name of the state.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Counts holds numbers of outcomes. Each outcome belongs to an attempt.
 type Counts struct {
 	Successes   int64

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // While the breaker is open, the pool itself looks at the server ([pool.PoolInfo].Look). So no use
@@ -121,7 +122,7 @@ func (b *Breaker) watchOver(ctx context.Context, w *watch, info pool.PoolInfo) {
 		b.allowProbes(w, blind)
 		if !blind {
 			failed = true
-			if class := info.Classify(err); class.Code != "" && class.Repeat == pool.RepeatAlways {
+			if class := info.Classify(err); class.Code != "" && class.Repeat == driver.RepeatAlways {
 				pause = min(pause, answeredMax)
 			}
 		}

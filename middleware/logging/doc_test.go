@@ -50,7 +50,7 @@ func TestDocumentedLines(t *testing.T) {
 		seen[about] = true
 		s, isSpecial := special[about]
 		if !isSpecial {
-			s.e.Kind = pool.Kind(about)
+			s.e.Kind = pool.EventKind(about)
 			if _, known := lines[s.e.Kind]; !known {
 				t.Errorf("%q is no kind of event", about)
 			}

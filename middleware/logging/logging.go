@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const (
@@ -91,9 +92,9 @@ func (l *Logging) Unwrap() []any {
 	return []any{l.writer}
 }
 
-// Describe implements [pool.LayerDescriber].
+// Describe implements [pool.Describer].
 func (l *Logging) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: "logging", Role: pool.RoleObserve, Settings: map[string]string{
+	return pool.LayerInfo{Layer: "logging", Role: pool.RoleObserve, Settings: map[string]string{
 		"interval": l.cfg.Interval.String(), "every": strconv.Itoa(l.cfg.Every), "error_text": strconv.FormatBool(l.cfg.ErrorText),
 	}}
 }
@@ -121,7 +122,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 	name := c.Identity().Name
 	fault, cause := class.Fault, ""
-	if root, ok := pool.Because(err); ok && fault == pool.FaultLocal {
+	if root, ok := pool.Because(err); ok && fault == driver.FaultLocal {
 		fault, cause = root.Fault, root.Type
 	}
 	suppressed, ok := l.w.sampler.admit(about{pool: name, kind: useFailed, reason: class.Type, level: level, fault: fault})
@@ -141,7 +142,7 @@ const useFailed = "use failed"
 // why returns the attributes for the error of a use.
 func (w *writer) why(err error) (attrs []slog.Attr) {
 	if refused := (*pool.Error)(nil); errors.As(err, &refused) {
-		s := refused.State
+		s := refused.Occupancy
 		attrs = append(attrs, slog.Group("state", slog.Int("in_use", s.InUse), slog.Int("max", s.Max), slog.Int("idle", s.Idle),
 			slog.Int("opening", s.Opening), slog.Int("waiters", s.Waiters), slog.Duration("oldest_lease", s.OldestLease)))
 	}
@@ -154,11 +155,11 @@ func (w *writer) why(err error) (attrs []slog.Attr) {
 // levelOf returns the level of a failed use. Operators need to see failures of the server (ERROR)
 // and of this process (WARN). Failures by the caller, and errors for the caller to handle, are
 // DEBUG.
-func levelOf(class pool.Class, err error) slog.Level {
+func levelOf(class driver.Class, err error) slog.Level {
 	switch {
-	case class.Fault == pool.FaultServer:
+	case class.Fault == driver.FaultServer:
 		return slog.LevelError
-	case class.Fault == pool.FaultLocal, errors.Is(err, pool.ErrAborted):
+	case class.Fault == driver.FaultLocal, errors.Is(err, pool.ErrAborted):
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -38,8 +39,10 @@ func TestConforms(t *testing.T) {
 
 type refusal struct{}
 
-func (refusal) Error() string     { return "refused" }
-func (refusal) Class() pool.Class { return pool.Class{Fault: pool.FaultLocal, Type: "breaker_open"} }
+func (refusal) Error() string { return "refused" }
+func (refusal) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Type: "breaker_open"}
+}
 
 func TestFailedUses(t *testing.T) {
 	const failed = ` msg="use failed" pool=cache operation=GET target=sessions `
@@ -224,15 +227,15 @@ func TestSamplingKeepsLevelsAndFaultsApart(t *testing.T) {
 			if full {
 				for i := range 3 * maxCounts {
 					_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error {
-						return &classed{pool.Class{Type: fmt.Sprint(i)}}
+						return &classed{driver.Class{Type: fmt.Sprint(i)}}
 					})
 				}
 				r.take()
 			}
-			faults := []pool.Fault{pool.FaultCaller, pool.FaultServer, pool.FaultElsewhere, pool.FaultServer, pool.FaultLocal}
+			faults := []driver.Fault{driver.FaultCaller, driver.FaultServer, driver.FaultElsewhere, driver.FaultServer, driver.FaultLocal}
 			for _, fault := range faults {
 				_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error {
-					return &classed{pool.Class{Fault: fault, Type: "timeout"}}
+					return &classed{driver.Class{Fault: fault, Type: "timeout"}}
 				})
 			}
 			line := func(level, fault string) string {
@@ -248,10 +251,10 @@ func TestSamplingKeepsLevelsAndFaultsApart(t *testing.T) {
 }
 
 // classed is an error with a class of its own.
-type classed struct{ class pool.Class }
+type classed struct{ class driver.Class }
 
-func (e *classed) Error() string     { return "classed" }
-func (e *classed) Class() pool.Class { return e.class }
+func (e *classed) Error() string       { return "classed" }
+func (e *classed) Class() driver.Class { return e.class }
 
 // Changes of state are never left out.
 func TestStateChangesAreNotSampled(t *testing.T) {
@@ -337,7 +340,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := layer.Describe()
-	if info.Kind != "logging" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != "map[error_text:false every:1000 interval:10s]" {
+	if info.Layer != "logging" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != "map[error_text:false every:1000 interval:10s]" {
 		t.Errorf("Describe returned %+v", info)
 	}
 }

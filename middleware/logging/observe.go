@@ -18,7 +18,7 @@ type line struct {
 
 // lines holds the kinds of events with their lines. Most DEBUG events are details of failed uses.
 // The failure itself is logged at the end of the use.
-var lines = map[pool.Kind]line{
+var lines = map[pool.EventKind]line{
 	pool.EventAcquireFailed: {level: slog.LevelDebug, message: "no connection acquired", duration: took},
 	pool.EventOpened:        {level: slog.LevelDebug, message: "connection opened", duration: took},
 	pool.EventOpenFailed:    {level: slog.LevelWarn, message: "connection could not be opened", duration: took, own: true},
@@ -58,15 +58,15 @@ func lineOf(e pool.Event) (l line, known bool) {
 	return l, known
 }
 
-// WantsKind reports whether events of kind k are logged. Acquired and released are not logged:
+// WantsEvent reports whether events of kind k are logged. Acquired and released are not logged:
 // every use has both.
-func (w *writer) WantsKind(k pool.Kind) bool {
+func (w *writer) WantsEvent(k pool.EventKind) bool {
 	return k != pool.EventAcquired && k != pool.EventReleased
 }
 
 // Observe logs the event.
 func (w *writer) Observe(ctx context.Context, e pool.Event) {
-	if !w.WantsKind(e.Kind) {
+	if !w.WantsEvent(e.Kind) {
 		return // passed on by another layer
 	}
 	l, known := lineOf(e)

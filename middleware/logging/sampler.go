@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // maxCounts is the maximum number of separate counts. Beyond maxCounts, lines are counted by kind,
@@ -17,7 +17,7 @@ const maxCounts = 1000
 type about struct {
 	pool, kind, layer, reason string
 	level                     slog.Level
-	fault                     pool.Fault // of a failed use, as in the line
+	fault                     driver.Fault // of a failed use, as in the line
 }
 
 // sampler selects the lines to write among alike lines.

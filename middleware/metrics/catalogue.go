@@ -24,26 +24,26 @@ const (
 )
 
 // Kind is the kind of an [Instrument].
-type Kind uint8
+type InstrumentKind uint8
 
 // The kinds of instruments.
 const (
-	Counter       Kind = iota // counts events when they happen
-	UpDownCounter             // a level, read at each collection; the sum over pools is useful
-	Gauge                     // a level, read at each collection; the sum over pools is not useful
-	Histogram                 // a distribution, recorded at each event
+	Counter       InstrumentKind = iota // counts events when they happen
+	UpDownCounter                       // a level, read at each collection; the sum over pools is useful
+	Gauge                               // a level, read at each collection; the sum over pools is not useful
+	Histogram                           // a distribution, recorded at each event
 )
 
 // String returns the OpenTelemetry name of the kind, such as "Counter". String panics if k is not a
 // declared Kind.
-func (k Kind) String() string {
+func (k InstrumentKind) String() string {
 	return [...]string{"Counter", "UpDownCounter", "Gauge", "Histogram"}[k]
 }
 
 // Instrument describes a metric of the [Catalogue].
 type Instrument struct {
 	Name        string
-	Kind        Kind
+	Kind        InstrumentKind
 	Unit        string // in UCUM notation; counted things are in braces
 	Description string
 	Attributes  []string // possible attributes; the first, the pool's name, is always present

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // What has a name of OpenTelemetry's is OpenTelemetry's.
@@ -54,7 +55,7 @@ func TestCatalogueFollowsTheConventions(t *testing.T) {
 // All emitted metrics are in the catalogue, with the same properties, and all metrics of the
 // catalogue are emitted. Every counted event happens to real layers.
 func TestCatalogueIsEmitted(t *testing.T) {
-	for _, id := range []pool.Identity{redis, mongodb} {
+	for _, id := range []driver.Identity{redis, mongodb} {
 		t.Run(id.System, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newLife(newReader(t), id)

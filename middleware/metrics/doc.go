@@ -109,7 +109,7 @@
 // The attributes added by the library are:
 //
 //	poolstack.fault
-//		The values of pool.Fault: none (the server answered with an error), server, caller,
+//		The values of driver.Fault: none (the server answered with an error), server, caller,
 //		local (this process refused the use), elsewhere (the error says nothing about the
 //		server: an error of another pool, or the function's own error). A refusal by a breaker
 //		has the fault of the failure that opened the breaker: server. The number of such

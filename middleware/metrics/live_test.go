@@ -14,12 +14,13 @@ import (
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 // newLife makes a pool of a single resource within real layers. Every event with an instrument can
 // be made to happen to the pool. newLife must be called in a synctest bubble.
-func newLife(r *reader, id pool.Identity) life {
+func newLife(r *reader, id driver.Identity) life {
 	s := newStack(r.t, stackConfig{
 		total: timeout.Config{Limit: 25 * time.Second}, attempt: timeout.Config{Limit: 10 * time.Second},
 		breaker: breaker.Config{ConsecutiveFailures: -1, FailureRatio: -1},

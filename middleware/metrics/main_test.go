@@ -14,14 +14,15 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
 var (
-	redis   = pool.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6379, Namespace: "3"}
-	mongodb = pool.Identity{Name: "orders-db", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
+	redis   = driver.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6379, Namespace: "3"}
+	mongodb = driver.Identity{Name: "orders-db", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
 
 	get = pool.Op{Name: "GET", Target: "sessions", Key: "a-key", Idempotent: true}
 )
@@ -32,11 +33,11 @@ func nothing(context.Context, *pooltest.Conn) error    { return nil }
 // server is a fake driver that says it is something else.
 type server struct {
 	pooltest.Fake
-	id            pool.Identity
+	id            driver.Identity
 	subscriptions atomic.Int64
 }
 
-func (s *server) Identity() pool.Identity { return s.id }
+func (s *server) Identity() driver.Identity { return s.id }
 
 // Levels tells the connections of subscriptions, once there are any.
 func (s *server) Levels() []pool.Level {
@@ -159,12 +160,12 @@ type rig struct {
 	pool   *pool.Pool[*pooltest.Conn]
 }
 
-func newRig(t testing.TB, id pool.Identity, poolCfg pool.Config, inner ...pool.Middleware) *rig {
+func newRig(t testing.TB, id driver.Identity, poolCfg pool.Config, inner ...pool.Middleware) *rig {
 	t.Helper()
 	return newRigOn(newReader(t), id, Config{}, poolCfg, inner...)
 }
 
-func newRigOn(r *reader, id pool.Identity, cfg Config, poolCfg pool.Config, inner ...pool.Middleware) *rig {
+func newRigOn(r *reader, id driver.Identity, cfg Config, poolCfg pool.Config, inner ...pool.Middleware) *rig {
 	r.t.Helper()
 	cfg.MeterProvider = r.provider
 	layer, err := New(cfg)

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // ScopeName is the name of the instrumentation scope of all metrics.
@@ -87,15 +88,15 @@ func (m *Metrics) Unwrap() []any {
 	return []any{m.recorder}
 }
 
-// Describe implements [pool.LayerDescriber].
+// Describe implements [pool.Describer].
 func (m *Metrics) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
+	return pool.LayerInfo{Layer: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
 }
 
 // faultOf returns the fault counted for a failed use. For a refusal because of an earlier failure,
 // faultOf returns the fault of the earlier failure.
-func faultOf(class pool.Class, err error) pool.Fault {
-	if class.Fault == pool.FaultLocal {
+func faultOf(class driver.Class, err error) driver.Fault {
+	if class.Fault == driver.FaultLocal {
 		if root, ok := pool.Because(err); ok {
 			return root.Fault
 		}

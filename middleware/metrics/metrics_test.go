@@ -23,6 +23,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -54,7 +55,7 @@ func TestDuration(t *testing.T) {
 	find := pool.Op{Name: "find", Target: "orders"}
 	for _, c := range []struct {
 		name  string
-		id    pool.Identity
+		id    driver.Identity
 		op    pool.Op
 		err   error
 		attrs string
@@ -69,7 +70,7 @@ func TestDuration(t *testing.T) {
 		{"local", mongodb, find, pooltest.ErrClosed, fmt.Sprintf(mongoAttrs, "", " error.type=_OTHER"), "local"},
 		{"no target", redis, pool.Op{Name: "PING"}, nil,
 			" db.namespace=3 db.operation.name=PING db.query.summary=PING db.system.name=redis server.address=10.0.0.1", ""},
-		{"nothing known", pool.Identity{}, pool.Op{}, nil, "", ""},
+		{"nothing known", driver.Identity{}, pool.Op{}, nil, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, c.id, pool.Config{})
@@ -147,7 +148,7 @@ func TestTimesAndLevels(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, pool.Config{})
+	r := newRig(t, driver.Identity{Name: "p"}, pool.Config{})
 	func() {
 		defer func() { _ = recover() }()
 		_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { panic("secret") })
@@ -236,7 +237,7 @@ func TestNameOfAFailedNew(t *testing.T) {
 // Two systems keep their own buckets on one provider, whichever comes first.
 func TestBucketsOfSeveralSystems(t *testing.T) {
 	r := newReader(t)
-	for _, id := range []pool.Identity{mongodb, redis} {
+	for _, id := range []driver.Identity{mongodb, redis} {
 		g := newRigOn(r, id, Config{}, pool.Config{})
 		_ = g.pool.Do(context.Background(), get, ping)
 	}
@@ -314,8 +315,8 @@ func TestCardinalityOfFailures(t *testing.T) {
 
 type strange string
 
-func (s strange) Error() string     { return string(s) }
-func (s strange) Class() pool.Class { return pool.Class{Type: string(s)} }
+func (s strange) Error() string       { return string(s) }
+func (s strange) Class() driver.Class { return driver.Class{Type: string(s)} }
 
 // warnings is a layer that counts what metrics warns of.
 type warnings struct{ atomic.Int32 }
@@ -443,7 +444,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := layer.Describe()
-	if info.Kind != "metrics" || info.Role != pool.RoleObserve || info.Settings["max_operations"] != "200" {
+	if info.Layer != "metrics" || info.Role != pool.RoleObserve || info.Settings["max_operations"] != "200" {
 		t.Errorf("Describe returned %+v", info)
 	}
 	p, err := pool.New(&server{id: redis}, pool.Config{}, layer)
@@ -481,7 +482,7 @@ func TestHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := pool.New(&server{id: pool.Identity{Name: "p"}}, pool.Config{}, pool.MiddlewareFunc(layer.Wrap))
+	p, err := pool.New(&server{id: driver.Identity{Name: "p"}}, pool.Config{}, pool.MiddlewareFunc(layer.Wrap))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The stages of timeouts, as in the events of the timeout layers.
@@ -20,7 +21,7 @@ const (
 const kindPool = "pool"
 
 // eventSubscriptionOpened is the event of a backend with subscriptions beside the pool.
-const eventSubscriptionOpened pool.Kind = "subscription_opened"
+const eventSubscriptionOpened pool.EventKind = "subscription_opened"
 
 // poolRefusals are the error types of uses refused by the pool, at once or during a wait.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
@@ -122,7 +123,7 @@ func (t *target) zero(layers []pool.LayerInfo) {
 			t.add(context.Background(), rejections, 0, layer, reason)
 		}
 	}
-	for _, fault := range []pool.Fault{pool.FaultNone, pool.FaultServer, pool.FaultCaller, pool.FaultLocal, pool.FaultElsewhere} {
+	for _, fault := range []driver.Fault{driver.FaultNone, driver.FaultServer, driver.FaultCaller, driver.FaultLocal, driver.FaultElsewhere} {
 		zero(failures, fault.String())
 	}
 	for _, instrument := range []int{connectionTimeouts, acquireWaits, leaks} {
@@ -136,7 +137,7 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	zero(timeouts, stageAcquire)
 	rejected(kindPool, poolRefusals...)
 	for _, l := range layers {
-		switch l.Kind {
+		switch l.Layer {
 		case "retry":
 			zero(retryAttempts, append([]string{"broken", "eof", "connection_reset", "acquire_timeout", "timeout_attempt", other}, openReasons...)...)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
@@ -144,13 +145,13 @@ func (t *target) zero(layers []pool.LayerInfo) {
 			for _, change := range transitions {
 				t.add(context.Background(), breakerTransitions, 0, change[:]...)
 			}
-			rejected(l.Kind, "breaker_open", "breaker_half_open")
+			rejected(l.Layer, "breaker_open", "breaker_half_open")
 		case "timeout.attempt":
 			zero(timeouts, stageAttempt)
-			rejected(l.Kind, "timeout_begin")
+			rejected(l.Layer, "timeout_begin")
 		case "timeout.total":
 			zero(timeouts, stageTotal)
-			rejected(l.Kind, "timeout_begin")
+			rejected(l.Layer, "timeout_begin")
 		}
 	}
 }

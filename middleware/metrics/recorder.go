@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // recorder holds the instruments of a provider, and the targets of the layer's pools.
@@ -109,7 +109,7 @@ func (r *recorder) put(t *target) {
 
 // targetOf returns the target of a pool with recorded uses. If the layer is hidden in another layer
 // and so was not attached, targetOf makes a target.
-func (r *recorder) targetOf(id pool.Identity) *target {
+func (r *recorder) targetOf(id driver.Identity) *target {
 	if t := r.find(id.Name); t != nil {
 		return t
 	}

@@ -13,6 +13,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const (
@@ -47,7 +48,7 @@ type target struct {
 }
 
 // newTarget returns a target. The target is not nil even if the error is not nil.
-func (r *recorder) newTarget(id pool.Identity) (*target, error) {
+func (r *recorder) newTarget(id driver.Identity) (*target, error) {
 	duration, err := r.durationOf(id.System)
 	return &target{
 		r: r, name: id.Name, system: id.System, duration: duration, attrs: identify(id),
@@ -55,7 +56,7 @@ func (r *recorder) newTarget(id pool.Identity) (*target, error) {
 	}, err
 }
 
-func identify(id pool.Identity) []attribute.KeyValue {
+func identify(id driver.Identity) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(id.Name)}
 	for key, value := range map[attribute.Key]string{
 		semconv.DBSystemNameKey: id.System, semconv.DBNamespaceKey: id.Namespace, semconv.ServerAddressKey: id.Address,
@@ -81,7 +82,7 @@ type operation struct {
 
 // outcome returns the options for an outcome of op. folded reports whether the outcome is added up
 // as _OTHER.
-func (t *target) outcome(op pool.Op, class pool.Class, failed bool) (options []metric.RecordOption, folded bool) {
+func (t *target) outcome(op pool.Op, class driver.Class, failed bool) (options []metric.RecordOption, folded bool) {
 	o, folded := t.operation(op)
 	if !failed {
 		return o.success, folded

@@ -43,7 +43,7 @@ type Config struct {
 	// MaxDelay is the longest pause of the layer's own. 0 means 1 s, or InitialDelay if InitialDelay
 	// is longer.
 	//
-	// A server may ask for time ([pool.Class.RetryAfter]). Then the pause is the server's time,
+	// A server may ask for time ([driver.Class.RetryAfter]). Then the pause is the server's time,
 	// however long, plus the layer's own pause. A random part of a quarter of the server's time, up to
 	// the share Jitter, replaces the own pause if the random part is longer. Only the deadline of the
 	// context bounds such a pause. The layers of package timeout set a deadline for every use.
@@ -56,9 +56,9 @@ type Config struct {
 	Jitter float64
 
 	// Budget is the number of tokens a success earns, up to 1. A retry costs a token. An error
-	// answered by a healthy server ([pool.FaultNone]) counts as a success. A success earns nothing if
-	// the use had no resource or, where the driver can tell, sent the server nothing. 0 means 0.5: in
-	// the long run a single retry for two successes. A negative value means no budget: an outage
+	// answered by a healthy server ([driver.FaultNone]) counts as a success. A success earns nothing
+	// if the use had no resource or, where the driver can tell, sent the server nothing. 0 means 0.5:
+	// in the long run a single retry for two successes. A negative value means no budget: an outage
 	// multiplies the load by MaxAttempts.
 	Budget float64
 	// BudgetBurst is the maximum number of tokens in the budget. A new budget is full. 0 means 100, or
@@ -125,7 +125,7 @@ func setDefault[V comparable](field *V, value V) {
 // describe returns the settings as a [pool.LayerInfo].
 func (c Config) describe() pool.LayerInfo {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
-	return pool.LayerInfo{Kind: kind, Role: pool.RoleRepeat, Multiplier: c.MaxAttempts, Settings: map[string]string{
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleRetry, Multiplier: c.MaxAttempts, Settings: map[string]string{
 		"max_attempts":  strconv.Itoa(c.MaxAttempts),
 		"initial_delay": c.InitialDelay.String(),
 		"max_delay":     c.MaxDelay.String(),

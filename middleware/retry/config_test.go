@@ -94,7 +94,7 @@ func TestConfigure(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	want := pool.LayerInfo{Kind: "retry", Role: pool.RoleRepeat, Multiplier: 4, Settings: map[string]string{
+	want := pool.LayerInfo{Layer: "retry", Role: pool.RoleRetry, Multiplier: 4, Settings: map[string]string{
 		"max_attempts": "4", "initial_delay": "50ms", "max_delay": "1s", "multiplier": "2", "jitter": "0.8",
 		"budget": "0.5", "budget_burst": "100",
 	}}

@@ -1,12 +1,12 @@
 // Package retry is a layer that repeats the attempt of a failed use, if a retry is safe and may
 // succeed.
 //
-// A retry follows an error only if the error is the server's fault ([pool.FaultServer]) and
+// A retry follows an error only if the error is the server's fault ([driver.FaultServer]) and
 //
 //   - nothing was sent, the server refused the operation without executing any of it, or the driver
-//     has seen only reads ([pool.RepeatAlways]), or
-//   - the server may have executed the operation ([pool.RepeatIfIdempotent]), and the operation is
-//     declared idempotent ([pool.Op]).
+//     has seen only reads ([driver.RepeatAlways]), or
+//   - the server may have executed the operation ([driver.RepeatIfIdempotent]), and the operation
+//     is declared idempotent ([pool.Op]).
 //
 // No retry follows a refusal by this process (an open breaker, a full or closed pool) or the end of
 // the caller's context.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // ErrGaveUp matches the error of a use given up although the last error allowed another attempt.
@@ -27,7 +27,7 @@ const (
 // Error is the error of a use whose first error allowed another attempt, whether or not another
 // attempt was made. Error wraps the errors of the attempts, the refusal of a further attempt, and
 // the error and cause of the context if the context is over. The class of Error is the class of the
-// last attempt's error. With ReasonCanceled, the class has [pool.FaultCaller].
+// last attempt's error. With ReasonCanceled, the class has [driver.FaultCaller].
 type Error struct {
 	Pool     string // the pool's name
 	Attempts int    // number of attempts, without attempts refused by a layer inside
@@ -39,7 +39,7 @@ type Error struct {
 	Refusal error // error refusing the next attempt, if Reason is ReasonRefused; else nil
 
 	context error
-	class   pool.Class
+	class   driver.Class
 }
 
 // Error returns a single line with the number of attempts, the reason and the errors.
@@ -89,8 +89,8 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// Class returns the class described at [Error]. Class implements [pool.Classified].
-func (e *Error) Class() pool.Class { return e.class }
+// Class returns the class described at [Error]. Class implements [driver.Classified].
+func (e *Error) Class() driver.Class { return e.class }
 
 // contextError returns the cause of the end of ctx, joined with ctx.Err() if the cause does not
 // wrap ctx.Err(). contextError returns nil while ctx is not over.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -83,7 +84,7 @@ func newRetry(t testing.TB, cfg retry.Config) *retry.Retry {
 
 // newPool makes a pool. The returned function closes the pool; the caller must call the function
 // before the end of the test or of its bubble.
-func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
+func newPool(t testing.TB, d driver.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
 	if err != nil {
@@ -119,6 +120,6 @@ type hint time.Duration
 
 func (h hint) Error() string { return "busy" }
 
-func (h hint) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: "busy", RetryAfter: time.Duration(h)}
+func (h hint) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "busy", RetryAfter: time.Duration(h)}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -23,7 +24,7 @@ var (
 	errOwn     = errors.New("the function's own")
 	errGate    = gated{}
 	outcomes   = []error{nil, pooltest.ErrReply, pooltest.ErrRefused, pooltest.ErrRefused, pooltest.ErrBroken, pooltest.ErrDenied, errOwn, errGate}
-	repeatable = map[error]pool.Repeat{pooltest.ErrRefused: pool.RepeatAlways, pooltest.ErrBroken: pool.RepeatIfIdempotent}
+	repeatable = map[error]driver.Repeat{pooltest.ErrRefused: driver.RepeatAlways, pooltest.ErrBroken: driver.RepeatIfIdempotent}
 )
 
 // gated is the refusal of a layer inside, as an open breaker's.
@@ -31,8 +32,8 @@ type gated struct{}
 
 func (gated) Error() string { return "the gate\nis shut" }
 
-func (gated) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultLocal, Type: "gate", RetryAfter: time.Second}
+func (gated) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Type: "gate", RetryAfter: time.Second}
 }
 
 // gate refuses the attempts for which the script of the use says so.
@@ -145,7 +146,9 @@ func (m *model) spend() bool {
 
 // use returns why it is given up, "" if its outcome is returned as it is.
 func (m *model) use(idempotent bool, s script) (reason string) {
-	event := func(kind pool.Kind, n int, reason string) { m.events = append(m.events, fmt.Sprint(kind, n, reason)) }
+	event := func(kind pool.EventKind, n int, reason string) {
+		m.events = append(m.events, fmt.Sprint(kind, n, reason))
+	}
 	for n := 1; ; n++ {
 		err := s.at(n)
 		if err == errGate {
@@ -171,7 +174,7 @@ func (m *model) use(idempotent bool, s script) (reason string) {
 			return ""
 		case err == errOwn, m.cfg.MaxAttempts == 1:
 			return ""
-		case !is, repeat == pool.RepeatIfIdempotent && !idempotent:
+		case !is, repeat == driver.RepeatIfIdempotent && !idempotent:
 			if n > 1 {
 				return retry.ReasonFinal
 			}

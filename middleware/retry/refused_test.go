@@ -15,6 +15,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -38,7 +39,7 @@ func TestServerDiesWithManyInFlight(t *testing.T) {
 					return pooltest.ErrRefused // an answer: the breaker opens at once
 				})
 				e := asError(t, err)
-				if !errors.Is(err, pooltest.ErrRefused) || e.Class().Fault != pool.FaultServer || !errors.Is(err, breaker.ErrOpen) {
+				if !errors.Is(err, pooltest.ErrRefused) || e.Class().Fault != driver.FaultServer || !errors.Is(err, breaker.ErrOpen) {
 					t.Errorf("%v (%+v): want the server's failure, and that the breaker is open", err, e.Class())
 				}
 				const first = "retry: gave up after 1 attempt: pooltest: the server refused it unexecuted (the next was refused: breaker"
@@ -160,8 +161,8 @@ type typed string
 
 func (e typed) Error() string { return string(e) }
 
-func (e typed) Class() pool.Class {
-	return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Type: strings.ReplaceAll(string(e), "\n", "_")}
+func (e typed) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: strings.ReplaceAll(string(e), "\n", "_")}
 }
 
 // A burst of 0 is 100 or the sizes of the pools together, and follows them.
@@ -260,10 +261,10 @@ type witness struct {
 	asked bool
 }
 
-func (w *witness) Lent(ctx context.Context, _ conn) context.Context { return ctx }
+func (w *witness) BeginUse(ctx context.Context, _ conn) context.Context { return ctx }
 
-func (w *witness) Testify(_ conn, err error) (pool.Testimony, bool) {
-	return pool.Testimony{Asked: w.asked, Answered: w.asked && err == nil, Own: err}, true
+func (w *witness) EndUse(_ conn, err error) (driver.Testimony, bool) {
+	return driver.Testimony{Asked: w.asked, Answered: w.asked && err == nil, Own: err}, true
 }
 
 // An attempt that had a resource and sent nothing costs no token. Example: a client has closed its

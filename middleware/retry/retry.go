@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const kind = "retry"
@@ -100,7 +101,7 @@ func (r *Retry) Budget() float64 {
 	return float64(r.budget.tokens.Load()) / token
 }
 
-// Describe implements [pool.LayerDescriber]. For a BudgetBurst of 0, the description holds the
+// Describe implements [pool.Describer]. For a BudgetBurst of 0, the description holds the
 // burst computed last. The burst is computed when a pool is attached or closed, before a retry, and
 // in [Retry.Budget].
 func (r *Retry) Describe() pool.LayerInfo {
@@ -123,7 +124,7 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 		if s.MaxAttempts > 1 && mayRepeat(&class, c.Op().Idempotent) {
 			return r.again(ctx, c, next, s, err, class)
 		}
-		if class.Fault == pool.FaultNone {
+		if class.Fault == driver.FaultNone {
 			r.succeeded(c)
 		}
 		return err
@@ -131,9 +132,9 @@ func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 }
 
 // mayRepeat reports whether an error of this class allows another attempt.
-func mayRepeat(class *pool.Class, idempotent bool) bool {
-	return class.Fault == pool.FaultServer &&
-		(class.Repeat == pool.RepeatAlways || class.Repeat == pool.RepeatIfIdempotent && idempotent)
+func mayRepeat(class *driver.Class, idempotent bool) bool {
+	return class.Fault == driver.FaultServer &&
+		(class.Repeat == driver.RepeatAlways || class.Repeat == driver.RepeatIfIdempotent && idempotent)
 }
 
 // succeeded records a success. The success earns tokens if the attempt may have sent the server
@@ -146,7 +147,7 @@ func (r *Retry) succeeded(c *pool.Call) {
 }
 
 // again makes the attempts after the first attempt. err and class are the first attempt's.
-func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *settings, err error, class pool.Class) error {
+func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *settings, err error, class driver.Class) error {
 	a, _ := r.series.Get().(*series)
 	a.begin(s)
 	defer func() { a.end(); r.series.Put(a) }()
@@ -159,7 +160,7 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		c.SetAttempt(n + 1)
 		a.announce(c, pool.Event{Kind: pool.EventRetry, Layer: kind, Attempt: n, Reason: class.Type, Duration: paused, Err: err})
 		latest := next(ctx, c)
-		c.OnReach(nil)
+		c.BeforeAcquire(nil)
 		later := c.Classify(latest)
 		if !a.reached.Load() && refused(&later) {
 			r.giveBack(s)
@@ -173,10 +174,10 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 		}
 		err, class = latest, later
 		switch {
-		case class.Fault == pool.FaultNone: // a success, or an error answered by a healthy server
+		case class.Fault == driver.FaultNone: // a success, or an error answered by a healthy server
 			r.succeeded(c)
 			return err
-		case class.Fault == pool.FaultElsewhere:
+		case class.Fault == driver.FaultElsewhere:
 			return err
 		case !mayRepeat(&class, c.Op().Idempotent):
 			return &Error{
@@ -189,8 +190,8 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *s
 
 // refused reports whether a layer inside refused an attempt that has not reached the pool. With
 // another fault, the layer answered in place of the pool.
-func refused(class *pool.Class) bool {
-	return class.Fault != pool.FaultNone && class.Fault != pool.FaultServer
+func refused(class *driver.Class) bool {
+	return class.Fault != driver.FaultNone && class.Fault != driver.FaultServer
 }
 
 // pause waits before the attempt after the nth attempt, and pays for the next attempt. took is the
@@ -266,7 +267,7 @@ func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time
 	e.context = contextError(ctx)
 	switch {
 	case e.Reason == ReasonCanceled:
-		e.class = pool.Class{Fault: pool.FaultCaller, Repeat: pool.RepeatNever, Type: "canceled"}
+		e.class = driver.Class{Fault: driver.FaultCaller, Repeat: driver.RepeatNever, Type: "canceled"}
 	case e.Reason == ReasonDeadline && e.context == nil:
 		e.context = context.DeadlineExceeded
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/retry"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -158,15 +159,15 @@ func TestLaterAttempts(t *testing.T) {
 		second  error
 		as      bool    // it is returned as it is
 		earlier []error // kept beside it
-		class   pool.Class
+		class   driver.Class
 	}{
-		{"an answer", pooltest.ErrReply, true, nil, pool.Class{Code: "REPLY", Type: "REPLY"}},
-		{"a miss", pooltest.ErrMiss, true, nil, pool.Class{Miss: true}},
-		{"the caller's own", own, true, nil, pool.Class{Fault: pool.FaultElsewhere, Suspect: true, Type: "_OTHER"}},
-		{"for good", pooltest.ErrDenied, false, []error{pooltest.ErrBroken}, pool.Class{Fault: pool.FaultServer, Code: "DENIED", Type: "DENIED"}},
+		{"an answer", pooltest.ErrReply, true, nil, driver.Class{Code: "REPLY", Type: "REPLY"}},
+		{"a miss", pooltest.ErrMiss, true, nil, driver.Class{Miss: true}},
+		{"the caller's own", own, true, nil, driver.Class{Fault: driver.FaultElsewhere, Suspect: true, Type: "_OTHER"}},
+		{"for good", pooltest.ErrDenied, false, []error{pooltest.ErrBroken}, driver.Class{Fault: driver.FaultServer, Code: "DENIED", Type: "DENIED"}},
 		{
 			"refused in this process", pooltest.ErrClosed, false, []error{pooltest.ErrBroken},
-			pool.Class{Fault: pool.FaultLocal, Broken: true, Type: "_OTHER"},
+			driver.Class{Fault: driver.FaultLocal, Broken: true, Type: "_OTHER"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -205,7 +206,7 @@ func TestLaterAttempts(t *testing.T) {
 }
 
 // judge is a layer that keeps the class of what comes out.
-type judge struct{ last pool.Class }
+type judge struct{ last driver.Class }
 
 func (j *judge) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
@@ -261,7 +262,7 @@ func TestCancelInPause(t *testing.T) {
 		if n := len(attempts.take()); n != 1 || e.Attempts != 1 || e.Reason != retry.ReasonCanceled {
 			t.Errorf("got %+v after %d attempts, want canceled after 1", e, n)
 		}
-		if judge.last.Fault != pool.FaultCaller || judge.last.Repeat != pool.RepeatNever || judge.last.Type != "canceled" {
+		if judge.last.Fault != driver.FaultCaller || judge.last.Repeat != driver.RepeatNever || judge.last.Type != "canceled" {
 			t.Errorf("its class is %+v, want that of a caller who cancelled", judge.last)
 		}
 		events := seen.take()
@@ -473,7 +474,7 @@ func TestPitfallB7(t *testing.T) {
 		if !errors.Is(err, pooltest.ErrBroken) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v: want both the operation's error and the deadline", err)
 		}
-		if e.Attempts != 1 || e.Reason != retry.ReasonDeadline || e.Class().Fault != pool.FaultServer {
+		if e.Attempts != 1 || e.Reason != retry.ReasonDeadline || e.Class().Fault != driver.FaultServer {
 			t.Errorf("got %+v, class %+v, want deadline after 1 attempt, fault server", e, e.Class())
 		}
 		events := seen.take()

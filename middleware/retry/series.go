@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // maxCauses is the maximum number of errors kept of a use, each with another error.type.
@@ -94,7 +95,7 @@ func (a *series) delay(asked time.Duration) time.Duration {
 func (a *series) announce(c *pool.Call, begun pool.Event) {
 	a.begun = begun
 	a.reached.Store(false)
-	c.OnReach(a.reach)
+	c.BeforeAcquire(a.reach)
 }
 
 // report emits the event of the attempt in progress, once.
@@ -106,7 +107,7 @@ func (a *series) report(ctx context.Context, c *pool.Call) {
 
 // failed keeps the error of an attempt: the first error of each error.type. If there are more types
 // than maxCauses, failed keeps the first type and the latest types.
-func (a *series) failed(err error, class *pool.Class) {
+func (a *series) failed(err error, class *driver.Class) {
 	for i := range a.causes {
 		if a.causes[i].errorType == class.Type {
 			return
@@ -119,7 +120,7 @@ func (a *series) failed(err error, class *pool.Class) {
 }
 
 // earlier returns the kept errors of other types than the last attempt's error, oldest first.
-func (a *series) earlier(last *pool.Class) (errs []error) {
+func (a *series) earlier(last *driver.Class) (errs []error) {
 	for _, c := range a.causes {
 		if c.errorType != last.Type {
 			errs = append(errs, c.err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -34,7 +35,7 @@ func TestAllocs(t *testing.T) {
 		{"the operation's", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, time.Minute, 2},
 		{"the operation blocks", context.Background(), []pool.Middleware{attempt(t, limit(time.Hour))}, -1, 0},
 	} {
-		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, tc.layers...)
+		p, end := newPool(t, struct{ driver.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, tc.layers...)
 		do := testing.AllocsPerRun(200, func() {
 			if err := p.Do(tc.ctx, pool.Op{Limit: tc.op}, nothing); err != nil {
 				t.Error(err)
@@ -57,7 +58,7 @@ func TestAllocs(t *testing.T) {
 // The default limit costs a lazy deadline where it holds, and nothing where it does not.
 func TestAllocsOfTheDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, end := newPool(t, struct{ pool.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, total(t, timeout.Config{}), attempt(t, timeout.Config{}))
+		p, end := newPool(t, struct{ driver.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, total(t, timeout.Config{}), attempt(t, timeout.Config{}))
 		defer end()
 		s := stand{p, t}
 		s.quicken(get)

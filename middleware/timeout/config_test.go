@@ -34,7 +34,7 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("the limit was %v, want 1m", e.Limit)
 		}
 		want := pool.LayerInfo{
-			Kind: "timeout.total", Role: pool.RoleTotal, Limit: time.Minute, Settings: map[string]string{"limit": "1m0s", "min_left": "1s"},
+			Layer: "timeout.total", Role: pool.RoleTotal, Limit: time.Minute, Settings: map[string]string{"limit": "1m0s", "min_left": "1s"},
 		}
 		if got := fmt.Sprint(l.Describe()); got != fmt.Sprint(want) {
 			t.Errorf("described as %s, want %v", got, want)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -80,14 +81,14 @@ func TestCallers(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
 		err := p.Do(ctx, pool.Op{}, untilOver)
-		if !errors.Is(err, context.DeadlineExceeded) || between.last.Fault != pool.FaultCaller {
+		if !errors.Is(err, context.DeadlineExceeded) || between.last.Fault != driver.FaultCaller {
 			t.Errorf("deadline: got %v, class %+v, want the context's error, fault caller", err, between.last)
 		}
 
 		ctx, cancel = context.WithCancel(context.Background())
 		time.AfterFunc(time.Millisecond, cancel)
 		err = p.Do(ctx, pool.Op{}, untilOver)
-		if !errors.Is(err, context.Canceled) || between.last.Fault != pool.FaultCaller {
+		if !errors.Is(err, context.Canceled) || between.last.Fault != driver.FaultCaller {
 			t.Errorf("cancel: got %v, class %+v, want the context's error, fault caller", err, between.last)
 		}
 
@@ -202,7 +203,7 @@ func TestLateBeyondTheCallersDeadline(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			return context.DeadlineExceeded
 		})
-		if !errors.Is(err, timeout.ErrAttempt) || j.last.Fault != pool.FaultServer {
+		if !errors.Is(err, timeout.ErrAttempt) || j.last.Fault != driver.FaultServer {
 			t.Errorf("%v: got %+v", err, j.last)
 		}
 	})

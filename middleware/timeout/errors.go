@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The reasons of an [Error]; test for a reason with errors.Is. An Error with any of these reasons
@@ -42,7 +43,7 @@ type Error struct {
 	Err   error // the wrapped error from inside of the layer; nil if the use was rejected
 
 	about   error // ErrTotal, ErrAttempt or ErrNoTime
-	class   pool.Class
+	class   driver.Class
 	attempt int // number of the attempt; 0 in the cause of a context
 }
 
@@ -77,28 +78,28 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout returns true.
 func (e *Error) Timeout() bool { return true }
 
-// Class implements [pool.Classified]. A server without an answer in time has failed (FaultServer),
-// and the operation may or may not be done. If the limit cut short only the wait for a resource,
-// the class is from the error of the pool, because nothing was sent. The Fault is FaultLocal in two
-// cases. In the first case, the total limit has passed, the use was in its first attempt, and the
-// wait took at least half of the limit. In the second case, the wrapped error is by its own class
-// not a failure of the server. Examples are a failure in a use of another pool, and a timeout in an
-// operation meant to block (a negative Op.Limit).
-func (e *Error) Class() pool.Class { return e.class }
+// Class implements [driver.Classified]. A server without an answer in time has failed
+// (FaultServer), and the operation may or may not be done. If the limit cut short only the wait for
+// a resource, the class is from the error of the pool, because nothing was sent. The Fault is
+// FaultLocal in two cases. In the first case, the total limit has passed, the use was in its first
+// attempt, and the wait took at least half of the limit. In the second case, the wrapped error is
+// by its own class not a failure of the server. Examples are a failure in a use of another pool,
+// and a timeout in an operation meant to block (a negative Op.Limit).
+func (e *Error) Class() driver.Class { return e.class }
 
 // newCause returns the cause of a context with a passed limit.
 func newCause(stage Stage, about error, limit time.Duration) *Error {
-	return &Error{Stage: stage, Limit: limit, about: about, class: pool.Class{
-		Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(stage),
+	return &Error{Stage: stage, Limit: limit, about: about, class: driver.Class{
+		Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(stage),
 	}}
 }
 
 // newRefusal returns the error of a use rejected for lack of time. A passed deadline is the
 // caller's fault. A deadline too near for Config.MinLeft is a rejection by this layer.
 func newRefusal(left time.Duration, in string) *Error {
-	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: pool.Class{Fault: pool.FaultLocal, Type: "timeout_begin"}}
+	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: driver.Class{Fault: driver.FaultLocal, Type: "timeout_begin"}}
 	if left <= 0 {
-		e.class.Fault = pool.FaultCaller
+		e.class.Fault = driver.FaultCaller
 	}
 	return e
 }
@@ -121,10 +122,10 @@ func translate(outer context.Context, cause *Error, c *pool.Call, err error) *Er
 	// is unknown.
 	case !granted, isOver(outer):
 	// The use spent its time on something else than the server of its resource.
-	case class.Fault != pool.FaultServer:
-		e.class.Fault = pool.FaultLocal
+	case class.Fault != driver.FaultServer:
+		e.class.Fault = driver.FaultLocal
 	case e.Stage == StageTotal && waitedMost(c, e.Limit):
-		e.class.Fault = pool.FaultLocal
+		e.class.Fault = driver.FaultLocal
 	}
 	return &e
 }
@@ -160,9 +161,9 @@ func cutShort(c *pool.Call, err error) bool {
 
 // acquireClass returns the class of an acquisition cut short by this layer, given the class of the
 // pool. The pool attributes the passed deadline to the caller, and acquireClass corrects this.
-func acquireClass(class pool.Class) pool.Class {
-	if class.Fault == pool.FaultCaller {
-		class.Fault, class.Repeat = pool.FaultLocal, pool.RepeatAlways
+func acquireClass(class driver.Class) driver.Class {
+	if class.Fault == driver.FaultCaller {
+		class.Fault, class.Repeat = driver.FaultLocal, driver.RepeatAlways
 	}
 	return class
 }

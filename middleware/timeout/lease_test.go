@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -106,15 +107,15 @@ func TestOperationsLimit(t *testing.T) {
 		op, attempt, total time.Duration
 		is                 error
 		took               time.Duration
-		fault              pool.Fault
+		fault              driver.Fault
 	}{
-		{0, time.Second, time.Minute, timeout.ErrAttempt, time.Second, pool.FaultServer},
-		{2 * time.Second, time.Second, time.Minute, timeout.ErrAttempt, 2 * time.Second, pool.FaultServer},
-		{time.Millisecond, time.Second, time.Minute, timeout.ErrAttempt, time.Millisecond, pool.FaultServer},
-		{2 * time.Second, -1, time.Minute, timeout.ErrAttempt, 2 * time.Second, pool.FaultServer},
-		{time.Hour, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultServer},
+		{0, time.Second, time.Minute, timeout.ErrAttempt, time.Second, driver.FaultServer},
+		{2 * time.Second, time.Second, time.Minute, timeout.ErrAttempt, 2 * time.Second, driver.FaultServer},
+		{time.Millisecond, time.Second, time.Minute, timeout.ErrAttempt, time.Millisecond, driver.FaultServer},
+		{2 * time.Second, -1, time.Minute, timeout.ErrAttempt, 2 * time.Second, driver.FaultServer},
+		{time.Hour, time.Second, time.Minute, timeout.ErrTotal, time.Minute, driver.FaultServer},
 		// meant to block: no evidence
-		{-1, time.Second, time.Minute, timeout.ErrTotal, time.Minute, pool.FaultLocal},
+		{-1, time.Second, time.Minute, timeout.ErrTotal, time.Minute, driver.FaultLocal},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, total(t, limit(tc.total)), attempt(t, limit(tc.attempt)))

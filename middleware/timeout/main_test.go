@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -44,7 +45,7 @@ func (r *recorder) take() []pool.Event {
 }
 
 // judge is a layer where the breaker stands: it keeps the class of what comes out of the attempt.
-type judge struct{ last pool.Class }
+type judge struct{ last driver.Class }
 
 func (j *judge) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
@@ -76,7 +77,7 @@ func limit(d time.Duration) timeout.Config { return timeout.Config{Limit: d} }
 
 // newPool makes a pool that is closed when the test, or its bubble, ends; call the returned
 // function in a bubble.
-func newPool(t testing.TB, d pool.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
+func newPool(t testing.TB, d driver.Driver[conn], cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[conn], func()) {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -37,7 +38,7 @@ const (
 // verdict is what the model expects of a schedule.
 type verdict struct {
 	at      time.Duration
-	fault   pool.Fault
+	fault   driver.Fault
 	granted bool
 	stage   timeout.Stage // "" when no limit of ours has passed
 	ok      bool
@@ -78,11 +79,11 @@ func (s *schedule) model() (v verdict, alone bool) {
 	}
 	v, alone = first(
 		ending{s.held, verdict{granted: true}},
-		ending{s.wait, verdict{fault: pool.FaultLocal}}, // our own full pool, whoever's time it is
-		ending{s.total, verdict{fault: pool.FaultLocal, stage: timeout.StageAcquire}},
-		ending{inWait, verdict{fault: pool.FaultLocal, stage: timeout.StageAcquire}},
-		ending{s.deadline, verdict{fault: pool.FaultLocal}},
-		ending{s.cancel, verdict{fault: pool.FaultCaller}},
+		ending{s.wait, verdict{fault: driver.FaultLocal}}, // our own full pool, whoever's time it is
+		ending{s.total, verdict{fault: driver.FaultLocal, stage: timeout.StageAcquire}},
+		ending{inWait, verdict{fault: driver.FaultLocal, stage: timeout.StageAcquire}},
+		ending{s.deadline, verdict{fault: driver.FaultLocal}},
+		ending{s.cancel, verdict{fault: driver.FaultCaller}},
 	)
 	if !v.granted || !alone {
 		return v, alone
@@ -95,22 +96,22 @@ func (s *schedule) model() (v verdict, alone bool) {
 	case s.derives:
 		late = limit
 	}
-	whole := ending{s.total, verdict{fault: pool.FaultServer, stage: timeout.StageTotal}}
+	whole := ending{s.total, verdict{fault: driver.FaultServer, stage: timeout.StageTotal}}
 	switch {
 	case s.twoStep:
 		whole.at = never
 	case s.op < 0 || grant >= s.total/2:
-		whole.fault = pool.FaultLocal
+		whole.fault = driver.FaultLocal
 	}
-	attempt := ending{late, verdict{fault: pool.FaultServer, stage: timeout.StageAttempt}}
+	attempt := ending{late, verdict{fault: driver.FaultServer, stage: timeout.StageAttempt}}
 	if s.twoStep {
 		attempt.stage = "" // the outcome is the borrower's
 	}
 	v, alone = first(
 		ending{plus(grant, s.takes), verdict{ok: true}},
 		attempt, whole,
-		ending{s.deadline, verdict{fault: pool.FaultCaller}},
-		ending{s.cancel, verdict{fault: pool.FaultCaller}},
+		ending{s.deadline, verdict{fault: driver.FaultCaller}},
+		ending{s.cancel, verdict{fault: driver.FaultCaller}},
 	)
 	v.granted = true
 	return v, alone

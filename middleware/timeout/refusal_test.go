@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -18,15 +19,15 @@ func TestRefusal(t *testing.T) {
 		name  string
 		left  time.Duration
 		min   time.Duration
-		fault pool.Fault
+		fault driver.Fault
 		ok    bool
 		text  string
 	}{
 		{"enough", time.Second, time.Second, 0, true, ""},
-		{"too little", time.Second - 1, time.Second, pool.FaultLocal, false, "too little time left to begin (999.999999ms)"},
+		{"too little", time.Second - 1, time.Second, driver.FaultLocal, false, "too little time left to begin (999.999999ms)"},
 		{"any will do", 1, 0, 0, true, ""},
-		{"none", 0, 0, pool.FaultCaller, false, "no time left to begin"},
-		{"past", -time.Second, 0, pool.FaultCaller, false, "no time left to begin"},
+		{"none", 0, 0, driver.FaultCaller, false, "no time left to begin"},
+		{"past", -time.Second, 0, driver.FaultCaller, false, "no time left to begin"},
 	} {
 		for _, twoStep := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, two steps %t", tc.name, twoStep), func(t *testing.T) {
@@ -59,7 +60,7 @@ func TestRefusal(t *testing.T) {
 						return
 					}
 					e := asError(t, err)
-					want := pool.Class{Fault: tc.fault, Repeat: pool.RepeatNever, Type: "timeout_begin"}
+					want := driver.Class{Fault: tc.fault, Repeat: driver.RepeatNever, Type: "timeout_begin"}
 					if e.Class() != want || e.Stage != timeout.StageBegin || e.Limit != tc.left {
 						t.Errorf("got %+v, class %+v, want class %+v", e, e.Class(), want)
 					}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // Timeout is a layer that bounds time, made by [NewTotal] or [NewAttempt]. A Timeout may be used
@@ -71,7 +72,7 @@ func (t *Timeout) Configure(cfg Config) error {
 	return nil
 }
 
-// Describe implements [pool.LayerDescriber].
+// Describe implements [pool.Describer].
 func (t *Timeout) Describe() pool.LayerInfo {
 	s := t.settings.Load()
 	limit := "none"
@@ -86,7 +87,7 @@ func (t *Timeout) Describe() pool.LayerInfo {
 		limit = "half of the caller's time, at least " + limit + "; none for slow operations"
 	}
 	return pool.LayerInfo{
-		Kind: t.kind, Role: t.role, Limit: max(s.limit, 0),
+		Layer: t.kind, Role: t.role, Limit: max(s.limit, 0),
 		Settings: map[string]string{"limit": limit, "min_left": s.MinLeft.String()},
 	}
 }
@@ -216,7 +217,7 @@ func (t *Timeout) learn(ctx context.Context, c *pool.Call, a *attempt, err error
 			c.SetValue(t, a.op)
 		}
 	// an answer of the server, though an error
-	case !a.op.isQuick() && c.Classify(err).Fault == pool.FaultNone:
+	case !a.op.isQuick() && c.Classify(err).Fault == driver.FaultNone:
 		t.known.answered(c, a.op, a.began)
 	}
 }
@@ -257,7 +258,7 @@ func (t *Timeout) timedOut(ctx context.Context, c *pool.Call, a *attempt, err er
 	if e == nil {
 		return err
 	}
-	a.cut = e.class.Fault == pool.FaultServer
+	a.cut = e.class.Fault == driver.FaultServer
 	c.Emit(ctx, pool.Event{Kind: pool.EventTimeout, Layer: t.kind, Reason: string(e.Stage), Duration: e.Limit, Err: e})
 	return e
 }

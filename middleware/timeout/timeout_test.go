@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -123,13 +124,13 @@ func TestPassed(t *testing.T) {
 						t.Errorf("%v: want it to be %v and DeadlineExceeded, not %v", err, tc.is, tc.isNot)
 					}
 				}
-				want := pool.Class{
-					Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(tc.stage),
+				want := driver.Class{
+					Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "timeout_" + string(tc.stage),
 				}
 				if got := e.Class(); got != want {
 					t.Errorf("class %+v, want %+v", got, want)
 				}
-				if between.last.Type != tc.judged || between.last.Fault != pool.FaultServer {
+				if between.last.Type != tc.judged || between.last.Fault != driver.FaultServer {
 					t.Errorf("between the two its class was %+v, want type %s, fault server", between.last, tc.judged)
 				}
 				events := seen.take()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/timeout"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -21,11 +22,11 @@ func TestAcquireStage(t *testing.T) {
 		name  string
 		limit time.Duration
 		fault pooltest.Fault
-		want  pool.Fault
+		want  driver.Fault
 	}{
-		{"full", time.Second, nil, pool.FaultLocal},
-		{"dial hangs", time.Second, pooltest.Hang(), pool.FaultServer},
-		{"dial is in time", 5 * time.Millisecond, pooltest.Slow(20 * time.Millisecond), pool.FaultLocal},
+		{"full", time.Second, nil, driver.FaultLocal},
+		{"dial hangs", time.Second, pooltest.Hang(), driver.FaultServer},
+		{"dial is in time", 5 * time.Millisecond, pooltest.Slow(20 * time.Millisecond), driver.FaultLocal},
 	} {
 		for _, twoStep := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, two steps %t", tc.name, twoStep), func(t *testing.T) {
@@ -48,7 +49,7 @@ func TestAcquireStage(t *testing.T) {
 					} else {
 						err = p.Do(context.Background(), pool.Op{}, untilOver)
 					}
-					e, want := asError(t, err), pool.Class{Fault: tc.want, Repeat: pool.RepeatAlways, Type: "acquire_timeout"}
+					e, want := asError(t, err), driver.Class{Fault: tc.want, Repeat: driver.RepeatAlways, Type: "acquire_timeout"}
 					if e.Stage != timeout.StageAcquire || e.Class() != want {
 						t.Errorf("got stage %v, class %+v, want acquire, %+v", e.Stage, e.Class(), want)
 					}
@@ -135,13 +136,13 @@ func TestTotalAfterAWait(t *testing.T) {
 	for _, tc := range []struct {
 		held  time.Duration
 		again bool
-		want  pool.Fault
+		want  driver.Fault
 	}{
-		{0, false, pool.FaultServer},
-		{400 * time.Millisecond, false, pool.FaultServer},
-		{500 * time.Millisecond, false, pool.FaultLocal},
-		{995 * time.Millisecond, false, pool.FaultLocal},
-		{500 * time.Millisecond, true, pool.FaultServer},
+		{0, false, driver.FaultServer},
+		{400 * time.Millisecond, false, driver.FaultServer},
+		{500 * time.Millisecond, false, driver.FaultLocal},
+		{995 * time.Millisecond, false, driver.FaultLocal},
+		{500 * time.Millisecond, true, driver.FaultServer},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			second := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -181,7 +182,7 @@ func TestTurnedAway(t *testing.T) {
 		p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, attempt(t, limit(time.Second)), slow)
 		defer end()
 		e := asError(t, p.Do(context.Background(), pool.Op{}, untilOver))
-		if class := e.Class(); e.Stage != timeout.StageAcquire || class.Fault != pool.FaultLocal || class.Repeat != pool.RepeatAlways {
+		if class := e.Class(); e.Stage != timeout.StageAcquire || class.Fault != driver.FaultLocal || class.Repeat != driver.RepeatAlways {
 			t.Errorf("got %v, class %+v, want acquire, local, always", e, class)
 		}
 	})

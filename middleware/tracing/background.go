@@ -11,7 +11,7 @@ import (
 )
 
 // eventSocketOpened is the event of a dial, reported by backends whose resources are not sockets.
-const eventSocketOpened pool.Kind = "socket_opened"
+const eventSocketOpened pool.EventKind = "socket_opened"
 
 // background makes a span of the pool's background work. The span is a root, because several uses
 // may wait for the same work.

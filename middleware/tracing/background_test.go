@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -39,7 +40,7 @@ func work(t *testing.T, r *rig) {
 func TestBackground(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, pool.Identity{Name: "p"}, Config{Background: asked}, pool.Config{MaxSize: 1, CheckAfter: time.Second})
+			r := newRig(t, driver.Identity{Name: "p"}, Config{Background: asked}, pool.Config{MaxSize: 1, CheckAfter: time.Second})
 			work(t, r)
 			synctest.Wait()
 			var roots []string
@@ -74,8 +75,8 @@ func TestBackground(t *testing.T) {
 
 // What a driver reports of its sockets is background work as well; other facts make no spans.
 func TestBackgroundOfDrivers(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, Config{Background: true}, pool.Config{})
-	for _, kind := range []pool.Kind{"socket_opened", "socket_closed", pool.EventStateChanged, pool.EventLeaked, pool.EventConfigured} {
+	r := newRig(t, driver.Identity{Name: "p"}, Config{Background: true}, pool.Config{})
+	for _, kind := range []pool.EventKind{"socket_opened", "socket_closed", pool.EventStateChanged, pool.EventLeaked, pool.EventConfigured} {
 		observer{r.layer}.Observe(context.Background(), pool.Event{Kind: kind, Pool: "p", Duration: time.Second})
 	}
 	r.want(false, "open socket internal Unset db.client.connection.pool.name=p")
@@ -83,7 +84,7 @@ func TestBackgroundOfDrivers(t *testing.T) {
 
 // Nor do the pool's own methods make any.
 func TestMaintenanceMakesNoSpans(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, Config{Commands: true}, pool.Config{MaxSize: 2})
+	r := newRig(t, driver.Identity{Name: "p"}, Config{Commands: true}, pool.Config{MaxSize: 2})
 	ctx := trace.ContextWithSpanContext(context.Background(),
 		trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled}))
 	if err := r.pool.Warm(ctx, 2); err != nil {

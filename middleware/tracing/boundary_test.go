@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -43,11 +44,11 @@ func TestCommandsOfAnInnerPool(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(baggage.ContextWithBaggage(context.Background(), bag), time.Minute)
 			defer cancel()
-			send := func(ctx context.Context) { _ = command(ctx, pool.Command{Name: "SET"}, 0, nil) }
+			send := func(ctx context.Context) { _ = command(ctx, driver.Command{Name: "SET"}, 0, nil) }
 			err = outer.pool.Do(ctx, get, func(around context.Context, _ *pooltest.Conn) error {
 				within := func(ctx context.Context) {
 					t.Helper()
-					if name != "with commands" && pool.Observing(ctx) {
+					if name != "with commands" && driver.Observing(ctx) {
 						t.Error("the outer pool observes")
 					}
 					if !trace.SpanFromContext(ctx).SpanContext().IsValid() || baggage.FromContext(ctx).Member("tenant").Value() != "7" {

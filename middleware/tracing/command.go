@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // commandObserver is an observer that also observes commands.
@@ -35,7 +36,7 @@ func (x *commandContext) Value(key any) any {
 }
 
 // BeginCommand records the start time in the returned context.
-func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ pool.Command) context.Context {
+func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ driver.Command) context.Context {
 	u := o.t.useOf(c)
 	if u == nil {
 		return ctx
@@ -45,7 +46,7 @@ func (o commandObserver) BeginCommand(ctx context.Context, c *pool.Call, _ pool.
 
 // EndCommand makes the command's span. If the command was sent in the context of a borrower's span,
 // the command's span is a child of the borrower's span.
-func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.Command, err error) {
+func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd driver.Command, err error) {
 	u := o.t.useOf(c)
 	x, _ := ctx.Value(commandKey{o.t}).(*commandContext)
 	if u == nil || x == nil || x.use != u {
@@ -63,11 +64,11 @@ func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd pool.
 }
 
 // extra returns the attributes that differ between commands of the same name.
-func (o commandObserver) extra(cmd pool.Command) (attrs []attribute.KeyValue) {
+func (o commandObserver) extra(cmd driver.Command) (attrs []attribute.KeyValue) {
 	switch {
 	case cmd.Batch > 1:
 		attrs = append(attrs, semconv.DBOperationBatchSize(cmd.Batch))
-	case cmd.Batch == pool.EmptyBatch:
+	case cmd.Batch == driver.EmptyBatch:
 		attrs = append(attrs, semconv.DBOperationBatchSize(0))
 	}
 	if o.t.cfg.CommandText && cmd.Text != "" {

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -22,25 +23,25 @@ func TestCommandAttributes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		text bool
-		cmd  pool.Command
+		cmd  driver.Command
 		want string
 	}{
-		{"one", false, pool.Command{Name: "GET", Text: "GET ?"}, "GET" + fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")},
-		{"with text", true, pool.Command{Name: "GET", Text: "GET ?"}, "GET" +
+		{"one", false, driver.Command{Name: "GET", Text: "GET ?"}, "GET" + fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")},
+		{"with text", true, driver.Command{Name: "GET", Text: "GET ?"}, "GET" +
 			fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET db.query.text=GET ?")},
-		{"no text to be had", true, pool.Command{Name: "GET"}, "GET" +
+		{"no text to be had", true, driver.Command{Name: "GET"}, "GET" +
 			fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")},
-		{"pipeline of one", false, pool.Command{Name: "PIPELINE GET", Batch: 1}, "PIPELINE GET" +
+		{"pipeline of one", false, driver.Command{Name: "PIPELINE GET", Batch: 1}, "PIPELINE GET" +
 			fmt.Sprintf(cacheCommand, " db.operation.name=PIPELINE GET db.query.summary=PIPELINE GET")},
-		{"pipeline", false, pool.Command{Name: "PIPELINE", Batch: 2}, "PIPELINE" +
+		{"pipeline", false, driver.Command{Name: "PIPELINE", Batch: 2}, "PIPELINE" +
 			fmt.Sprintf(cacheCommand, " db.operation.batch.size=2 db.operation.name=PIPELINE db.query.summary=PIPELINE")},
-		{"empty pipeline", false, pool.Command{Name: "MULTI", Batch: pool.EmptyBatch}, "MULTI" +
+		{"empty pipeline", false, driver.Command{Name: "MULTI", Batch: driver.EmptyBatch}, "MULTI" +
 			fmt.Sprintf(cacheCommand, " db.operation.batch.size=0 db.operation.name=MULTI db.query.summary=MULTI")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, redis, Config{Commands: true, CommandText: c.text}, pool.Config{}).warm()
 			_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
-				if pool.ObservingText(ctx) != c.text {
+				if driver.ObservingText(ctx) != c.text {
 					t.Errorf("the backend is told that text is wanted: %t", !c.text)
 				}
 				return command(ctx, c.cmd, 0, nil)
@@ -54,7 +55,7 @@ func TestCommandAttributes(t *testing.T) {
 func TestNoCommandsUnlessAsked(t *testing.T) {
 	r := newRig(t, redis, Config{}, pool.Config{}).warm()
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
-		if pool.Observing(ctx) || pool.ObservingText(ctx) {
+		if driver.Observing(ctx) || driver.ObservingText(ctx) {
 			t.Error("somebody observes commands")
 		}
 		return nil
@@ -71,7 +72,7 @@ func TestCommandsBelowOwnSpans(t *testing.T) {
 			ctx, span := tracer.Start(ctx, "load user")
 			defer span.End()
 			n++
-			return command(ctx, pool.Command{Name: "GET"}, time.Second, []error{pooltest.ErrRefused, nil}[n-1])
+			return command(ctx, driver.Command{Name: "GET"}, time.Second, []error{pooltest.ErrRefused, nil}[n-1])
 		})
 		attrs := fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")
 		failed := " client Error db.namespace=3 db.operation.name=GET db.query.summary=GET db.response.status_code=REFUSED" +
@@ -98,7 +99,7 @@ func TestNestedUses(t *testing.T) {
 		t.Fatal(err)
 	}
 	send := func(ctx context.Context, _ *pooltest.Conn) error {
-		return command(ctx, pool.Command{Name: "GET"}, 0, nil)
+		return command(ctx, driver.Command{Name: "GET"}, 0, nil)
 	}
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
 		quiet = true
@@ -113,12 +114,12 @@ func TestLateCommand(t *testing.T) {
 	r := newRig(t, redis, Config{Commands: true}, pool.Config{}).warm()
 	var late, open context.Context
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
-		late, open = ctx, pool.BeginCommand(ctx, pool.Command{Name: "GET"})
+		late, open = ctx, driver.BeginCommand(ctx, driver.Command{Name: "GET"})
 		return nil
 	})
 	_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error {
-		pool.EndCommand(open, pool.Command{Name: "GET"}, nil)
-		return command(late, pool.Command{Name: "GET"}, 0, nil)
+		driver.EndCommand(open, driver.Command{Name: "GET"}, nil)
+		return command(late, driver.Command{Name: "GET"}, 0, nil)
 	})
 	r.want(false, cacheUse, cacheUse)
 	if !trace.SpanContextFromContext(late).IsValid() {

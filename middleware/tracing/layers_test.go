@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -32,8 +33,10 @@ func (l say) Wrap(next pool.Handler) pool.Handler {
 
 type refusal struct{}
 
-func (refusal) Error() string     { return "refused: password=hunter2" }
-func (refusal) Class() pool.Class { return pool.Class{Fault: pool.FaultLocal, Type: "breaker_open"} }
+func (refusal) Error() string { return "refused: password=hunter2" }
+func (refusal) Class() driver.Class {
+	return driver.Class{Fault: driver.FaultLocal, Type: "breaker_open"}
+}
 
 func TestLayersEvents(t *testing.T) {
 	for _, c := range []struct {
@@ -63,7 +66,7 @@ func TestLayersEvents(t *testing.T) {
 		}},
 	} {
 		t.Run(string(c.layer.event.Kind), func(t *testing.T) {
-			r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{}, c.layer).warm()
+			r := newRig(t, driver.Identity{Name: "p"}, Config{}, pool.Config{}, c.layer).warm()
 			_ = r.pool.Do(context.Background(), pool.Op{Name: "GET", Key: "hunter2"}, ping)
 			r.want(false, c.want...)
 		})
@@ -79,7 +82,7 @@ func TestSecrets(t *testing.T) {
 	r.server.Inject(pooltest.Open, 1, pooltest.Fail(failure))
 	op := pool.Op{Name: "SET", Key: secret}
 	_ = r.pool.Do(context.Background(), op, func(ctx context.Context, _ *pooltest.Conn) error {
-		return command(ctx, pool.Command{Name: "SET"}, 0, failure)
+		return command(ctx, driver.Command{Name: "SET"}, 0, failure)
 	})
 	func() {
 		defer func() { _ = recover() }()
@@ -94,13 +97,13 @@ func TestSecrets(t *testing.T) {
 func TestNestedPools(t *testing.T) {
 	filter := Config{Filter: func(op pool.Op) bool { return op.Name != "quiet" }}
 	told := say{event: pool.Event{Kind: pool.EventTimeout, Layer: "x"}}
-	r := newRig(t, pool.Identity{Name: "outer"}, filter, pool.Config{}, told).warm()
+	r := newRig(t, driver.Identity{Name: "outer"}, filter, pool.Config{}, told).warm()
 	filter.TracerProvider = r.provider
 	layer, err := New(filter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner, err := pool.New(&server{id: pool.Identity{Name: "inner"}}, pool.Config{}, layer, told)
+	inner, err := pool.New(&server{id: driver.Identity{Name: "inner"}}, pool.Config{}, layer, told)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +181,7 @@ func TestUnsampled(t *testing.T) {
 		if got := trace.SpanContextFromContext(ctx); got.TraceID() != parent.TraceID() || got.SpanID() == parent.SpanID() || got.IsSampled() {
 			t.Errorf("the function's span context is %v", got)
 		}
-		return command(ctx, pool.Command{Name: "GET"}, 0, pooltest.ErrReply)
+		return command(ctx, driver.Command{Name: "GET"}, 0, pooltest.ErrReply)
 	})
 	if n := len(r.recorder.Ended()); n != 0 {
 		t.Errorf("%d spans were recorded, want none", n)
@@ -214,7 +217,7 @@ func TestValidate(t *testing.T) {
 	}
 	const settings = "map[background:true command_text:false commands:false filter:false skip_unsampled:false wait_threshold:1ms]"
 	info := layer.Describe()
-	if info.Kind != "tracing" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != settings {
+	if info.Layer != "tracing" || info.Role != pool.RoleObserve || fmt.Sprint(info.Settings) != settings {
 		t.Errorf("Describe returned %+v", info)
 	}
 }
@@ -251,7 +254,7 @@ func TestHedgedAttempts(t *testing.T) {
 	r := newRig(t, redis, Config{Commands: true, WaitThreshold: 1}, pool.Config{}, pool.MiddlewareFunc(twice))
 	for range 100 {
 		_, err := pool.Get(context.Background(), r.pool, get, func(ctx context.Context, _ *pooltest.Conn) (int, error) {
-			return 0, command(ctx, pool.Command{Name: "GET"}, 0, nil)
+			return 0, command(ctx, driver.Command{Name: "GET"}, 0, nil)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -279,7 +282,7 @@ func TestConcurrency(t *testing.T) {
 					cancel()
 				}
 				_ = r.pool.Do(ctx, get, func(ctx context.Context, _ *pooltest.Conn) error {
-					return command(ctx, pool.Command{Name: "GET"}, 0, []error{nil, pooltest.ErrReply}[i%2])
+					return command(ctx, driver.Command{Name: "GET"}, 0, []error{nil, pooltest.ErrReply}[i%2])
 				})
 				cancel()
 			}

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -25,14 +26,14 @@ func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 // server is a fake driver that says it is something else.
 type server struct {
 	pooltest.Fake
-	id pool.Identity
+	id driver.Identity
 }
 
-func (s *server) Identity() pool.Identity { return s.id }
+func (s *server) Identity() driver.Identity { return s.id }
 
 var (
-	redis   = pool.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6379, Namespace: "3"}
-	mongodb = pool.Identity{Name: "orders-db", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
+	redis   = driver.Identity{Name: "cache", System: "redis", Address: "10.0.0.1", Port: 6379, Namespace: "3"}
+	mongodb = driver.Identity{Name: "orders-db", System: "mongodb", Address: "db.example", Port: 27018, Namespace: "shop"}
 )
 
 // rig is a pool whose spans are recorded.
@@ -46,7 +47,7 @@ type rig struct {
 	start    time.Time
 }
 
-func newRig(t testing.TB, id pool.Identity, cfg Config, poolCfg pool.Config, inner ...pool.Middleware) *rig {
+func newRig(t testing.TB, id driver.Identity, cfg Config, poolCfg pool.Config, inner ...pool.Middleware) *rig {
 	t.Helper()
 	r := &rig{t: t, server: &server{id: id}, recorder: tracetest.NewSpanRecorder(), start: time.Now()}
 	r.provider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.recorder))

@@ -27,9 +27,9 @@ const maxNotes = 32
 // observer receives the events of uses and of background work.
 type observer struct{ t *Tracing }
 
-// WantsKind reports whether the layer needs events of kind k. EventReleased is not needed, because
+// WantsEvent reports whether the layer needs events of kind k. EventReleased is not needed, because
 // the end of the span is the end of the use.
-func (o observer) WantsKind(k pool.Kind) bool { return k != pool.EventReleased }
+func (o observer) WantsEvent(k pool.EventKind) bool { return k != pool.EventReleased }
 
 // Observe handles an event that belongs to no use.
 func (o observer) Observe(_ context.Context, e pool.Event) {

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 const systemRedis = "redis"
@@ -88,7 +89,7 @@ func (p *plans) add(s spec, made *plan) *plan {
 	return made
 }
 
-func newPlan(id pool.Identity, s spec) *plan {
+func newPlan(id driver.Identity, s spec) *plan {
 	kind := trace.SpanKindInternal
 	name := s.name
 	var attrs []attribute.KeyValue
@@ -106,7 +107,7 @@ func newPlan(id pool.Identity, s spec) *plan {
 
 // spanName returns the span name by the conventions: the operation and its target, or the part that
 // is not empty, else the system. Without a system, spanName returns the pool's name.
-func spanName(id pool.Identity, s spec) string {
+func spanName(id driver.Identity, s spec) string {
 	name := strings.TrimSpace(s.name + " " + s.target)
 	if name == "" {
 		name = id.System
@@ -117,7 +118,7 @@ func spanName(id pool.Identity, s spec) string {
 	return name
 }
 
-func database(id pool.Identity, s spec) (attrs []attribute.KeyValue) {
+func database(id driver.Identity, s spec) (attrs []attribute.KeyValue) {
 	add := func(key attribute.Key, value string) {
 		if value != "" {
 			attrs = append(attrs, key.String(value))

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -52,7 +53,7 @@ func TestPropagation(t *testing.T) {
 		}
 		_ = r.pool.Do(caller, get, func(ctx context.Context, _ *pooltest.Conn) error {
 			check(ctx)
-			return command(ctx, pool.Command{Name: "GET"}, 0, nil)
+			return command(ctx, driver.Command{Name: "GET"}, 0, nil)
 		})
 		lease, err := r.pool.Acquire(caller, get)
 		if err != nil {

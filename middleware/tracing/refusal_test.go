@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // A use that the pool refuses at once has not waited. An "acquire" span without a duration would be
 // wrong, and Jaeger warns of such a span.
 func TestARefusalAtOnceIsNoWait(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{})
+	r := newRig(t, driver.Identity{Name: "p"}, Config{}, pool.Config{})
 	if err := r.pool.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -107,9 +107,9 @@ func (t *Tracing) Unwrap() []any {
 	return []any{observer{t}}
 }
 
-// Describe implements [pool.LayerDescriber].
+// Describe implements [pool.Describer].
 func (t *Tracing) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Kind: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
+	return pool.LayerInfo{Layer: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
 		"wait_threshold": t.cfg.WaitThreshold.String(),
 		"commands":       strconv.FormatBool(t.cfg.Commands),
 		"command_text":   strconv.FormatBool(t.cfg.CommandText),

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -52,7 +53,7 @@ func TestOneSpanAUse(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name string
-		id   pool.Identity
+		id   driver.Identity
 		op   pool.Op
 		err  error
 		want string
@@ -69,10 +70,10 @@ func TestOneSpanAUse(t *testing.T) {
 				" db.operation.name=find db.system.name=mongodb server.address=db.example server.port=27018",
 		},
 		{
-			"nameless, several hosts", pool.Identity{Name: "m", System: "mongodb"}, pool.Op{}, nil,
+			"nameless, several hosts", driver.Identity{Name: "m", System: "mongodb"}, pool.Op{}, nil,
 			"mongodb client Unset db.client.connection.pool.name=m db.system.name=mongodb",
 		},
-		{"nothing known", pool.Identity{}, pool.Op{}, nil, "pool client Unset db.client.connection.pool.name=pool"},
+		{"nothing known", driver.Identity{}, pool.Op{}, nil, "pool client Unset db.client.connection.pool.name=pool"},
 		{"miss", redis, get, pooltest.ErrMiss, "GET sessions client Unset" + redisAttrs + server},
 		{
 			"error reply", redis, get, pooltest.ErrReply,
@@ -100,7 +101,7 @@ func TestOneSpanAUse(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{}).warm()
+	r := newRig(t, driver.Identity{Name: "p"}, Config{}, pool.Config{}).warm()
 	func() {
 		defer func() { _ = recover() }()
 		_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { panic("secret") })
@@ -112,16 +113,16 @@ func TestPanic(t *testing.T) {
 // the lease.
 func TestTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, pool.Identity{Name: "p"}, Config{Commands: true}, pool.Config{})
+		r := newRig(t, driver.Identity{Name: "p"}, Config{Commands: true}, pool.Config{})
 		l, err := r.pool.Acquire(context.Background(), get)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.want(true)
 		time.Sleep(time.Second)
-		ctx := pool.BeginCommand(l.Context(), pool.Command{Name: "GET"})
+		ctx := driver.BeginCommand(l.Context(), driver.Command{Name: "GET"})
 		time.Sleep(time.Second)
-		pool.EndCommand(ctx, pool.Command{Name: "GET"}, nil)
+		driver.EndCommand(ctx, driver.Command{Name: "GET"}, nil)
 		if n := len(r.recorder.Ended()); n != 1 {
 			t.Errorf("%d spans have ended before Release, want that of the command", n)
 		}
@@ -166,7 +167,7 @@ func TestWaits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				limits := pool.Config{MaxSize: 1, AcquireTimeout: 2 * time.Second}
-				r := newRig(t, pool.Identity{Name: "p"}, Config{WaitThreshold: c.threshold}, limits).warm()
+				r := newRig(t, driver.Identity{Name: "p"}, Config{WaitThreshold: c.threshold}, limits).warm()
 				l, err := r.pool.Acquire(context.Background(), pool.Op{Name: "HOLD"})
 				if err != nil {
 					t.Fatal(err)
@@ -187,7 +188,7 @@ var alone = pool.Config{MaxSize: 1}
 // A wait for a new resource is told from one for other borrowers.
 func TestFreshWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, pool.Identity{Name: "p"}, Config{}, alone)
+		r := newRig(t, driver.Identity{Name: "p"}, Config{}, alone)
 		r.server.Inject(pooltest.Open, 1, pooltest.Slow(time.Second))
 		if err := r.pool.Do(context.Background(), pool.Op{}, ping); err != nil {
 			t.Fatal(err)
@@ -198,10 +199,10 @@ func TestFreshWait(t *testing.T) {
 	})
 }
 
-func command(ctx context.Context, cmd pool.Command, took time.Duration, err error) error {
-	ctx = pool.BeginCommand(ctx, cmd)
+func command(ctx context.Context, cmd driver.Command, took time.Duration, err error) error {
+	ctx = driver.BeginCommand(ctx, cmd)
 	time.Sleep(took)
-	pool.EndCommand(ctx, cmd, err)
+	driver.EndCommand(ctx, cmd, err)
 	return err
 }
 
@@ -242,7 +243,7 @@ func TestAttempts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, pool.Identity{Name: "p"}, Config{}, pool.Config{}, repeat{3, time.Second})
+				r := newRig(t, driver.Identity{Name: "p"}, Config{}, pool.Config{}, repeat{3, time.Second})
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				if c.cancel > 0 {
@@ -270,10 +271,10 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 		n := 0
 		err := r.pool.Do(context.Background(), pool.Op{Name: "find", Target: "orders"}, func(ctx context.Context, _ *pooltest.Conn) error {
 			if n++; n == 1 {
-				return command(ctx, pool.Command{Name: "find", Target: "orders"}, time.Second, pooltest.ErrBroken)
+				return command(ctx, driver.Command{Name: "find", Target: "orders"}, time.Second, pooltest.ErrBroken)
 			}
-			_ = command(ctx, pool.Command{Name: "find", Target: "orders", Namespace: "other"}, time.Second, nil)
-			return command(ctx, pool.Command{Name: "BULK", Batch: 2}, time.Second, nil)
+			_ = command(ctx, driver.Command{Name: "find", Target: "orders", Namespace: "other"}, time.Second, nil)
+			return command(ctx, driver.Command{Name: "BULK", Batch: 2}, time.Second, nil)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -305,7 +306,7 @@ func TestAttemptsInTwoSteps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = command(l.Context(), pool.Command{Name: "GET"}, time.Second, nil)
+		_ = command(l.Context(), driver.Command{Name: "GET"}, time.Second, nil)
 		l.Release(nil)
 		r.want(true,
 			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache",
@@ -323,7 +324,7 @@ func TestManyCommands(t *testing.T) {
 	r := newRig(t, redis, Config{Commands: true}, pool.Config{}).warm()
 	_ = r.pool.Do(context.Background(), get, func(ctx context.Context, _ *pooltest.Conn) error {
 		for range 1000 {
-			_ = command(ctx, pool.Command{Name: "GET"}, 0, nil)
+			_ = command(ctx, driver.Command{Name: "GET"}, 0, nil)
 		}
 		if n := len(r.recorder.Ended()); n < 1000-maxPending {
 			t.Errorf("%d spans have ended, want at least %d", n, 1000-maxPending)

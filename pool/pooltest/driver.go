@@ -11,22 +11,23 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // DriverSuite holds the functions needed by [RunDriver]. Only New is required. The tests of a nil
 // function are skipped.
 type DriverSuite[T any] struct {
 	// New returns a driver for a running server. New is called for every test.
-	New func(t testing.TB) pool.Driver[T]
+	New func(t testing.TB) driver.Driver[T]
 	// Use sends a cheap command. Use must return when ctx is over. nil means a function that does
 	// nothing.
 	Use func(ctx context.Context, res T) error
 	// Unreachable returns a driver for a server that cannot be reached.
-	Unreachable func(t testing.TB) pool.Driver[T]
+	Unreachable func(t testing.TB) driver.Driver[T]
 	// Break makes res fail from now on, as after a cut connection.
 	Break func(t testing.TB, res T)
 	// Soil leaves state in res that the next borrower must not see. Soiled reports whether the state
-	// is visible. Soil needs Soiled, and a driver that is a [pool.Resetter].
+	// is visible. Soil needs Soiled, and a driver that is a [driver.Resetter].
 	Soil   func(ctx context.Context, res T) error
 	Soiled func(ctx context.Context, res T) (bool, error)
 	// Block sends a command that gets no answer during the test.
@@ -35,7 +36,7 @@ type DriverSuite[T any] struct {
 	Secrets []string
 }
 
-// RunDriver tests the contract of [pool.Driver] and of the driver's optional interfaces, with and
+// RunDriver tests the contract of [driver.Driver] and of the driver's optional interfaces, with and
 // without a pool. If the driver lacks an interface or the suite lacks a function, the test is
 // skipped or the gap is logged, with the reason. go test -v shows the reasons.
 func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
@@ -83,7 +84,7 @@ func bounded(t testing.TB) context.Context {
 }
 
 // open opens a resource. The resource is closed at the end of the test.
-func (s DriverSuite[T]) open(t *testing.T, d pool.Driver[T]) T {
+func (s DriverSuite[T]) open(t *testing.T, d driver.Driver[T]) T {
 	t.Helper()
 	res, err := d.Open(bounded(t))
 	if err != nil {
@@ -103,7 +104,7 @@ func (s DriverSuite[T]) testLifecycle(t *testing.T) {
 		t.Errorf("Check of a new resource: %v", err)
 	}
 	valid := func(what string) {
-		if v, ok := d.(pool.Validator[T]); ok && !v.Valid(res) {
+		if v, ok := d.(driver.Validator[T]); ok && !v.Valid(res) {
 			t.Errorf("a resource is not valid %s", what)
 		}
 	}
@@ -115,7 +116,7 @@ func (s DriverSuite[T]) testLifecycle(t *testing.T) {
 	if err := d.Check(ctx, res); err != nil {
 		t.Errorf("Check after a use: %v", err)
 	}
-	if r, ok := d.(pool.Resetter[T]); ok && r.Dirty(res) {
+	if r, ok := d.(driver.Resetter[T]); ok && r.Dirty(res) {
 		t.Error("a plain use left the resource dirty")
 	}
 	if err := d.Close(ctx, res); err != nil {
@@ -188,11 +189,11 @@ func (s DriverSuite[T]) testUnreachable(t *testing.T) {
 		t.Fatal("Open succeeds though no server is there")
 	}
 	s.silent(t, "Open's error", err.Error())
-	if c, ok := d.(pool.Classifier); ok {
-		if class := c.Classify(err); class.Fault != pool.FaultServer {
+	if c, ok := d.(driver.Classifier); ok {
+		if class := c.Classify(err); class.Fault != driver.FaultServer {
 			t.Errorf("the fault of %v is %v, want server", err, class.Fault)
 		}
-	} else if _, known := pool.ClassifyCommon(err); !known {
+	} else if _, known := driver.ClassifyCommon(err); !known {
 		t.Logf("not proven: whether an open may be repeated that fails with %v: pool.ClassifyCommon does not know this error", err)
 	}
 }
@@ -206,11 +207,11 @@ func (s DriverSuite[T]) testBroken(t *testing.T) {
 		t.Fatal("Use of a broken resource succeeds")
 	}
 	s.silent(t, "Use's error", err.Error())
-	if c, ok := d.(pool.Classifier); ok {
-		if class := c.Classify(err); !class.Broken || class.Fault != pool.FaultServer {
+	if c, ok := d.(driver.Classifier); ok {
+		if class := c.Classify(err); !class.Broken || class.Fault != driver.FaultServer {
 			t.Errorf("the class of %v is %+v, want broken, at the server", err, class)
 		}
-	} else if _, known := pool.ClassifyCommon(err); !known {
+	} else if _, known := driver.ClassifyCommon(err); !known {
 		t.Logf("not proven: that %v is laid at the server: pool.ClassifyCommon does not know this error; its resource is checked", err)
 	}
 	if err := d.Check(ctx, res); err == nil {
@@ -222,7 +223,7 @@ func (s DriverSuite[T]) testBroken(t *testing.T) {
 
 func (s DriverSuite[T]) testReset(t *testing.T) {
 	d, ctx := s.New(t), bounded(t)
-	r, ok := d.(pool.Resetter[T])
+	r, ok := d.(driver.Resetter[T])
 	if !ok {
 		t.Fatal("the suite can soil resources of a driver that is no Resetter")
 	}
@@ -267,7 +268,7 @@ func (s DriverSuite[T]) testInterrupt(t *testing.T) {
 }
 
 func (s DriverSuite[T]) testClassify(t *testing.T) {
-	c, ok := s.New(t).(pool.Classifier)
+	c, ok := s.New(t).(driver.Classifier)
 	if !ok {
 		t.Skip("not proven: what the answers of the backend mean. The driver is no pool.Classifier: the pool knows what every backend shares, " +
 			"and lays any other error at nobody")
@@ -281,30 +282,30 @@ func (s DriverSuite[T]) testClassify(t *testing.T) {
 			t.Errorf("the class of %v is %+v, but %+v when it is wrapped", err, class, wrapped)
 		}
 	}
-	if class := c.Classify(errors.New("the caller's own")); class.Fault == pool.FaultServer {
+	if class := c.Classify(errors.New("the caller's own")); class.Fault == driver.FaultServer {
 		t.Errorf("an error that the server has no part in is laid at the server: %+v", class)
 	}
 }
 
 func (s DriverSuite[T]) testWitness(t *testing.T) {
 	d, ctx := s.New(t), bounded(t)
-	w, ok := d.(pool.Witness[T])
+	w, ok := d.(driver.Witness[T])
 	if !ok {
 		t.Skip("not proven: that raw errors of other servers' clients are told apart. The driver is no pool.Witness")
 	}
 	res, own := s.open(t, d), errors.New("the function's own")
 	quiet := func(when string, err error) {
 		t.Helper()
-		w.Lent(ctx, res)
-		if got, ok := w.Testify(res, err); ok && (got.Asked || got.Answered || got.Done || got.Own != nil) {
+		w.BeginUse(ctx, res)
+		if got, ok := w.EndUse(res, err); ok && (got.Asked || got.Answered || got.Done || got.Own != nil) {
 			t.Errorf("nothing was asked %s, and the testimony is %+v", when, got)
 		}
 	}
 	quiet("of a new resource", nil)
-	if err := s.Use(w.Lent(ctx, res), res); err != nil {
+	if err := s.Use(w.BeginUse(ctx, res), res); err != nil {
 		t.Errorf("Use: %v", err)
 	}
-	if got, ok := w.Testify(res, own); ok && (!got.Asked || !got.Answered || got.Own != nil) {
+	if got, ok := w.EndUse(res, own); ok && (!got.Asked || !got.Answered || got.Own != nil) {
 		t.Errorf("after a use that ended with an error of the function's own the testimony is %+v", got)
 	}
 	quiet("since the use before", own)
@@ -314,12 +315,12 @@ func (s DriverSuite[T]) testWitness(t *testing.T) {
 	}
 	other := s.open(t, d)
 	s.Break(t, other)
-	w.Lent(ctx, res)
-	err := s.Use(w.Lent(ctx, other), other)
-	if got, ok := w.Testify(other, err); ok && (!got.Asked || got.Own == nil) {
+	w.BeginUse(ctx, res)
+	err := s.Use(w.BeginUse(ctx, other), other)
+	if got, ok := w.EndUse(other, err); ok && (!got.Asked || got.Own == nil) {
 		t.Errorf("after %v the testimony is %+v", err, got)
 	}
-	got, ok := w.Testify(res, err)
+	got, ok := w.EndUse(res, err)
 	if ok && d.Check(ctx, res) == nil && got.Own != nil { // else both resources broke together
 		t.Errorf("another resource has met %v, and the testimony is %+v", err, got)
 	}
@@ -328,7 +329,7 @@ func (s DriverSuite[T]) testWitness(t *testing.T) {
 func (s DriverSuite[T]) testIdentity(t *testing.T) {
 	d := s.New(t)
 	s.silent(t, "the driver's print", fmt.Sprintf("%v %+v %#v %s", d, d, d, d))
-	describer, ok := d.(pool.Describer)
+	describer, ok := d.(driver.Identifier)
 	if !ok {
 		return
 	}

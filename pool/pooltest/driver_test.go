@@ -4,15 +4,15 @@ import (
 	"context"
 	"testing"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
 func TestSuiteOnFake(t *testing.T) {
 	pooltest.RunDriver(t, pooltest.DriverSuite[*pooltest.Conn]{
-		New: func(testing.TB) pool.Driver[*pooltest.Conn] { return &pooltest.Fake{} },
+		New: func(testing.TB) driver.Driver[*pooltest.Conn] { return &pooltest.Fake{} },
 		Use: func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) },
-		Unreachable: func(testing.TB) pool.Driver[*pooltest.Conn] {
+		Unreachable: func(testing.TB) driver.Driver[*pooltest.Conn] {
 			f := &pooltest.Fake{}
 			f.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrRefused))
 			return f

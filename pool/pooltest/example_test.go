@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -42,7 +43,7 @@ func ExampleFake() {
 func ExampleRunDriver() {
 	_ = func(t *testing.T) { // TestDriver
 		pooltest.RunDriver(t, pooltest.DriverSuite[*pooltest.Conn]{
-			New: func(testing.TB) pool.Driver[*pooltest.Conn] { return &pooltest.Fake{} },
+			New: func(testing.TB) driver.Driver[*pooltest.Conn] { return &pooltest.Fake{} },
 			Use: func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) },
 		})
 	}

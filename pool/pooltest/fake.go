@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // The errors returned by a [Fake] and its connections, spontaneously or by [Fake.Inject].
@@ -84,9 +84,9 @@ const (
 )
 
 // Fake is an in-memory driver of [*Conn] with scripted faults. A Fake records misuse of its
-// connections, see [Fake.Violations]. A Fake is also a [pool.Resetter], a [pool.Interrupter], a
-// [pool.Inspector], a [pool.Classifier] and a [pool.Describer]. To test a pool without these
-// interfaces, embed the Fake as a pool.Driver in a struct. The zero Fake is ready to use. All
+// connections, see [Fake.Violations]. A Fake is also a [driver.Resetter], a [driver.Interrupter], a
+// [driver.Inspector], a [driver.Classifier] and a [driver.Identifier]. To test a pool without these
+// interfaces, embed the Fake as a driver.Driver in a struct. The zero Fake is ready to use. All
 // methods may be called concurrently.
 type Fake struct {
 	mu         sync.Mutex
@@ -228,30 +228,30 @@ func (f *Fake) Inspect(_ context.Context, c *Conn) (map[string]string, error) {
 }
 
 // Classify classifies the errors of this package and of contexts. Any other error has
-// [pool.FaultElsewhere].
-func (f *Fake) Classify(err error) pool.Class {
+// [driver.FaultElsewhere].
+func (f *Fake) Classify(err error) driver.Class {
 	switch {
 	case errors.Is(err, ErrBroken), errors.Is(err, context.DeadlineExceeded):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatIfIdempotent, Broken: true}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true}
 	case errors.Is(err, context.Canceled): // this client cancels nothing by itself
-		return pool.Class{Fault: pool.FaultCaller, Broken: true}
+		return driver.Class{Fault: driver.FaultCaller, Broken: true}
 	case errors.Is(err, ErrRefused):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatAlways, Code: "REFUSED"}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED"}
 	case errors.Is(err, ErrDenied):
-		return pool.Class{Fault: pool.FaultServer, Repeat: pool.RepeatNever, Code: "DENIED"}
+		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "DENIED"}
 	case errors.Is(err, ErrReply):
-		return pool.Class{Code: "REPLY"}
+		return driver.Class{Code: "REPLY"}
 	case errors.Is(err, ErrMiss):
-		return pool.Class{Miss: true}
+		return driver.Class{Miss: true}
 	case errors.Is(err, ErrClosed):
-		return pool.Class{Fault: pool.FaultLocal, Broken: true}
+		return driver.Class{Fault: driver.FaultLocal, Broken: true}
 	}
-	return pool.Class{Fault: pool.FaultElsewhere}
+	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
 // Identity returns the system "fake", the address "memory" and the namespace "0".
-func (f *Fake) Identity() pool.Identity {
-	return pool.Identity{System: "fake", Address: "memory", Namespace: "0"}
+func (f *Fake) Identity() driver.Identity {
+	return driver.Identity{System: "fake", Address: "memory", Namespace: "0"}
 }
 
 // Counts returns the number of connections opened so far, closed so far and alive now, and the

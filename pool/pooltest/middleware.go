@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/internal/poison"
 )
 
@@ -158,7 +159,7 @@ func testErrors(t *testing.T, s *stage) {
 		}
 		if l, err := s.pool.Acquire(ctx, op); err == nil {
 			l.Release(want)
-		} else if class := (pool.Classified)(nil); !errors.As(err, &class) {
+		} else if class := (driver.Classified)(nil); !errors.As(err, &class) {
 			t.Errorf("Acquire: %v, want none or one that knows its class", err)
 		}
 	}
@@ -332,7 +333,7 @@ func testPoolErrors(t *testing.T, s *stage) {
 
 func testDescription(t *testing.T, s *stage) {
 	for _, info := range s.pool.Layers() {
-		if info.Kind == "" {
+		if info.Layer == "" {
 			t.Error("a layer describes itself without a kind")
 		}
 	}

@@ -1,15 +1,16 @@
-package pool_test
+package driver_test
 
 import (
 	"context"
 	"fmt"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // journal is a resource that records the commands of the present use.
 type journal struct {
-	account pool.Testimony
+	account driver.Testimony
 	failed  error // the latest error of a command
 }
 
@@ -31,13 +32,13 @@ type journals struct{}
 func (journals) Open(context.Context) (*journal, error) { return &journal{}, nil }
 func (journals) Check(context.Context, *journal) error  { return nil }
 func (journals) Close(context.Context, *journal) error  { return nil }
-func (journals) Lent(ctx context.Context, j *journal) context.Context {
+func (journals) BeginUse(ctx context.Context, j *journal) context.Context {
 	*j = journal{}
 	return ctx
 }
 
-// Testify says that an error is the resource's own if a command has failed with it.
-func (journals) Testify(j *journal, err error) (pool.Testimony, bool) {
+// EndUse says that an error is the resource's own if a command has failed with it.
+func (journals) EndUse(j *journal, err error) (driver.Testimony, bool) {
 	if err == j.failed {
 		j.account.Own = err
 	}

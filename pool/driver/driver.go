@@ -1,23 +1,23 @@
-package pool
+package driver
 
 import "context"
 
-// A Driver opens, checks and closes the resources of a single backend. Only a [Pool] calls the
+// A Driver opens, checks and closes the resources of a single backend. Only a pool calls the
 // methods of a Driver: concurrently for different resources, and one call at a time for each
 // resource. The context of Open, Check, Close and Reset has a deadline set by the pool:
 // Config.OpenTimeout for Open, Config.CheckTimeout for the other methods. A method must return when
 // its context ends. The pool treats a panic as a failure.
 //
 // A Driver may also implement [Resetter], [Validator], [Interrupter], [Inspector], [Classifier],
-// [Witness], [Describer], [Sizer], [Leveler] and [Attacher]. New looks for these interfaces once.
-// The three methods of Driver are enough for a pool that judges its server correctly:
+// [Witness], [Identifier], [Sizer], pool.Leveler and pool.Attacher. New looks for these interfaces
+// once. The three methods of Driver are enough for a pool that judges its server correctly:
 //
 //   - Without a Classifier the pool recognizes the errors common to all backends
 //     ([ClassifyCommon]). Any other error is nobody's fault, and the use is not repeated. The pool
 //     checks the resource before the next lease; if Config.CheckAfter is negative, the pool closes
 //     the resource. An unknown error of Open is the server's fault, and the use may be repeated,
 //     because nothing was sent.
-//   - Without a Witness the pool recognizes failures of other uses by their mark ([UseError]). A
+//   - Without a Witness the pool recognizes failures of other uses by their mark (pool.UseError). A
 //     raw error from the client of another server counts as an error of the pool's own server. An
 //     error unknown to the Classifier, such as an error of the borrower's function, may hide the
 //     end of the connection. Such an error costs a check before the next lease.
@@ -69,14 +69,14 @@ type Validator[T any] interface {
 //
 // The pool begins to watch the context of a use at the next step of the pool's clock. A
 // cancellation in the first 10 ms of a use is noticed at the end of these 10 ms. The pool does not
-// watch deadlines made by [WithDeadline]: the client must observe ctx.Deadline() by itself.
+// watch deadlines made by pool.WithDeadline: the client must observe ctx.Deadline() by itself.
 type Interrupter[T any] interface {
 	// Interrupt makes the call in progress on res return at once.
 	Interrupt(res T)
 }
 
 // An Inspector is a [Driver] that can report more about the server than its health, such as role,
-// version or replication state. [Pool.Check] calls Inspect after a successful check of the
+// version or replication state. Pool.Check calls Inspect after a successful check of the
 // resource. Keys and values must not contain secrets.
 type Inspector[T any] interface {
 	// Inspect returns details about the server of res.
@@ -84,15 +84,15 @@ type Inspector[T any] interface {
 }
 
 // A Describer is a [Driver] that describes its server. Identity.Name is the default of
-// [Config].Name. If Identity.Name is empty too, New makes the name of the pool from the other
+// pool.Config.Name. If Identity.Name is empty too, New makes the name of the pool from the other
 // fields.
-type Describer interface {
+type Identifier interface {
 	// Identity returns the identity of the server.
 	Identity() Identity
 }
 
-// A Sizer is a [Driver] with a default of its own for [Config].MaxSize, in place of 10. The default
-// is usually the default of the wrapped client.
+// A Sizer is a [Driver] with a default of its own for pool.Config.MaxSize, in place of 10. The
+// default is usually the default of the wrapped client.
 type Sizer interface {
 	// DefaultSize returns the size used if Config.MaxSize is 0. The size must be 1 or more. New and
 	// Configure call DefaultSize.

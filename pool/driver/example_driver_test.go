@@ -1,4 +1,4 @@
-package pool_test
+package driver_test
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 )
 
 // lineConn is a connection to a server that answers every line with a line.
@@ -18,12 +19,14 @@ type lineConn struct {
 	answers *bufio.Reader
 }
 
-// lineError is an answer that begins with "ERR": the server is well, but did not do what it was told.
+// lineError is an answer that begins with "ERR": the server is well, but did not do what it was
+// told.
 type lineError string
 
 func (e lineError) Error() string { return "server: " + string(e) }
 
-// Call sends a line and returns the answer. It heeds the deadline of ctx; cancellation is left to the pool, which interrupts.
+// Call sends a line and returns the answer. It heeds the deadline of ctx; cancellation is left to
+// the pool, which interrupts.
 func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 	deadline, _ := ctx.Deadline() // the zero time stands for none
 	if err := c.SetDeadline(deadline); err != nil {
@@ -43,7 +46,8 @@ func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 	return answer, nil
 }
 
-// lineDriver opens, checks and closes such connections: that is all a pool needs. Interrupt and Classify are optional.
+// lineDriver opens, checks and closes such connections: that is all a pool needs. Interrupt and
+// Classify are optional.
 type lineDriver struct{ addr string }
 
 func (d lineDriver) Open(ctx context.Context) (*lineConn, error) {
@@ -67,20 +71,21 @@ func (lineDriver) Close(_ context.Context, c *lineConn) error { return c.Close()
 // Interrupt makes a Call that waits for its answer return.
 func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
 
-// Classify knows the answers of its server, and leaves the network's errors to the pool. Any other error says nothing about the server. The
-// pool checks the connection before the next lending, as nobody knows what the borrower's function has made of an error of the connection.
-func (lineDriver) Classify(err error) pool.Class {
+// Classify knows the answers of its server, and leaves the network's errors to the pool. Any other
+// error says nothing about the server. The pool checks the connection before the next lending, as
+// nobody knows what the borrower's function has made of an error of the connection.
+func (lineDriver) Classify(err error) driver.Class {
 	if _, ok := errors.AsType[lineError](err); ok {
-		return pool.Class{Code: "ERR"}
+		return driver.Class{Code: "ERR"}
 	}
-	if class, ok := pool.ClassifyCommon(err); ok {
+	if class, ok := driver.ClassifyCommon(err); ok {
 		return class
 	}
-	return pool.Class{Fault: pool.FaultElsewhere}
+	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
 // A driver for a line protocol over TCP, and what one does with a pool over it.
-func Example_driver() {
+func ExampleDriver() {
 	addr, stop := serveLines() // a server in this process
 	defer stop()
 	ctx := context.Background()

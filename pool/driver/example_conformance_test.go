@@ -1,4 +1,4 @@
-package pool_test
+package driver_test
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
@@ -24,7 +25,8 @@ type lineServer struct {
 	closed   bool
 }
 
-// serveLines starts a server on a free port of the loopback interface; stop ends it and all its sessions.
+// serveLines starts a server on a free port of the loopback interface; stop ends it and all its
+// sessions.
 func serveLines() (addr string, stop func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -95,7 +97,7 @@ func (s *lineServer) stop() {
 // The driver of the example keeps the contract of every driver.
 func TestExampleDriver(t *testing.T) {
 	pooltest.RunDriver(t, pooltest.DriverSuite[*lineConn]{
-		New: func(t testing.TB) pool.Driver[*lineConn] {
+		New: func(t testing.TB) driver.Driver[*lineConn] {
 			addr, stop := serveLines()
 			t.Cleanup(stop)
 			return lineDriver{addr}
@@ -104,7 +106,7 @@ func TestExampleDriver(t *testing.T) {
 			_, err := c.Call(ctx, "ECHO x")
 			return err
 		},
-		Unreachable: func(testing.TB) pool.Driver[*lineConn] {
+		Unreachable: func(testing.TB) driver.Driver[*lineConn] {
 			addr, stop := serveLines()
 			stop()
 			return lineDriver{addr}
@@ -117,7 +119,8 @@ func TestExampleDriver(t *testing.T) {
 	})
 }
 
-// A server that goes away and its connections: the pool notices, says so, and is whole again when the server is back.
+// A server that goes away and its connections: the pool notices, says so, and is whole again when
+// the server is back.
 func TestExampleDriverSurvivesItsServer(t *testing.T) {
 	addr, stop := serveLines()
 	p, err := pool.New(lineDriver{addr}, pool.Config{MaxSize: 3, OpenBackoff: 20 * time.Millisecond})
@@ -150,7 +153,7 @@ func TestExampleDriverSurvivesItsServer(t *testing.T) {
 			break
 		}
 	}
-	if open == nil || !errors.Is(open, pool.ErrOpen) || open.Class().Fault != pool.FaultServer {
+	if open == nil || !errors.Is(open, pool.ErrOpen) || open.Class().Fault != driver.FaultServer {
 		t.Fatalf("with the server gone: %v, want ErrOpen, at the server", open)
 	}
 	l, err := net.Listen("tcp", addr)
@@ -163,9 +166,4 @@ func TestExampleDriverSurvivesItsServer(t *testing.T) {
 	if err := echo(); err != nil {
 		t.Errorf("with the server back: %v", err)
 	}
-}
-
-// The layer of the example keeps the laws of every layer, and its own promise.
-func TestExampleLayer(t *testing.T) {
-	pooltest.RunMiddleware(t, func(testing.TB) pool.Middleware { return pool.Bracket(&share{limit: 100, busy: map[string]int{}}) })
 }
