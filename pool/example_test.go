@@ -131,8 +131,8 @@ func ExamplePool_Pause() {
 	p.Resume()
 	fmt.Println(use())
 	// Output:
-	// true pool "fake memory/0": pool is paused: the database is being moved (in use 0 of 10, idle 0,
-	// opening 0, waiters 0) <nil>
+	// true pool "fake memory/0": pool is paused: the database is being moved (in use 0 of 10, idle 0, opening 0, waiters 0)
+	// <nil>
 }
 
 func ExamplePool_Configure() {
@@ -193,8 +193,9 @@ func ExamplePool_Close() {
 	err := p.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return nil })
 	fmt.Println(errors.Is(err, pool.ErrClosed))
 	// Output:
-	// pool "fake memory/0": close: not drained, 1 lent, 0 being opened, checked or closed: context
-	// deadline exceeded <nil> true
+	// pool "fake memory/0": close: not drained, 1 lent, 0 being opened, checked or closed: context deadline exceeded
+	// <nil>
+	// true
 }
 
 // An Error carries the state that the pool was in.

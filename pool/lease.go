@@ -221,7 +221,7 @@ func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 		return Lease[T]{}, p.hub.markFailure(err, p.hub.classify(ctx, err, false, nil))
 	}
 	p.begun(ctx, nil, r)
-	return Lease[T]{r, r.seq, p.lent(ctx, nil, r)}, nil
+	return Lease[T]{r, r.seq, p.lentBare(ctx, r)}, nil
 }
 
 // leaseUse is the terminal of a two-step use.

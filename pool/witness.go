@@ -58,6 +58,22 @@ func (p *Pool[T]) lent(ctx context.Context, c *Call, r *resource[T]) context.Con
 	return p.beginAccount(ctx, r)
 }
 
+// lentBare is lent without layers. If the witness ends the goroutine, nobody else returns r.
+func (p *Pool[T]) lentBare(ctx context.Context, r *resource[T]) context.Context {
+	if p.witness == nil {
+		return p.hub.withCall(ctx, nil)
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			p.give(ctx, nil, r, ErrAborted)
+		}
+	}()
+	ctx = p.lent(ctx, nil, r)
+	returned = true
+	return ctx
+}
+
 // beginAccount calls BeginUse. After a panic in BeginUse the function gets ctx.
 func (p *Pool[T]) beginAccount(ctx context.Context, r *resource[T]) (derived context.Context) {
 	r.told = account{} // a layer may fail before EndUse

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -223,6 +224,38 @@ func TestWitnessFails(t *testing.T) {
 			}
 			if err := acquire(t, p).Finish(nil); err != nil || p.Stat().Idle != 1 {
 				t.Errorf("%s, %s: %v, %+v", method, name, err, p.Stat())
+			}
+		}
+	}
+}
+
+// A witness that ends the goroutine of the borrower leaks no resource.
+func TestWitnessExits(t *testing.T) {
+	for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
+		for use, lend := range map[string]func(*pool.Pool[conn]){
+			"Do": func(p *pool.Pool[conn]) {
+				_ = p.Do(background, op, func(context.Context, conn) error { return nil })
+			},
+			"Acquire":    func(p *pool.Pool[conn]) { _, _ = p.Acquire(background, op) },
+			"TryAcquire": func(p *pool.Pool[conn]) { _, _ = p.TryAcquire(background, op) },
+		} {
+			h := newTestifying()
+			h.fail = func(string) {}
+			p := newPoolOver(t, h.Fake, h, pool.Config{MaxSize: 1}, layers...)
+			acquire(t, p).Release(nil)
+			h.fail = func(called string) {
+				if called == "BeginUse" {
+					runtime.Goexit()
+				}
+			}
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				lend(p)
+			}()
+			<-over
+			if s := p.Stat(); s.InUse != 0 {
+				t.Errorf("%s, %s: %+v", use, name, s)
 			}
 		}
 	}
