@@ -26,7 +26,7 @@ func skipUnderRace(t *testing.T) {
 	}
 }
 
-// What the borrowers do captures nothing.
+// The functions of the borrowers capture nothing.
 func useLease(l pool.Lease[conn], err error) bool { return err == nil && l.Release(nil) }
 
 // Results of five types.
@@ -87,7 +87,7 @@ func TestAllocations(t *testing.T) {
 				{"Get, five types in turn", 0, func() { ok = ok && getFiveTypes(background, p) }},
 				{"Acquire", 0, func() { ok = ok && useLease(p.Acquire(background, op)) }},
 				{"TryAcquire", 0, func() { ok = ok && useLease(p.TryAcquire(background, op)) }},
-				// The driver is an Interrupter, but only what lasts is watched.
+				// The driver is an Interrupter, but the pool only watches long uses.
 				{"Do, cancellable", 0, func() { ok = ok && p.Do(cancellable, op, use) == nil }},
 				{"Acquire, cancellable", 0, func() { ok = ok && useLease(p.Acquire(cancellable, op)) }},
 			} {
@@ -117,7 +117,7 @@ func TestAllocationsWithoutInterrupter(t *testing.T) {
 	}
 }
 
-// A borrower that has to wait allocates nothing either: records and channels are used again.
+// A borrower that has to wait allocates nothing: the pool uses records and channels again.
 func TestAllocationsOfAWait(t *testing.T) {
 	skipUnderRace(t)
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: -1})
@@ -178,8 +178,8 @@ func TestAllocationsOfDeadlines(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: -1},
 		pool.Bracket(deadlines{time.Minute}), pool.Bracket(deadlines{time.Hour}), pool.Bracket(deadlines{time.Second}))
 	ok := true
-	// Two of the three are needed, and neither is materialised: not by the pool, and not by its
-	// interrupter.
+	// Two of the three deadlines are needed. Neither the pool nor the interrupter makes a real context
+	// for a deadline.
 	allocations(t, "Do under three deadlines", 2, func() { ok = ok && p.Do(background, op, use) == nil })
 	allocations(t, "Acquire under three deadlines", 2, func() { ok = ok && useLease(p.Acquire(background, op)) })
 	if !ok {
@@ -187,7 +187,7 @@ func TestAllocationsOfDeadlines(t *testing.T) {
 	}
 }
 
-// Looking for leaks costs time for the stack, but no memory.
+// The search for leaks costs time for the stack, but no memory.
 func TestAllocationsOfLeakDetection(t *testing.T) {
 	skipUnderRace(t)
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: -1, LeakAfter: time.Hour})

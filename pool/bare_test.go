@@ -16,7 +16,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// bareDriver is a Fake without the optional interfaces: a release then takes the lock once.
+// bareDriver is a Fake without the optional interfaces, so a release takes the lock once.
 type bareDriver struct {
 	driver.Driver[conn]
 	driver.Classifier
@@ -164,7 +164,7 @@ func TestBarePoolKeepsTheRules(t *testing.T) {
 			}
 		}},
 		{"the lifetime", func(t *testing.T, p *pool.Pool[conn], last conn) {
-			for range 100 { // never idle for as long as CheckAfter
+			for range 100 { // the idle time stays below CheckAfter
 				time.Sleep(700 * time.Millisecond)
 				for range 20 {
 					acquire(t, p).Release(nil)
@@ -217,8 +217,8 @@ func TestBarePoolKeepsTheRules(t *testing.T) {
 	}
 }
 
-// A few borrowers who mostly use the pool alone, while everything happens to it: no connection is
-// in two hands, none is lost, each lease ends once, and the books are right in the end.
+// A few borrowers use a pool. A connection has at most one borrower at a time, no connection is
+// lost, each lease ends once, and the counters are right at the end.
 func TestBarePoolUnderStress(t *testing.T) {
 	for name, layers := range stacks {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestBarePoolUnderStress(t *testing.T) {
 			}
 		})
 	}
-	t.Run("forks", func(t *testing.T) { // acquire more than is asked for
+	t.Run("forks", func(t *testing.T) { // the layer acquires more often than the borrowers
 		layers := append(twoLayers(), hedge{20 * time.Microsecond})
 		if acquired, s := stressBarePool(t, append(layers, twoLayers()...)); s.Acquires < acquired {
 			t.Errorf("after %d leases: %+v", acquired, s)
@@ -318,15 +318,15 @@ func stressBarePool(t *testing.T, layers []pool.Middleware) (leases uint64, end 
 	return acquired.Load(), end
 }
 
-// oneProc has the records of uses kept by a single processor, so that each is found again.
+// oneProc keeps the records of uses on a single processor, so sync.Pool finds each record again.
 func oneProc(t *testing.T) {
 	t.Helper()
 	before := runtime.GOMAXPROCS(1)
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// A use that holds a resource adopts a fork that got none, and asks again: it holds two, and gives
-// back two.
+// A use that holds a resource adopts a fork without a resource, and calls next again. The use then
+// holds two resources, and returns both.
 func TestFailedForkBesideGrant(t *testing.T) {
 	oneProc(t)
 	type refused struct{}
@@ -367,8 +367,8 @@ func TestFailedForkBesideGrant(t *testing.T) {
 	}
 }
 
-// A layer breaks the contract and returns while next is running. The record is then somebody
-// else's; the connection must not be.
+// A layer breaks the contract and returns while next is running. The record of the use then serves
+// another use, but the connection must not.
 func TestAbandonedNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		impatient := false
@@ -418,8 +418,8 @@ func TestAbandonedNext(t *testing.T) {
 	})
 }
 
-// One borrower who uses a pool in every way there is needs one connection: those that a burst has
-// left grow old.
+// A single borrower uses a pool in every way and needs a single connection. The other connections,
+// opened for a burst, are closed after MaxIdleTime.
 func TestUnusedGrowOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newBarePool(t, pool.Config{MaxSize: 10, MaxIdleTime: 10 * time.Second}, twoLayers()...)
@@ -466,16 +466,16 @@ func TestSuspicionOfTheOthers(t *testing.T) {
 	}
 }
 
-// A connection that has been closed is not kept in memory by the records of those who used it.
+// The record of an earlier use does not keep a closed connection in memory.
 func TestRecordsKeepNothingAlive(t *testing.T) {
-	skipUnderRace(t) // sync.Pool forgets at random there
+	skipUnderRace(t) // sync.Pool drops records at random under the race detector
 	oneProc(t)
 	p := newBarePool(t, pool.Config{MaxSize: 2, MinIdle: 1, CheckAfter: -1}, twoLayers()...)
 	if err := p.Warm(background, 2); err != nil {
 		t.Fatal(err)
 	}
 	bottom, top := acquire(t, p), acquire(t, p)
-	bottom.Release(nil) // stays where it is from now on
+	bottom.Release(nil) // stays at the bottom of the stack
 	top.Release(nil)
 	const rounds = 20
 	var freed atomic.Int32
@@ -484,7 +484,7 @@ func TestRecordsKeepNothingAlive(t *testing.T) {
 			acquire(t, p).Release(nil)
 		}
 		for range 3 {
-			runtime.GC() // drops the record
+			runtime.GC() // drops the record of the use
 		}
 		l := acquire(t, p)
 		runtime.AddCleanup(value(t, l), func(int) { freed.Add(1) }, 0)
@@ -499,8 +499,8 @@ func TestRecordsKeepNothingAlive(t *testing.T) {
 	awaitFreed(t, &freed, rounds, 4)
 }
 
-// awaitFreed waits until of n closed connections at most kept are still in memory: by records in
-// use, by what the stack still holds.
+// awaitFreed waits until at most kept of n closed connections are still in memory. Records in use
+// and the stack of the goroutine may keep a few connections.
 func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); freed.Load() < n-kept && time.Now().Before(deadline); {
@@ -512,10 +512,10 @@ func awaitFreed(t *testing.T, freed *atomic.Int32, n, kept int32) {
 	}
 }
 
-// A resource that lives on does not keep in memory those that the record of its last lease has
-// served besides.
+// An open resource does not keep in memory the other resources served by the record of its last
+// lease.
 func TestLivingResourcesKeepNothingAlive(t *testing.T) {
-	skipUnderRace(t) // sync.Pool forgets at random there
+	skipUnderRace(t) // sync.Pool drops records at random under the race detector
 	t.Run("by its ends", func(t *testing.T) { testKeepsNothing(t, func(*pool.Pool[conn]) {}) })
 	t.Run("by its record", func(t *testing.T) {
 		testKeepsNothing(t, func(p *pool.Pool[conn]) {
@@ -527,8 +527,9 @@ func TestLivingResourcesKeepNothingAlive(t *testing.T) {
 	})
 }
 
-// testKeepsNothing lends a first resource by a record, then has the same record serve a second one
-// in the way given, discards that, and keeps the first one alive by uses with records of their own.
+// testKeepsNothing uses a first resource with a record. The same record then serves a second
+// resource, after a call of serve, and the second resource is discarded. Uses with other records
+// keep the first resource open.
 func testKeepsNothing(t *testing.T, serve func(p *pool.Pool[conn])) {
 	oneProc(t)
 	const rounds = 8
@@ -568,7 +569,7 @@ func testKeepsNothing(t *testing.T, serve func(p *pool.Pool[conn])) {
 	held.Wait()
 }
 
-// forgetRecords has sync.Pool drop what nobody uses.
+// forgetRecords makes sync.Pool drop all unused records.
 func forgetRecords() {
 	for range 3 {
 		runtime.GC()

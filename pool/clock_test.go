@@ -32,7 +32,7 @@ func (r *clockReader) compare(c *pool.Call) (late time.Duration) {
 	return late
 }
 
-// The clock is right after any rest and any length of use, by whichever way the resource is lent.
+// The coarse clock is right after any rest and any length of use, for every way to lend a resource.
 func TestCallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &clockReader{t: t}

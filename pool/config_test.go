@@ -86,7 +86,7 @@ func TestNegativeSettingsAreKept(t *testing.T) {
 func TestName(t *testing.T) {
 	for _, c := range []struct {
 		id   *driver.Identity // of the driver; nil when it has none
-		name string           // in Config
+		name string           // Config.Name
 		want string
 	}{
 		{nil, "", "pool"},
@@ -119,7 +119,7 @@ func TestName(t *testing.T) {
 	}
 }
 
-// identified is a driver that knows what it connects to.
+// identified is a driver with an identity.
 type identified struct {
 	driver.Driver[conn]
 	id driver.Identity
@@ -171,7 +171,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Whoever warms the pool up to a size for which there is no room any more is told.
+// Configure ends a Warm whose size exceeds the new MaxSize.
 func TestConfigureTellsWarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -193,7 +193,7 @@ func TestConfigureTellsWarm(t *testing.T) {
 	})
 }
 
-// sizedDriver wraps a client with a size of its own.
+// sizedDriver is a driver with a default size of its own.
 type sizedDriver struct {
 	*pooltest.Fake
 
@@ -202,7 +202,7 @@ type sizedDriver struct {
 
 func (d sizedDriver) DefaultSize() int { return d.size }
 
-// A MaxSize that is left open is the size that the driver knows, in New and in Configure.
+// If MaxSize is 0, New and Configure use the size given by the driver.
 func TestSizeThatTheDriverKnows(t *testing.T) {
 	p, err := pool.New(sizedDriver{&pooltest.Fake{}, 64}, pool.Config{MinIdle: 20})
 	if err != nil {

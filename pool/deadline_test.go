@@ -14,7 +14,8 @@ import (
 
 var errLate = errors.New("late")
 
-// Whatever is asked first, the answers must be those of a context made by context.WithDeadlineCause.
+// A lazy context gives the answers of a context made by context.WithDeadlineCause, in whatever
+// order the methods are called.
 func TestDeadlineIsLikeTheRealOne(t *testing.T) {
 	asks := map[string]func(context.Context) any{
 		"Err":   func(c context.Context) any { return c.Err() },
@@ -55,7 +56,8 @@ func TestDeadlineIsLikeTheRealOne(t *testing.T) {
 					defer cancel()
 					end(func() { cancelRoot(errors.New("the parent's cause")) }, func() { d.Cancel(); cancel() })
 					synctest.Wait()
-					// A context that both deadline and Cancel ended: the real one knows which came first, the lazy one need not.
+					// If both the deadline and Cancel have ended the context, the real context reports the first
+					// end. The lazy context may report the other end.
 					if got, want := ask(lazy), ask(genuine); got != want && how != "late, by Cancel" && how != "by both" {
 						t.Errorf("ended %s, %s: got %v, want %v", how, first, got, want)
 					}
@@ -115,7 +117,7 @@ func TestDeadlineIsConcurrent(t *testing.T) {
 	}
 }
 
-// The interrupter makes a client return that does not look at its context, and what it touched is closed.
+// Interrupt makes a client return that does not observe its context. The pool closes the resource.
 func TestInterrupt(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p := newPool(t, fake, pool.Config{MaxSize: 1})
@@ -149,7 +151,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// A service that shuts down cancels and closes: in either order, whoever is still at it is interrupted, however young its use.
+// A service cancels its uses and closes the pool, in either order. Each use in progress is
+// interrupted, even in its first step of the clock.
 func TestInterruptWhileClosing(t *testing.T) {
 	for _, first := range []string{"cancel", "close"} {
 		t.Run(first, func(t *testing.T) {
@@ -181,7 +184,7 @@ func TestInterruptWhileClosing(t *testing.T) {
 	}
 }
 
-// An interrupt that comes too late must not hit the next user of the resource.
+// A late interrupt must not hit the next user of the resource.
 func TestInterruptIsFenced(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p := newPool(t, fake, pool.Config{MaxSize: 4})
@@ -192,7 +195,7 @@ func TestInterruptIsFenced(t *testing.T) {
 				ctx, cancel := context.WithCancel(background)
 				go cancel()
 				_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
-				// Nobody cancels this one: it must never see a broken connection.
+				// The context of this use is never cancelled, so the use must not meet a broken connection.
 				if err := p.Do(background, op, use); err != nil {
 					t.Errorf("an interrupt hit a later user: %v", err)
 					return
@@ -204,7 +207,8 @@ func TestInterruptIsFenced(t *testing.T) {
 	wg.Wait()
 }
 
-// A lease that begins when the pool's clock has come to rest, as one does that waited for a slow dial, is watched like any other.
+// A lease may begin while the clock of the pool is at rest, for example after a slow dial. The
+// context of such a lease is watched, too.
 func TestInterruptAfterSlowDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const dial, used, step = 3 * time.Second, 100 * time.Millisecond, 10 * time.Millisecond

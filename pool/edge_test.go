@@ -33,7 +33,7 @@ func (e exiting) Classify(err error) driver.Class {
 	return e.Fake.Classify(err)
 }
 
-// A hook that ends its goroutine, as t.FailNow does, must not lose the resource.
+// A driver method that ends its goroutine, like t.FailNow, must not lose the resource.
 func TestGoexitInADriversHook(t *testing.T) {
 	for _, where := range []string{"Dirty", "Classify"} {
 		events := newRecorder()
@@ -60,7 +60,7 @@ func TestGoexitInADriversHook(t *testing.T) {
 	}
 }
 
-// Once all is done, it does not matter how little time Close is given.
+// The Close of a drained pool succeeds even with an ended context.
 func TestCloseOfADrainedPool(t *testing.T) {
 	p, _ := pool.New(&pooltest.Fake{}, pool.Config{})
 	_ = p.Close(background)
@@ -77,7 +77,7 @@ func TestCloseOfADrainedPool(t *testing.T) {
 	}
 }
 
-// What an earlier attempt returned is no result of a use that failed.
+// The result of an earlier attempt is not the result of a failed use.
 func TestGetReturnsNothingBesideAnError(t *testing.T) {
 	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -92,7 +92,8 @@ func TestGetReturnsNothingBesideAnError(t *testing.T) {
 	}
 }
 
-// Stacks are recorded from when LeakAfter is set, and are those of the present borrower.
+// Stacks are recorded from the time at which LeakAfter is set. A leak report shows the stack of the
+// present borrower.
 func TestLeakIsNotBlamedOnAnEarlierBorrower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := newRecorder()
@@ -116,7 +117,7 @@ func innocentBorrower(t *testing.T, p *pool.Pool[conn]) {
 	acquire(t, p).Release(nil)
 }
 
-// A pool that is well is not degraded for ever by one failure to open.
+// A healthy pool is not degraded for ever by a single failed dial.
 func TestHealthForgetsWhatNobodyNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -134,7 +135,7 @@ func TestHealthForgetsWhatNobodyNeeds(t *testing.T) {
 	})
 }
 
-// The same if somebody waited for something else when it was to be forgotten.
+// The same, if a borrower waits for another resource when the failure should be forgotten.
 func TestHealthForgetsInSpiteOfAWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -157,7 +158,7 @@ func TestHealthForgetsInSpiteOfAWaiter(t *testing.T) {
 	})
 }
 
-// A check is a check, whoever asks for it.
+// A failed check of Pool.Check is counted and reported like any other failed check.
 func TestFailedHealthCheckIsCounted(t *testing.T) {
 	fake, events := &pooltest.Fake{}, newRecorder()
 	p := newPool(t, fake, pool.Config{MaxSize: 1}, events)
@@ -172,8 +173,8 @@ func TestFailedHealthCheckIsCounted(t *testing.T) {
 	}
 }
 
-// An observer that ends its goroutine, as t.FailNow does, costs neither the connection's place nor
-// the verdict.
+// An observer that ends its goroutine, like t.FailNow, costs neither the place of the connection
+// nor the result of Check.
 func TestHealthCheckAndAnObserverThatExits(t *testing.T) {
 	fake := &pooltest.Fake{}
 	exits := observerFunc(func(_ context.Context, e pool.Event) {
@@ -188,8 +189,8 @@ func TestHealthCheckAndAnObserverThatExits(t *testing.T) {
 	}
 }
 
-// A probe that hangs up says nothing about the server, and costs no connection; the check goes on
-// without it.
+// A Check whose context ends gives no information about the server, and costs no connection. The
+// driver's check goes on in the background.
 func TestHealthCheckGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -224,7 +225,7 @@ func TestNewReturnsNoPoolWithAnError(t *testing.T) {
 	}
 }
 
-// What Close cuts short is nobody's failure.
+// Calls of the driver cancelled by Close do not count as failures.
 func TestCloseCountsNoFailuresOfItsOwn(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p, _ := pool.New(fake, pool.Config{MaxSize: 2, MinIdle: 1})
@@ -244,7 +245,7 @@ func TestCloseCountsNoFailuresOfItsOwn(t *testing.T) {
 	}
 }
 
-// The pause grows with the rounds, not with the number of those that failed together.
+// The pause grows with each round of dials, not with the number of dials that failed together.
 func TestOpensThatFailTogetherCountOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -263,7 +264,7 @@ func TestOpensThatFailTogetherCountOnce(t *testing.T) {
 	})
 }
 
-// It must not end the goroutine of whoever asks for the health.
+// A driver method that ends its goroutine must not end the goroutine of the caller of Check.
 func TestGoexitInAHealthCheck(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p := newPool(t, fake, pool.Config{MaxSize: 1})
@@ -281,7 +282,7 @@ func TestGoexitInAHealthCheck(t *testing.T) {
 	}
 }
 
-// Discard tells as much about the server as Release.
+// A broken resource ended by Discard makes the pool check the other resources, like Release.
 func TestDiscardCastsSuspicion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 2, CheckAfter: time.Hour})
@@ -299,7 +300,7 @@ func TestDiscardCastsSuspicion(t *testing.T) {
 	})
 }
 
-// With CheckAfter 1 ns, even a resource that goes from hand to hand is checked.
+// With CheckAfter 1 ns, even a resource released while a borrower waits is checked.
 func TestCheckBetweenHands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: 1})
@@ -315,7 +316,7 @@ func TestCheckBetweenHands(t *testing.T) {
 	})
 }
 
-// In two steps the layers hear of the caller's cancellation as they do in one.
+// In a two-step use the layers get the caller's cancellation, like in a one-step use.
 func TestReleaseSaysThatTheContextIsOver(t *testing.T) {
 	spy := &pooltest.Spy{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, pool.Bracket(spy))
@@ -331,7 +332,7 @@ func TestReleaseSaysThatTheContextIsOver(t *testing.T) {
 	}
 }
 
-// A release gives the resource back whatever the methods of its error do.
+// A release returns the resource even if a method of its error panics.
 func TestReleaseWithAnErrorThatPanics(t *testing.T) {
 	for _, layers := range [][]pool.Middleware{nil, {pool.Bracket(&pooltest.Spy{})}} {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, layers...)
@@ -361,8 +362,8 @@ type panicky struct{}
 func (panicky) Error() string        { return "panicky" }
 func (panicky) Is(target error) bool { panic(target) }
 
-// Who is to blame for a cancellation depends on whose context was cancelled, not on the error
-// alone: a client may cancel its own work when the server goes down.
+// The fault of a cancellation depends on the cancelled context, not on the error alone: a client
+// may cancel its own work when the server goes down.
 func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {
 	for _, c := range []struct {
 		who  string
@@ -400,10 +401,10 @@ func TestCancellationIsLaidAtWhoeverCancelled(t *testing.T) {
 
 type cancelKey struct{}
 
-// What a layer reports outside of a use reaches the pools it is attached to, and no others.
+// An event outside any use reaches the pools to which the layer is attached, and no other pools.
 func TestAttached(t *testing.T) {
 	var attached pool.Attached
-	attached.Emit(pool.Event{Kind: pool.EventConfigured}) // to nobody
+	attached.Emit(pool.Event{Kind: pool.EventConfigured}) // reaches no pool
 	layer := attacher{&attached}
 	var events [2]*recorder
 	for i := range events {

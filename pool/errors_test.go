@@ -17,10 +17,10 @@ import (
 
 var (
 	errWhy  = errors.New("the reason given")
-	errDark = errors.New("dial: no route to host") // an error of which the driver knows nothing
+	errDark = errors.New("dial: no route to host") // an error unknown to the driver
 )
 
-// asking is a layer that keeps what the Call says of the outcome.
+// asking is a layer that keeps the class of the outcome.
 type asking struct{ class driver.Class }
 
 func (a *asking) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
@@ -30,7 +30,7 @@ func (a *asking) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	a.class = c.Classify(err)
 }
 
-// refusal is a way in which a pool of one resource does not lend it.
+// refusal is a case in which a pool with a single resource does not lend the resource.
 type refusal struct {
 	name    string
 	driver  func(f *pooltest.Fake)
@@ -45,7 +45,7 @@ type refusal struct {
 	waited  time.Duration
 }
 
-// cancelledAfter and expiringAfter make contexts that are over after d.
+// cancelledAfter and expiringAfter make contexts that end after d.
 func cancelledAfter(d time.Duration) func(t *testing.T) context.Context {
 	return func(t *testing.T) context.Context {
 		ctx, cancel := context.WithCancelCause(background)
@@ -71,7 +71,7 @@ func openMeets(fault pooltest.Fault) func(f *pooltest.Fake) {
 	return func(f *pooltest.Fake) { f.Inject(pooltest.Open, -1, fault) }
 }
 
-// Every use in this table begins an hour after the resource was lent, if it was.
+// Every use in this table begins an hour after the resource was lent, if the resource is lent.
 var (
 	lent     = pool.Occupancy{Max: 1, InUse: 1, OldestLease: time.Hour}
 	awaited  = pool.Occupancy{Max: 1, InUse: 1, OldestLease: time.Hour + time.Second}
@@ -152,12 +152,14 @@ var refusals = []refusal{
 		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Code: "REFUSED", Type: "REFUSED"},
 		state: pool.Occupancy{Max: 1},
 	}, {
-		name: "open denied", driver: openMeets(pooltest.Fail(pooltest.ErrDenied)), // wrong password: no use to come back
+		// A wrong password: no repetition.
+		name: "open denied", driver: openMeets(pooltest.Fail(pooltest.ErrDenied)),
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrDenied},
 		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "DENIED", Type: "DENIED"},
 		state: pool.Occupancy{Max: 1},
 	}, {
-		name: "open broke", driver: openMeets(pooltest.Fail(pooltest.ErrBroken)), // sent nothing of the use: it may be repeated
+		// Nothing of the use was sent, so the use may be repeated.
+		name: "open broke", driver: openMeets(pooltest.Fail(pooltest.ErrBroken)),
 		reason: pool.ErrOpen, causes: []error{pooltest.ErrBroken},
 		class: driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "open_failed"},
 		state: pool.Occupancy{Max: 1},
@@ -184,7 +186,7 @@ var refusals = []refusal{
 	},
 }
 
-// failThenHang makes the first dial fail and the others hang.
+// failThenHang makes the first dial fail and the other dials hang.
 func failThenHang(err error) func(f *pooltest.Fake) {
 	return func(f *pooltest.Fake) {
 		f.Inject(pooltest.Open, 1, func(context.Context) error {
@@ -194,7 +196,7 @@ func failThenHang(err error) func(f *pooltest.Fake) {
 	}
 }
 
-// reasons are all the things that an Error can be about; each is about one of them.
+// reasons are the possible reasons of an Error. Each Error has exactly one reason.
 var reasons = []error{
 	pool.ErrClosed, pool.ErrPaused, pool.ErrExhausted, pool.ErrAcquireTimeout, pool.ErrAcquireCanceled, pool.ErrOpen,
 }
@@ -215,7 +217,7 @@ func testRefusal(t *testing.T, r refusal, layered bool) {
 		r.driver(fake)
 	}
 	var layers []pool.Middleware
-	if layered { // six, of which some derive contexts
+	if layered { // six layers; some derive contexts
 		layers = append([]pool.Middleware{pool.Bracket(ask)}, append(sixBrackets()[:4], pool.Bracket(deadlines{24 * time.Hour}))...)
 	}
 	r.cfg.MaxSize = 1
@@ -271,7 +273,7 @@ func testRefusal(t *testing.T, r refusal, layered bool) {
 	}
 }
 
-// A use in two steps is told the same.
+// A two-step use gets the same error.
 func TestRefusalOfAcquire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Second}, sixBrackets()...)
@@ -287,7 +289,7 @@ func TestRefusalOfAcquire(t *testing.T) {
 	})
 }
 
-// What an error that no pool has made says is nothing to rely on, but it must not panic.
+// The text of an Error not made by a pool is undefined, but no method panics.
 func TestZeroError(t *testing.T) {
 	for _, e := range []*pool.Error{{}, {Reason: pool.ErrOpen}, {Cause: errWhy}} {
 		if e.Error() == "" {
@@ -305,7 +307,7 @@ func TestZeroError(t *testing.T) {
 	}
 }
 
-// Classes as the layers see them, of outcomes that are none of the pool's own errors.
+// The classes seen by layers, for outcomes other than the pool's own errors.
 func TestClassOfOutcomes(t *testing.T) {
 	over, cancel := context.WithCancel(background)
 	defer cancel()
@@ -321,8 +323,10 @@ func TestClassOfOutcomes(t *testing.T) {
 		{pooltest.ErrDenied, driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatNever, Code: "DENIED", Type: "DENIED"}},
 		{pooltest.ErrReply, driver.Class{Code: "REPLY", Type: "REPLY"}},
 		{pooltest.ErrMiss, driver.Class{Miss: true}},
-		{errDark, driver.Class{Fault: driver.FaultElsewhere, Suspect: true, Type: "_OTHER"}}, // nobody has testified
-		{context.DeadlineExceeded, typed(server, "timeout")},                                 // a client's own: the caller's context is not over
+		// There is no testimony.
+		{errDark, driver.Class{Fault: driver.FaultElsewhere, Suspect: true, Type: "_OTHER"}},
+		// The error comes from the client: the caller's context has not ended.
+		{context.DeadlineExceeded, typed(server, "timeout")},
 		{context.Canceled, driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "canceled"}},
 		{pool.ErrLost, driver.Class{Fault: driver.FaultLocal, Type: "lost"}},
 		{pool.ErrAborted, driver.Class{Fault: driver.FaultCaller, Broken: true, Type: "aborted"}},
@@ -340,7 +344,7 @@ func TestClassOfOutcomes(t *testing.T) {
 			}
 		}
 	}
-	// Whatever went wrong while the caller gave up, is the caller's.
+	// Any error of a use whose caller has cancelled is the caller's fault.
 	ask := &asking{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(ask))
 	err := p.Do(over, op, func(context.Context, conn) error { cancel(); return pooltest.ErrBroken })
@@ -359,8 +363,8 @@ func wrapped(err error) error {
 	return fmt.Errorf("wrapped: %w", errors.Join(errWhy, err))
 }
 
-// A driver that is no Classifier: an error that nobody explains is laid at nobody, and its resource
-// is checked before it is lent again.
+// The driver is no Classifier. An unknown error is nobody's fault, and the resource is checked
+// before the next lease.
 func TestClassWithoutClassifier(t *testing.T) {
 	ask := &asking{}
 	p, err := pool.New[conn](struct{ driver.Driver[conn] }{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(ask))
@@ -375,8 +379,9 @@ func TestClassWithoutClassifier(t *testing.T) {
 	}
 }
 
-// late is a context whose children hear of its end later than those who watch it: as any context of
-// a foreign type is, and one of the standard library that has thousands of children.
+// late is a context whose children learn of its end later than the goroutines that watch the
+// context itself. Contexts of other packages behave in this way, and so does a context of the
+// standard library with thousands of children.
 type late struct {
 	context.Context
 	done chan struct{}
@@ -393,14 +398,14 @@ func (l *late) Err() error {
 	}
 }
 
-// A cancellation is the caller's, even if the layers' own contexts have not heard of it yet.
+// A cancellation is the caller's fault, even if the layers' own contexts have not ended yet.
 func TestCancellationIsAskedOfThoseWhoKnowFirst(t *testing.T) {
 	for range 100 {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
 		held := acquire(t, p)
 		caller := &late{Context: background, done: make(chan struct{})}
 		ctx, d := pool.WithDeadline(caller, time.Now().Add(time.Hour), nil)
-		ctx.Done() // now it has a real context that must be told
+		ctx.Done() // makes the real context, with an end of its own
 		told := make(chan error, 1)
 		go func() {
 			_, err := p.Acquire(ctx, op)
@@ -425,7 +430,7 @@ func TestCancellationIsAskedOfThoseWhoKnowFirst(t *testing.T) {
 	}
 }
 
-// turning is a context that is cancelled after it has been asked a few times.
+// turning is a context that ends after a few calls of Err.
 type turning struct {
 	context.Context
 	left int
@@ -438,7 +443,8 @@ func (c *turning) Err() error {
 	return nil
 }
 
-// Whatever happens while an error is made, it contradicts neither itself nor the books.
+// A context that ends while an error is made causes no contradiction, neither in the error nor in
+// the counters.
 func TestErrorsDoNotContradictThemselves(t *testing.T) {
 	for left := range 6 {
 		synctest.Test(t, func(t *testing.T) {
@@ -456,7 +462,7 @@ func TestErrorsDoNotContradictThemselves(t *testing.T) {
 	}
 }
 
-// The cause that the caller gave to its deadline is not lost, whichever timer is the first to fire.
+// The cause given by the caller to its deadline is not lost, whichever timer fires first.
 func TestCauseOfTheCallersDeadline(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
 	held := acquire(t, p)
@@ -470,8 +476,8 @@ func TestCauseOfTheCallersDeadline(t *testing.T) {
 	}
 }
 
-// A client with socket deadlines returns when the context's deadline passes, and that may be before
-// the context's own timer has fired.
+// A client with socket deadlines returns when the deadline of the context passes. The timer of the
+// context may fire a little later.
 func TestDeadlineOfAClientsSocket(t *testing.T) {
 	ask := &asking{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1}, pool.Bracket(ask))
@@ -509,8 +515,8 @@ func TestDeadlineOfAClientsSocket(t *testing.T) {
 	}
 }
 
-// Nobody waits for a dial, or is told that it has failed, while an idle resource needs no more than
-// a check.
+// A borrower does not wait for a dial, and gets no error of a failed dial, if an idle resource only
+// needs a check.
 func TestIdleResourceIsNotForgottenForADial(t *testing.T) {
 	for name, dial := range map[string]pooltest.Fault{
 		"hanging": pooltest.Hang(),
@@ -521,8 +527,8 @@ func TestIdleResourceIsNotForgottenForADial(t *testing.T) {
 			p := newPool(t, fake, pool.Config{MaxSize: 3, MinIdle: 2})
 			synctest.Wait()
 			fake.Inject(pooltest.Open, -1, dial)
-			acquire(t, p).Discard(nil)  // is replaced by a dial
-			time.Sleep(2 * time.Second) // the other one needs a check by now
+			acquire(t, p).Discard(nil)  // the pool begins a dial
+			time.Sleep(2 * time.Second) // now the other resource needs a check
 			start := time.Now()
 			l, err := p.Acquire(background, op)
 			if err != nil || time.Since(start) != 0 {

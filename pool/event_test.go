@@ -9,7 +9,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// listener counts what it hears of; it wants these of the kinds that every use reports.
+// listener counts the events received. wants lists the wanted kinds among the kinds reported by
+// every use.
 type listener struct {
 	pool.MiddlewareFunc
 
@@ -37,7 +38,8 @@ func (l *listener) Observe(_ context.Context, e pool.Event) {
 
 func (l *listener) WantsEvent(k pool.EventKind) bool { return l.wants[k] }
 
-// Each observer hears of uses what it wants to, and of all else, whatever the others want.
+// Each observer receives the wanted kinds of events of uses, and all other events, independently of
+// other observers.
 func TestEventFilter(t *testing.T) {
 	const uses = 30
 	all := []pool.EventKind{pool.EventAcquired, pool.EventReleased}

@@ -14,8 +14,8 @@ import (
 
 var errResting = errors.New("the server rests for a second")
 
-// rest is a layer that refuses what comes within a second after a failure. Tick says how much later
-// one moment is than another.
+// rest is a layer that rejects all uses for a second after a failure. Tick measures the time
+// between uses.
 type rest struct{ until atomic.Int64 }
 
 func (r *rest) Begin(ctx context.Context, c *pool.Call) (context.Context, struct{}, error) {
@@ -31,8 +31,8 @@ func (r *rest) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 }
 
-// A layer that repeats uses learns which attempts came to the pool. A layer inside, which tells the
-// time by Tick, refuses the second.
+// A layer that repeats uses learns which attempts reach the pool. The inner layer rest rejects the
+// second attempt.
 func ExampleCall_BeforeAcquire() {
 	repeat := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) (err error) {
@@ -56,8 +56,8 @@ func ExampleCall_BeforeAcquire() {
 	// attempt 2: the server rests for a second
 }
 
-// A limit on a use bounds what the borrower's function does. In a two-step use the limit bounds the
-// acquisition, and Lift ends the limit.
+// WithUseLimit limits the whole use, with the function of the borrower. In a two-step use the limit
+// covers the acquisition only, and Lift ends the limit.
 func ExampleWithUseLimit() {
 	errSlow := errors.New("the use took more than a minute")
 	bounded := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -87,8 +87,8 @@ func ExampleWithUseLimit() {
 	// two steps, limited: false <nil>
 }
 
-// guard is a layer that refuses all uses after a failure of the server, until a look has found the
-// server well.
+// guard is a layer that rejects all uses after a failure of the server, until a look has found a
+// healthy server.
 type guard struct {
 	info pool.PoolInfo // set once, before the pool is used
 	away atomic.Bool
@@ -112,7 +112,7 @@ func (g *guard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	}
 }
 
-// Conditions has a say in Pool.Check.
+// Conditions reports a problem to Pool.Check.
 func (g *guard) Conditions() []pool.Condition {
 	if g.away.Load() {
 		return []pool.Condition{{Status: pool.StatusDegraded, Reason: "the server was away when we looked last"}}
@@ -120,8 +120,8 @@ func (g *guard) Conditions() []pool.Condition {
 	return nil
 }
 
-// Look is called now and then. The look costs the server a connection and a check, and no user
-// anything.
+// Look is called from time to time. A look costs the server a connection and a check, and costs no
+// use anything.
 func (g *guard) Look(ctx context.Context) error {
 	err := g.info.Look(ctx)
 	g.away.Store(err != nil)
@@ -132,7 +132,8 @@ func ExampleHealthReporter() {
 	g := &guard{}
 	p, fake := examplePool(pool.Config{}, pool.Bracket(g))
 	defer p.Close(context.Background())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a look should have a deadline
+	// A look should have a deadline.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	_ = p.Do(ctx, pool.Op{Name: "GET"}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrBroken })
@@ -149,11 +150,8 @@ func ExampleHealthReporter() {
 	// ok
 }
 
-// The errors of a client whose server tells full disks from the rest, and that looks for a server
-// by itself.
-
-// fairShare gives an attempt at most half of the time that the borrower gave, whatever other layers
-// allow.
+// fairShare gives an attempt at most half of the borrower's time, whatever the limits of other
+// layers.
 type fairShare struct{}
 
 func (fairShare) Wrap(next pool.Handler) pool.Handler {
@@ -170,8 +168,8 @@ func (fairShare) Wrap(next pool.Handler) pool.Handler {
 	}
 }
 
-// A layer that shares out the borrower's time asks for the borrower's own deadline, not for that of
-// a layer around it.
+// A layer that divides the borrower's time asks for the borrower's own deadline, without the limits
+// of other layers.
 func ExampleCall_CallerDeadline() {
 	p, err := pool.New(&pooltest.Fake{}, pool.Config{}, fairShare{})
 	if err != nil {

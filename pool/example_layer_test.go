@@ -11,8 +11,8 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// share keeps a single target (a collection, a family of keys) from taking the whole pool: it lets
-// at most limit uses of one at a time.
+// share prevents a single target (a collection, a family of keys) from using the whole pool. share
+// admits at most limit concurrent uses of a target.
 type share struct {
 	limit int
 	mu    sync.Mutex
@@ -43,7 +43,7 @@ func (s *share) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Layer: "share", Role: pool.RoleJudge}
 }
 
-// overShare tells retry, breaker and telemetry what the refusal means.
+// overShare is the rejection. Its class is for retry, breaker and telemetry.
 type overShare string
 
 func (e overShare) Error() string { return fmt.Sprintf("share: too many uses of %q", string(e)) }
@@ -51,7 +51,7 @@ func (overShare) Class() driver.Class {
 	return driver.Class{Fault: driver.FaultLocal, Repeat: driver.RepeatAlways, Type: "over_share"}
 }
 
-// A layer that keeps one collection from taking the whole pool.
+// A layer that prevents a single collection from using the whole pool.
 func Example_layer() {
 	p, err := pool.New(&pooltest.Fake{}, pool.Config{MaxSize: 8}, pool.Bracket(&share{limit: 2, busy: map[string]int{}}))
 	if err != nil {
@@ -63,7 +63,7 @@ func Example_layer() {
 	for _, target := range []string{"reports", "reports", "reports", "users"} {
 		lease, err := p.Acquire(ctx, pool.Op{Name: "find", Target: target})
 		fmt.Println(target, err)
-		defer lease.Release(nil) // the zero Lease of a failed Acquire may be released as well
+		defer lease.Release(nil) // a failed Acquire returns the zero Lease, and its Release does nothing
 	}
 	// Output:
 	// reports <nil>

@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// must makes the examples short; a program handles its errors.
+// must keeps the examples short. A program handles its errors.
 func must[V any](v V, err error) V {
 	if err != nil {
 		panic(err)
@@ -20,7 +20,7 @@ func must[V any](v V, err error) V {
 	return v
 }
 
-// examplePool is a pool over an in-memory driver. A program has a driver of a backend there.
+// examplePool makes a pool with an in-memory driver. A program uses the driver of a backend.
 func examplePool(cfg pool.Config, layers ...pool.Middleware) (*pool.Pool[*pooltest.Conn], *pooltest.Fake) {
 	fake := &pooltest.Fake{}
 	return must(pool.New(fake, cfg, layers...)), fake
@@ -76,9 +76,9 @@ func ExamplePool_Acquire() {
 	c, ok := lease.Value()
 	fmt.Println(c.ID, ok)
 	err = c.Use(lease.Context())     // the context of the layers
-	fmt.Println(lease.Release(err))  // err is what the layers see as the outcome
-	fmt.Println(lease.Release(err))  // the lease was over already
-	if _, ok := lease.Value(); !ok { // and gives nothing any more
+	fmt.Println(lease.Release(err))  // err is the outcome seen by the layers
+	fmt.Println(lease.Release(err))  // the lease is already over
+	if _, ok := lease.Value(); !ok { // and Value returns no resource
 		fmt.Println("the lease is over")
 	}
 	// Output:
@@ -105,7 +105,7 @@ func ExamplePool_TryAcquire() {
 func ExampleLease_Discard() {
 	p, _ := examplePool(pool.Config{})
 	lease := must(p.Acquire(context.Background(), pool.Op{Name: "COPY"}))
-	lease.Discard(nil) // half of an answer was left unread: nobody else should get this connection
+	lease.Discard(nil) // half of an answer is unread, so the connection must not be lent again
 	fmt.Println(p.Close(context.Background()), p.Stat().Closed[pool.CloseDiscard])
 	// Output: <nil> 1
 }
@@ -142,7 +142,7 @@ func ExamplePool_Configure() {
 	cfg.MaxSize = 20
 	fmt.Println(p.Configure(cfg), p.Config().MaxSize)
 	cfg.MinIdle = 30
-	fmt.Println(p.Configure(cfg)) // nothing has changed
+	fmt.Println(p.Configure(cfg)) // the old settings still hold
 	// Output:
 	// <nil> 20
 	// pool: MinIdle is 30: must be between 0 and MaxSize, which is 20
@@ -152,7 +152,7 @@ func ExamplePool_Clear() {
 	p, _ := examplePool(pool.Config{})
 	ctx := context.Background()
 	_ = p.Warm(ctx, 3)
-	p.Clear() // the server has failed over, say
+	p.Clear() // for example after a failover of the server
 	fmt.Println(p.Close(ctx), p.Stat().Closed[pool.CloseCleared])
 	// Output: <nil> 3
 }
@@ -163,7 +163,8 @@ func ExamplePool_Check() {
 	defer p.Close(ctx)
 	h := p.Check(ctx)
 	fmt.Println(h.Status, h.Details)
-	fake.Inject(pooltest.Check, 2, pooltest.Fail(pooltest.ErrBroken)) // one idle connection alone may have died
+	// A single idle connection may have died alone, so Check tries a second connection.
+	fake.Inject(pooltest.Check, 2, pooltest.Fail(pooltest.ErrBroken))
 	h = p.Check(ctx)
 	fmt.Println(h.Status, h.Reasons)
 	// Output:
@@ -181,7 +182,7 @@ func ExamplePool_Stat() {
 	// Output: 1 of 4 in use, 1 opened, 1 acquired
 }
 
-// Close waits for what is lent, as long as its context allows.
+// Close waits for the lent resources until its context ends.
 func ExamplePool_Close() {
 	p, _ := examplePool(pool.Config{MaxSize: 4})
 	lease := must(p.Acquire(context.Background(), pool.Op{}))
@@ -198,7 +199,7 @@ func ExamplePool_Close() {
 	// true
 }
 
-// An Error carries the state that the pool was in.
+// An Error contains the state of the pool at the time of the error.
 func ExampleError() {
 	p, _ := examplePool(pool.Config{MaxSize: 1, AcquireTimeout: time.Millisecond})
 	defer p.Close(context.Background())
@@ -215,7 +216,7 @@ func ExampleError() {
 	// true local
 }
 
-// announcing is a layer that says what it sees.
+// announcing is a layer that prints the start and the end of each use.
 type announcing struct{ name string }
 
 func (l announcing) Begin(ctx context.Context, c *pool.Call) (context.Context, time.Time, error) {
@@ -229,8 +230,7 @@ func (l announcing) End(_ context.Context, c *pool.Call, started time.Time, err 
 
 func (l announcing) Describe() pool.LayerInfo { return pool.LayerInfo{Layer: l.name} }
 
-// What Begin returns besides the context is handed to the End of the same use, whatever its type
-// is.
+// The state returned by Begin is passed to End of the same use. The state may have any type.
 func ExampleBracket() {
 	p, _ := examplePool(pool.Config{}, pool.Bracket(announcing{"watch"}))
 	defer p.Close(context.Background())
@@ -260,7 +260,7 @@ func ExampleChain() {
 	// inner
 }
 
-// A layer that calls next again is not a Bracket but a Middleware of its own.
+// A layer that calls next again implements Middleware, and is not made with Bracket.
 func ExampleMiddlewareFunc() {
 	again := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -287,7 +287,7 @@ func ExampleMiddlewareFunc() {
 	// <nil>
 }
 
-// A layer that refuses uses by the million spares itself an Event that nobody hears of.
+// A layer that rejects millions of uses makes no Event if no layer observes events.
 func ExampleCall_Observed() {
 	errFull := errors.New("come back later")
 	shed := pool.MiddlewareFunc(func(pool.Handler) pool.Handler {
@@ -311,8 +311,8 @@ func ExampleCall_Observed() {
 	// come back later
 }
 
-// meter is a layer that counts uses and notes when the last one ended, at next to no cost: each
-// processor mostly has a cell of its own, and the time is the pool's coarse one.
+// meter is a layer that counts uses and records the end of the last use at little cost. Each
+// processor mostly has a cell of its own, and the time comes from the coarse clock of the pool.
 type meter struct {
 	cells [8]struct {
 		uses, last atomic.Int64
@@ -346,7 +346,7 @@ func ExampleCall_Clock() {
 	// Output: 100 uses, the last one long ago: false
 }
 
-// A layer can answer a use itself.
+// A layer can set the result in place of the pool.
 func ExampleCall_SetResult() {
 	fallback := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -367,7 +367,7 @@ func ExampleCall_SetResult() {
 	// Output: a stale answer <nil>
 }
 
-// A Deadline costs one allocation, and a timer only when somebody asks for Done.
+// A Deadline costs a single allocation. WithDeadline makes a timer only after a call of Done.
 func ExampleWithDeadline() {
 	late := errors.New("the attempt took too long")
 	ctx, deadline := pool.WithDeadline(context.Background(), time.Now().Add(time.Millisecond), late)
@@ -380,7 +380,7 @@ func ExampleWithDeadline() {
 	// the attempt took too long
 }
 
-// logbook is a layer that hears what the pool and the other layers report.
+// logbook is a layer that prints the events of the pool and of the other layers.
 type logbook struct{}
 
 func (logbook) Wrap(next pool.Handler) pool.Handler { return next }
@@ -406,8 +406,7 @@ func ExampleObserver() {
 	// orders pool closed pool_closed
 }
 
-// alarm is a layer that hears of what is out of the ordinary: that a resource was lent or came back
-// is not.
+// alarm is a layer that observes unusual events only, and not the events of every use.
 type alarm struct{ logbook }
 
 func (alarm) WantsEvent(pool.EventKind) bool { return false }
@@ -420,7 +419,7 @@ func ExampleEventFilter() {
 	// orders pool closed pool_closed
 }
 
-// gauge is a layer that wants to know which pool it is around.
+// gauge is a layer that gets access to its pool.
 type gauge struct{ logbook }
 
 func (gauge) Observe(context.Context, pool.Event) {}
@@ -437,8 +436,8 @@ func ExampleAttacher() {
 	// done with orders
 }
 
-// A use of one pool within a use of another: the database's refusal leaves its own use as an error
-// that says so, and tells the cache's layers nothing about the cache.
+// A use of a pool inside a use of another pool. The error of the inner use is marked as a UseError.
+// The layers of the outer pool (cache) treat this error as no evidence about the cache.
 func ExampleUseError() {
 	database, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "database"})
 	if err != nil {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// CheckBooks says what does not add up in p at this moment, for tests that do all kinds of things to a pool at once.
+// CheckBooks returns an error if the counters and lists of p contradict each other at this moment.
+// CheckBooks is for tests with concurrent random work.
 func CheckBooks[T any](p *Pool[T]) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,7 +33,8 @@ func CheckBooks[T any](p *Pool[T]) error {
 	return nil
 }
 
-// checkSupply says which of those who wait have been forgotten: what could serve them has not been begun.
+// checkSupply returns an error if a waiter was forgotten: a call of the driver that could serve the
+// waiter was not begun.
 func checkSupply[T any](p *Pool[T]) error {
 	n, o := p.waiters.n, p.outlook()
 	if n == 0 {

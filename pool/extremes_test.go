@@ -12,8 +12,9 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Every number of a Config at its largest stands for "no bound", and at its smallest for what its doc says, or is refused: uses are served,
-// what is idle is closed in time, and the pool can be closed.
+// The largest value of each field of Config means no bound. The smallest value has its documented
+// meaning, or New returns an error. In each case the pool serves uses, closes idle resources in
+// time, and can be closed.
 func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[pool.Config]()
 	for i := range typ.NumField() {
@@ -22,11 +23,11 @@ func TestConfigAtItsExtremes(t *testing.T) {
 			continue
 		}
 		for _, extreme := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, -1, 1} {
-			for _, live := range []bool{false, true} { // whether it is set by Configure
+			for _, live := range []bool{false, true} { // whether Configure sets the value
 				t.Run(fmt.Sprintf("%s %d live %t", f.Name, extreme, live), func(t *testing.T) {
 					cfg := pool.Config{MaxIdleTime: 10 * time.Second, KeepAlive: 7 * time.Second, LeakAfter: 5 * time.Second}
 					if f.Name == "MinIdle" {
-						cfg.MaxSize, cfg.OpenConcurrency = math.MaxInt, 8 // few resources in the minutes of the test
+						cfg.MaxSize, cfg.OpenConcurrency = math.MaxInt, 8 // few resources in these minutes
 					}
 					reflect.ValueOf(&cfg).Elem().Field(i).SetInt(extreme)
 					synctest.Test(t, func(t *testing.T) { testExtreme(t, cfg, live) })
@@ -52,7 +53,7 @@ func testExtreme(t *testing.T, cfg pool.Config, live bool) {
 		}
 	}
 	if err != nil {
-		return // out of range, and said so
+		return // out of range, with an error
 	}
 	time.Sleep(time.Minute)
 	for range 3 {
@@ -69,7 +70,7 @@ func testExtreme(t *testing.T, cfg pool.Config, live bool) {
 	closePoolOf(t, p)
 }
 
-// As many borrowers wait as like to, by the largest bound.
+// With the largest MaxWaiters any number of borrowers may wait.
 func TestMostWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := pool.New(&hooks{}, pool.Config{MaxSize: 1, MaxWaiters: math.MaxInt})

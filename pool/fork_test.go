@@ -13,9 +13,9 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// hedge starts a second attempt when the first takes longer than delay, takes the first that
-// succeeds, and cancels and joins the other before it returns, so that no function outlives its
-// use. It shows what Fork is for; a use by Do cannot be forked.
+// hedge starts a second attempt if the first attempt takes longer than delay. hedge takes the first
+// successful attempt, cancels the other attempt, and waits for the end of the other attempt. So no
+// function runs longer than its use. hedge shows the purpose of Fork. A use by Do cannot be forked.
 type hedge struct{ delay time.Duration }
 
 func (h hedge) Wrap(next pool.Handler) pool.Handler {
@@ -28,7 +28,7 @@ func (h hedge) Wrap(next pool.Handler) pool.Handler {
 		running, cancels := 0, map[*pool.Call]context.CancelFunc{}
 		start := func(f *pool.Call) {
 			attempt, cancel := context.WithCancel(ctx)
-			f.OnEnd(func(error) { cancel() }) // with a lease: at its Release, not at the grant
+			f.OnEnd(func(error) { cancel() }) // with a lease: at Release, not at the grant
 			cancels[f] = cancel
 			running++
 			go func() { results <- result{f, next(attempt, f)} }()
@@ -72,8 +72,8 @@ func (h hedge) Wrap(next pool.Handler) pool.Handler {
 
 func hedgedPool(t *testing.T) (*pool.Pool[conn], [2]*pooltest.Spy) {
 	spies := [2]*pooltest.Spy{{}, {}}
-	// Room for two attempts of every goroutine: slow first ones that hold all resources would starve
-	// the second ones.
+	// There is a place for two attempts of every goroutine. If the slow first attempts held all
+	// resources, the second attempts would get none.
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 16},
 		pool.Bracket(spies[0]), hedge{200 * time.Microsecond}, pool.Bracket(spies[1]))
 	return p, spies
@@ -95,12 +95,12 @@ func TestHedgeInGet(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
-				slow := make(chan struct{}, 1) // the first attempt takes it and is slow
+				slow := make(chan struct{}, 1) // the first attempt receives from slow, and is slow
 				slow <- struct{}{}
 				got, err := pool.Get(background, p, op, func(ctx context.Context, c conn) (int, error) {
 					select {
 					case <-slow:
-						<-ctx.Done() // until the hedge has won
+						<-ctx.Done() // until the hedge has chosen the other attempt
 						return 0, ctx.Err()
 					default:
 						return g*1000 + i, c.Use(ctx)
@@ -123,7 +123,7 @@ func TestHedgeInAcquire(t *testing.T) {
 	p, spies := hedgedPool(t)
 	p.CloseExpired()
 	var wg sync.WaitGroup
-	for range 32 { // more than resources, so that some attempts wait long enough to be hedged
+	for range 32 { // more than resources, so some attempts wait long enough for a hedge
 		wg.Go(func() {
 			for range 50 {
 				l, err := p.Acquire(background, op)
@@ -165,7 +165,7 @@ func TestForkOutcomes(t *testing.T) {
 		t.Errorf("the end saw %v", err)
 	}
 
-	// A granted fork that is dropped ends with ErrLost, and its resource is lent on.
+	// A fork with a resource ends with ErrLost after Drop, and the pool lends the resource again.
 	drop := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
 			f := c.Fork()
@@ -188,9 +188,10 @@ func TestForkOutcomes(t *testing.T) {
 	}
 }
 
-// What ended a use is forgotten, though the Call goes on to serve uses that do not come as far.
+// The ends of a use are forgotten, even if the Call then serves only uses that fail early.
 func TestEndsAreForgotten(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the Calls of the first use serve the others
+	// The Calls of the first use serve the other uses.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	refusing := false
 	layer := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {

@@ -14,23 +14,24 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// frenzy is a pool whose few borrowers use it in every way there is, now alone, now at once.
+// frenzy is a pool used in every way by a few borrowers, sometimes one after the other, sometimes
+// concurrently.
 type frenzy struct {
 	t    *testing.T
 	fake *pooltest.Fake
 	pool *pool.Pool[conn]
 	over atomic.Bool
 
-	lent, ended atomic.Uint64 // leases and uses that got a connection
-	denied      atomic.Uint64 // those that got none
+	lent, ended atomic.Uint64 // leases and uses with a connection
+	denied      atomic.Uint64 // leases and uses without a connection
 	probes      atomic.Uint64 // calls of Check
-	refused     atomic.Uint64 // those that a layer refused when they had got one
+	refused     atomic.Uint64 // uses refused by a layer after the grant
 	releasers   sync.WaitGroup
 }
 
-// Two or three borrowers cancel, panic, exit, and release twice and late, while the pool is looked
-// at, checked, warmed, cleared, paused and configured: each acquisition is in the books once, no
-// connection is in two hands, and none is lost.
+// Two or three borrowers cancel, panic, exit, and release twice and late. Meanwhile the pool is
+// checked, warmed, cleared, paused and configured. Each acquisition is counted once, a connection
+// has at most one borrower at a time, and no connection is lost.
 func TestEveryWayAtOnce(t *testing.T) {
 	for name, layers := range map[string][]pool.Middleware{
 		"no layers": nil,
@@ -42,8 +43,7 @@ func TestEveryWayAtOnce(t *testing.T) {
 
 var errFickle = errors.New("refused after all")
 
-// fickle is a layer that now and then refuses a two-step use when it has got its resource, and asks
-// for it twice.
+// fickle is a layer that sometimes refuses a two-step use after the grant, and calls next twice.
 func fickle(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		err := next(ctx, c)
@@ -116,7 +116,7 @@ func (f *frenzy) borrow() {
 	}
 }
 
-// someContext is mostly one that is not over.
+// someContext returns a context that mostly has not ended.
 func someContext() (ctx, func()) {
 	if rand.IntN(20) == 0 {
 		c, d := pool.WithDeadline(background, time.Now().Add(time.Duration(rand.IntN(2000))*time.Microsecond), nil)
@@ -147,7 +147,7 @@ func (f *frenzy) got(err error) bool {
 	return err == nil
 }
 
-// use notices when somebody else uses c.
+// use fails the test if another use of c is in progress.
 func (f *frenzy) use(c conn) {
 	if err := c.Use(background); err != nil {
 		f.t.Error(err)
@@ -203,7 +203,7 @@ func (f *frenzy) do(ctx context.Context) {
 	id, err := pool.Get(ctx, f.pool, op, func(_ context.Context, c conn) (int, error) {
 		f.use(c)
 		if rand.IntN(30) == 0 {
-			f.pool.Stat() // the pool is looked at in the midst of a use
+			f.pool.Stat() // the snapshot is taken during a use
 		}
 		return c.ID, nil
 	})
@@ -215,7 +215,7 @@ func (f *frenzy) do(ctx context.Context) {
 	}
 }
 
-// abort has a use end by a panic or an exit.
+// abort ends a use by a panic or by runtime.Goexit.
 func (f *frenzy) abort(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
@@ -234,7 +234,7 @@ func (f *frenzy) abort(ctx context.Context) {
 	<-done
 }
 
-// meddle does everything else to the pool.
+// meddle calls the other methods of the pool.
 func (f *frenzy) meddle(most int) {
 	deeds := []func(context.Context){
 		func(context.Context) { f.pool.Clear() },

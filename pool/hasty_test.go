@@ -30,8 +30,8 @@ func (d *distant) Check(context.Context, int) error {
 	return nil
 }
 
-// A check after a rest takes a round trip. Callers whose time is enough for one round trip, but not for two, are served as they would be
-// without a pool.
+// A check after an idle time costs a round trip. A caller with enough time for one round trip and
+// not for two gets its resource without a check.
 func TestChecksLeaveTheCallersTheirTime(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -84,7 +84,8 @@ func TestChecksLeaveTheCallersTheirTime(t *testing.T) {
 	}
 }
 
-// A cold pool opens a resource for each of the borrowers that come at once. A pool whose resources have broken opens a few at the same time.
+// A cold pool begins a dial for each of many concurrent borrowers. A pool with broken resources
+// begins only a few dials at a time.
 func TestGrowthIsNotBounded(t *testing.T) {
 	for _, test := range []struct {
 		name   string

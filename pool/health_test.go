@@ -11,7 +11,8 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// An idle resource that has died alone says nothing about the server: Check asks another one.
+// An idle resource that has died alone is no evidence about the server: Check tries another
+// resource.
 func TestCheckOutlivesADeadIdleResource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &mortal{}

@@ -12,11 +12,11 @@ import (
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// survivor is a resource that goes on after an interrupt, once it has been reset.
+// survivor is a resource that can be lent again after an interrupt and a reset.
 type survivor struct {
 	interrupted atomic.Bool
-	stop        chan struct{} // of capacity 1
-	lost        atomic.Bool   // no reset can bring it back
+	stop        chan struct{} // capacity 1
+	lost        atomic.Bool   // a reset fails
 }
 
 // wait blocks until the use is interrupted.
@@ -48,8 +48,8 @@ func (d *survivors) Reset(_ context.Context, s *survivor) error {
 	return nil
 }
 
-// A resource that its driver calls dirty after an interrupt is reset and lent again, the others are
-// closed.
+// If the driver reports a resource as dirty after an interrupt, the resource is reset and lent
+// again. Any other interrupted resource is closed.
 func TestInterruptThatIsSurvived(t *testing.T) {
 	d := &survivors{}
 	p, err := pool.New(d, pool.Config{MaxSize: 1})
@@ -88,8 +88,8 @@ func TestInterruptThatIsSurvived(t *testing.T) {
 	}
 }
 
-// An interrupt that is survived never meets a later user either, nor does one of a waiter whose
-// context ended when it was served.
+// An interrupt never hits a later user of the same resource. The same holds for a waiter whose
+// context ends at the grant.
 func TestInterruptThatIsSurvivedIsFenced(t *testing.T) {
 	d := &survivors{}
 	p, err := pool.New(d, pool.Config{MaxSize: 2})

@@ -16,7 +16,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// diary is a layer that notes what it sees, and can be made to fail.
+// diary is a layer that records its calls, and can be made to fail.
 type diary struct {
 	name     string
 	notes    *[]string
@@ -48,7 +48,7 @@ func (d *diary) End(ctx context.Context, _ *pool.Call, s string, err error) {
 	}
 }
 
-// diaries makes layers a, b and c that write into the same notes.
+// diaries makes layers a, b and c with common notes.
 func diaries() (a, b, c *diary, layers []pool.Middleware, notes *[]string) {
 	notes = &[]string{}
 	var mu sync.Mutex
@@ -147,8 +147,8 @@ func TestPanickingEndDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-// A layer outside that fails, panics or exits after the grant gives the resource back; the layers
-// inside end.
+// An outer layer that fails, panics or exits after the grant returns the resource to the pool. The
+// inner layers end.
 func TestFailureAfterTheGrant(t *testing.T) {
 	for name, after := range map[string]func() error{
 		"error":  func() error { return errors.New("after") },
@@ -185,8 +185,8 @@ func TestFailureAfterTheGrant(t *testing.T) {
 	}
 }
 
-// A layer that calls next again holds nothing twice, but may try again after what it held has been
-// given back.
+// A layer that calls next again gets no second resource. It may try again after the first resource
+// has been returned.
 func TestNextAfterTheGrant(t *testing.T) {
 	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
@@ -222,8 +222,9 @@ func TestNextAfterTheGrant(t *testing.T) {
 	l.Release(nil)
 }
 
-// A second call of next whose ErrGranted is swallowed further in leaves another layer's end on top
-// of the grant: each end still runs once, and the resource comes back once.
+// A layer calls next again, and an inner layer treats ErrGranted as a success. The end of another
+// layer is then above the grant on the stack. Each end still runs once, and the resource is
+// returned once.
 func TestSwallowedErrGranted(t *testing.T) {
 	again := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error { return errors.Join(next(ctx, c), next(ctx, c)) }
@@ -291,7 +292,7 @@ func TestSetResult(t *testing.T) {
 	}
 }
 
-// faceted is a layer with every optional face.
+// faceted is a layer with every optional interface.
 type faceted struct {
 	recorder
 	kind     string
@@ -367,7 +368,7 @@ func TestFacesAreFoundThroughBracketAndChain(t *testing.T) {
 	}
 }
 
-// A borrower may keep a context; its Call serves somebody else by then.
+// A borrower may keep a context after the use, when the Call already serves another use.
 func TestCommandsAfterTheUse(t *testing.T) {
 	f := newFaceted("one")
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(f))
@@ -407,7 +408,7 @@ func TestCommandsAfterAPanic(t *testing.T) {
 	}
 }
 
-// grantees is a layer that keeps whether each attempt got a resource.
+// grantees is a layer that records for each attempt whether the attempt got a resource.
 type grantees []bool
 
 func (*grantees) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
@@ -419,7 +420,7 @@ func (g *grantees) End(_ context.Context, c *pool.Call, _ struct{}, _ error) {
 	*g = append(*g, ok)
 }
 
-// An attempt that a layer refuses has not got what the attempt before got.
+// An attempt refused by a layer does not report the resource of the earlier attempt.
 func TestAcquiredIsOfTheLatestAttempt(t *testing.T) {
 	twice := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) (err error) {
@@ -474,7 +475,7 @@ func TestNewRefusesNil(t *testing.T) {
 	}
 }
 
-// The suite itself on a stack of brackets with every face.
+// The conformance suite with a stack of brackets with every optional interface.
 func TestFacetedKeepsTheLaws(t *testing.T) {
 	pooltest.RunMiddleware(t, func(testing.TB) pool.Middleware {
 		_, _, _, layers, _ := diaries()
@@ -482,7 +483,7 @@ func TestFacetedKeepsTheLaws(t *testing.T) {
 	})
 }
 
-// Events of a use carry its innermost context, so that spans and exemplars find their trace.
+// Events of a use have the innermost context of the use, so spans and exemplars find their trace.
 func TestEventsCarryTheInnermostContext(t *testing.T) {
 	a, _, _, layers, _ := diaries()
 	var missing []pool.EventKind
@@ -508,7 +509,7 @@ type observerFunc func(context.Context, pool.Event)
 func (f observerFunc) Wrap(next pool.Handler) pool.Handler       { return next }
 func (f observerFunc) Observe(ctx context.Context, e pool.Event) { f(ctx, e) }
 
-// Calls in use at the same time have shards of their own, and a Call keeps its shard.
+// Calls in use at the same time have different shards, and a Call keeps its shard.
 func TestShards(t *testing.T) {
 	seen := map[uint32]int{}
 	note := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -535,7 +536,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// attachedDriver is a driver that is told of its pool.
+// attachedDriver is a driver that is an Attacher.
 type attachedDriver struct {
 	pooltest.Fake
 

@@ -5,17 +5,17 @@ import (
 	"errors"
 )
 
-// Lease is the right to use a resource until Release or Discard. It is a small value; its copies
-// are the same lease. The zero Lease is one that is over. All methods may be called concurrently
-// and from any goroutine.
+// Lease is the right to use a resource until Release, Discard or Finish. A Lease is a small value,
+// and copies of a Lease are the same lease. The zero Lease is a lease that is over. All methods may
+// be called concurrently and from any goroutine.
 type Lease[T any] struct {
 	r   *resource[T]
 	seq uint64
 	ctx context.Context
 }
 
-// Value returns the resource. ok is false, and the resource zero, once the lease is over. A T kept
-// beyond that is out of the pool's sight: do not use it.
+// Value returns the resource. After the end of the lease, ok is false and the resource is the zero
+// value. The pool does not notice a T that is used after the end of the lease: do not keep the T.
 func (l Lease[T]) Value() (res T, ok bool) {
 	if l.r == nil {
 		return res, false
@@ -26,10 +26,11 @@ func (l Lease[T]) Value() (res T, ok bool) {
 	return l.r.v, true
 }
 
-// Context returns the innermost context of the use, with what the layers put into the context, such
-// as spans. The context is over when the context given to Acquire is over, or when a positive
-// [Op].Limit has passed since the grant. The layers' own limits end with Acquire. Commands sent
-// under the lease use the context.
+// Context returns the innermost context of the use, with the values of the layers, such as spans.
+// Commands sent under the lease use this context. The context ends when the context given to
+// Acquire ends. If a layer bounds attempts (RoleAttempt), the context also ends when a positive
+// [Op].Limit has passed since the grant. The limits of the layers end with Acquire. For the zero
+// Lease, Context returns context.Background().
 func (l Lease[T]) Context() context.Context {
 	if l.ctx == nil {
 		return context.Background()
@@ -37,18 +38,18 @@ func (l Lease[T]) Context() context.Context {
 	return l.ctx
 }
 
-// Release ends the lease: err is the outcome that the layers see, nil for success, and decides
-// whether the resource is lent again. It returns false, and does nothing, when the lease was over
-// already.
+// Release ends the lease. err is the outcome seen by the layers, nil for success. The pool judges
+// by err whether the resource may be lent again. Release returns true if this call has ended the
+// lease. If the lease was already over, Release does nothing and returns false.
 func (l Lease[T]) Release(err error) bool { return l.end(err, closeNot) }
 
-// Discard is Release, and the resource is closed whatever the outcome.
+// Discard is Release, and the pool closes the resource whatever the outcome.
 func (l Lease[T]) Discard(err error) bool { return l.end(err, CloseDiscard) }
 
-// Finish is Release for a borrower that goes on to return err, such as from the function of another
-// use. Finish returns err as [Pool.Do] would: a failure of this lease's use is a [UseError], so the
-// enclosing use does not count the failure. After the end of the lease Finish does nothing and
-// returns err.
+// Finish is Release for a borrower that then returns err, for example from the function of another
+// use. Finish returns err as [Pool.Do] would return err: a failure of the use of this lease is a
+// [UseError], and the enclosing use does not count the failure. If the lease is already over,
+// Finish does nothing and returns err.
 func (l Lease[T]) Finish(err error) error {
 	if err == nil {
 		l.Release(nil)
@@ -66,8 +67,8 @@ func (l Lease[T]) end(err error, doom CloseReason) bool {
 	return l.finish(err, doom, nil)
 }
 
-// finish ends the lease. Unless left is nil, *left becomes err as err leaves the use; err is not
-// nil then.
+// finish ends the lease, and reports whether this call has ended the lease. If left is not nil, err
+// is not nil, and finish sets *left to err as err leaves the use.
 func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	r := l.r
 	if r == nil {
@@ -102,7 +103,7 @@ func (l Lease[T]) finish(err error, doom CloseReason, left *error) bool {
 	return true
 }
 
-// finishBare is finish without layers, of a lease that has been claimed.
+// finishBare is finish without layers, for a claimed lease.
 func (l Lease[T]) finishBare(err error, left *error) {
 	r := l.r
 	defer func() { r.p.give(l.ctx, nil, r, err) }() // even if a method of err panics
@@ -116,9 +117,10 @@ func (l Lease[T]) finishBare(err error, left *error) {
 	}
 }
 
-// takeBack is claim and give in one, where neither the driver nor an observer has a say in between.
+// takeBack combines claim and give, for a release without a call of the driver or an observer
+// (Pool.noHooks).
 func (r *resource[T]) takeBack(seq uint64) bool {
-	u := r.use.Load() // the lease's, if it is not over
+	u := r.use.Load() // of this lease, if the lease is not over
 	p := r.p
 	p.mu.Lock()
 	if !r.claim(seq) {
@@ -134,15 +136,15 @@ func (r *resource[T]) takeBack(seq uint64) bool {
 	return true
 }
 
-// conclude ends a use that has succeeded and whose grant has been given back.
+// conclude ends a successful use whose resource, grant, has been returned already.
 func (u *leaseUse[T]) conclude(grant *resource[T]) {
 	u.dropGrant(grant)
 	defer u.finish()
 	u.unwind(0, nil)
 }
 
-// claim ends the lease with number seq; of several that try, one succeeds. It is called under the
-// lock.
+// claim ends the lease with the number seq. Of several concurrent calls, only the first succeeds.
+// The caller holds the lock.
 func (r *resource[T]) claim(seq uint64) bool {
 	if r.seq != seq {
 		return false
@@ -151,22 +153,25 @@ func (r *resource[T]) claim(seq uint64) bool {
 	return true
 }
 
-// holds says whether the lease with number seq is not over.
+// holds reports whether the lease with the number seq is active.
 func (r *resource[T]) holds(seq uint64) bool {
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	return r.seq == seq
 }
 
-// Acquire is [Pool.Do] in two steps: it passes through the same layers, and they end when the lease
-// is released. The lease must be released, by any goroutine. Layers that make several attempts
-// cover the acquisition only.
+// Acquire is [Pool.Do] in two steps. The use passes the same layers, and the layers end when the
+// lease is released. Layers that make several attempts cover the acquisition only. The borrower
+// must release the lease in every case, from any goroutine.
 //
-// The limits of the layers, for the whole use and for an attempt, cover the acquisition too: they
-// end when Acquire returns. A cursor, a transaction or a subscription takes as long as its borrower
-// needs. What bounds the lease is ctx, and op.Limit if that is positive, counted from when the
-// resource is lent: [Lease.Context] is over when one of them is. The resource comes back by Release
-// in every case.
+// The limits of the layers, for the whole use and for an attempt, also cover the acquisition only:
+// a cursor, a transaction or a subscription takes as long as its borrower needs. The lease is
+// bounded by ctx. If a layer bounds attempts (RoleAttempt), the lease is also bounded by a positive
+// op.Limit, counted from the grant. [Lease.Context] ends at the first of these bounds. The end of
+// the context does not release the lease.
+//
+// If there is no lease, the error is the error of the pool or of a layer. A failure is a
+// [UseError]; [Pool.Do] describes the errors.
 func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, false)
@@ -174,11 +179,12 @@ func (p *Pool[T]) Acquire(ctx context.Context, op Op) (Lease[T], error) {
 	return p.acquire(ctx, &op, false)
 }
 
-// TryAcquire is Acquire that waits neither for other borrowers nor for a dial: unless a resource is
-// idle it returns [ErrExhausted] at once, and one is opened in the background, so that a later try
-// may succeed. An idle resource that is due for a check is checked first: for that TryAcquire waits
-// as long as checks lately took twice, and 31 ms (a thirty-second of Config.CheckTimeout) while
-// nothing is known of them.
+// TryAcquire is Acquire without a wait for another borrower or for a dial. If no resource is idle,
+// TryAcquire returns [ErrExhausted] at once. The pool then opens a resource in the background if
+// MaxSize allows, so a later try may succeed. An idle resource that is due for a check is checked
+// first. TryAcquire waits for this check for about twice the time of recent checks, at least 10 ms.
+// Before the first check, TryAcquire waits for 1/32 of Config.CheckTimeout (31 ms by default), at
+// most 100 ms.
 func (p *Pool[T]) TryAcquire(ctx context.Context, op Op) (Lease[T], error) {
 	if p.handler == nil {
 		return p.borrow(ctx, true)
@@ -196,7 +202,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 			return
 		}
 		u.unwind(0, err)
-		if returned { // a panic or Goexit leaves u to the collector
+		if returned { // after a panic or Goexit, u is left to the garbage collector
 			u.finish()
 		}
 	}()
@@ -214,7 +220,7 @@ func (p *Pool[T]) acquire(ctx context.Context, op *Op, nowait bool) (Lease[T], e
 	return Lease[T]{u.r, u.r.seq, u.ctx}, nil
 }
 
-// borrow takes a resource without layers.
+// borrow is acquire without layers.
 func (p *Pool[T]) borrow(ctx context.Context, nowait bool) (Lease[T], error) {
 	r, err := p.take(ctx, nil, nowait)
 	if err != nil {
@@ -229,8 +235,8 @@ type leaseUse[T any] struct {
 	Call
 	p     *Pool[T]
 	r     *resource[T]
-	inner context.Context // the layers' innermost
-	ctx   context.Context // the borrower's, made of it
+	inner context.Context // the innermost context of the layers
+	ctx   context.Context // the context of the borrower, derived from inner
 }
 
 func (p *Pool[T]) newLeaseUse() *leaseUse[T] {
@@ -251,7 +257,7 @@ func (u *leaseUse[T]) run(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	c.ends = append(c.ends, r) // from here on, whatever goes wrong gives it back
+	c.ends = append(c.ends, r) // every later failure returns r to the pool
 	c.holds = true
 	u.r, u.inner, u.ctx = r, ctx, u.p.lent(ctx, c, r)
 	u.p.begun(ctx, c, r)

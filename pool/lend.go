@@ -9,27 +9,32 @@ import (
 	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
-// A change of take or give needs ten concepts:
+// Ten concepts of lending. A change of take or give needs all ten:
 //
-//  1. The lock. Pool.mu guards the pool and its resources. No method of a driver, layer or observer
-//     is called under the lock.
-//  2. The states of a resource: the table in resource.go.
-//  3. The lease number, resource.seq. The number is odd while the resource is lent, and grows by 1
-//     at the grant and at the release. A lease with an older number is over.
-//  4. The idle stack. The resource used last is on top, and is lent first.
-//  5. The queue. Waiters are served in order of arrival (exception: waiter.go). Code that frees
-//     capacity calls hand, or pump, which begins dials and checks for the waiters (supply.go).
-//  6. Fitness. unfit names the reason to close a resource: the pool, Clear, the lifetime, the size.
-//  7. Proof. unproven reports whether a resource must pass a check first: the resource was idle for
-//     long, or a use has found a broken resource since (resource.trust, Pool.suspicion).
-//  8. The outcome of a use: doom is a reason to close the resource, doubt a reason to check the
-//     resource, dirty a reason to reset the resource.
-//  9. The coarse clock, Pool.now. The maintainer moves the clock each 10 ms and scans for timeouts.
-//  10. The driver's part in a use: Valid (Pool.tentative), Interrupt (resource.watch) and the
+//  1. The lock. Pool.mu guards the pool and the resources (exception: resource.go). No method of a
+//     driver, layer or observer is called under the lock.
+//  2. The states of a resource. resource.go contains the table of states.
+//  3. The lease number, resource.seq. The grant and the end of a lease each add 1, so the number is
+//     odd during a lease. keep (health.go) adds 2. A lease with an older number is over.
+//  4. The idle stack, Pool.idle. The resource used last is on top, and is lent first.
+//  5. The queue, Pool.waiters. Waiters are served in order of arrival (exception: waiter.go). While
+//     borrowers wait, code that frees capacity calls hand or pump. hand serves a waiter. pump also
+//     begins dials and checks (supply.go).
+//  6. Fitness. unfit returns the reason to close a resource: the pool is closed, Clear, the
+//     lifetime, the size of the pool.
+//  7. Proof. unproven reports whether a resource must pass a check before the next lease: after an
+//     idle time of CheckAfter, after a use or a check has found a broken resource (resource.trust,
+//     Pool.suspicion), or always, if CheckAfter is less than a step of the clock.
+//  8. The outcome of a use. doom is a reason to close the resource. doubt is a reason to check the
+//     resource. dirty is a reason to reset the resource.
+//  9. The coarse clock, Pool.now. While the pool is in use, the maintainer moves the clock every
+//     10 ms. The maintainer also does the work due by time: ends of waits, lifetimes, leaks (scan).
+//  10. The driver's part in a use: Valid (Pool.tentative), Interrupt (resource.watch), and the
 //     testimony of a Witness (resource.told).
 
-// take gets a resource for a use: an idle resource if nobody waits, else the resource that the
-// queue brings. c is nil without layers. The caller defers give before it calls begun.
+// take gets a resource for a use. If nobody waits, take returns an idle resource. Otherwise the use
+// waits in the queue. nowait is true for a TryAcquire. c is nil without layers. With layers, the
+// caller first makes sure that give is called in any case, and then calls begun.
 func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T], err error) {
 	if c != nil {
 		c.wait, c.fresh, c.granted, c.cancelled = 0, false, false, false
@@ -63,8 +68,9 @@ func (p *Pool[T]) take(ctx context.Context, c *Call, nowait bool) (r *resource[T
 	}
 }
 
-// passes says whether the driver finds r valid, which has been lent on trial. An invalid resource
-// is taken back and closed. The lock is not held: the driver may ask the kernel.
+// passes reports whether the driver finds r valid. r has been lent on trial. passes takes an
+// invalid resource back and closes the resource. The caller does not hold the lock, because the
+// driver may ask the kernel.
 func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
 	defer func() {
 		if valid {
@@ -83,8 +89,8 @@ func (p *Pool[T]) passes(ctx context.Context, r *resource[T]) (valid bool) {
 	return valid
 }
 
-// first returns the idle resource that a use of the caller gets which has just come, or nil. It is
-// called under the lock.
+// first returns an idle resource for a use that has just arrived, or nil. caller is the context
+// given to the use by its caller. The caller of first holds the lock.
 func (p *Pool[T]) first(caller context.Context) *resource[T] {
 	if p.waiters.n > 0 || p.closed || p.paused != nil {
 		return nil
@@ -96,10 +102,10 @@ func (p *Pool[T]) first(caller context.Context) *resource[T] {
 	return r
 }
 
-// isHasty says whether a check, which costs a round trip, would take so much of the caller's time
-// that the use might fail for the check: a quarter or more. Nobody doubts the resource, which has
-// only been idle for a while. While nothing is known of checks, the time of a dial stands for them.
-// The lock is held.
+// isHasty reports whether a check would take more than a quarter of the caller's remaining time. A
+// check costs a round trip, and the use might fail for lack of time. The resource in question was
+// only idle for a while; no broken resource has cast doubt on the resource. Before the first check,
+// the time of a dial stands for the time of a check. The caller of isHasty holds the lock.
 func (p *Pool[T]) isHasty(caller context.Context) bool {
 	const share = 4
 	deadline, ok := caller.Deadline()
@@ -113,7 +119,8 @@ func (p *Pool[T]) isHasty(caller context.Context) bool {
 	return (deadline.Sub(p.hub.start)-p.elapsed())/share < check
 }
 
-// takeSlow is entered with the lock held, and releases it.
+// takeSlow is the rest of take: takeSlow refuses the use, or waits in the queue. The caller holds
+// the lock, and takeSlow releases the lock.
 func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource[T], error) {
 	w := p.newWaiter()
 	w.since = p.elapsed()
@@ -122,7 +129,7 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 		w.reason = ErrClosed
 	case p.paused != nil:
 		w.reason = ErrPaused
-		if paused, ok := p.paused.(*pause); ok { //nolint:errorlint // it is the very value that Pause stored
+		if paused, ok := p.paused.(*pause); ok { //nolint:errorlint // the value stored by Pause
 			w.cause = paused.cause
 		}
 	case nowait:
@@ -163,8 +170,8 @@ func (p *Pool[T]) takeSlow(ctx context.Context, c *Call, nowait bool) (*resource
 	return r, nil
 }
 
-// crowded says whether one waiter more would be one too many, not counting those whom resources can
-// serve that nobody holds.
+// crowded reports whether MaxWaiters allows no further waiter. Waiters for which a place under
+// MaxSize is not lent do not count. The caller holds the lock.
 func (p *Pool[T]) crowded() bool {
 	limit := p.cfg.MaxWaiters
 	if limit == 0 {
@@ -173,7 +180,7 @@ func (p *Pool[T]) crowded() bool {
 	return p.waiters.n-max(p.cfg.MaxSize-p.inUse, 0) >= max(limit, 0)
 }
 
-// turnAway refuses a use whose context was over on arrival.
+// turnAway refuses a use whose context had ended before the use reached the pool.
 func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	w := p.newWaiter()
 	over, cause := contextErr(ctx)
@@ -192,11 +199,12 @@ func (p *Pool[T]) turnAway(ctx context.Context, c *Call) error {
 	return p.report(ctx, c, w, err)
 }
 
-// fail makes the error of a use that got no resource.
+// fail returns the error of a use that got no resource.
 func (p *Pool[T]) fail(ctx context.Context, c *Call, w *waiter[T]) error {
 	return p.report(ctx, c, w, w.err(p.hub))
 }
 
+// report frees w, and reports the failed acquisition to the observers. report returns err.
 func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error) error {
 	wait, from, to := w.wait, w.from, w.to
 	p.freeWaiter(w)
@@ -207,8 +215,9 @@ func (p *Pool[T]) report(ctx context.Context, c *Call, w *waiter[T], err *Error)
 	return err
 }
 
-// begun readies a resource that was just lent. The caller has made sure that it will be given back,
-// for observers are called.
+// begun completes the grant of r outside the lock: begun records the stack for a leak report, and
+// reports the grant to the observers. An observer may end the goroutine, so with layers the caller
+// has made sure of give before the call.
 func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	if p.leaks.Load() {
 		r.recordStack()
@@ -217,7 +226,7 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 		return
 	}
 	if len(c.hub.released) > 0 {
-		r.lentAt, r.ctx = r.since, ctx // exact when it was handed over
+		r.lentAt, r.ctx = r.since, ctx // exact if r came from the queue
 		if c.wait == 0 {
 			r.lentAt = p.elapsed()
 		}
@@ -227,7 +236,8 @@ func (p *Pool[T]) begun(ctx context.Context, c *Call, r *resource[T]) {
 	}
 }
 
-// give ends the lease of r with the outcome err. caller is the context with which the use began.
+// give ends the lease of r with the outcome err. caller is the context given to the use by its
+// caller.
 func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err error) {
 	interrupted := p.interrupter != nil && p.disarm(r)
 	suspect, dirty := p.inspect(caller, c, r, err)
@@ -237,6 +247,8 @@ func (p *Pool[T]) give(caller context.Context, c *Call, r *resource[T], err erro
 	p.putBack(c, r, err, suspect, dirty)
 }
 
+// putBack takes r back under the lock, wakes the waiter that gets r, and reports the release to the
+// observers.
 func (p *Pool[T]) putBack(c *Call, r *resource[T], err error, suspect, dirty bool) {
 	var now, held time.Duration
 	ctx := r.ctx
@@ -254,8 +266,9 @@ func (p *Pool[T]) putBack(c *Call, r *resource[T], err error, suspect, dirty boo
 	}
 }
 
-// inspect asks the driver what the outcome and the borrower have left of r. If one of its methods
-// ends the goroutine, r is put back here, to be closed.
+// inspect judges the outcome of a use with the help of the driver. suspect: other resources may be
+// broken, too. dirty: r needs a reset. If a method of the driver calls runtime.Goexit, inspect puts
+// r back, to be closed.
 func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err error) (suspect, dirty bool) {
 	if err == nil && (p.resetter == nil || r.doom != closeNot) {
 		return false, false
@@ -275,8 +288,8 @@ func (p *Pool[T]) inspect(caller context.Context, c *Call, r *resource[T], err e
 	return suspect, dirty
 }
 
-// judge dooms r if the outcome of its use made it unfit, and says whether that casts suspicion on
-// the other resources as well: one that broke does, one whose answer was late does not.
+// judge sets doom, doubt and failed of r by the outcome of the use. suspect reports whether other
+// resources may be broken, too. A broken resource is a reason for suspicion. A late answer is none.
 func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (suspect bool) {
 	if errors.Is(err, ErrAborted) {
 		r.doomAs(CloseBroken)
@@ -292,7 +305,7 @@ func (p *Pool[T]) judge(caller context.Context, r *resource[T], err error) (susp
 	return class.Broken && class.Fault == driver.FaultServer && !errtree.IsTimeout(err)
 }
 
-// leftDirty asks the driver whether r must be reset; if it panics, r is unfit.
+// leftDirty asks the driver whether r needs a reset. If the driver panics, r is closed.
 func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 	err := protect("Dirty", func() error { dirty = p.resetter.Dirty(r.v); return nil })
 	if err != nil {
@@ -301,12 +314,13 @@ func (p *Pool[T]) leftDirty(r *resource[T]) (dirty bool) {
 	return dirty
 }
 
-// back takes a lent resource back. It returns the waiter that gets it at once, if any, to be woken
-// by who calls back: not under the lock, under which back is called, for waking takes longer than
-// all the rest. exact is the time if the caller has just read it, else 0.
+// back takes a lent resource back. If a waiter gets the resource at once, back returns the waiter.
+// The caller wakes the waiter after the release of the lock, because a wake-up takes longer than
+// everything else in back. exact is the time of the clock if the caller has just read the clock,
+// and 0 otherwise. The caller holds the lock.
 func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
 	if r.lent() {
-		r.seq++ // a released lease has done so already
+		r.seq++ // otherwise the lease has been claimed and its number changed
 	}
 	r.forgetUse()
 	p.inUse--
@@ -327,7 +341,8 @@ func (p *Pool[T]) back(r *resource[T], suspect, dirty bool, exact time.Duration)
 	return p.backSlow(r, suspect, dirty, exact)
 }
 
-// backSlow is back where somebody waits, or the resource may not be lent as it is.
+// backSlow is the rest of back, for the case that a borrower waits, or that the resource must not
+// be lent in its present state.
 func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Duration) *waiter[T] {
 	if suspect {
 		p.suspicion++
@@ -366,7 +381,9 @@ func (p *Pool[T]) backSlow(r *resource[T], suspect, dirty bool, exact time.Durat
 	return nil
 }
 
-// ready returns an idle resource that can be lent as it is, or nil. It is called under the lock.
+// ready removes the top resource from the idle stack and returns the resource, if no check is
+// needed before the lease. Otherwise ready returns nil. ready closes unfit resources on the way.
+// The caller holds the lock.
 func (p *Pool[T]) ready() *resource[T] {
 	now := p.clock()
 	for n := len(p.idle); n > 0; n = len(p.idle) {
@@ -387,7 +404,7 @@ func (p *Pool[T]) ready() *resource[T] {
 	return nil
 }
 
-// unfit says why r must not be lent or kept, if so.
+// unfit returns the reason why r must be closed, or closeNot. The caller holds the lock.
 func (p *Pool[T]) unfit(r *resource[T], now time.Duration) CloseReason {
 	switch {
 	case p.closed:
@@ -402,7 +419,7 @@ func (p *Pool[T]) unfit(r *resource[T], now time.Duration) CloseReason {
 	return closeNot
 }
 
-// unproven says whether r must be checked before it is lent.
+// unproven reports whether r must pass a check before the next lease. The caller holds the lock.
 func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 	after := p.cfg.CheckAfter
 	if after < 0 {
@@ -411,11 +428,11 @@ func (p *Pool[T]) unproven(r *resource[T], now time.Duration) bool {
 	return r.trust != p.suspicion || now-r.proven >= after || p.checksAll() && !r.untouched
 }
 
-// checksAll says whether every resource is checked before it is lent again.
+// checksAll reports whether every resource is checked before each lease.
 func (p *Pool[T]) checksAll() bool { return p.cfg.CheckAfter >= 0 && p.cfg.CheckAfter < clockStep }
 
-// lend notes that r is in the hand of somebody whose context, if it ends, interrupts. It is called
-// under the lock.
+// lend records the grant of r. If watch ends during the lease, the pool interrupts the use. The
+// caller holds the lock.
 func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
 	if p.interrupter != nil {
 		r.watch = watch
@@ -428,8 +445,8 @@ func (p *Pool[T]) lend(r *resource[T], watch context.Context) {
 	p.stat.Acquires++
 }
 
-// shelve puts a resource where it belongs: into the first waiter's hand, or among the idle ones,
-// which are in the order of their last use. It is called under the lock.
+// shelve makes r available: the next waiter gets r, or r becomes idle. shelve closes an unfit
+// resource. The idle resources are in the order of their last use. The caller holds the lock.
 func (p *Pool[T]) shelve(r *resource[T]) {
 	if reason := p.unfit(r, p.now); reason != closeNot {
 		p.retire(r, reason)
@@ -438,17 +455,17 @@ func (p *Pool[T]) shelve(r *resource[T]) {
 	if p.waiters.n == 0 {
 		p.idle = append(p.idle, r)
 		for at := len(p.idle) - 1; at > 0 && p.idle[at-1].used > r.used; at-- {
-			p.idle[at-1], p.idle[at] = r, p.idle[at-1] // only one that comes from a check, not from a use
+			p.idle[at-1], p.idle[at] = r, p.idle[at-1] // only if r was not used just now
 		}
 		return
 	}
 	p.hand(r, 0).wake()
 }
 
-// hand lends r to the next waiter, who is to be woken. exact is the time if the caller has just
-// read it, else 0. It is called under the lock.
+// hand lends r to the next waiter. The caller of hand wakes the returned waiter. exact is the time
+// of the clock if the caller has just read the clock, and 0 otherwise. The caller holds the lock.
 func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
-	p.clock() // it may be at rest after a slow dial, and the lease needs it
+	p.clock() // starts the clock if a slow dial has let the clock rest
 	if exact == 0 {
 		exact = p.elapsed()
 	}
@@ -459,14 +476,14 @@ func (p *Pool[T]) hand(r *resource[T], exact time.Duration) *waiter[T] {
 	}
 	p.waiters.remove(w)
 	p.lend(r, w.watch)
-	w.r, w.wait = r, max(p.now-w.since, 0) // it may have come after the time was read
+	w.r, w.wait = r, max(p.now-w.since, 0) // w may have arrived after the reading of the clock
 	p.stat.Waited++
 	p.stat.TotalWait += w.wait
 	return w
 }
 
-// prepare does what helps a TryAcquire, and returns until when it waits: while the check of a
-// resource for it is in time. 0 means not at all. It is called under the lock.
+// prepare begins a check or a dial for a TryAcquire. prepare returns the time until which the
+// TryAcquire waits for a check. 0 means no wait. The caller holds the lock.
 func (p *Pool[T]) prepare() (until time.Duration) {
 	if len(p.idle) > 0 {
 		return p.spawnCheck(p.popIdle()).lateAt
@@ -477,6 +494,7 @@ func (p *Pool[T]) prepare() (until time.Duration) {
 	return 0
 }
 
+// popIdle removes the top resource from the idle stack. The caller holds the lock.
 func (p *Pool[T]) popIdle() *resource[T] {
 	n := len(p.idle) - 1
 	r := p.idle[n]

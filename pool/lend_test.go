@@ -46,7 +46,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 				mu.Unlock()
 				l.Release(nil)
 			})
-			synctest.Wait() // it has queued
+			synctest.Wait() // the borrower waits in the queue
 		}
 		held.Release(nil)
 		wg.Wait()
@@ -58,7 +58,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 	})
 }
 
-// A newcomer must not overtake those who wait, even when it finds an idle resource.
+// A new borrower must not overtake the waiters, even if a resource is idle.
 func TestNewcomersDoNotOvertake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -77,7 +77,7 @@ func TestNewcomersDoNotOvertake(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		held.Release(nil) // handed to waiter 0 directly, so that a TryAcquire gets nothing
+		held.Release(nil) // goes directly to waiter 0, so a TryAcquire gets nothing
 		if _, err := p.TryAcquire(background, op); !errors.Is(err, pool.ErrExhausted) {
 			t.Errorf("TryAcquire: %v, want ErrExhausted", err)
 		}
@@ -110,7 +110,7 @@ func TestMaxWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct{ max, allowed int }{{0, 20}, {3, 3}, {-1, 0}} {
 			p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 2, MaxWaiters: c.max})
-			held := []pool.Lease[conn]{acquire(t, p), acquire(t, p)} // on an empty pool nobody is refused
+			held := []pool.Lease[conn]{acquire(t, p), acquire(t, p)} // an empty pool refuses nobody
 			ctx, cancel := context.WithCancel(background)
 			for range c.allowed {
 				go func() { _, _ = p.Acquire(ctx, op) }()
@@ -149,7 +149,7 @@ func TestAcquireTimeout(t *testing.T) {
 		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want ErrAcquireTimeout and context.DeadlineExceeded", err)
 		}
-		// The context's deadline is nearer: it decides.
+		// The deadline of the context is nearer, and ends the wait.
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
 		start = time.Now()
@@ -165,7 +165,8 @@ func TestAcquireTimeout(t *testing.T) {
 	})
 }
 
-// The maintainer minds the waiters' time no more than once in a millisecond: a bound is never cut short, and kept to within one.
+// The maintainer examines the times of the waiters at most once a millisecond. A bound never ends
+// early, and ends at most a millisecond late.
 func TestShortBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, limit := range []time.Duration{100 * time.Microsecond, 999 * time.Microsecond, 10_300 * time.Microsecond} {
@@ -200,7 +201,7 @@ func TestNegativeAcquireTimeoutWaitsForTheContext(t *testing.T) {
 	})
 }
 
-// A waiter that gives up while a resource is being handed to it must not keep it.
+// A waiter that gives up while it gets a resource must not keep the resource.
 func TestCancelledWaiterLosesNothing(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1})
 	for range 2000 {
@@ -230,7 +231,7 @@ func TestCancelledWaiterLosesNothing(t *testing.T) {
 	}
 }
 
-// The wait ends when the caller's context does, even if it is only seen through deadlines of layers.
+// The end of the caller's context ends the wait, even behind deadlines of layers.
 func TestWaiterSeesThroughLayersDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: time.Hour})
@@ -271,7 +272,7 @@ func TestTryAcquire(t *testing.T) {
 			t.Errorf("on a full pool: %v, want ErrExhausted", err)
 		}
 		l.Release(nil)
-		time.Sleep(time.Minute) // now it needs a check
+		time.Sleep(time.Minute) // now the resource needs a check
 		l, err = p.TryAcquire(background, op)
 		if err != nil {
 			t.Fatalf("an idle one that is checked in time: %v", err)
@@ -324,8 +325,8 @@ func TestStatOfWaits(t *testing.T) {
 	})
 }
 
-// Each waiter's time is its own: waits that have begun keep the bound they began with, and the nearest of a layer's deadlines and
-// AcquireTimeout ends them, to the moment.
+// Each waiter has its own bound. A wait in progress keeps its bound when the settings change. The
+// nearest of AcquireTimeout and the deadlines of the layers ends the wait at the exact time.
 func TestEachWaitHasItsOwnBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, AcquireTimeout: 10 * time.Second})
@@ -340,7 +341,7 @@ func TestEachWaitHasItsOwnBound(t *testing.T) {
 					t.Errorf("it took %v and returned %v, want %v", took, err, want)
 				}
 			})
-			synctest.Wait() // it has queued
+			synctest.Wait() // the borrower waits in the queue
 		}
 		wait(background, 10*time.Second)
 		ctx, deadline := pool.WithDeadline(background, time.Now().Add(3*time.Second), nil)
@@ -361,14 +362,15 @@ func TestEachWaitHasItsOwnBound(t *testing.T) {
 	})
 }
 
-// A check in the background helps the next try, even where everything is checked before each use.
+// A check in the background helps the next TryAcquire, even if each resource is checked before each
+// lease.
 func TestTryAcquireAfterTheCheck(t *testing.T) {
 	for _, after := range []time.Duration{time.Nanosecond, 9 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			fake := &pooltest.Fake{}
 			p := newPool(t, fake, pool.Config{MaxSize: 1, CheckAfter: after})
 			acquire(t, p).Release(nil)
-			for range 2 { // once checked it is lent once, not twice: a check that fails is noticed
+			for range 2 { // a check allows a single lease, so the second lease notices a failed check
 				l, err := p.TryAcquire(background, op)
 				if err != nil {
 					t.Fatalf("CheckAfter %v: %v", after, err)

@@ -21,14 +21,14 @@ func (t *tank) Levels() []pool.Level {
 	return []pool.Level{{Layer: "tank", Name: "litres", Read: func() (float64, bool) { return t.litres, t.litres >= 0 }}}
 }
 
-// valve has a level too, which is no number.
+// valve is a layer with a level that is a state.
 type valve struct{ pool.MiddlewareFunc }
 
 func (valve) Levels() []pool.Level {
 	return []pool.Level{{Layer: "valve", Name: "state", States: []string{"shut", "open"}, Read: func() (float64, bool) { return 1, true }}}
 }
 
-// What attaches to a pool can look at the levels of all layers.
+// A layer or a driver attached to a pool can read the levels of all layers.
 func ExampleLeveler() {
 	water := &tank{litres: 3}
 	through := func(next pool.Handler) pool.Handler { return next }

@@ -12,7 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// limiting is a layer that bounds the use, or with server what the server does in it.
+// limiting is a layer that bounds the whole use, or with server set, the server's part of the use.
 type limiting struct {
 	limit  time.Duration
 	server bool
@@ -51,7 +51,7 @@ func (derivingLayer) End(_ context.Context, _ *pool.Call, cancel context.CancelF
 	cancel()
 }
 
-// pausing is a layer that waits for a moment on its context, as retry does in a pause.
+// pausing is a layer that waits a short time on its context, like retry in a pause.
 var pausing = pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		select {
@@ -62,7 +62,8 @@ var pausing = pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 	}
 })
 
-// Whatever stands between the limit and the pool, the limit covers the acquisition, and the lease is the caller's.
+// The limit on a use covers the acquisition, whatever layers are between the limit and the pool.
+// The lease is bounded by the caller only.
 func TestUseLimitCoversTheAcquisition(t *testing.T) {
 	for name, inner := range map[string][]pool.Middleware{
 		"nothing":             nil,
@@ -84,7 +85,7 @@ func TestUseLimitCoversTheAcquisition(t *testing.T) {
 				child, drop := context.WithCancel(l.Context())
 				defer drop()
 				begin := time.Now()
-				_, err = p.Acquire(background, op) // another waits in vain
+				_, err = p.Acquire(background, op) // a second borrower waits in vain
 				if took := time.Since(begin); took > time.Second || !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("after %v: %v, want an acquire timeout", took, err)
 				}
@@ -106,7 +107,8 @@ func TestUseLimitCoversTheAcquisition(t *testing.T) {
 	}
 }
 
-// Whether anybody has asked for Done, and whatever was derived, a deadline that was lifted is gone, and one that was not is a deadline.
+// A lifted deadline has no effect, and any other deadline ends its context. Earlier calls of Done
+// and derived contexts change nothing.
 func TestLift(t *testing.T) {
 	for _, lift := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -136,20 +138,21 @@ func TestLift(t *testing.T) {
 					return next(ctx, c)
 				}
 			}))
-			if l, err := p.Acquire(background, op); err == nil || lift { // the pool reads no clock for what is idle
+			// The pool reads no clock when it lends an idle resource.
+			if l, err := p.Acquire(background, op); err == nil || lift {
 				l.Release(err)
 			}
 		})
 	}
 }
 
-// A layer sees when the server's part began and ended.
+// A layer learns when the server's part of a use began and ended.
 func TestServed(t *testing.T) {
 	const ms = time.Millisecond
 	for _, tc := range []struct {
 		name     string
-		held     time.Duration // by another borrower; negative: nobody waits for a borrower
-		dial     time.Duration // that hangs for so long and fails; 0 for none
+		held     time.Duration // by another borrower; negative: no wait for a borrower
+		dial     time.Duration // time after which the dial fails; 0: no dial
 		works    time.Duration
 		err      error
 		from, to time.Duration // -1: the zero Time
@@ -209,7 +212,7 @@ func useOnce(p *pool.Pool[conn], twoStep bool, fn func(context.Context, conn) er
 	return l.Finish(fn(l.Context(), c))
 }
 
-// serving keeps what the latest Call says of the server's part.
+// serving records the server's part of the latest Call.
 type serving struct {
 	mu       sync.Mutex
 	from, to time.Time
@@ -227,7 +230,7 @@ func (s *serving) End(_ context.Context, c *pool.Call, _ struct{}, _ error) {
 	s.from, s.to = c.Served()
 }
 
-// What a fork came to is what the Call that adopts it says.
+// A Call reports the times of an adopted fork.
 func TestServedByAFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &serving{}

@@ -13,7 +13,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// look is Look with a second's patience.
+// look is Look with a deadline of a second.
 func look(p *pool.Pool[conn]) error {
 	ctx, cancel := context.WithTimeout(background, time.Second)
 	defer cancel()
@@ -23,7 +23,7 @@ func look(p *pool.Pool[conn]) error {
 func TestLookLeavesAnIdleResource(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p := newPool(t, fake, pool.Config{MaxSize: 2})
-	for i, want := range []int{1, 2, 2, 2} { // then there is no room, and an idle one is checked
+	for i, want := range []int{1, 2, 2, 2} { // at MaxSize, an idle resource is checked
 		if err := look(p); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,8 @@ func TestLookLeavesAnIdleResource(t *testing.T) {
 	}
 }
 
-// Look waits neither for those who came before nor for the pause after tries that failed, and what it has met they are told.
+// Look waits neither for earlier borrowers nor for the pause after failed dials. The waiters get
+// the result of the look's dial.
 func TestLookPassesQueueAndBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -89,7 +90,7 @@ func TestLookWithNothingToLookWith(t *testing.T) {
 		synctest.Wait()
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
 		begin := time.Now()
-		for i := range 3 { // the first leaves its dial, and the only place with it
+		for i := range 3 { // the dial of the first look keeps the only place
 			if err := look(p); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Duration(i+1)*time.Second {
 				t.Errorf("look %d, while dials hang: %v after %v", i, err, time.Since(begin))
 			}
@@ -120,7 +121,8 @@ func TestLookWithNothingToLookWith(t *testing.T) {
 	})
 }
 
-// A look that was given up leaves its dial: when that succeeds it serves the next look, and is checked for it.
+// An ended look leaves its dial behind. The new resource of this dial serves the next look, and is
+// checked for this look.
 func TestLookIsServedByAnEarlierDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -139,7 +141,7 @@ func TestLookIsServedByAnEarlierDial(t *testing.T) {
 	})
 }
 
-// reporter is a layer that has something to say about its pool's health.
+// reporter is a layer that reports conditions.
 type reporter struct{ conditions []pool.Condition }
 
 func (r *reporter) Wrap(next pool.Handler) pool.Handler { return next }
@@ -159,7 +161,7 @@ func TestCheckAsksTheLayers(t *testing.T) {
 		want       pool.Status
 		reasons    int
 	}{
-		{nil, pool.StatusOK, 0}, // it panics, and harms nobody
+		{nil, pool.StatusOK, 0}, // Conditions panics, without effect on Check
 		{[]pool.Condition{{}}, pool.StatusOK, 0},
 		{[]pool.Condition{{Status: pool.StatusDegraded, Reason: "slow"}, {}}, pool.StatusDegraded, 1},
 		{[]pool.Condition{{Status: pool.StatusDegraded, Reason: "slow"}, {Status: pool.StatusDown, Reason: "gone"}}, pool.StatusDown, 2},
@@ -176,7 +178,8 @@ func TestCheckAsksTheLayers(t *testing.T) {
 	}
 }
 
-// A server at its maximum of clients refuses another connection, and serves those of the pool: then an idle one answers the look.
+// A server at its maximum of clients refuses another connection, and serves the connections of the
+// pool. The check of an idle connection then ends the look.
 func TestLookAtAServerThatIsFull(t *testing.T) {
 	fake := &pooltest.Fake{}
 	p := newPool(t, fake, pool.Config{MaxSize: 3})
@@ -196,7 +199,8 @@ func TestLookAtAServerThatIsFull(t *testing.T) {
 	}
 }
 
-// The network has swallowed all connections, new ones are served, and MaxSize is reached: a look does not wait for the timeout of a check.
+// The network has cut all connections silently, new connections work, and MaxSize is reached. A
+// look does not wait for the timeout of a check.
 func TestLookWhereOldResourcesAreDead(t *testing.T) {
 	for _, size := range []int{1, 2, 20} {
 		synctest.Test(t, func(t *testing.T) {
@@ -224,8 +228,8 @@ func TestLookWhereOldResourcesAreDead(t *testing.T) {
 	}
 }
 
-// All dials hang for a while, and none does later: the first look that begins after the end finds the server, however many dials hang, and whichever
-// of them fails meanwhile.
+// All dials hang for a while, and later dials succeed. The first look after the change finds the
+// server, however many dials hang, and whichever dial fails in the meantime.
 func TestLookAfterHungDials(t *testing.T) {
 	for phase := range 20 {
 		synctest.Test(t, func(t *testing.T) {
@@ -249,8 +253,8 @@ func TestLookAfterHungDials(t *testing.T) {
 	}
 }
 
-// The network has swallowed all connections of a full pool, and all dials hang for a while. The first look after the end finds the server, however
-// many dials hang, and however long they have been given.
+// The network has cut all connections of a full pool silently, and all dials hang for a while. The
+// first look after the outage finds the server, for any number of hung dials and any OpenTimeout.
 func TestLookAfterAnOutageOfAFullPool(t *testing.T) {
 	const dial = 130 * time.Millisecond
 	for looks := range 20 {
@@ -281,7 +285,8 @@ func TestLookAfterAnOutageOfAFullPool(t *testing.T) {
 	}
 }
 
-// The dials of a small pool hang in all places. A look gives up the one that began first, and finds the server that is back.
+// Hung dials occupy all places of a small pool. A look cancels the oldest dial, and finds the
+// server.
 func TestLookWhereDialsHangInAllPlaces(t *testing.T) {
 	for size := range 5 {
 		for looks := range 15 {
@@ -310,8 +315,8 @@ func TestLookWhereDialsHangInAllPlaces(t *testing.T) {
 	}
 }
 
-// A call that fails during a look tells nothing if the call began before the look: the server may be back since. If the look counts on the call, the
-// failure ends the look.
+// A call that fails during a look gives no information if the call began before the look: the
+// server may be back since. If the look relies on the call, the failure ends the look.
 func TestLookAndEarlierCalls(t *testing.T) {
 	dial := func(p *pool.Pool[conn]) { _ = p.Warm(background, 2) }
 	check := func(p *pool.Pool[conn]) { _ = p.Do(background, op, func(context.Context, conn) error { return nil }) }
@@ -319,9 +324,9 @@ func TestLookAndEarlierCalls(t *testing.T) {
 		name   string
 		step   pooltest.Step
 		idle   int
-		begin  func(*pool.Pool[conn]) // begins the call
-		fails  time.Duration          // after its beginning
-		ahead  time.Duration          // of the look
+		begin  func(*pool.Pool[conn]) // begins a call of the driver
+		fails  time.Duration          // after the start of the call
+		ahead  time.Duration          // the start of the look, after the start of the call
 		passes bool
 	}{
 		{"a dial in time", pooltest.Open, 0, dial, 60 * time.Millisecond, 20 * time.Millisecond, false},
@@ -352,8 +357,8 @@ func TestLookAndEarlierCalls(t *testing.T) {
 	}
 }
 
-// A server that takes two seconds for each reply is looked at once a second. A look begins no dial while another dial is in
-// time, or the check of a new resource is under way.
+// A server takes two seconds for each reply, and a look begins each second. A look begins no dial
+// while another dial is timely or a new resource is checked.
 func TestLooksAtASlowServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}

@@ -15,17 +15,17 @@ func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }
 
 type conn = *pooltest.Conn
 
-// op is one that may be repeated.
+// op is an operation that may be repeated.
 var op = pool.Op{Name: "GET", Target: "things", Idempotent: true}
 
-// newPool makes a pool over fake that is closed at the end of the test, and looks at what the fake
-// has to complain of.
+// newPool makes a pool with fake. At the end of the test, newPool closes the pool and fails the
+// test for each complaint of fake.
 func newPool(t *testing.T, fake *pooltest.Fake, cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
 	return newPoolOver(t, fake, fake, cfg, layers...)
 }
 
-// newPoolOver is newPool over a driver that shows only some of the fake's faces.
+// newPoolOver is newPool with another driver that hides some optional interfaces of fake.
 func newPoolOver(t *testing.T, fake *pooltest.Fake, d driver.Driver[conn], cfg pool.Config, layers ...pool.Middleware) *pool.Pool[conn] {
 	t.Helper()
 	p, err := pool.New(d, cfg, layers...)
@@ -62,7 +62,7 @@ func acquire(t *testing.T, p *pool.Pool[conn]) pool.Lease[conn] {
 	return l
 }
 
-// value returns the lease's connection.
+// value returns the connection of the lease.
 func value(t *testing.T, l pool.Lease[conn]) conn {
 	t.Helper()
 	c, ok := l.Value()

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	clockStep     = 10 * time.Millisecond // how exact the coarse clock is while the pool is in use
-	restAfter     = time.Second           // how long a pool is not used before its clock rests
+	clockStep     = 10 * time.Millisecond // the step of the coarse clock while the pool is in use
+	restAfter     = time.Second           // the clock rests if the pool was not used for this time
 	shortestPause = time.Millisecond      // of the maintainer, whatever the settings
 	never         = time.Duration(math.MaxInt64)
 )
@@ -16,7 +16,8 @@ const (
 // elapsed reads the real clock.
 func (p *Pool[T]) elapsed() time.Duration { return time.Since(p.hub.start) }
 
-// clock returns the coarse time, and starts the clock if the clock has stopped. The caller holds the lock.
+// clock returns the coarse time, and starts the clock if the clock is at rest. The caller holds the
+// lock.
 func (p *Pool[T]) clock() time.Duration {
 	p.active = true
 	if p.resting {
@@ -25,7 +26,8 @@ func (p *Pool[T]) clock() time.Duration {
 	return p.now
 }
 
-// startClock reads the real clock, and wakes the maintainer to move the coarse clock. The caller holds the lock.
+// startClock reads the real clock, and wakes the maintainer to move the coarse clock. The caller
+// holds the lock.
 func (p *Pool[T]) startClock() {
 	p.resting = false
 	p.now = p.elapsed()
@@ -35,7 +37,7 @@ func (p *Pool[T]) startClock() {
 	p.kick()
 }
 
-// kick has the maintainer look at once.
+// kick wakes the maintainer.
 func (p *Pool[T]) kick() {
 	select {
 	case p.wake <- struct{}{}:
@@ -43,7 +45,7 @@ func (p *Pool[T]) kick() {
 	}
 }
 
-// schedule makes sure of a scan at t. It is called under the lock.
+// schedule makes sure of a scan at t, or earlier. The caller holds the lock.
 func (p *Pool[T]) schedule(t time.Duration) {
 	if t < p.nextScan {
 		p.nextScan = t
@@ -51,8 +53,9 @@ func (p *Pool[T]) schedule(t time.Duration) {
 	}
 }
 
-// maintain is the pool's one lasting goroutine: it moves the coarse clock and does what is due, until the pool is closed and nothing is
-// lent: whoever is late may have to be interrupted, or reported.
+// maintain is the maintainer, the only permanent goroutine of the pool. The maintainer moves the
+// coarse clock, and does the work due by time. The maintainer ends when the pool is closed and no
+// resource is lent. Until then a long lease may need an interrupt or a leak report.
 func (p *Pool[T]) maintain() {
 	defer p.done()
 	over := false
@@ -81,7 +84,8 @@ func (p *Pool[T]) maintain() {
 	}
 }
 
-// tick moves the clock and scans if it is time. It returns the leaks it found, how long nothing will be due, and whether nothing ever will.
+// tick moves the coarse clock, and scans if a scan is due. tick returns the leaks found, the pause
+// until the next tick, and whether the maintainer ends.
 func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +94,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
 		leaks = p.scan(p.now)
 	}
 	if len(p.idle) < p.cfg.MinIdle {
-		p.pump() // lending does not look, for it is the fast path
+		p.pump() // take does not look at MinIdle
 	}
 	if p.closed && p.inUse == 0 {
 		p.hub.now.Store(0)
@@ -110,7 +114,7 @@ func (p *Pool[T]) tick() (leaks []Event, pause time.Duration, over bool) {
 	return leaks, pause, false
 }
 
-// scan does what is due, and works out when it must be called again.
+// scan does the work due at now, and sets the time of the next scan. The caller holds the lock.
 func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	p.reap(now)
 	p.nextScan = never
@@ -122,7 +126,7 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	if len(p.all) > 0 {
 		p.nextScan = min(p.nextScan, plus(now, p.scanPeriod()))
 	}
-	for _, r := range p.all { // lent ones too: they may be idle by then
+	for _, r := range p.all { // lent resources, too: a lent resource may be idle by then
 		if r.expires > now {
 			p.nextScan = min(p.nextScan, r.expires)
 		}
@@ -143,7 +147,8 @@ func (p *Pool[T]) scan(now time.Duration) (leaks []Event) {
 	return leaks
 }
 
-// forgive forgets that opening has failed when it has not been tried again for a while, as nobody needed it.
+// forgive resets the failures of dials if no dial was needed for OpenBackoff after retryOpen. The
+// caller holds the lock.
 func (p *Pool[T]) forgive(now time.Duration) {
 	if p.failures == 0 {
 		return
@@ -155,12 +160,13 @@ func (p *Pool[T]) forgive(now time.Duration) {
 		p.nextScan = min(p.nextScan, end)
 	case p.waiters.n+p.outlook().dials.supply() == 0:
 		p.failures, p.lastOpenErr = 0, nil
-	default: // somebody does need it
+	default: // a dial is needed
 		p.nextScan = min(p.nextScan, plus(now, p.cfg.OpenBackoff))
 	}
 }
 
-// scanPeriod is how long a scan can be put off when all that happens is that resources come and go.
+// scanPeriod returns the longest time between two scans, as far as the settings need scans of
+// resources that come and go.
 func (p *Pool[T]) scanPeriod() time.Duration {
 	period := never / 2
 	for _, d := range []time.Duration{p.cfg.MaxIdleTime, p.cfg.KeepAlive, p.cfg.LeakAfter} {
@@ -174,8 +180,8 @@ func (p *Pool[T]) scanPeriod() time.Duration {
 	return period
 }
 
-// reap closes the idle resources that are unfit, and those idle for too long beyond MinIdle, and says how many. It is called under the
-// lock.
+// reap closes the unfit idle resources, and the resources beyond MinIdle that have been idle for
+// MaxIdleTime. reap returns the number of closed resources. The caller holds the lock.
 func (p *Pool[T]) reap(now time.Duration) (n int) {
 	kept := p.idle[:0]
 	left := len(p.idle)
@@ -197,7 +203,8 @@ func (p *Pool[T]) reap(now time.Duration) (n int) {
 	return n
 }
 
-// keepAlive has the idle resource checked that needs it most; the next follows when it is done.
+// keepAlive begins a check of the idle resource with the oldest proof, if the check is due. At the
+// end of the check the next resource follows (proved). The caller holds the lock.
 func (p *Pool[T]) keepAlive(now time.Duration) {
 	if p.cfg.KeepAlive == 0 || len(p.idle) == 0 || p.outlook().checks.timely > 0 {
 		return
@@ -216,7 +223,8 @@ func (p *Pool[T]) keepAlive(now time.Duration) {
 	p.spawnCheck(r)
 }
 
-// findLeaks reports leases that are out for too long, each once.
+// findLeaks returns an event for each lease that has lasted for LeakAfter and has no event so far.
+// The caller holds the lock.
 func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
 	limit := p.cfg.LeakAfter
 	if limit == 0 || p.inUse == 0 {
@@ -237,10 +245,11 @@ func (p *Pool[T]) findLeaks(now time.Duration) (leaks []Event) {
 	return leaks
 }
 
-// longest bounds the deadlines that the pool gives its clients: a client that adds to the time left must not end before the beginning.
+// longest bounds the deadlines given to clients by the pool. A client may add a time to the
+// remaining time, and the sum must not overflow.
 const longest = never / 2
 
-// plus adds two durations that are not negative; what is longer than a Duration can say is never.
+// plus adds two durations that are not negative. If the sum overflows, plus returns never.
 func plus(a, b time.Duration) time.Duration {
 	if sum := a + b; sum >= a {
 		return sum

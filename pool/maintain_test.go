@@ -26,7 +26,7 @@ func TestMaxLifetimeOfIdleResources(t *testing.T) {
 		if n := p.Stat().Idle; n != 20 {
 			t.Errorf("%d left after 89 s, want all 20", n)
 		}
-		ended := 0 // at how many different moments
+		ended := 0 // the number of different times
 		for last := 20; last > 0; {
 			time.Sleep(100 * time.Millisecond)
 			if n := p.Stat().Idle; n < last {
@@ -43,7 +43,7 @@ func TestMaxLifetimeOfIdleResources(t *testing.T) {
 	})
 }
 
-// A resource that is never idle for long must reach its lifetime all the same.
+// A resource in constant use is closed at the end of its lifetime.
 func TestMaxLifetimeOfBusyResources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -85,12 +85,12 @@ func TestCheckOnBorrow(t *testing.T) {
 		acquire(t, p).Release(nil)
 		fake.Inject(pooltest.Check, -1, pooltest.Fail(pooltest.ErrBroken))
 		time.Sleep(1900 * time.Millisecond)
-		acquire(t, p).Release(nil) // within the window: not checked
+		acquire(t, p).Release(nil) // idle for less than CheckAfter: no check
 		if n := p.Stat().CheckFailures; n != 0 {
 			t.Errorf("checked within the window")
 		}
 		time.Sleep(2100 * time.Millisecond)
-		l := acquire(t, p) // checked, closed, and replaced without the borrower losing its place
+		l := acquire(t, p) // checked, closed and replaced; the borrower keeps its turn
 		if id := value(t, l).ID; id != 2 {
 			t.Errorf("got connection %d, want a new one", id)
 		}
@@ -98,8 +98,8 @@ func TestCheckOnBorrow(t *testing.T) {
 		if s := p.Stat(); s.CheckFailures != 1 || s.Closed[pool.CloseCheck] != 1 {
 			t.Errorf("got %+v", s)
 		}
-		// A check that hangs is dropped when it is late, as there is no place for a dial: after a
-		// thirty-second of CheckTimeout.
+		// A hung check is dropped when the check is late, after 1/32 of CheckTimeout, because MaxSize
+		// leaves no place for a dial.
 		fake.Inject(pooltest.Check, -1, pooltest.Hang())
 		time.Sleep(3 * time.Second)
 		start := time.Now()
@@ -128,8 +128,8 @@ func TestCheckAlwaysAndNever(t *testing.T) {
 	})
 }
 
-// One resource that turns out to be broken has the others checked before they are lent; one that
-// answers late does not.
+// After a use has broken a resource, the other resources are checked before the next lease. A late
+// answer has no such effect.
 func TestSuspicion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -235,7 +235,7 @@ func TestConfigureResizes(t *testing.T) {
 		got := make(chan pool.Lease[conn], 1)
 		go func() { got <- acquire(t, p) }()
 		synctest.Wait()
-		if err := p.Configure(pool.Config{MaxSize: 3}); err != nil { // it wakes the waiter
+		if err := p.Configure(pool.Config{MaxSize: 3}); err != nil { // serves the waiter
 			t.Fatal(err)
 		}
 		leases = append(leases, <-got)
@@ -312,7 +312,7 @@ func TestClear(t *testing.T) {
 		if d := time.Since(start); d != 0 {
 			t.Errorf("the waiter waited for %v, for a resource that was of no use", d)
 		}
-		if id := value(t, l).ID; id != 3 { // what was being opened has been given up, not waited for
+		if id := value(t, l).ID; id != 3 { // the pool has cancelled the dial in progress
 			t.Errorf("lent connection %d", id)
 		}
 		l.Release(nil)
@@ -323,8 +323,8 @@ func TestClear(t *testing.T) {
 	})
 }
 
-// After a Clear the server may be another one: who waits for the pause between two dials to end
-// waits no longer.
+// After a Clear the next dial may reach another server, so a waiter does not wait for the end of
+// the pause between dials.
 func TestClearEndsThePauseBetweenDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -347,7 +347,7 @@ func TestClearEndsThePauseBetweenDials(t *testing.T) {
 	})
 }
 
-// A look whose dial is given up by Clear goes on with another dial, at once.
+// Clear cancels the dial of a look. The look goes on with another dial at once.
 func TestClearDuringALook(t *testing.T) {
 	for _, size := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -469,14 +469,14 @@ func TestClockRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, CheckAfter: 3 * time.Second})
 		acquire(t, p).Release(nil)
-		time.Sleep(2 * time.Second) // the clock rests by now
-		l := acquire(t, p)          // and is right all the same
+		time.Sleep(2 * time.Second) // now the clock is at rest
+		l := acquire(t, p)          // and the time is right all the same
 		time.Sleep(5 * time.Second)
 		if age := p.Stat().OldestLease; age != 5*time.Second {
 			t.Errorf("the lease is %v old, want 5s", age)
 		}
 		l.Release(nil)
-		acquire(t, p).Release(nil) // it came back just now: no check
+		acquire(t, p).Release(nil) // just used: no check
 		if n := p.Stat().CheckFailures; n != 0 {
 			t.Error("checked")
 		}
@@ -528,7 +528,7 @@ func TestLeakOfAnEarlierLease(t *testing.T) {
 	})
 }
 
-// What keeps Close waiting is reported too.
+// A long lease that delays Close is reported, too.
 func TestLeakWhileClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := newRecorder()
@@ -547,8 +547,8 @@ func TestLeakWhileClosing(t *testing.T) {
 	})
 }
 
-// Resources that are lent whenever the maintainer looks, and come back just before their time, are
-// closed in time all the same.
+// Resources that are lent at each scan, and released just before the end of their lifetime, are
+// closed in time.
 func TestLifetimeOfWhatWasLent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = 100 * time.Second
@@ -569,7 +569,7 @@ func TestLifetimeOfWhatWasLent(t *testing.T) {
 	})
 }
 
-// An observer that ends its goroutine, as t.FailNow does, does not leave the pool without a
+// An observer that ends its goroutine, like t.FailNow, does not leave the pool without a
 // maintainer.
 func TestMaintainerOutlivesAnObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -594,8 +594,8 @@ func TestMaintainerOutlivesAnObserver(t *testing.T) {
 	})
 }
 
-// A health check is the pool's own lease: it is bounded by CheckTimeout, and no leak however long
-// that is.
+// A health check has a lease of the pool itself. CheckTimeout bounds this lease, and the lease is
+// never a leak.
 func TestHealthCheckIsNoLeak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, events := &pooltest.Fake{}, newRecorder()

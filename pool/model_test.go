@@ -16,17 +16,17 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The model's times. Steps of a schedule are multiples of modelStep apart, so that nothing ends in
-// the same instant in which something else is done.
+// The times of the model. The steps of a schedule are multiples of modelStep. Waits and idle times
+// end between two steps, so no end coincides with a step.
 const (
 	modelStep    = 50 * time.Millisecond
 	modelWait    = 40*modelStep + modelStep/2 // Config.AcquireTimeout
 	modelIdle    = 60*modelStep + modelStep/2 // Config.MaxIdleTime
 	modelWaiters = 3                          // Config.MaxWaiters
-	unseen       = 0                          // the ID of a connection that no borrower has seen yet
+	unseen       = 0                          // the ID of a connection not seen by any borrower so far
 )
 
-// model is a pool in the simplest terms, over a driver without delays and faults.
+// model is a simple model of a pool, with a driver without delays and faults.
 type model struct {
 	size    int
 	idle    []modelConn // the last is lent first
@@ -42,7 +42,7 @@ type modelConn struct {
 	used time.Duration
 }
 
-// borrower is one acquisition: what the pool has made of it, and what the model expects.
+// borrower is a single acquisition, with the answer of the pool and the expectation of the model.
 type borrower struct {
 	since  time.Duration
 	cancel context.CancelFunc
@@ -65,7 +65,7 @@ func (m *model) acquire(b *borrower, now time.Duration, nowait bool) {
 	switch {
 	case m.paused:
 		m.refuse(b, pool.ErrPaused, &m.stat.Refused)
-	case n > 0: // then nobody waits
+	case n > 0: // then no borrower waits
 		id := m.idle[n-1].id
 		m.idle = m.idle[:n-1]
 		m.grant(b, id)
@@ -101,7 +101,7 @@ func (m *model) refuse(b *borrower, err error, counter *uint64) {
 	*counter++
 }
 
-// serve opens connections for the waiters, as far as there is room.
+// serve opens connections for the waiters, as far as MaxSize allows.
 func (m *model) serve() {
 	for len(m.waiters) > 0 && m.room() > 0 {
 		m.stat.Opened++
@@ -163,7 +163,7 @@ func (m *model) cancel(b *borrower) {
 	m.refuse(b, pool.ErrAcquireCanceled, &m.stat.Cancelled)
 }
 
-// pass ends what has lasted for too long.
+// pass ends the waits and idle times that have lasted too long.
 func (m *model) pass(now time.Duration) {
 	for len(m.waiters) > 0 && now-m.waiters[0].since > modelWait {
 		m.refuse(m.first(), pool.ErrAcquireTimeout, &m.stat.TimedOut)
@@ -174,7 +174,7 @@ func (m *model) pass(now time.Duration) {
 	}
 }
 
-// agrees compares a borrower with what the model expects, and lets the model know the ID of a new
+// agrees compares a borrower with the expectation of the model, and tells the model the ID of a new
 // connection.
 func (m *model) agrees(b *borrower) error {
 	if b.over != b.wantOver || !errors.Is(b.err, b.wantErr) || b.err != nil && b.wantErr == nil {
@@ -196,7 +196,7 @@ func (m *model) agrees(b *borrower) error {
 	return nil
 }
 
-// modelRun plays a random schedule with the pool and with the model.
+// modelRun applies a random schedule to the pool and to the model.
 type modelRun struct {
 	*model
 	*dice
@@ -246,7 +246,7 @@ func (r *modelRun) giveBack(b *borrower) {
 	}
 }
 
-// step does something. It returns the new borrowers.
+// step makes a random step, and returns the new borrowers.
 func (r *modelRun) step() []*borrower {
 	switch r.roll(14) {
 	case 0, 1, 2, 3:
@@ -285,7 +285,7 @@ func (r *modelRun) step() []*borrower {
 	return nil
 }
 
-// manage does what an operator does.
+// manage does the work of an operator.
 func (r *modelRun) manage() {
 	switch r.roll(5) {
 	case 0:
@@ -344,8 +344,8 @@ func (r *modelRun) differs(borrowers []*borrower) error {
 	return errors.Join(append(errs, pool.CheckBooks(r.pool))...)
 }
 
-// Thousands of random schedules: each borrower gets the very connection, or the error, that a
-// simple model of a pool predicts, and all counters agree after each step.
+// Thousands of random schedules. Each borrower gets exactly the connection or the error predicted
+// by a simple model of a pool. All counters agree after each step.
 func TestPoolAgreesWithAModel(t *testing.T) {
 	schedules := uint64(3000)
 	if raceEnabled {

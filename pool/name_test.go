@@ -7,7 +7,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// No two open pools have the same name, whoever gave it to them.
+// Two open pools never have the same name, even with the same Config.Name.
 func TestNames(t *testing.T) {
 	open := func(want string, cfg pool.Config) *pool.Pool[conn] {
 		t.Helper()
@@ -35,7 +35,7 @@ func TestNames(t *testing.T) {
 
 	closePool(t, first)
 	open("orders", named)
-	closePool(t, first) // once more: the name is another pool's now
+	closePool(t, first) // a second Close: the name now belongs to another pool
 	closePool(t, second)
 	if _, err := pool.New(&pooltest.Fake{}, named, refusing{}); err == nil {
 		t.Fatal("New did not fail")

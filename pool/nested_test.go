@@ -13,14 +13,15 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// layers is an error as a layer would make it: it knows its class.
+// layers is an error like an error of a layer: layers is Classified.
 type layers struct{ class driver.Class }
 
 func (layers) Error() string         { return "a layer's error" }
 func (e layers) Class() driver.Class { return e.class }
 
-// What a borrower's function meets in a use of another pool, or of the same one once more, is not
-// what its own use has met: nobody's fault here, and no reason to do it all again.
+// A borrower's function gets an error from a use of another pool, or from a second use of the same
+// pool. This error is no error of the outer use: the fault is elsewhere, and the outer use is not
+// repeated.
 func TestNestedUse(t *testing.T) {
 	server := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Type: "x"}
 	refusalBy := func(name string) error {
@@ -30,13 +31,14 @@ func TestNestedUse(t *testing.T) {
 		return err
 	}
 	refused := refusalBy("other")
-	left := func(name string, err error) error { // as it leaves a use
+	left := func(name string, err error) error { // as returned by a use
 		p := newPool(t, &pooltest.Fake{}, pool.Config{Name: name})
 		return p.Do(background, op, func(context.Context, conn) error { return err })
 	}
 	elsewhere := func(name string) driver.Class { return driver.Class{Fault: driver.FaultElsewhere, Type: name} }
 	broken := driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "broken"}
-	late := &pool.Error{Pool: "other", Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded} // the fake's connections break by such
+	// The connections of the fake break by a deadline error.
+	late := &pool.Error{Pool: "other", Reason: pool.ErrAcquireTimeout, Cause: context.DeadlineExceeded}
 	for _, tc := range []struct {
 		name string
 		err  error
@@ -50,7 +52,8 @@ func TestNestedUse(t *testing.T) {
 		{"this use's layer", layers{server}, server},
 		{"another pool's connection", left("other", pooltest.ErrBroken), elsewhere("_OTHER")},
 		{"the same, wrapped", fmt.Errorf("find: %w", left("other", pooltest.ErrBroken)), elsewhere("_OTHER")},
-		{"an answer of another pool's", left("other", pooltest.ErrReply), driver.Class{Code: "REPLY", Type: "REPLY"}}, // only a Witness knows
+		// Only a Witness distinguishes such an answer.
+		{"an answer of another pool's", left("other", pooltest.ErrReply), driver.Class{Code: "REPLY", Type: "REPLY"}},
 		{"a miss of another pool's", left("other", pooltest.ErrMiss), driver.Class{Miss: true}},
 		{"with the resource's own", errors.Join(refused, pooltest.ErrBroken), broken},
 		{"with the resource's own after it", errors.Join(pooltest.ErrBroken, left("other", pooltest.ErrDenied)), broken},
@@ -76,8 +79,8 @@ func TestNestedUse(t *testing.T) {
 	}
 }
 
-// A borrower's function may manage another pool, or the same one. The errors say nothing about the
-// server of its use, and nothing is repeated.
+// A borrower's function may manage another pool, or the same pool. The errors give no information
+// about the server of the outer use, and no use is repeated.
 func TestNestedManagement(t *testing.T) {
 	for name, manage := range map[string]func(ctx context.Context, p *pool.Pool[conn], f *pooltest.Fake) error{
 		"Close": func(ctx context.Context, p *pool.Pool[conn], _ *pooltest.Fake) error {
@@ -139,7 +142,7 @@ func TestNestedManagement(t *testing.T) {
 	}
 }
 
-// An error that a pool's refusal carries as its cause is the pool's own to judge, whoever made it.
+// An error inside a refusal, as its cause, is judged by the refusing pool.
 func TestRefusalWithAForeignCause(t *testing.T) {
 	fake, a := &pooltest.Fake{}, &asking{}
 	fake.Inject(pooltest.Open, -1, pooltest.Fail(layers{driver.Class{Fault: driver.FaultServer, Type: "sealed"}}))
@@ -150,8 +153,8 @@ func TestRefusalWithAForeignCause(t *testing.T) {
 	}
 }
 
-// Inside a use of another pool that pool's layers are the caller, and their deadlines the caller's:
-// no fault of the server's.
+// In a use inside a use of another pool, the layers of the outer pool are the caller, and their
+// deadlines are the caller's. The server is not at fault.
 func TestNestedDeadline(t *testing.T) {
 	cause := layers{driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Type: "timeout_attempt"}}
 	for name, fn := range map[string]func(ctx context.Context, c conn) error{
@@ -180,7 +183,8 @@ func TestNestedDeadline(t *testing.T) {
 	}
 }
 
-// That the caller has gone meanwhile makes it no more the connection's affair.
+// If the caller's context has ended as well, the fault is the caller's, and the connection is still
+// intact.
 func TestNestedRefusalAndCallerGone(t *testing.T) {
 	other := newPool(t, &pooltest.Fake{}, pool.Config{Name: "other", MaxSize: 1, MaxWaiters: -1})
 	defer acquire(t, other).Release(nil)
@@ -195,7 +199,7 @@ func TestNestedRefusalAndCallerGone(t *testing.T) {
 	}
 }
 
-// A fork that this pool refuses has not got what the attempt before it got.
+// A fork refused by the pool does not report the resource of the earlier attempt.
 func TestRefusalOfAFork(t *testing.T) {
 	second := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {

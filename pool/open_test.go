@@ -14,7 +14,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// The opening of a resource outlives the caller who wanted it, and serves the next.
+// A dial goes on after its caller has left, and serves the next borrower.
 func TestCancellationDoesNotEndOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -52,7 +52,7 @@ func TestOpenConcurrency(t *testing.T) {
 	})
 }
 
-// Each of these must be an error for those who wait, and nothing worse.
+// Each of these faults gives an error to the waiters, and has no other effect.
 func TestOpenFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault pooltest.Fault
@@ -80,7 +80,7 @@ func TestOpenFailures(t *testing.T) {
 				if !errors.As(err, &classified) || classified.Class().Fault != driver.FaultServer {
 					t.Errorf("the class of %v is not the server's", err)
 				}
-				acquire(t, p).Release(nil) // the next try succeeds
+				acquire(t, p).Release(nil) // the next dial succeeds
 				if s := p.Stat(); s.OpenFailures != 1 || s.Failed != 1 {
 					t.Errorf("got %+v", s)
 				}
@@ -89,7 +89,7 @@ func TestOpenFailures(t *testing.T) {
 	}
 }
 
-// A dead server sees one try at a time, ever more rarely, however many wait.
+// A dead server gets a single dial at a time, after growing pauses, however many borrowers wait.
 func TestOpenBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -113,7 +113,7 @@ func TestOpenBacksOff(t *testing.T) {
 		}
 		time.Sleep(60 * time.Second)
 		n := p.Stat().OpenFailures
-		if n < 60 || n > 120 { // 60 s in pauses of 600 to 800 ms, and a few short ones at first
+		if n < 60 || n > 120 { // 60 s in pauses of 600 to 800 ms, after a few shorter pauses
 			t.Errorf("%d tries in 60 s", n)
 		}
 		fake.Inject(pooltest.Open, 0, nil) // the server is back
@@ -128,7 +128,7 @@ func TestOpenBacksOff(t *testing.T) {
 	})
 }
 
-// While somebody holds a resource, those who wait may still be served by its return.
+// While a resource is lent, its release may still serve the waiters.
 func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -137,7 +137,7 @@ func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
 		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrDenied))
 		time.AfterFunc(time.Second/2, func() { held.Release(nil) })
 		l := acquire(t, p)
-		// Nothing comes back in time: the error says what was wrong with the server.
+		// No resource is released in time: the error contains the error of the dial.
 		_, err := p.Acquire(background, op)
 		if !errors.Is(err, pool.ErrAcquireTimeout) || !errors.Is(err, pooltest.ErrDenied) {
 			t.Errorf("got %v, want a timeout that wraps what opening met", err)
@@ -150,8 +150,7 @@ func TestOpenFailureLeavesWaitersToWhatComesBack(t *testing.T) {
 	})
 }
 
-// When the last resource that could have come back breaks, the waiters are told as soon as the next
-// try fails.
+// If the last lent resource breaks, the waiters get an error as soon as the next dial fails.
 func TestWaitersAreToldWhenNothingCanComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -190,7 +189,7 @@ func TestMinIdleIsKept(t *testing.T) {
 			t.Errorf("idle %d in use %d, want 3 and 1", s.Idle, s.InUse)
 		}
 		l.Discard(nil)
-		time.Sleep(time.Minute) // the clock rests by now
+		time.Sleep(time.Minute) // now the clock is at rest
 		l = acquire(t, p)
 		time.Sleep(20 * time.Millisecond)
 		l.Release(nil)
@@ -219,7 +218,7 @@ func TestWarm(t *testing.T) {
 		if err := p.Warm(background, 8); !errors.Is(err, pooltest.ErrDenied) {
 			t.Errorf("got %v, want what opening met", err)
 		}
-		synctest.Wait() // for the other one that was being opened
+		synctest.Wait() // for the end of the other dial
 		fake.Inject(pooltest.Open, -1, pooltest.Hang())
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
@@ -229,8 +228,8 @@ func TestWarm(t *testing.T) {
 	})
 }
 
-// Warm is told of dials that began since the call: an older dial may have met a trouble that has
-// gone.
+// A dial that began before the call of Warm does not count for Warm: the cause of its failure may
+// be gone.
 func TestWarmMindsNoOlderDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -251,7 +250,7 @@ func TestWarmMindsNoOlderDial(t *testing.T) {
 	})
 }
 
-// A slow Close keeps its place: the pool never has more than MaxSize open.
+// A resource in a slow Close keeps its place: the pool never has more than MaxSize resources.
 func TestClosingCountsAsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -281,7 +280,7 @@ func TestCloseFailuresAreSurvived(t *testing.T) {
 				p := newPool(t, fake, pool.Config{MaxSize: 1}, events)
 				acquire(t, p).Discard(nil)
 				acquire(t, p).Release(nil)
-				synctest.Wait() // what has been closed is reported after its place has been given away
+				synctest.Wait() // the place is free before the event of the close
 				closed := events.only(pool.EventClosed)
 				if len(closed) != 1 || closed[0].Err == nil || closed[0].Reason != "discarded" {
 					t.Errorf("got %+v", closed)
@@ -291,20 +290,20 @@ func TestCloseFailuresAreSurvived(t *testing.T) {
 	}
 }
 
-// A dial that succeeds ends the failures, not the pause after the last of them. What fails within
-// that pause must begin another one.
+// A successful dial ends the failures, but not the pause after the last failure. A dial that fails
+// within this pause must begin another pause.
 func TestOpenBacksOffAfterASuccessBetweenFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
 		var tries atomic.Int64
 		fake.Inject(pooltest.Open, -1, func(ctx context.Context) error {
 			switch n := tries.Add(1); {
-			case n == 1: // fails while the next is under way
+			case n == 1: // fails while the next dial is in progress
 				time.Sleep(time.Millisecond)
 			case n == 2:
 				time.Sleep(2 * time.Millisecond)
 				return nil
-			case n > 1000: // a storm without a pause would never end
+			case n > 1000: // dials without a pause would never end
 				<-ctx.Done()
 			}
 			return pooltest.ErrRefused

@@ -12,13 +12,13 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// described is a layer that does nothing but describe itself.
+// described is a layer that only describes itself.
 type described struct{ info pool.LayerInfo }
 
 func (l described) Wrap(next pool.Handler) pool.Handler { return next }
 func (l described) Describe() pool.LayerInfo            { return l.info }
 
-// The layers that the order rules are about, by the names used in TestOrder.
+// The layers of the order rules, by the names in TestOrder.
 var orderKinds = map[string]pool.LayerInfo{
 	"other":    {Layer: "other"},
 	"tracing":  {Layer: "tracing", Role: pool.RoleObserve},
@@ -42,7 +42,7 @@ const (
 
 func TestOrder(t *testing.T) {
 	for _, c := range []struct {
-		order    string   // from the outside in
+		order    string   // from the outermost to the innermost
 		refused  []string // parts of the error; nil when the order is accepted
 		warnings []string
 	}{
@@ -50,7 +50,7 @@ func TestOrder(t *testing.T) {
 		{"tracing > metrics > total > retry > breaker > attempt", nil, nil},
 		{"tracing > metrics > fallback > total > rate > retry > hedge > breaker > limit > attempt > chaos", nil, nil},
 		{"other > tracing > other > total > other > retry > other > breaker > other > attempt > other", nil, nil},
-		{"tracing > tracing > metrics", nil, nil}, // observers only look on: two of a kind do no harm
+		{"tracing > tracing > metrics", nil, nil}, // observers may occur twice
 		{"other > other", nil, nil},
 
 		{"total > retry > retry > attempt", []string{`two layers of kind "retry"`, "their effects multiply; use one"}, nil},
@@ -115,7 +115,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// tunable is a third party's layer whose settings change while the pool is in use.
+// tunable is a layer of a third party whose settings change while the pool is in use.
 type tunable struct {
 	info atomic.Pointer[pool.LayerInfo]
 	pool pool.Attached
@@ -137,11 +137,11 @@ func tunableLayer(kind string, role pool.Role) *tunable {
 	return l
 }
 
-// Limits that defeat one another are warned of, from New and whenever settings change, and each
-// time they become so.
+// New, and every change of settings, warns of limits that contradict one another. A warning is
+// repeated only if the limits were in order in the meantime.
 func TestSurprisingLimits(t *testing.T) {
 	type limits struct {
-		acquire, total, attempt, probe time.Duration // 0 for a layer: it bounds nothing
+		acquire, total, attempt, probe time.Duration // 0 for a layer: no bound
 		attempts                       int
 	}
 	const s = time.Second
@@ -218,7 +218,7 @@ func TestSurprisingLimits(t *testing.T) {
 		}
 		return takeWarnings(heard)
 	}
-	for _, c := range table { // from Configure, once each time the limits become so
+	for _, c := range table { // from Configure, each time at the change
 		for range 2 {
 			got := set(c.limits)
 			for _, w := range c.want {
@@ -241,7 +241,7 @@ func takeWarnings(r *recorder) (warnings []string) {
 	return warnings
 }
 
-// Layers in a Chain are judged where they stand.
+// Layers in a Chain are judged in their place.
 func TestOrderInsideChains(t *testing.T) {
 	layer := func(kind string) pool.Middleware { return described{orderKinds[kind]} }
 	_, err := pool.New(&pooltest.Fake{}, pool.Config{},
@@ -259,7 +259,7 @@ func TestLayersIsACopy(t *testing.T) {
 	}
 }
 
-// attentive is a layer that wants to know its pool before it hears anything of it.
+// attentive is a layer that needs its pool before the first event.
 type attentive struct {
 	attached atomic.Bool
 	early    atomic.Int32
@@ -279,7 +279,8 @@ func (a *attentive) Observe(context.Context, pool.Event) {
 
 func TestAttachBeforeTheFirstEvent(t *testing.T) {
 	a := &attentive{}
-	p := newPool(t, &pooltest.Fake{}, pool.Config{MinIdle: 4}, described{orderKinds["retry"]}, a) // which New warns of
+	// New warns of this order.
+	p := newPool(t, &pooltest.Fake{}, pool.Config{MinIdle: 4}, described{orderKinds["retry"]}, a)
 	if err := p.Warm(background, 4); err != nil {
 		t.Fatal(err)
 	}

@@ -14,13 +14,13 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// all is an error that cannot be compared, with several causes.
+// all is an error with several causes that is not comparable.
 type all []error
 
 func (all) Error() string     { return "several" }
 func (a all) Unwrap() []error { return a }
 
-// word is a layer's error around others: it knows its class.
+// word is an error of a layer that wraps other errors and has a class.
 type word struct {
 	class driver.Class
 	err   error
@@ -30,24 +30,24 @@ func (w *word) Error() string       { return "a layer's word" }
 func (w *word) Unwrap() error       { return w.err }
 func (w *word) Class() driver.Class { return w.class }
 
-// forest grows trees of errors from numbers, and says what they mean by a simple model: the leaves
-// in their order.
+// forest makes trees of errors from numbers. A simple model predicts the meaning of a tree: the
+// leaves in their order.
 type forest struct {
 	own, other, around *pool.Pool[conn]
 
-	asked  *asking // a layer of own's
-	refuse error   // what another layer of own's returns in place of calling next, if any
+	asked  *asking // a layer of own
+	refuse error   // the error returned by another layer of own in place of a call of next, if any
 	draw   func(n int) int
 }
 
-// leaf is an error at the end of a branch. One that has left another use is not seen.
+// leaf is an error at the end of a branch. A leaf that has left another use is not seen.
 type leaf struct {
 	err    error
 	unseen bool // to a use that has its resource
 	marked bool // to any use
 }
 
-// grow returns a tree and its leaves. A word hides what it wraps.
+// grow returns a tree and its leaves. A word hides the errors inside the word.
 func (f *forest) grow(depth int) ([]leaf, error) {
 	if depth == 0 || f.draw(3) == 0 {
 		l := f.leaf()
@@ -89,20 +89,20 @@ func (f *forest) leaf() leaf {
 	return leaf{err: leaves(f.own, raw[f.draw(len(raw))]), marked: true}
 }
 
-// leaves returns err as it leaves a use of p.
+// leaves returns err as returned by a use of p.
 func leaves(p *pool.Pool[conn], err error) error {
 	return p.Do(background, op, func(context.Context, conn) error { return err })
 }
 
-// means is the model of what err means, which has these leaves: what is seen of them is judged, by
-// the first word or else by the driver.
+// means is the model for the meaning of err with these leaves. The first word among the seen leaves
+// decides, or else the driver.
 func means(err error, leaves []leaf, granted, gone bool) (class driver.Class) {
 	var seen []error
 	for _, l := range leaves {
 		switch w := driver.Classified(nil); {
 		case l.marked || granted && l.unseen:
 		case errors.As(l.err, &w):
-			if class = w.Class(); gone && class.Fault == driver.FaultServer { // what the layer met was the cancel
+			if class = w.Class(); gone && class.Fault == driver.FaultServer { // the layer met the cancellation
 				class.Fault, class.Repeat = driver.FaultCaller, driver.RepeatNever
 			}
 			return class
@@ -113,7 +113,7 @@ func means(err error, leaves []leaf, granted, gone bool) (class driver.Class) {
 	switch {
 	case seen == nil:
 		class.Fault = driver.FaultElsewhere
-	case gone && !errors.Is(err, context.Canceled): // the pool says so in its place
+	case gone && !errors.Is(err, context.Canceled): // the pool adds the cancellation
 		class = (&pooltest.Fake{}).Classify(errors.Join(append(seen, context.Canceled)...))
 	default:
 		class = (&pooltest.Fake{}).Classify(errors.Join(seen...))
@@ -125,8 +125,8 @@ func means(err error, leaves []leaf, granted, gone bool) (class driver.Class) {
 	return class
 }
 
-// judge has a use end with the tree, by its function or by a layer that gives it no resource, and
-// compares with the model.
+// judge ends a use with the tree, either by its function or by a layer before the grant, and
+// compares the class with the model.
 func (f *forest) judge(t *testing.T) {
 	t.Helper()
 	grown, err := f.grow(3)
@@ -214,7 +214,7 @@ func FuzzTreesOfErrors(f *testing.F) {
 	})
 }
 
-// Two pools of drivers that say nothing of themselves are two for all that.
+// Two pools whose drivers have no identity are still two pools.
 func TestPoolsWithoutIdentity(t *testing.T) {
 	type nameless struct {
 		driver.Driver[conn]
@@ -236,7 +236,7 @@ func TestPoolsWithoutIdentity(t *testing.T) {
 	}
 }
 
-// Connections that are well stay open, whatever breaks in uses within theirs.
+// Intact connections stay open when other uses break inside their uses.
 func TestInnerBreakClosesNothing(t *testing.T) {
 	outer := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 5}, pool.Bracket(&passing[int]{}))
 	for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
@@ -262,7 +262,7 @@ func TestInnerBreakClosesNothing(t *testing.T) {
 	}
 }
 
-// Every failure of a bare pool is marked, too: also that it lends nothing.
+// Every failure of a pool without layers is marked, too, even a refusal.
 func TestBareRefusalIsMarked(t *testing.T) {
 	p := newPool(t, &pooltest.Fake{}, pool.Config{MaxSize: 1, MaxWaiters: -1})
 	defer acquire(t, p).Release(nil)
@@ -277,7 +277,8 @@ func TestBareRefusalIsMarked(t *testing.T) {
 	}
 }
 
-// What it costs: a success nothing, a failure its mark, the same refusal nothing each further time.
+// The cost of marks: none for a success, a mark for a failure, and none for a repetition of the
+// same refusal.
 func TestAllocationsOfMarks(t *testing.T) {
 	skipUnderRace(t)
 	for name, layers := range map[string][]pool.Middleware{"bare": nil, "six layers": sixBrackets()} {
@@ -302,7 +303,8 @@ func TestAllocationsOfMarks(t *testing.T) {
 	}
 }
 
-// A layer may let another pool's error pass in place of its own: it is still the other's.
+// A layer may return an error of another pool in place of its own error. The error still belongs to
+// the other pool.
 func TestLayerReturnsAnotherUsesError(t *testing.T) {
 	other := newPool(t, &pooltest.Fake{}, pool.Config{})
 	a := &asking{}
@@ -314,7 +316,7 @@ func TestLayerReturnsAnotherUsesError(t *testing.T) {
 			return next(ctx, c)
 		}
 	}))
-	for range 2 { // the second might find the mark of the first kept
+	for range 2 { // the second use might find the mark of the first use
 		err := p.Do(background, op, use)
 		if left, ok := err.(*pool.UseError); !ok || left.Err != pooltest.ErrDenied || a.class.Fault != driver.FaultElsewhere {
 			t.Errorf("%#v: %+v", err, a.class)
@@ -328,7 +330,7 @@ func TestLayerReturnsAnotherUsesError(t *testing.T) {
 	}
 }
 
-// knowing is a driver whose client knows by itself that no server is there.
+// knowing is a driver whose client knows by itself that no server is reachable.
 type knowing struct{ *pooltest.Fake }
 
 func (k knowing) Classify(err error) driver.Class {
@@ -338,7 +340,8 @@ func (k knowing) Classify(err error) driver.Class {
 	return k.Fake.Classify(err)
 }
 
-// What is certain stays the server's when the caller's time is over. It is not repeated then.
+// An error with Certain stays the server's fault after the caller's time is over. The use is not
+// repeated then.
 func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -370,9 +373,10 @@ func TestCertainFaultOutlastsTheCaller(t *testing.T) {
 	}
 }
 
-// A borrower's function may keep the text of its client's error only. The classifier does not know
+// A borrower's function may keep only the text of its client's error. The classifier does not know
 // such an error, and a dead connection would be lent again and again. So the connection is checked
-// before the next lending, unless a witness testifies, or the error is of other uses only.
+// before the next lease. Exceptions: a witness testifies, or the error contains errors of other
+// uses only.
 func TestDisguisedErrorHasItsConnectionChecked(t *testing.T) {
 	fake := func() (*pooltest.Fake, driver.Driver[conn]) { f := &pooltest.Fake{}; return f, f }
 	threeMethods := func() (*pooltest.Fake, driver.Driver[conn]) {

@@ -17,7 +17,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// bad is an error whose methods panic, as those of a nil pointer do.
+// bad is an error whose methods panic, like the methods of a nil pointer.
 type bad struct{}
 
 func (bad) Error() string   { panic("bad error") }
@@ -26,7 +26,7 @@ func (bad) Unwrap() error   { panic("bad error") }
 func (bad) Is(error) bool   { panic("bad error") }
 func (bad) Temporary() bool { panic("bad error") }
 
-// minefield is a driver of which one method goes off, once it is armed.
+// minefield is a driver with a single method that fails once the driver is armed.
 type minefield struct {
 	*pooltest.Fake
 	armed *atomic.Bool
@@ -68,7 +68,7 @@ func (m minefield) Inspect(ctx context.Context, c conn) (map[string]string, erro
 	return m.Fake.Inspect(ctx, c)
 }
 
-// troubled puts a pool through all that makes it call the driver and the observers.
+// troubled makes the pool call all methods of the driver and of the observers.
 func troubled(t *testing.T, p *pool.Pool[conn], fake *pooltest.Fake) {
 	t.Helper()
 	_ = p.Warm(background, 2)
@@ -88,7 +88,7 @@ func troubled(t *testing.T, p *pool.Pool[conn], fake *pooltest.Fake) {
 	_, _ = p.Acquire(background, op)
 	fake.Inject(pooltest.Open, 0, nil)
 	if l, err := p.Acquire(background, op); err == nil {
-		time.Sleep(time.Hour) // a leak
+		time.Sleep(time.Hour) // long enough for a leak report
 		l.Release(nil)
 	}
 	p.Pause(errWhy)
@@ -97,7 +97,7 @@ func troubled(t *testing.T, p *pool.Pool[conn], fake *pooltest.Fake) {
 	time.Sleep(time.Minute)
 }
 
-// wantWhole fails the test unless the pool works as if nothing had happened.
+// wantWhole fails the test unless the pool works normally.
 func wantWhole(t *testing.T, p *pool.Pool[conn]) {
 	t.Helper()
 	time.Sleep(5 * time.Minute)
@@ -111,8 +111,7 @@ func wantWhole(t *testing.T, p *pool.Pool[conn]) {
 	}
 }
 
-// Whatever panics or ends its goroutine in the driver, and wherever the pool calls it, the pool
-// survives.
+// The pool survives a panic or a Goexit in any method of the driver.
 func TestPanicsOfTheDriverAreContained(t *testing.T) {
 	methods := []string{"Open", "Check", "Reset", "Close", "Dirty", "Interrupt", "Classify", "Inspect"}
 	for _, where := range methods {
@@ -130,7 +129,7 @@ func TestPanicsOfTheDriverAreContained(t *testing.T) {
 	}
 }
 
-// An error of the driver's whose methods panic is an error like any other.
+// An error of the driver whose methods panic is treated like any other error.
 func TestErrorsThatPanicAreContained(t *testing.T) {
 	for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check, pooltest.Reset, pooltest.Close} {
 		t.Run(fmt.Sprint(step), func(t *testing.T) {
@@ -158,8 +157,8 @@ func TestErrorsThatPanicAreContained(t *testing.T) {
 	}
 }
 
-// A health check meets such an error in a goroutine of the pool's. Its reasons are of one line
-// each, whatever the driver's errors are.
+// A health check gets such an error in a goroutine of the pool. Each reason has a single line,
+// whatever the errors of the driver contain.
 func TestHealthCheckOfAnErrorThatPanics(t *testing.T) {
 	for _, err := range []error{bad{}, (*url.Error)(nil), errors.Join(errWhy, errDark)} {
 		for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check} {
@@ -177,7 +176,7 @@ func TestHealthCheckOfAnErrorThatPanics(t *testing.T) {
 	}
 }
 
-// moody is an observer that goes off at one kind of event.
+// moody is an observer that fails at a single kind of event.
 type moody struct {
 	*recorder
 
@@ -192,8 +191,8 @@ func (m moody) Observe(ctx context.Context, e pool.Event) {
 	}
 }
 
-// An observer that panics loses its event, and harms nobody: neither the pool, nor a borrower, nor
-// the observers after it.
+// An observer that panics loses its event. The pool, the borrowers and the other observers are not
+// affected.
 func TestPanicsOfObserversAreContained(t *testing.T) {
 	for _, kind := range []pool.EventKind{
 		pool.EventAcquired, pool.EventAcquireFailed, pool.EventReleased, pool.EventOpened, pool.EventOpenFailed, pool.EventCheckFailed,
@@ -216,7 +215,7 @@ func TestPanicsOfObserversAreContained(t *testing.T) {
 	}
 }
 
-// One that ends the goroutine ends none that the pool lives by.
+// An observer that ends its goroutine does not end the work of the pool.
 func TestGoexitOfObservers(t *testing.T) {
 	for _, kind := range []pool.EventKind{pool.EventOpened, pool.EventOpenFailed, pool.EventCheckFailed, pool.EventClosed, pool.EventLeaked} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -237,7 +236,7 @@ func TestGoexitOfObservers(t *testing.T) {
 	}
 }
 
-// fragile is a layer one of whose methods panics that the pool calls beside its uses.
+// fragile is a layer with a method that panics. The pool calls this method outside any use.
 type fragile struct{ where string }
 
 func (f fragile) mine(where string) {
@@ -281,7 +280,7 @@ func TestPanicsOfLayersAreContained(t *testing.T) {
 	}
 }
 
-// nosy is an observer of commands all of whose methods panic.
+// nosy is an observer of commands whose methods all panic.
 type nosy struct{ fragile }
 
 func (nosy) WantsCommandText() bool { panic("text") }
@@ -319,7 +318,7 @@ type unsized struct{ *pooltest.Fake }
 
 func (unsized) DefaultSize() int { panic("no size") }
 
-// What is nil although it has a type is refused by New, which names the type.
+// New refuses a nil value with a type, and names the type in the error.
 func TestTypedNil(t *testing.T) {
 	for _, c := range []struct {
 		driver driver.Driver[conn]
@@ -338,5 +337,5 @@ func TestTypedNil(t *testing.T) {
 			t.Errorf("got %v, want %q", err, c.want)
 		}
 	}
-	newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Chain()) // holds nothing, which is not nil
+	newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Chain()) // an empty Chain is not nil
 }

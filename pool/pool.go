@@ -14,89 +14,97 @@ import (
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// Pool lends resources of type T to one borrower at a time. It is made by [New] and ended by
-// [Pool.Close]; all methods may be called concurrently.
+// Pool lends resources of type T, each resource to one borrower at a time. [New] makes a Pool, and
+// [Pool.Close] ends the Pool. The zero Pool is not usable. All methods may be called concurrently.
 type Pool[T any] struct {
 	driver      driver.Driver[T]
-	resetter    driver.Resetter[T]    // nil if the driver is none, like the next four
-	validator   driver.Validator[T]   //
-	interrupter driver.Interrupter[T] //
-	inspector   driver.Inspector[T]   //
-	witness     driver.Witness[T]     //
+	resetter    driver.Resetter[T] // nil if the driver is no Resetter; the same for the next four
+	validator   driver.Validator[T]
+	interrupter driver.Interrupter[T]
+	inspector   driver.Inspector[T]
+	witness     driver.Witness[T]
 	hub         *hub
 	handler     Handler // nil without layers
-	noHooks     bool    // no method of the driver and no observer is called when a use succeeds
+	noHooks     bool    // a successful release calls no method of the driver and no observer
 	layers      []Describer
 	advice      advice
 	levelers    []Leveler
 	reporters   []HealthReporter
-	detach      []func()
+	detach      []func() // called by Close
 
-	base    context.Context // of everything done in the background; cancelled by Close
+	base    context.Context // of dials, checks and resets; cancelled by Close
 	cancel  context.CancelFunc
-	wake    chan struct{} // of capacity 1: the maintainer has something to do
-	drained chan struct{} // closed when a closed pool has nothing left
+	wake    chan struct{} // capacity 1; wakes the maintainer
+	drained chan struct{} // closed when a closed pool has no goroutine and no resource left
 	leaks   atomic.Bool   // Config.LeakAfter is set
 
-	slotsMu     sync.Mutex
-	slots       atomic.Pointer[[]any] // of *slots[T, R], one for each R
-	doUses      sync.Pool             // of *doUse[T]
-	leaseUses   sync.Pool             // of *leaseUse[T]
-	freeWaiters sync.Pool             // of *waiter[T]; the pool's own, as their channels may belong to a synctest bubble
+	slotsMu   sync.Mutex
+	slots     atomic.Pointer[[]any] // of *slots[T, R], a single element for each R
+	doUses    sync.Pool             // of *doUse[T]
+	leaseUses sync.Pool             // of *leaseUse[T]
+	// freeWaiters belongs to a single pool, because the channels may belong to a synctest bubble.
+	freeWaiters sync.Pool // of *waiter[T]
 
 	mu        sync.Mutex
-	cfg       Config         // with its defaults filled in
-	idle      []*resource[T] // a stack: the top was used last
-	all       []*resource[T] // idle, lent, being checked and being closed
+	cfg       Config         // with the defaults in place of zero values
+	idle      []*resource[T] // a stack: the resource used last is on top
+	all       []*resource[T] // idle, lent, being checked, reset or closed
 	waiters   queue[T]
-	stat      Stat         // counters only
-	tentative atomic.Int64 // of stat.Acquires: lent, but the validator has not answered yet
+	stat      Stat         // the counters only
+	tentative atomic.Int64 // uses among stat.Acquires whose resource is with the Validator
 	inUse     int
 	opening   int
-	// Resources that are being checked, reset or closed.
+	// checking includes resets.
 	checking, closing int
-	calls             []*call // of the driver that are under way; see progress.go
-	paces             [callKinds]pace
-	vainResets        int // see supply.go
-	tasks             int // goroutines of the pool
+	calls             []*call         // in progress, see progress.go
+	paces             [callKinds]pace // see progress.go
+	vainResets        int             // see supply.go
+	tasks             int             // goroutines of the pool
 	closed            bool
-	paused            error // what uses are refused with, or nil
+	paused            error // the error of a paused pool, or nil
 
-	gen         uint64          // moved by Clear
-	opens       context.Context // of what is being opened for this generation
+	gen         uint64          // increased by Clear
+	opens       context.Context // of the dials of this generation; derived from base
 	cancelOpens context.CancelFunc
-	suspicion   uint64 // moved when a resource turns out to be broken: all others are then checked before they are lent
+	// suspicion is increased when a resource turns out to be broken. Every other resource is then
+	// checked before the next lease (unproven).
+	suspicion uint64
 
-	now      time.Duration // the coarse clock: time since start, to within clockStep while the pool is in use
-	active   bool          // used since the maintainer looked last
+	// now is the time since hub.start. While the pool is in use, now is exact to within clockStep.
+	now      time.Duration // the coarse clock, see clock
+	active   bool          // the pool was used since the latest tick
 	resting  bool          // the coarse clock stands still
-	busyAt   time.Duration // when the maintainer last found the pool active
-	nextScan time.Duration
-	watching []watched[T] // the maintainer's own
+	busyAt   time.Duration // the latest tick of an active pool
+	nextScan time.Duration // the time of the next scan
+	watching []watched[T]  // used by the maintainer only
 
-	need   time.Duration // how long the quickest of the recent uses took, see waiter.go
-	trials uint8         // counts the waiters that were passed over
+	need   time.Duration // the time needed by the quickest of the recent uses, see waiter.go
+	trials uint8         // the number of waiters passed over
 
-	failures     int           // tries to open that have failed in a row
-	failing      time.Duration // since when
-	retryOpen    time.Duration // not before this is another try made
-	brokeAt      time.Duration // when a use last broke its resource
-	openedAt     time.Duration // when a dial last succeeded
+	failures     int           // dials failed in a row; dials that failed together count once
+	failing      time.Duration // the time of the first of these failures
+	retryOpen    time.Duration // the earliest time of the next dial
+	brokeAt      time.Duration // the latest time at which a use broke its resource
+	openedAt     time.Duration // the time of the latest successful dial
 	lastOpenErr  error
-	lastCheckErr error // nil once a check has passed
+	lastCheckErr error // the latest failed check or reset; nil after a success
 	warmers      []*warmer
 	looks        []*look
-	lookDialled  bool // a dial was begun for the latest look, or need not be
+	lookDialled  bool // the latest look needs no further dial
 	lookDropped  bool // a dial was dropped for the latest look
 }
 
-// New makes a pool over d, wrapped by layers, the first outermost:
+// New makes a pool of the resources of d, inside the given layers. The first layer is the
+// outermost:
 //
-//	New(d, cfg, a, b, c)  =  a( b( c( the pool over d ) ) )
+//	New(d, cfg, a, b, c)  =  a( b( c( the pool of d ) ) )
 //
-// It opens nothing by itself but what Config.MinIdle asks for, in the background. The error names
-// what is wrong with cfg or with the order of the layers; it may also come from a layer that
-// refuses to be attached to this pool. The pool must be closed.
+// New opens no resource and waits for no resource. The pool opens Config.MinIdle resources in the
+// background. The caller must close the pool.
+//
+// New returns an error if a field of cfg is out of range ([Config.Validate]), if the driver or a
+// layer is nil, or if the order of the layers cannot work. New also returns the error of a layer or
+// driver that refuses this pool ([Attacher]), and an error for a panic in a method called by New.
 func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T], error) {
 	if isNil(d) {
 		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
@@ -137,13 +145,13 @@ func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T],
 		observing.Add(1)
 		p.detach = append(p.detach, func() { observing.Add(-1) })
 	}
-	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
-	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // Clear and, through base, Close
+	p.base, p.cancel = context.WithCancel(context.Background()) //nolint:gosec // called by Close
+	p.opens, p.cancelOpens = context.WithCancel(p.base)         //nolint:gosec // called by Clear
 	if err := p.attach(layers); err != nil {
 		freeName()
 		return nil, err
 	}
-	p.detach = append(p.detach, freeName) // last, when no layer reports anything under the name any more
+	p.detach = append(p.detach, freeName) // last: no layer reports under the name any more
 	p.mu.Lock()
 	p.spawn(p.maintain)
 	p.pump()
@@ -152,11 +160,12 @@ func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T],
 	return p, nil
 }
 
-// Driver returns the driver that the pool was made with, for a package that has made the driver and
-// needs what the driver knows. Only the pool calls the methods of a Driver.
+// Driver returns the driver given to New. Driver is for a package that has made the driver, and
+// needs data of the driver. Only the pool calls the methods of the interface [driver.Driver].
 func (p *Pool[T]) Driver() driver.Driver[T] { return p.driver }
 
-// identify asks the driver what it connects to, and makes sure of a name.
+// identify returns the identity given by the driver. If name is not empty, name replaces the name
+// given by the driver. Without a name, identify makes a name from the other fields.
 func identify(d any, name string) (id driver.Identity, err error) {
 	if describer, ok := d.(driver.Identifier); ok {
 		if err = protect("Identity", func() error { id = describer.Identity(); return nil }); err != nil {
@@ -184,7 +193,8 @@ func identify(d any, name string) (id driver.Identity, err error) {
 	return id, nil
 }
 
-// stack composes the handler and finds the layers' optional faces.
+// stack composes the handler, and finds the optional interfaces of the layers. stack returns an
+// error for a nil layer or a wrong order.
 func (p *Pool[T]) stack(layers []Middleware) error {
 	for i, l := range layers {
 		if nothing, found := findNil(l); found {
@@ -206,8 +216,8 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	return nil
 }
 
-// findNil returns what is nil in a layer, which may be several: nil itself, or a pointer or
-// function that is nil.
+// findNil searches for a nil value in a layer, and returns the value found. A layer with an Unwrap
+// method contains further layers.
 func findNil(layer any) (nothing any, found bool) {
 	if isNil(layer) {
 		return layer, true
@@ -222,7 +232,7 @@ func findNil(layer any) (nothing any, found bool) {
 	return nil, false
 }
 
-// isNil says whether v is nil, or a pointer or function that is.
+// isNil reports whether v is nil, a nil pointer or a nil function.
 func isNil(v any) bool {
 	if v == nil {
 		return true
@@ -231,8 +241,8 @@ func isNil(v any) bool {
 	return (kind == reflect.Pointer || kind == reflect.Func) && reflect.ValueOf(v).IsNil()
 }
 
-// attach tells the layers which pool they are around, and the driver which pool it serves. If one
-// refuses, the pool is closed.
+// attach calls Attach of the layers and of the driver. If an Attach returns an error, attach closes
+// the pool and returns the error.
 func (p *Pool[T]) attach(layers []Middleware) error {
 	for _, l := range faces[Attacher](chain(layers).Unwrap()...) {
 		if err := p.attachOne(l, "a layer"); err != nil {
@@ -262,10 +272,11 @@ func (p *Pool[T]) attachOne(a Attacher, what string) error {
 	return nil
 }
 
-// Identity returns what the pool connects to, and the name it has in telemetry.
+// Identity returns the identity of the server. Identity.Name is the name of the pool in telemetry.
 func (p *Pool[T]) Identity() driver.Identity { return p.hub.id }
 
-// Layers describes the layers that describe themselves, as they are set now, outermost first.
+// Layers returns the present descriptions of the layers with a [Describer], the outermost
+// first.
 func (p *Pool[T]) Layers() []LayerInfo {
 	infos := make([]LayerInfo, len(p.layers))
 	for i, l := range p.layers {
@@ -277,10 +288,10 @@ func (p *Pool[T]) Layers() []LayerInfo {
 	return infos
 }
 
-// Emit reports an event that belongs to no use, such as that a layer got new settings, to the
-// observers among the layers. A layer that was attached to the pool may call it, concurrently, but
-// not while it holds a lock. After an [EventConfigured] the pool looks at all settings again, and
-// warns of what may surprise in them ([EventWarning]).
+// Emit reports an event outside any use to the observers among the layers, such as new settings of
+// a layer. A layer attached to the pool may call Emit, but not while the layer holds a lock. After
+// an [EventConfigured] the pool examines all settings again, and reports each new warning
+// ([EventWarning]). Emit may be called concurrently.
 func (p *Pool[T]) Emit(e Event) {
 	p.hub.announce(e)
 	if e.Kind == EventConfigured {
@@ -288,17 +299,19 @@ func (p *Pool[T]) Emit(e Event) {
 	}
 }
 
-// Config returns the settings in force, with defaults filled in.
+// Config returns the present settings, with the defaults in place of zero values.
 func (p *Pool[T]) Config() Config {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg
 }
 
-// Configure puts other settings in force. What is in flight is not disturbed: resources beyond a
-// smaller MaxSize are closed when they are idle, waits and calls of the driver that have begun keep
-// their bounds. Resources keep the jitter they drew. cfg.Name must be "" or the pool's name. After
-// an error nothing has changed.
+// Configure replaces the settings. cfg.Name must be "" or the name of the pool. After an error the
+// old settings still hold.
+//
+// Configure does not disturb work in progress. The pool closes the resources beyond a smaller
+// MaxSize when these resources are idle. Waits and calls of the driver in progress keep their
+// bounds. Each resource keeps its random reduction of MaxLifetime.
 func (p *Pool[T]) Configure(cfg Config) error {
 	cfg, err := sized(p.driver, cfg)
 	if err != nil {
@@ -325,7 +338,7 @@ func (p *Pool[T]) Configure(cfg Config) error {
 	return nil
 }
 
-// sized returns cfg with the size that the driver knows, where cfg leaves the size open.
+// sized returns cfg with the size given by the driver, if cfg.MaxSize is 0.
 func sized(d any, cfg Config) (Config, error) {
 	s, ok := d.(driver.Sizer)
 	if !ok || cfg.MaxSize != 0 {
@@ -355,9 +368,9 @@ func (p *Pool[T]) checkTimeout() time.Duration {
 	return p.cfg.CheckTimeout
 }
 
-// Pause makes the pool refuse every use with [ErrPaused], wrapping cause, until Resume; those who
-// wait are told at once. What is lent stays lent, what is idle stays open, nothing is opened. A
-// second Pause replaces the cause, which may be nil.
+// Pause makes the pool refuse every use with [ErrPaused] until Resume. The error wraps cause, and
+// cause may be nil. Pause ends all waits at once with the same error. Lent resources stay lent, and
+// idle resources stay open. A paused pool begins no dial. A second Pause replaces the cause.
 func (p *Pool[T]) Pause(cause error) {
 	p.mu.Lock()
 	p.paused = ErrPaused
@@ -376,7 +389,7 @@ type pause struct{ cause error }
 func (e *pause) Error() string   { return ErrPaused.Error() + ": " + e.cause.Error() }
 func (e *pause) Unwrap() []error { return []error{ErrPaused, e.cause} }
 
-// Resume undoes Pause.
+// Resume ends a Pause.
 func (p *Pool[T]) Resume() {
 	p.mu.Lock()
 	p.paused = nil
@@ -385,12 +398,13 @@ func (p *Pool[T]) Resume() {
 	p.hub.announce(Event{Kind: EventResumed})
 }
 
-// Clear closes every resource that exists now: the idle ones at once, the others when they come
-// back. What is being opened is given up, and opened anew for those who wait.
+// Clear closes every present resource: idle resources at once, all other resources when they are
+// released or their check ends. Clear cancels all dials in progress, and begins new dials for the
+// waiters.
 func (p *Pool[T]) Clear() {
 	p.mu.Lock()
 	p.gen++
-	p.retryOpen = 0 // the server may be another one
+	p.retryOpen = 0 // the pool may now dial another server
 	p.cancelOpens()
 	for _, c := range p.calls {
 		if c.kind == callOpen {
@@ -405,16 +419,17 @@ func (p *Pool[T]) Clear() {
 	p.hub.announce(Event{Kind: EventCleared})
 }
 
-// Cleared returns a channel that is closed by the next Clear, or by Close. What was learned of the
-// server before may not hold then.
+// Cleared returns a channel closed by the next Clear or Close. Earlier measurements of the server
+// may be wrong afterwards.
 func (p *Pool[T]) Cleared() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.opens.Done()
 }
 
-// Cleanup closes the idle resources that have reached their lifetime or idle time, without waiting
-// for the pool to do so by itself, and returns how many. They are closed in the background.
+// Cleanup closes the idle resources that have reached their lifetime or their idle time, ahead of
+// the pool's own schedule. Cleanup returns the number of these resources. The pool closes the
+// resources in the background.
 func (p *Pool[T]) CloseExpired() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -423,10 +438,14 @@ func (p *Pool[T]) CloseExpired() int {
 	return n
 }
 
-// Close refuses further uses, tells those who wait, closes what is idle, and waits until everything
-// lent has come back and been closed, or ctx is over; the error, a [UseError], then says how many
-// are still out. Those are closed when they come back. When Close has returned nil, no goroutine of
-// the pool is left. A second Close waits likewise.
+// Close closes the pool. From now on the pool refuses uses with [ErrClosed]. Close ends all waits
+// with the same error, and closes the idle resources. Close then waits until all lent resources
+// have been released and closed, or until ctx ends.
+//
+// Close returns nil when no resource and no goroutine of the pool is left. If ctx ends first, Close
+// returns a [UseError] with the number of remaining resources; the pool closes these resources when
+// their leases end. In both cases the layers and the driver are detached ([Attacher]). A second
+// Close waits in the same way.
 func (p *Pool[T]) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true

@@ -2,5 +2,6 @@
 
 package pool_test
 
-// raceEnabled says that the race detector is on. It makes allocations of its own, and sync.Pool then drops records at random.
+// raceEnabled reports whether the race detector is on. The race detector allocates memory, and
+// makes sync.Pool drop records at random.
 const raceEnabled = true

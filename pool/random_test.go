@@ -14,7 +14,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// fault is a call of the driver that does anything a driver can do, but for what never ends.
+// fault is a random fault of a call of the driver. Every call ends at some time.
 func (d *dice) fault(ctx context.Context) error {
 	switch d.roll(12) {
 	case 0:
@@ -33,7 +33,7 @@ func (d *dice) fault(ctx context.Context) error {
 	return nil
 }
 
-// disturb does something to the pool.
+// disturb calls a random method of the pool.
 func (d *dice) disturb(p *pool.Pool[conn]) {
 	switch d.roll(8) {
 	case 0:
@@ -58,7 +58,7 @@ func (d *dice) disturb(p *pool.Pool[conn]) {
 	}
 }
 
-// bout is one use of the pool in some way. It returns the error of an acquisition that failed.
+// bout is a single use in a random way, and returns the error of a failed acquisition.
 func (d *dice) bout(p *pool.Pool[conn]) error {
 	ctx, cancel := context.Background(), func() {}
 	switch d.roll(4) {
@@ -97,16 +97,16 @@ func (d *dice) bout(p *pool.Pool[conn]) error {
 	return nil
 }
 
-// counters are the counters of a Stat, which never go back.
+// counters returns the counters of a Stat. A counter never decreases.
 func counters(s pool.Stat) []uint64 {
 	return append([]uint64{
 		s.Acquires, s.Waited, s.Cancelled, s.TimedOut, s.Refused, s.Failed, uint64(s.TotalWait), s.Opened, s.OpenFailures, s.CheckFailures, s.Leaked,
 	}, s.Closed[:]...)
 }
 
-// Random schedules of all that can be done to a pool, with a driver that does what it likes: nobody
-// is forgotten, what is counted adds up and never goes back, and once the driver is well the pool
-// serves everybody at once.
+// Random schedules of all methods of a pool, with a driver that fails at random. No waiter is
+// forgotten. The counters add up and never decrease. As soon as the driver is healthy, the pool
+// serves every borrower at once.
 func TestRandomSchedules(t *testing.T) {
 	for seed := range uint64(150) {
 		synctest.Test(t, func(t *testing.T) {

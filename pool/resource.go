@@ -20,7 +20,7 @@ import (
 //	state     recorded in                      entered by   left by
 //	dialing   Pool.opening (no resource yet)   spawnDial    opened
 //	idle      Pool.idle                        shelve       ready, popIdle, reap, keepAlive, makeRoom
-//	lent      seq is odd, Pool.inUse           lend         back, returnUnused
+//	lent      Pool.inUse; seq odd until claim  lend         back, returnUnused
 //	checking  Pool.checking                    spawnProof   proved
 //	closing   Pool.closing                     retire       retired
 //
@@ -29,56 +29,57 @@ type resource[T any] struct {
 	p *Pool[T]
 	v T
 
-	use       atomic.Pointer[leaseUse[T]] // the present lease's, if there are layers
-	seq       uint64                      // odd while lent; a lease is over when it has moved on
-	slot      int                         // index in Pool.all
-	gen       uint64                      // Pool.gen when opening began
-	trust     uint64                      // Pool.suspicion when it was last known to work
-	uses      uint64
-	jitter    float64 // the share of MaxLifetime that it forgoes
-	untouched bool    // not lent since it was opened or passed a check
+	use       atomic.Pointer[leaseUse[T]] // of the present lease, if there are layers
+	seq       uint64                      // odd during a lease; a lease with an older number is over
+	slot      int                         // the index in Pool.all
+	gen       uint64                      // Pool.gen at the start of the dial
+	trust     uint64                      // Pool.suspicion at the latest proof of a working resource
+	uses      uint64                      // the number of leases
+	jitter    float64                     // the reduction of MaxLifetime, as a share
+	untouched bool                        // not lent since the dial or the latest check
 
 	// Times on the pool's clock.
-	opened  time.Duration
+	opened  time.Duration // the end of the dial
 	expires time.Duration // 0 means never
-	used    time.Duration // when it last came back
-	proven  time.Duration // when it last came back, or passed a check
-	since   time.Duration // when the present lease began, to within a step of the clock
-	lentAt  time.Duration // the same, exactly, if anybody wants to hear of its release
+	used    time.Duration // the end of the latest lease, or of the dial
+	proven  time.Duration // the end of the latest lease, check without error, or dial
+	since   time.Duration // the start of the present lease, to within a step of the clock
+	lentAt  time.Duration // the exact start of the lease, if an observer wants the release
 
-	// Of the present lease.
-	watch       context.Context // what its end interrupts
-	unwatch     func() bool     // once the maintainer has seen to that
-	ctx         context.Context // the innermost, if anybody wants to hear of its release
-	doom        CloseReason     // it is to be closed whatever the outcome
-	interrupted chan struct{}   // closed when the interrupt that has begun is over
-	stack       []uintptr       // the borrower's
-	leaked      bool            // reported already
-	told        account         // what the witness, if there is one, has seen
-	doubt       bool            // it is to be checked before it is lent again
-	failed      bool            // by an error that is no answer: how long it took says nothing
+	// The present lease.
+	watch       context.Context // the end of this context interrupts the use
+	unwatch     func() bool     // set while the maintainer watches the context
+	ctx         context.Context // the innermost context, if an observer wants the release
+	doom        CloseReason     // the reason to close the resource after the lease, or closeNot
+	interrupted chan struct{}   // set by an interrupt, closed at the end of the interrupt
+	stack       []uintptr       // the stack of the borrower
+	leaked      bool            // the leak has been reported, or the lease is no leak
+	told        account         // the testimony of the witness, if the driver is a Witness
+	doubt       bool            // the resource needs a check before the next lease
+	failed      bool            // the outcome of the use has a fault, see learn
 }
 
+// lent reports whether a lease is active. lent is false as soon as the lease has been claimed.
 func (r *resource[T]) lent() bool { return r.seq&1 == 1 }
 
-// forgetUse lets go of the record of the lease that is over. The record may refer to other
-// resources among its ends, and those to records: closed resources would stay in memory.
+// forgetUse removes the record of a lease that is over. The ends in the record may refer to other
+// resources, and these resources to other records. The chain would keep closed resources in memory.
 func (r *resource[T]) forgetUse() {
 	if r.use.Load() != nil {
 		r.use.Store(nil)
 	}
 }
 
-// jitterShare is how much of MaxLifetime the draw of a resource can take away.
+// jitterShare is the largest reduction of MaxLifetime for a resource, as a share.
 const jitterShare = 0.1
 
-// fire is the innermost end of a two-step use: it gives the resource back.
+// fire is the innermost end of a two-step use: fire returns the resource to the pool.
 func (r *resource[T]) fire(c *Call, err error) {
 	c.holds = false
 	r.p.give(c.caller, c, r, err)
 }
 
-// add makes a resource of what the driver opened. It is called under the lock.
+// add makes a resource of the value opened by the driver. The caller holds the lock.
 func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	now := p.elapsed()
 	r := &resource[T]{p: p, v: v, gen: gen, trust: p.suspicion, slot: len(p.all), opened: now, used: now, proven: now}
@@ -89,7 +90,7 @@ func (p *Pool[T]) add(v T, gen uint64) *resource[T] {
 	return r
 }
 
-// setLifetime works out when r has reached its lifetime. It is called under the lock.
+// setLifetime sets the end of the lifetime of r. The caller holds the lock.
 func (r *resource[T]) setLifetime(lifetime time.Duration) {
 	r.expires = 0
 	if lifetime > 0 {
@@ -97,14 +98,14 @@ func (r *resource[T]) setLifetime(lifetime time.Duration) {
 	}
 }
 
-// doomAs has r closed for the reason given, unless there is one already.
+// doomAs marks r to be closed for the given reason. An earlier reason stays.
 func (r *resource[T]) doomAs(reason CloseReason) {
 	if r.doom == closeNot {
 		r.doom = reason
 	}
 }
 
-// recordStack keeps the borrower's stack, for the report of a leak.
+// recordStack records the stack of the borrower for a leak report.
 func (r *resource[T]) recordStack() {
 	var stack [32]uintptr
 	n := runtime.Callers(3, stack[:])
@@ -113,7 +114,7 @@ func (r *resource[T]) recordStack() {
 	r.p.mu.Unlock()
 }
 
-// formatStack is runtime/debug.Stack for recorded program counters.
+// formatStack returns the text of debug.Stack for recorded program counters.
 func formatStack(pcs []uintptr) string {
 	if len(pcs) == 0 {
 		return "" // lent before Config.LeakAfter was set
@@ -129,9 +130,9 @@ func formatStack(pcs []uintptr) string {
 	}
 }
 
-// protect calls one of the driver's methods and makes an error of a panic or a Goexit. In the
-// latter case the goroutine ends all the same, so whoever calls protect must do in a deferred
-// function what has to be done in any case.
+// protect calls a method of the driver, and returns an error for a panic. After runtime.Goexit in
+// the method, the goroutine still ends. So a caller of protect does all necessary work in a
+// deferred function.
 func protect(method string, f func() error) error { return contained("the driver's", method, f) }
 
 // contain is protect for a method of a layer.
@@ -156,9 +157,9 @@ func contained(whose, method string, f func() error) (err error) {
 	return err
 }
 
-// sound returns err, or another error in place of an err whose methods panic, as those of a nil
-// pointer do: the pool and the layers ask an error in goroutines of their own, where a panic ends
-// the process.
+// sound returns err. If a method of err panics, like a method of a nil pointer, sound returns
+// another error. The pool and the layers call methods of an error in their own goroutines, and a
+// panic in such a goroutine ends the process.
 func sound(whose, method string, err error) (checked error) {
 	defer func() {
 		if cause := recover(); cause != nil {

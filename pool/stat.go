@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// CloseReason says why the pool closed a resource.
+// CloseReason is the reason for which the pool closed a resource.
 type CloseReason uint8
 
 // The reasons for which resources are closed.
 const (
 	closeNot      CloseReason = iota
-	CloseLifetime             // older than Config.MaxLifetime
-	CloseIdle                 // idle for longer than Config.MaxIdleTime
-	CloseBroken               // the outcome of a use made it suspect
+	CloseLifetime             // the lifetime is over, see Config.MaxLifetime
+	CloseIdle                 // idle for Config.MaxIdleTime
+	CloseBroken               // a use has left the resource unfit
 	CloseDiscard              // Lease.Discard
-	CloseCheck                // it failed its check, or its driver found it invalid
-	CloseReset                // it could not be reset
+	CloseCheck                // Check failed, Valid returned false, or dropped while checks hung
+	CloseReset                // Reset failed or hung, or recent resets were in vain
 	CloseCleared              // Pool.Clear
 	CloseShrunk               // Configure made the pool smaller
 	ClosePool                 // the pool was closed
@@ -27,7 +27,7 @@ var closeReasonNames = [closeReasons]string{
 	"", "lifetime", "idle", "broken", "discarded", "check_failed", "reset_failed", "cleared", "shrunk", "pool_closed",
 }
 
-// String returns the reason's name in lower case, as in events and metrics.
+// String returns the name of the reason in lower case, as in events and metrics.
 func (r CloseReason) String() string {
 	if r >= closeReasons {
 		return "unknown"
@@ -38,7 +38,7 @@ func (r CloseReason) String() string {
 // MarshalText returns the name of the reason.
 func (r CloseReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// CloseReasons lists all reasons.
+// CloseReasons returns all reasons.
 func CloseReasons() []CloseReason {
 	reasons := make([]CloseReason, 0, closeReasons-1)
 	for r := CloseLifetime; r < closeReasons; r++ {
@@ -47,7 +47,7 @@ func CloseReasons() []CloseReason {
 	return reasons
 }
 
-// CloseCounts counts closed resources by [CloseReason].
+// CloseCounts contains the number of closed resources for each [CloseReason], as index.
 type CloseCounts [closeReasons]uint64
 
 // MarshalJSON returns an object: the number of closed resources by the name of the reason.
@@ -60,7 +60,7 @@ func (c CloseCounts) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Total is the sum over all reasons.
+// Total returns the sum over all reasons.
 func (c CloseCounts) Total() (n uint64) {
 	for _, k := range c {
 		n += k
@@ -68,44 +68,48 @@ func (c CloseCounts) Total() (n uint64) {
 	return n
 }
 
-// Stat is a snapshot of a pool, taken at one moment: its figures fit together. Idle + InUse +
-// Opening + Checking + Closing never exceeds Max, except after Configure has lowered it and until
-// the surplus has come back.
+// Stat is a snapshot of a pool at a single moment, so the numbers are consistent. Idle + InUse +
+// Opening + Checking + Closing does not exceed Max. Exception: after Configure has lowered Max,
+// until the surplus resources have been closed.
 type Stat struct {
-	// How things stand.
+	// The present state, in resources unless stated otherwise.
 	Max, MinIdle int
-	Idle         int           // ready to be lent
-	InUse        int           // lent
-	Opening      int           // being opened
-	Checking     int           // being checked or reset
-	Closing      int           // being closed
-	Waiters      int           // borrowers waiting
-	OldestLease  time.Duration // how long the longest of the present leases has lasted, to within 10 ms; 0 when there is none
+	Idle         int // free for the next borrower, some only after a check
+	InUse        int // lent
+	Opening      int // being opened
+	Checking     int // being checked or reset
+	Closing      int // being closed
+	Waiters      int // borrowers waiting
+	// OldestLease is the duration of the longest active lease, to within 10 ms; 0 without a lease.
+	OldestLease time.Duration
 
-	// What has happened since New. Every acquisition ends in exactly one of Acquires, Cancelled,
-	// TimedOut, Refused and Failed.
-	Acquires  uint64        // got a resource; also those that gave it back unused, as their context had ended when it was handed over
-	Waited    uint64        // got it after a wait
-	Cancelled uint64        // ended by the cancellation of their context
-	TimedOut  uint64        // ended by Config.AcquireTimeout or their context's deadline
-	Refused   uint64        // refused at once or while waiting: full, paused, closed
-	Failed    uint64        // ended because no resource could be opened
-	TotalWait time.Duration // the waits of Waited, added up
+	// The events since New. Every acquisition ends in exactly one of Acquires, Cancelled, TimedOut,
+	// Refused and Failed.
+
+	// Acquires counts acquisitions that got a resource. An acquisition also counts if its context had
+	// ended at the grant, so the resource was returned unused.
+	Acquires  uint64
+	Waited    uint64        // acquisitions that got a resource after a wait
+	Cancelled uint64        // ended by the cancellation of the context
+	TimedOut  uint64        // ended by Config.AcquireTimeout or the deadline of the context
+	Refused   uint64        // refused at once or during the wait: full, paused, closed
+	Failed    uint64        // ended because dials failed
+	TotalWait time.Duration // the sum of the waits counted by Waited
 
 	Opened        uint64 // resources opened
-	OpenFailures  uint64
+	OpenFailures  uint64 // failed dials
 	CheckFailures uint64 // failed checks and resets
 	Closed        CloseCounts
 	Leaked        uint64 // leases reported as leaked
 }
 
-// Stat returns a snapshot. It takes the pool's lock for a moment and may be called concurrently,
-// also after Close.
+// Stat returns a snapshot. Stat holds the lock of the pool for a short time. Stat may be called
+// concurrently, also after Close.
 func (p *Pool[T]) Stat() Stat {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stat
-	s.Acquires -= uint64(p.tentative.Load()) //nolint:gosec // each trial is among them
+	s.Acquires -= uint64(p.tentative.Load()) //nolint:gosec // Acquires includes tentative
 	s.Max, s.MinIdle = p.cfg.MaxSize, p.cfg.MinIdle
 	s.Idle, s.InUse, s.Opening, s.Checking, s.Closing = len(p.idle), p.inUse, p.opening, p.checking, p.closing
 	s.Waiters = p.waiters.n
@@ -113,7 +117,7 @@ func (p *Pool[T]) Stat() Stat {
 	return s
 }
 
-// oldestLease is called under the lock.
+// oldestLease returns the duration of the longest active lease, or 0. The caller holds the lock.
 func (p *Pool[T]) oldestLease() time.Duration {
 	if p.inUse == 0 {
 		return 0
@@ -128,7 +132,7 @@ func (p *Pool[T]) oldestLease() time.Duration {
 	return now - oldest
 }
 
-// state is the part of Stat that errors carry. It is called under the lock.
+// state returns the State for an error. The caller holds the lock.
 func (p *Pool[T]) state() Occupancy {
 	o := p.outlook()
 	return Occupancy{

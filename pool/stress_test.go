@@ -17,18 +17,18 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// How big the storm is. Configure moves MaxSize between a few resources and largestSize.
+// The size of the storm. Configure moves MaxSize between a few resources and largestSize.
 const (
 	stormBorrowers = 1000
 	stormSize      = 8
 	largestSize    = 12
 )
 
-// stormPatience bounds how long borrowers may take to come back after the storm is over. Whoever
+// stormPatience bounds the time in which the borrowers must return after the storm. A borrower that
 // takes longer is lost.
 const stormPatience = 2 * time.Minute
 
-// stormDuration is three seconds, or what POOLSTACK_STRESS says.
+// stormDuration returns three seconds, or the value of POOLSTACK_STRESS.
 func stormDuration(t *testing.T) time.Duration {
 	text := os.Getenv("POOLSTACK_STRESS")
 	if text == "" {
@@ -41,9 +41,9 @@ func stormDuration(t *testing.T) time.Duration {
 	return d
 }
 
-// A thousand borrowers on eight resources, who cancel, panic, exit and return broken things, while
-// dials fail and hang, checks fail, and the pool is paused, cleared, and made larger and smaller:
-// nobody is forgotten and nothing is lost.
+// A thousand borrowers use eight resources. They cancel, panic, exit and return broken resources.
+// Meanwhile dials fail and hang, checks fail, and the pool is paused, cleared, and made larger and
+// smaller. No borrower is forgotten, and no resource is lost.
 func TestStress(t *testing.T) {
 	t.Run("bare", func(t *testing.T) {
 		s := newStorm(t)
@@ -69,12 +69,12 @@ type storm struct {
 
 	complaints atomic.Int32
 
-	calls    atomic.Int64 // uses that were begun
-	probes   atomic.Int64 // calls of Check, which acquire past the layers
+	calls    atomic.Int64 // the uses begun
+	probes   atomic.Int64 // calls of Check, which acquire without the layers
 	outcomes [outcomes]atomic.Int64
 }
 
-// An outcome is how a use ended.
+// An outcome is the way in which a use ended.
 type outcome int
 
 const (
@@ -101,7 +101,7 @@ var (
 
 func newStorm(t *testing.T) *storm { return &storm{t: t, fake: &pooltest.Fake{}} }
 
-// complainf fails the test, but does not fill the screen with what is found a thousand times.
+// complainf fails the test, and prints only the first complaints.
 func (s *storm) complainf(format string, args ...any) {
 	const enough = 20
 	if s.complaints.Add(1) <= enough {
@@ -109,7 +109,7 @@ func (s *storm) complainf(format string, args ...any) {
 	}
 }
 
-// blow runs the storm to its end.
+// blow runs the storm from start to end.
 func (s *storm) blow(layers ...pool.Middleware) {
 	var err error
 	if s.pool, err = pool.New(s.fake, stormConfig(stormSize), layers...); err != nil {
@@ -143,7 +143,7 @@ func (s *storm) blow(layers ...pool.Middleware) {
 	others.Wait()
 }
 
-// rage lets the storm last for as long as it should, and until every outcome has been seen.
+// rage waits for the duration of the storm, and until every outcome has occurred.
 func (s *storm) rage() {
 	least := time.After(stormDuration(s.t))
 	longest := time.After(stormDuration(s.t) + stormPatience)
@@ -162,7 +162,7 @@ func (s *storm) rage() {
 	s.over.Store(true)
 }
 
-// unseen names an outcome that no use has had, or is empty.
+// unseen returns the name of an outcome that has not occurred, or "".
 func (s *storm) unseen() string {
 	for o := range outcomes {
 		if s.outcomes[o].Load() == 0 {
@@ -172,7 +172,7 @@ func (s *storm) unseen() string {
 	return ""
 }
 
-// whim is what a borrower wants the layers to do to its use.
+// whim is the effect of the layers on a use, as wanted by the borrower.
 type whim int
 
 const (
@@ -191,7 +191,7 @@ func whimOf(ctx context.Context) whim {
 	return w
 }
 
-// wild is a layer that goes wrong when the borrower wants it to.
+// wild is a layer that fails if the borrower wants a failure.
 func wild(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		err := next(ctx, c)
@@ -210,8 +210,8 @@ func wild(next pool.Handler) pool.Handler {
 	}
 }
 
-// twins makes two attempts at once and takes the first that succeeded, when the borrower wants it
-// to.
+// twins is a layer that makes two concurrent attempts and takes the first success, if the borrower
+// wants twins.
 func twins(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		if whimOf(ctx) != whimTwins {
@@ -241,9 +241,9 @@ func twins(next pool.Handler) pool.Handler {
 	}
 }
 
-// borrow is one use of the pool, in a goroutine of its own when it is to end by Goexit.
+// borrow makes a use of the pool, in a goroutine of its own if the use ends by Goexit.
 func (s *storm) borrow() {
-	w := whim(rand.IntN(4 * int(whims))) // most have none
+	w := whim(rand.IntN(4 * int(whims))) // most uses have no whim
 	if w >= whims {
 		w = whimNone
 	}
@@ -265,8 +265,8 @@ func (s *storm) borrow() {
 	s.count(result)
 }
 
-// count notes how a use ended. Who was sent away at once comes back a little later, so that it does
-// not take the processors from those who have a resource.
+// count counts the outcome of a use. After a refusal at once, the borrower waits a little.
+// Otherwise such borrowers would take the processors from the borrowers with a resource.
 func (s *storm) count(o outcome) {
 	s.outcomes[o].Add(1)
 	if o == outExhausted || o == outPaused {
@@ -276,10 +276,10 @@ func (s *storm) count(o outcome) {
 
 // context is sometimes cancelled, before or during the use, and sometimes has a deadline.
 func (s *storm) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	switch rand.IntN(25) { // most have all the time in the world, or hand-overs would be rare
+	switch rand.IntN(25) { // most contexts do not end, so releases to waiters occur
 	case 0:
 		ctx, cancel := context.WithCancel(ctx)
-		cancel() // on arrival
+		cancel() // the context has ended on arrival
 		return ctx, cancel
 	case 1:
 		ctx, cancel := context.WithCancel(ctx)
@@ -298,7 +298,7 @@ func (s *storm) context(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() {}
 }
 
-// caught runs a use and says how it ended.
+// caught runs a use and returns the way in which the use ended.
 func (s *storm) caught(ctx context.Context, use func(*storm, context.Context) error) (o outcome) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -311,7 +311,8 @@ func (s *storm) caught(ctx context.Context, use func(*storm, context.Context) er
 	return s.tell(ctx, use(s, ctx))
 }
 
-// tell says what an error of a use means, and complains of one that does not say what has happened.
+// tell returns the outcome for an error of a use, and complains of an error that contradicts the
+// facts.
 func (s *storm) tell(ctx context.Context, err error) outcome {
 	if err == nil {
 		return outSuccess
@@ -388,7 +389,7 @@ var manners = []struct {
 	}},
 }
 
-// get leaves something behind, and checks that its result is its own.
+// get leaves state behind, and checks its own result.
 func (s *storm) get(ctx context.Context) error {
 	want := rand.Int()
 	got, err := pool.Get(ctx, s.pool, storming, func(ctx context.Context, c conn) (int, error) {
@@ -404,7 +405,7 @@ func (s *storm) get(ctx context.Context) error {
 	return err
 }
 
-// lease ends a lease from two goroutines at once, one of which may discard the resource.
+// lease ends a lease from two goroutines at once. One of the two may discard the resource.
 func (s *storm) lease(ctx context.Context) error {
 	l, err := s.pool.Acquire(ctx, storming)
 	if err != nil {
@@ -451,7 +452,7 @@ func (s *storm) release(l pool.Lease[conn]) error {
 	return err
 }
 
-// block waits for an answer that never comes, until it is interrupted.
+// block waits until it is interrupted.
 func (s *storm) block(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, rand.N(2*time.Millisecond))
 	defer cancel()
@@ -462,7 +463,7 @@ func (s *storm) block(ctx context.Context) error {
 	return err
 }
 
-// probe asks how the pool does, besides a use.
+// probe calls Check.
 func (s *storm) probe(ctx context.Context) error {
 	var check sync.WaitGroup
 	check.Go(func() { // the driver's Check may end the goroutine
@@ -475,14 +476,14 @@ func (s *storm) probe(ctx context.Context) error {
 	return s.pool.Do(ctx, storming, use)
 }
 
-// trouble makes trouble until it is calm, and then puts everything right.
+// trouble disturbs the pool until calm is closed, and then repairs everything.
 func (s *storm) trouble(calm <-chan struct{}) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			s.pool.Resume() // a pause lasts for one tick
+			s.pool.Resume() // a pause lasts for a single tick
 			troubles[rand.IntN(len(troubles))](s)
 		case <-calm:
 			for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check, pooltest.Reset, pooltest.Close, pooltest.Use} {
@@ -535,8 +536,8 @@ func (s *storm) inject(step pooltest.Step, n int) {
 	s.fake.Inject(step, 1+rand.IntN(n), faults[rand.IntN(len(faults))])
 }
 
-// stormConfig draws settings at random, all but MaxSize. The timeouts are short so that a hanging
-// dial does not end the storm.
+// stormConfig returns random settings except MaxSize. The timeouts are short, so a hung dial does
+// not end the storm.
 func stormConfig(size int) pool.Config {
 	pick := func(ds ...time.Duration) time.Duration { return ds[rand.IntN(len(ds))] }
 	return pool.Config{
@@ -549,7 +550,7 @@ func stormConfig(size int) pool.Config {
 	}
 }
 
-// watch looks at the pool's books during the storm.
+// watch checks the counters of the pool during the storm.
 func (s *storm) watch(calm <-chan struct{}) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -574,7 +575,7 @@ func (s *storm) watch(calm <-chan struct{}) {
 	}
 }
 
-// verify looks at what is left when everybody is back.
+// verify checks the pool and the driver after the return of all borrowers.
 func (s *storm) verify() {
 	t := s.t
 	st := s.pool.Stat()
@@ -604,7 +605,8 @@ func (s *storm) verify() {
 		}
 		acquisitions = uint64(begins) + uint64(s.probes.Load())
 	}
-	sum := st.Acquires + st.Cancelled + st.TimedOut + st.Refused + st.Failed // a Check acquires again after a dead idle resource
+	// A Check acquires twice if the first idle resource is dead.
+	sum := st.Acquires + st.Cancelled + st.TimedOut + st.Refused + st.Failed
 	if sum < acquisitions || sum > acquisitions+uint64(s.probes.Load()) {
 		t.Errorf("%d acquisitions, but %d have got something, or were cancelled, timed out, refused or failed", acquisitions, sum)
 	}
@@ -612,7 +614,7 @@ func (s *storm) verify() {
 	s.close()
 }
 
-// recovers shows that the pool is whole again.
+// recovers checks that the pool works normally again.
 func (s *storm) recovers() {
 	ctx, cancel := contextWithTimeout(stormPatience)
 	defer cancel()
@@ -639,8 +641,8 @@ func (s *storm) recovers() {
 	}
 }
 
-// lastDials waits until no dial of the storm's hangs any more: its failure is rightly told to
-// whoever has nothing else to wait for.
+// lastDials waits until no dial of the storm is in progress. A waiter rightly gets the failure of
+// such a dial if nothing else can serve the waiter.
 func (s *storm) lastDials(ctx context.Context) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

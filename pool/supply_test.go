@@ -16,7 +16,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// borrowers notes how a group of borrowers fared.
+// borrowers records the results of a group of borrowers.
 type borrowers struct {
 	mu     sync.Mutex
 	served int
@@ -24,12 +24,12 @@ type borrowers struct {
 	errs   []error
 }
 
-// borrow acquires a resource, holds it and gives it back.
+// borrow acquires a resource, holds the resource for a time, and releases the resource.
 func (b *borrowers) borrow(p *pool.Pool[conn], hold time.Duration) {
 	b.use(p, func(pool.Lease[conn]) { time.Sleep(hold) })
 }
 
-// use acquires a resource for f, and gives it back.
+// use acquires a resource for f, and releases the resource.
 func (b *borrowers) use(p *pool.Pool[conn], f func(pool.Lease[conn])) {
 	at := time.Now()
 	l, err := p.Acquire(background, op)
@@ -47,7 +47,7 @@ func (b *borrowers) use(p *pool.Pool[conn], f func(pool.Lease[conn])) {
 	}
 }
 
-// together has n borrowers come at the same moment, and waits for all.
+// together starts n borrowers at the same moment, and waits for all.
 func together(p *pool.Pool[conn], n int, hold time.Duration) *borrowers {
 	b := &borrowers{}
 	var wg sync.WaitGroup
@@ -58,7 +58,7 @@ func together(p *pool.Pool[conn], n int, hold time.Duration) *borrowers {
 	return b
 }
 
-// wantServed fails the test if somebody failed or waited for longer than bound.
+// wantServed fails the test if a borrower failed or waited for longer than bound.
 func (b *borrowers) wantServed(t *testing.T, bound time.Duration) {
 	t.Helper()
 	t.Logf("%d served, the longest wait was %v", b.served, b.worst)
@@ -80,15 +80,16 @@ func idling(t *testing.T, fake *pooltest.Fake, n int, cfg pool.Config, layers ..
 	return p
 }
 
-// aCheckAndADial bounds a wait as long as there are free places and dials are instant.
+// aCheckAndADial is the bound of a wait while MaxSize leaves places and dials are instant.
 const aCheckAndADial = time.Second + 50*time.Millisecond
 
-// All idle resources are silently dead, and new ones open at once.
+// All idle resources are silently dead, and dials are instant.
 func TestSilentlyDead(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 10, 50} {
 		for _, idle := range []int{1, size/2 + 1, size} {
 			for _, n := range []int{1, 4, size} {
-				for _, known := range []bool{true, false} { // whether a check has shown before how long checks take
+				// known: an earlier check has shown how long checks take.
+				for _, known := range []bool{true, false} {
 					t.Run(fmt.Sprintf("size %d idle %d borrowers %d known %t", size, idle, n, known), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							fake := &pooltest.Fake{}
@@ -110,7 +111,7 @@ func TestSilentlyDead(t *testing.T) {
 	}
 }
 
-// The same where room is left: nobody waits for the timeout of a check.
+// The same where MaxSize leaves places: no borrower waits for the timeout of a check.
 func TestSilentlyDeadWithRoom(t *testing.T) {
 	for _, size := range []int{10, 50} {
 		for _, n := range []int{1, 4, size - 5} {
@@ -127,7 +128,7 @@ func TestSilentlyDeadWithRoom(t *testing.T) {
 	}
 }
 
-// The same where MaxSize leaves no room: the late checks give their places to dials.
+// The same where MaxSize leaves no place: dials take the places of the late checks.
 func TestSilentlyDeadWithoutRoom(t *testing.T) {
 	for _, size := range []int{1, 5, 50} {
 		for _, n := range []int{1, 4, size} {
@@ -145,8 +146,8 @@ func TestSilentlyDeadWithoutRoom(t *testing.T) {
 	}
 }
 
-// Late replies hold all places, and dials are quick: a reset that is late gives its place to a
-// dial. Where nobody waits, no reset is dropped.
+// Late replies hold all places, and dials are quick. A dial takes the place of a late reset.
+// Without a waiter, no reset is dropped.
 func TestLateResetsGiveTheirPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -178,8 +179,8 @@ func TestLateResetsGiveTheirPlaces(t *testing.T) {
 	})
 }
 
-// Idle resources are silently dead, and the first dial hangs, too: neither makes the pool wait
-// longer for the other.
+// Idle resources are silently dead, and the first dial hangs, too. The combination does not make
+// the wait longer.
 func TestHungDialBesideHungChecks(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		for _, n := range []int{1, 4, 8} {
@@ -210,7 +211,7 @@ func TestHungDialBesideHungChecks(t *testing.T) {
 	}
 }
 
-// One call of the driver hangs, whichever, and there is a free place.
+// A single call of the driver hangs, and a place is free.
 func TestOneHungCall(t *testing.T) {
 	for name, hang := range map[string]func(t *testing.T, fake *pooltest.Fake, p *pool.Pool[conn]){
 		"keepalive": func(_ *testing.T, fake *pooltest.Fake, _ *pool.Pool[conn]) {
@@ -243,8 +244,8 @@ func TestOneHungCall(t *testing.T) {
 	}
 }
 
-// One dial in a black hole among instant ones costs nobody more than a moment, neither while it
-// hangs nor when it fails.
+// A single dial hangs among instant dials. No borrower waits for more than a moment, neither while
+// the dial hangs nor when the dial fails.
 func TestOneDialInABlackHole(t *testing.T) {
 	for _, hold := range []time.Duration{0, 100 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -253,12 +254,12 @@ func TestOneDialInABlackHole(t *testing.T) {
 			p := newPool(t, fake, pool.Config{MaxSize: 30})
 			all := &borrowers{}
 			var wg sync.WaitGroup
-			for range 25 { // in a row
+			for range 25 { // one after the other
 				wg.Go(func() { all.borrow(p, hold) })
 				time.Sleep(10 * time.Millisecond)
 			}
 			wg.Wait()
-			for range 800 { // until long after the dial has failed
+			for range 800 { // until long after the failure of the dial
 				all.borrow(p, 0)
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -273,7 +274,7 @@ func TestOneDialInABlackHole(t *testing.T) {
 	}
 }
 
-// A dial that hangs does not hold up Warm either, where there is a place for another.
+// A hung dial does not delay Warm if there is a place for another dial.
 func TestWarmBesideAHungDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -286,7 +287,7 @@ func TestWarmBesideAHungDial(t *testing.T) {
 	})
 }
 
-// Dials that Clear has given up are no supply, whether they heed their context or not.
+// Dials cancelled by Clear are no supply, whether they observe their context or not.
 func TestClearDoesNotWaitForWhatItGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -306,7 +307,7 @@ func TestClearDoesNotWaitForWhatItGaveUp(t *testing.T) {
 	})
 }
 
-// A driver that ignores its context costs the place that it holds, and no more.
+// A driver method that ignores its context costs the place of its resource, and nothing else.
 func TestDriverIgnoresItsContext(t *testing.T) {
 	for _, step := range []pooltest.Step{pooltest.Open, pooltest.Check, pooltest.Reset, pooltest.Close} {
 		t.Run(fmt.Sprint(step), func(t *testing.T) {
@@ -317,7 +318,7 @@ func TestDriverIgnoresItsContext(t *testing.T) {
 				acquire(t, p).Release(nil)
 				time.Sleep(time.Minute)
 				fake.Inject(step, 3, func(context.Context) error { <-stuck; return pooltest.ErrBroken })
-				for range 3 { // each call gets stuck, and takes a place away
+				for range 3 { // each call hangs and occupies a place
 					l := acquire(t, p)
 					switch step {
 					case pooltest.Reset:
@@ -340,11 +341,11 @@ func TestDriverIgnoresItsContext(t *testing.T) {
 	}
 }
 
-// A server that is gone, refusing or silent, sees few dials, however many want one. Until the first
-// dial is late the pool grows: a dial for each free place.
+// A server that is gone, refusing or silent, gets few dials, however many borrowers wait. Until the
+// first dial is late, the pool grows: it begins a dial for each free place.
 func TestNoStormOfDials(t *testing.T) {
 	for name, fault := range map[string]pooltest.Fault{"refused": pooltest.Fail(pooltest.ErrRefused), "hung": pooltest.Hang()} {
-		for _, long := range []bool{false, true} { // whether a lease is out for long
+		for _, long := range []bool{false, true} { // whether a lease lasts long
 			t.Run(fmt.Sprintf("%s lease %t", name, long), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					fake := &pooltest.Fake{}
@@ -383,7 +384,7 @@ func TestNoStormOfDials(t *testing.T) {
 	}
 }
 
-// A server that has become slower, but serves, does not cost connections.
+// A server that becomes slower and still answers costs no connections.
 func TestSlowServerCausesNoChurn(t *testing.T) {
 	for _, times := range []int{1, 2, 10, 100, 400} {
 		t.Run(fmt.Sprint(times), func(t *testing.T) {
@@ -398,7 +399,7 @@ func TestSlowServerCausesNoChurn(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				together(p, 20, 0)
 				slow(times)
-				for range 100 { // so seldom that all are checked
+				for range 100 { // at long intervals, so each resource needs a check
 					time.Sleep(3 * time.Second)
 					together(p, 5, time.Millisecond).wantServed(t, 2*time.Second)
 				}
@@ -410,8 +411,8 @@ func TestSlowServerCausesNoChurn(t *testing.T) {
 	}
 }
 
-// A waiter whose first check has timed out gets a dial, though other checks are in time: the pool
-// has seen slow checks. If that dial hangs, the waiter gets another dial.
+// A waiter whose first check has timed out gets a dial, though other checks are timely because
+// earlier checks were slow. If this dial hangs, the waiter gets another dial.
 func TestSecondCheckIsNotWaitedFor(t *testing.T) {
 	for hung := range 4 {
 		synctest.Test(t, func(t *testing.T) {
@@ -439,10 +440,11 @@ func TestSecondCheckIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// The bound, under random schedules: with free places under MaxSize and OpenConcurrency and instant
-// dials, nobody waits for longer than the timeout of a check and a dial. Checks and resets hang,
-// fail and are slow at random. Where dials hang as well, up to three at a time, each of those costs
-// the patience with a dial, which doubles for each late call.
+// The bound of a wait, under random schedules. With free places under MaxSize and OpenConcurrency
+// and instant dials, a wait takes at most the timeout of a check and the time of a dial. Checks and
+// resets hang, fail and are slow at random. Dials may hang as well, at most three at a time. Each
+// hung dial then costs the time after which a dial is late, and this time doubles for each late
+// call.
 func TestBoundOfWaits(t *testing.T) {
 	for hanging, bound := range map[int64]time.Duration{0: aCheckAndADial, 3: aCheckAndADial + time.Second} {
 		for seed := range uint64(100) {
@@ -456,7 +458,7 @@ func TestBoundOfWaits(t *testing.T) {
 	}
 }
 
-// dice are to be rolled by several goroutines.
+// dice is a random source for concurrent use.
 type dice struct {
 	mu     sync.Mutex
 	random *rand.Rand
@@ -470,7 +472,7 @@ func (d *dice) roll(n int) int {
 
 func (d *dice) upTo(most time.Duration) time.Duration { return time.Duration(d.roll(int(most))) }
 
-// proof is a check or a reset that hangs, fails, is slow, or passes.
+// proof is a check or a reset that hangs, fails, is slow, or succeeds, at random.
 func (d *dice) proof(ctx context.Context) error {
 	switch d.roll(6) {
 	case 0:
@@ -483,7 +485,7 @@ func (d *dice) proof(ctx context.Context) error {
 	return nil
 }
 
-// borrowAtRandom has ten borrowers use a pool that never lacks places.
+// borrowAtRandom lets ten borrowers use a pool that always has free places.
 func borrowAtRandom(t *testing.T, random *rand.Rand, hanging int64) *borrowers {
 	d, fake := &dice{random: random}, &pooltest.Fake{}
 	fake.Inject(pooltest.Check, -1, d.proof)
@@ -523,7 +525,7 @@ func borrowAtRandom(t *testing.T, random *rand.Rand, hanging int64) *borrowers {
 	return all
 }
 
-// A TryAcquire that is asked less often than CheckAfter has the resource checked, and gets it.
+// TryAcquire at intervals longer than CheckAfter checks an idle resource, and gets the resource.
 func TestTryAcquireWaitsForACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -539,7 +541,7 @@ func TestTryAcquireWaitsForACheck(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		var wg sync.WaitGroup
-		for range 4 { // each has one checked
+		for range 4 { // each call checks a single resource
 			wg.Go(func() {
 				l, err := p.TryAcquire(background, op)
 				if err != nil {
@@ -557,7 +559,7 @@ func TestTryAcquireWaitsForACheck(t *testing.T) {
 	})
 }
 
-// A TryAcquire waits no longer than a check in time takes, and never for a dial or another
+// TryAcquire waits no longer than a timely check takes, and never waits for a dial or another
 // borrower.
 func TestTryAcquireDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -571,12 +573,12 @@ func TestTryAcquireDoesNotWait(t *testing.T) {
 			}
 		}
 		fake.Inject(pooltest.Open, 1, pooltest.Slow(time.Second))
-		try(0) // the dial begins
+		try(0) // begins the dial
 		try(0)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		l := acquire(t, p)
-		try(0) // another borrower
+		try(0) // another borrower holds the resource
 		l.Release(nil)
 		time.Sleep(time.Minute)
 		fake.Inject(pooltest.Check, 1, pooltest.Hang())
@@ -585,7 +587,7 @@ func TestTryAcquireDoesNotWait(t *testing.T) {
 	})
 }
 
-// One dial that hangs does not make TryAcquire fail until it times out.
+// A single hung dial does not make TryAcquire fail until the dial times out.
 func TestTryAcquireBehindAHungDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -605,7 +607,7 @@ func TestTryAcquireBehindAHungDial(t *testing.T) {
 	})
 }
 
-// hooks is a driver of functions.
+// hooks is a driver made of functions.
 type hooks struct {
 	open   func(ctx context.Context) error
 	opened atomic.Int64
@@ -632,9 +634,9 @@ func closePoolOf(t *testing.T, p *pool.Pool[int]) {
 	}
 }
 
-// Almost all uses are of one kind whose replies never come, and more than the pool has places for.
-// The few others are served all the same: what is left of a use without a reply is closed at once
-// when resets were in vain, as a late reset would hold its place for too long.
+// The replies to most uses never come, and these uses need more places than the pool has. The few
+// other uses are served all the same. After resets in vain, the pool closes a dirty resource at
+// once, because a late reset would occupy the place for too long.
 func TestResetsInVainHoldNoPlaces(t *testing.T) {
 	for _, size := range []int{1, 4, 10} {
 		synctest.Test(t, func(t *testing.T) {
@@ -668,7 +670,7 @@ func TestResetsInVainHoldNoPlaces(t *testing.T) {
 				}
 			}
 			var all sync.WaitGroup
-			rate := 30 * size // a second; nine in ten of them would need a place for 100 ms
+			rate := 30 * size // in a second; nine of ten need a place for 100 ms
 			for i := range 10 * rate {
 				all.Go(func() { use(i%20 > 0) })
 				time.Sleep(time.Second / time.Duration(rate))

@@ -12,8 +12,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// A lease of another pool that is released by hand within a use: Finish marks what the function
-// goes on to return.
+// A use releases a lease of another pool. Finish marks the error returned by the outer function.
 func TestNestedLease(t *testing.T) {
 	for _, inner := range [][]pool.Middleware{nil, {pool.Bracket(&asking{})}} {
 		a := &asking{}
@@ -50,7 +49,7 @@ func acquireIn(ctx context.Context, t *testing.T, p *pool.Pool[conn]) pool.Lease
 	return l
 }
 
-// What says nothing about the pool leaves a use as it is.
+// An error without information about the pool is returned unchanged.
 func TestPlainErrorsStayPlain(t *testing.T) {
 	own := errors.New("mine")
 	p := newPool(t, &pooltest.Fake{}, pool.Config{})
@@ -65,8 +64,8 @@ func TestPlainErrorsStayPlain(t *testing.T) {
 	}
 }
 
-// A driver with the three methods only: what nobody explains is nobody's, is not repeated, and
-// costs a check, not the connection.
+// A driver with the three methods only. An unknown error is nobody's fault. The use is not
+// repeated, and the connection is checked before the next lease, not closed.
 func TestThreeMethods(t *testing.T) {
 	noRows := errors.New("no rows in result set")
 	a, fake := &asking{}, &pooltest.Fake{}

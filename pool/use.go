@@ -9,12 +9,16 @@ import (
 	"github.com/earnorm/poolstack/pool/internal/errtree"
 )
 
-// Do lends fn a resource, within all layers. fn gets the innermost context, with the layers' spans
-// and deadlines, and must not keep the resource. An fn that needs a second resource of the same
-// pool can wait for itself, when all resources are lent to such functions: use the one that fn has.
-// Do returns when fn has returned. The error is fn's, or the error of the layer or pool that did
-// not let the use come to fn: a failure is a [UseError], any other error is unchanged. A resource
-// whose use panicked or ended by runtime.Goexit is closed.
+// Do lends a resource to fn, inside all layers. fn gets the innermost context, with the spans and
+// deadlines of the layers. fn must not keep the resource. Do returns when fn has returned.
+//
+// The error is the error of fn, or the error of the layer or the pool that has ended the use before
+// fn. A failure is a [UseError]; any other error is returned unchanged. If fn panics or calls
+// runtime.Goexit, the pool closes the resource.
+//
+// fn should not acquire a second resource of the same pool: if all resources are lent to such
+// functions, the functions wait for each other. fn uses the resource at hand. Do may be called
+// concurrently.
 func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) error) error {
 	if p.handler == nil {
 		return p.serveBare(ctx, fn)
@@ -26,7 +30,7 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 	}
 	u.begin(&op, ctx)
 	u.fn = fn
-	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
+	err := p.handler(ctx, &u.Call) // after a panic or Goexit, u is left to the collector
 	if err != nil {
 		err = u.markFailure(err)
 	}
@@ -34,7 +38,7 @@ func (p *Pool[T]) Do(ctx context.Context, op Op, fn func(context.Context, T) err
 	return err
 }
 
-// serveBare is a use without layers.
+// serveBare is a one-step use without layers.
 func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) error) error {
 	l, err := p.borrow(ctx, false)
 	if err != nil {
@@ -42,7 +46,7 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 	}
 	err = ErrAborted
 	defer func() {
-		p.give(ctx, nil, l.r, err) // nobody else can have ended it
+		p.give(ctx, nil, l.r, err) // only this function can end the lease
 	}()
 	if err = fn(l.ctx, l.r.v); err == nil {
 		return nil
@@ -52,7 +56,7 @@ func (p *Pool[T]) serveBare(ctx context.Context, fn func(context.Context, T) err
 	return p.hub.markFailure(err, p.hub.classify(ctx, err, true, &l.r.told))
 }
 
-// serve is the innermost step of a one-step use within layers.
+// serve is the innermost step of a one-step use inside layers.
 func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T) error) (err error) {
 	r, err := p.take(ctx, c, false)
 	if err != nil {
@@ -60,8 +64,8 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	}
 	err = ErrAborted
 	defer func() {
-		if err == ErrAborted && len(c.hub.commands) > 0 { //nolint:errorlint // the very value that was set above
-			c.uses.Add(1) // a panic or Goexit does not come to finish
+		if err == ErrAborted && len(c.hub.commands) > 0 { //nolint:errorlint // the value set above
+			c.uses.Add(1) // after a panic or Goexit, finish is not called
 		}
 		p.give(c.caller, c, r, err)
 	}()
@@ -75,9 +79,9 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 	return err
 }
 
-// explain makes sure that the error of a use whose context is over says so, whatever the client
-// made of it: a client that was interrupted may only know that its socket was closed. Deadlines of
-// layers are theirs to explain.
+// explain adds the end of the context to the error of a use whose context has ended. The client may
+// report another error: an interrupted client may only report a closed socket. ctx is the context
+// of the use. explain skips the deadlines of layers, because the layers explain their deadlines.
 func explain(caller, ctx context.Context, err error) error {
 	for _, x := range [2]context.Context{watchedContext(ctx), caller} {
 		if over, cause := contextErr(x); over != nil && !errors.Is(err, over) {
@@ -99,9 +103,9 @@ func (u *doUse[T]) adopt(terminal)                         {}
 func (u *doUse[T]) setResult(any) error                    { return errNoResult("Do") }
 func (u *doUse[T]) recycle()                               { u.fn = nil; u.p.doUses.Put(u) }
 
-// Get is [Pool.Do] for a function with a result. Layers can answer it themselves ([Call.SetResult])
-// and make several attempts at once ([Call.Fork]), so fn must leave captured variables alone, or
-// guard them. Beside an error the result is R's zero value.
+// Get is [Pool.Do] for a function with a result. A layer can set the result in place of fn
+// ([Call.SetResult]), or make several attempts at the same time ([Call.Fork]). So fn must not write
+// to captured variables without a lock. If the error is not nil, the result is the zero value of R.
 func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Context, T) (R, error)) (R, error) {
 	u := slotsFor[T, R](p).get(p)
 	u.fn = fn
@@ -112,7 +116,7 @@ func Get[T, R any](ctx context.Context, p *Pool[T], op Op, fn func(context.Conte
 		return r, err
 	}
 	u.begin(&op, ctx)
-	err := p.handler(ctx, &u.Call) // a panic or Goexit leaves u to the collector
+	err := p.handler(ctx, &u.Call) // after a panic or Goexit, u is left to the collector
 	r := u.resultOr(err)
 	if err != nil {
 		err = u.markFailure(err)
@@ -126,7 +130,7 @@ type getUse[T, R any] struct {
 	p      *Pool[T]
 	home   *slots[T, R]
 	fn     func(context.Context, T) (R, error)
-	call   func(context.Context, T) error // invoke, made once
+	call   func(context.Context, T) error // the method value invoke, made once
 	result R
 }
 
@@ -135,7 +139,8 @@ func (u *getUse[T, R]) invoke(ctx context.Context, res T) (err error) {
 	return err
 }
 
-// resultOr returns the result, or zero beside an error: what is there may be an earlier attempt's.
+// resultOr returns the result, or the zero value if err is not nil: u.result may be the result of
+// an earlier attempt.
 func (u *getUse[T, R]) resultOr(err error) (r R) {
 	if err == nil {
 		r = u.result
@@ -174,7 +179,7 @@ func (u *getUse[T, R]) recycle() {
 	u.home.pool.Put(u)
 }
 
-// slots keeps the records of Get for one result type.
+// slots keeps the records of Get for a single type of results.
 type slots[T, R any] struct{ pool sync.Pool }
 
 func (s *slots[T, R]) get(p *Pool[T]) *getUse[T, R] {
@@ -187,8 +192,8 @@ func (s *slots[T, R]) get(p *Pool[T]) *getUse[T, R] {
 	return u
 }
 
-// slotsFor finds R's slots by a scan of a list that is replaced, never changed: no map, no
-// reflection, no allocation.
+// slotsFor returns the slots for R. slotsFor scans a list that is replaced and never changed, so
+// the search needs no map, no reflection and no allocation.
 func slotsFor[T, R any](p *Pool[T]) *slots[T, R] {
 	if list := p.slots.Load(); list != nil {
 		for _, s := range *list {

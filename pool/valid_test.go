@@ -9,7 +9,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// validating is a driver whose resources can be found invalid.
+// validating is a driver that is a Validator.
 type validating struct {
 	hooks
 	valid func(res int) bool
@@ -21,11 +21,12 @@ func (d *validating) Valid(res int) bool {
 	return d.valid(res)
 }
 
-// Idle resources that are not valid are closed, and the borrower gets another one at once. Each acquisition counts once.
+// Idle resources that are not valid are closed, and the borrower gets another resource at once.
+// Each acquisition counts once.
 func TestInvalidIsNotLent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &validating{}
-		var dead atomic.Int64 // all resources up to this one
+		var dead atomic.Int64 // all resources with an ID up to dead
 		d.valid = func(res int) bool { return int64(res) > dead.Load() }
 		p, err := pool.New(d, pool.Config{MaxSize: 5})
 		if err != nil {
@@ -61,7 +62,7 @@ func TestInvalidIsNotLent(t *testing.T) {
 	})
 }
 
-// A Valid that panics stands for an invalid resource.
+// A panic in Valid means an invalid resource.
 func TestValidThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &validating{}
@@ -76,7 +77,7 @@ func TestValidThatPanics(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer closePoolOf(t, p)
-		for range 2 { // the first use gets what was opened for it
+		for range 2 { // the first use gets the resource of its dial
 			if err := p.Do(t.Context(), pool.Op{}, func(context.Context, int) error { return nil }); err != nil {
 				t.Error(err)
 			}
@@ -87,7 +88,8 @@ func TestValidThatPanics(t *testing.T) {
 	})
 }
 
-// What comes from another borrower at once, or fresh from the driver, is not asked about.
+// The pool does not call Valid for a resource that comes directly from another borrower or from a
+// dial.
 func TestValidIsAskedOfTheIdleOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &validating{valid: func(int) bool { return true }}

@@ -11,12 +11,11 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// keeper is a layer that keeps something in the Call and looks for it when it hears of events and
-// commands.
+// keeper is a layer that keeps a value in the Call, and looks for the value at events and commands.
 type keeper struct {
-	seen   map[pool.EventKind]int // with the value
-	mu     sync.Mutex             // others are reported by the pool's own goroutines
-	others []pool.Event           // that belong to no use
+	seen   map[pool.EventKind]int // the events with the value
+	mu     sync.Mutex             // other events come from goroutines of the pool
+	others []pool.Event           // events outside any use
 	text   string
 }
 
@@ -24,7 +23,7 @@ type keeperKey struct{}
 
 func (k *keeper) Begin(ctx context.Context, c *pool.Call) (context.Context, *int, error) {
 	n := new(int)
-	c.SetValue(keeperKey{}, nil) // there is none
+	c.SetValue(keeperKey{}, nil) // removes no value: none is kept
 	c.SetValue(keeperKey{}, 1)
 	c.SetValue(keeperKey{}, n)
 	return ctx, n, nil
@@ -80,7 +79,7 @@ func TestValuesAndUseObservers(t *testing.T) {
 		if driver.ObservingText(ctx) {
 			t.Error("outside of a use somebody wants text")
 		}
-		for range 2 { // the second with records that have been used
+		for range 2 { // the second round uses records again
 			_, err = pool.Get(ctx, p, pool.Op{}, func(ctx context.Context, _ *pooltest.Conn) (int, error) {
 				if got := driver.ObservingText(ctx); got != wants {
 					t.Errorf("ObservingText is %t, want %t", got, wants)
@@ -115,7 +114,7 @@ func TestValuesAndUseObservers(t *testing.T) {
 	}
 }
 
-// fork does what a hedge does, with one attempt.
+// fork is a layer that makes a single attempt with a fork, like a hedge.
 func fork(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
 		f := c.Fork()
@@ -131,21 +130,21 @@ func fork(next pool.Handler) pool.Handler {
 	}
 }
 
-// The ends of a fork whose lease is adopted, and the commands sent under it, find what the fork's
-// layers keep.
+// After the adoption of a fork with a lease, the ends of the fork and the commands sent under the
+// lease find the values of the fork's layers.
 func TestValuesAfterAdopt(t *testing.T) {
 	for _, layers := range [][]pool.Middleware{
 		{pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.EventKind]int{}})},
 		{pool.MiddlewareFunc(fork), pool.MiddlewareFunc(fork), pool.Bracket(&keeper{seen: map[pool.EventKind]int{}})},
 	} {
 		p := newPool(t, &pooltest.Fake{}, pool.Config{}, layers...)
-		for range 2 { // the second with records that have been used
-			acquire(t, p).Release(nil) // the keeper panics if it finds another value than its own
+		for range 2 { // the second round uses records again
+			acquire(t, p).Release(nil) // keeper panics if the value is wrong
 		}
 	}
 }
 
-// An opening that failed says of which kind the failure is.
+// EventOpenFailed reports the kind of the failure.
 func TestOpenFailedReason(t *testing.T) {
 	for want, failure := range map[string]error{"open_failed": errors.New("secret"), "REFUSED": pooltest.ErrRefused} {
 		k := &keeper{seen: map[pool.EventKind]int{}}

@@ -26,10 +26,11 @@ func failing(fake *pooltest.Fake, n int, d time.Duration) {
 	})
 }
 
-// A cold pool: the five dials that are under way at once fail in a blip. That costs one of those
-// who wait, the first to come.
+// A cold pool: five concurrent dials fail in a short outage. The outage costs a single waiter, the
+// first.
 func TestABlipCostsOneWaiter(t *testing.T) {
-	for _, apart := range []time.Duration{0, time.Millisecond} { // whether the dials fail at the same moment
+	// apart: the dials fail one after the other, at this distance.
+	for _, apart := range []time.Duration{0, time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			fake := &pooltest.Fake{}
 			p := newPool(t, fake, pool.Config{MaxSize: 10, OpenConcurrency: 5})
@@ -59,7 +60,7 @@ func TestABlipCostsOneWaiter(t *testing.T) {
 	}
 }
 
-// A pool of one: one failed dial costs one of ten.
+// A pool with a single place: a failed dial costs one of ten waiters.
 func TestOneFailedDialCostsOneWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -71,8 +72,8 @@ func TestOneFailedDialCostsOneWaiter(t *testing.T) {
 	})
 }
 
-// All are told once tries have gone on failing for a while, whether a lease is out for long or not,
-// and whether a failure takes long or not.
+// All waiters get an error after dials have failed for a while. A long lease or slow failures
+// change nothing.
 func TestAllAreToldOfAServerThatIsDown(t *testing.T) {
 	for _, long := range []bool{false, true} {
 		for _, slow := range []time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond} {
@@ -94,7 +95,8 @@ func TestAllAreToldOfAServerThatIsDown(t *testing.T) {
 							t.Errorf("got %v, want ErrOpen", err)
 						}
 					}
-					if b := together(p, 50, 0); b.worst > slow+500*time.Millisecond { // those who come later wait for one try
+					// A later borrower waits for a single dial.
+					if b := together(p, 50, 0); b.worst > slow+500*time.Millisecond {
 						t.Errorf("later ones are told after %v", b.worst)
 					}
 				})
@@ -103,7 +105,7 @@ func TestAllAreToldOfAServerThatIsDown(t *testing.T) {
 	}
 }
 
-// The first borrower is told of the first failure, although a lease is out for long.
+// The first borrower gets an error after the first failed dial, although a lease lasts long.
 func TestALongLeaseIsNoHope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -118,8 +120,8 @@ func TestALongLeaseIsNoHope(t *testing.T) {
 	})
 }
 
-// A server at its maximum of clients refuses dials, but serves those it has: nobody is told of the
-// failed dials.
+// A server at its maximum of clients refuses dials, but serves the existing connections. No waiter
+// gets the error of a failed dial.
 func TestAServerAtItsMaximumServes(t *testing.T) {
 	for _, hold := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond} {
 		t.Run(hold.String(), func(t *testing.T) {
@@ -143,8 +145,8 @@ func TestAServerAtItsMaximumServes(t *testing.T) {
 	}
 }
 
-// When the leases that came back have shown that the server is gone, those who wait are told in
-// spite of them.
+// Leases that ended with broken resources have shown that the server is gone. The waiters get an
+// error in spite of lent resources.
 func TestBrokenLeasesAreNoHope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -159,8 +161,9 @@ func TestBrokenLeasesAreNoHope(t *testing.T) {
 			wg.Go(func() { b.borrow(p, 10*time.Millisecond) })
 		}
 		time.Sleep(time.Millisecond)
-		time.AfterFunc(time.Millisecond, func() { well.Release(nil) }) // after the failures have begun
-		time.AfterFunc(500*time.Millisecond, p.Clear)                  // so that it is not lent again
+		time.AfterFunc(time.Millisecond, func() { well.Release(nil) }) // after the first failures
+		// Clear closes the resource at its release, so the resource is not lent again.
+		time.AfterFunc(500*time.Millisecond, p.Clear)
 		wg.Wait()
 		if b.served == 0 || b.worst > time.Minute {
 			t.Errorf("%d served, told after %v", b.served, b.worst)
@@ -168,7 +171,7 @@ func TestBrokenLeasesAreNoHope(t *testing.T) {
 	})
 }
 
-// waitIn is the class of a wait that the context ends.
+// waitIn returns the class of a wait ended by the context.
 func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) driver.Class {
 	t.Helper()
 	_, err := p.Acquire(ctx, op)
@@ -179,8 +182,9 @@ func waitIn(t *testing.T, p *pool.Pool[conn], ctx context.Context) driver.Class 
 	return e.Class()
 }
 
-// Whose time was a wait for a dial? The caller's whose deadline is shorter than a dial needs; the
-// server's if the latest dial failed or a dial takes much longer than dials lately took.
+// The fault of a wait for a dial. FaultCaller, if the caller's deadline is shorter than a dial
+// takes. FaultServer, if the latest dial has failed, or if a dial takes much longer than recent
+// dials.
 func TestWhoseTimeAWaitWas(t *testing.T) {
 	wait := func(t *testing.T, p *pool.Pool[conn], n int, deadline time.Duration) (faults []driver.Fault) {
 		t.Helper()
@@ -241,8 +245,8 @@ func TestWhoseTimeAWaitWas(t *testing.T) {
 	}
 }
 
-// The pool's own bound that passes while dials are in time, as many wait for few, is nobody's fault
-// but the pool's.
+// AcquireTimeout passes while dials are timely, because many borrowers wait for few dials. The
+// fault is local.
 func TestQueueForDialsIsLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -261,8 +265,9 @@ func TestQueueForDialsIsLocal(t *testing.T) {
 	})
 }
 
-// saturate has n borrowers use the pool, one each 3 ms, with a deadline and for so long. It returns
-// how many succeeded in time, and how many had their time run out with a resource in hand.
+// saturate starts n borrowers, a borrower every 3 ms, with the given deadline and time of use.
+// saturate returns the number of uses that succeeded in time, and the number of uses whose deadline
+// passed while they held a resource.
 func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, cut int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -287,13 +292,14 @@ func saturate(p *pool.Pool[conn], n int, deadline, hold time.Duration) (done, cu
 	return done, cut
 }
 
-// A saturated pool does not lend to a borrower with less time left than uses lately took, while the
-// resource serves another.
+// A saturated pool does not lend to a borrower with less time left than recent uses took, while the
+// resource can serve another borrower.
 func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
 	for _, deadline := range []time.Duration{200 * time.Millisecond, 350 * time.Millisecond, 500 * time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			p := idling(t, &pooltest.Fake{}, 10, pool.Config{MaxSize: 10})
-			done, cut := saturate(p, 2000, deadline, 100*time.Millisecond) // thrice the capacity, for 6 s
+			// Three times the capacity, for 6 s.
+			done, cut := saturate(p, 2000, deadline, 100*time.Millisecond)
 			t.Logf("deadlines of %v: %d done, %d cut", deadline, done, cut)
 			if done < 550 || cut > 80 {
 				t.Errorf("deadlines of %v: %d done, %d cut", deadline, done, cut)
@@ -302,12 +308,12 @@ func TestSaturatedPoolPassesOverWhoIsTooLate(t *testing.T) {
 	}
 }
 
-// A waiter with too little time left is passed over and not refused: it is served when the next use
-// was a quick one, or if nobody has more time.
+// A waiter with too little time left is passed over and not refused. The waiter is served after a
+// quick use, or if no waiter has more time.
 func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		need      time.Duration // what the pool has learned
+		need      time.Duration // the measured need of the pool
 		deadlines []time.Duration
 		want      string
 	}{
@@ -323,7 +329,7 @@ func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 					together(p, 1, c.need)
 				}
 				held := acquire(t, p)
-				time.Sleep(c.need) // or this use would be the quick one
+				time.Sleep(c.need) // otherwise this use would be the quick use
 				var wg sync.WaitGroup
 				order := ""
 				for i, d := range c.deadlines {
@@ -346,14 +352,15 @@ func TestWhoIsPassedOverKeepsThePlace(t *testing.T) {
 	}
 }
 
-// A server at its maximum of clients refuses dials and serves the four connections that there are.
-// More callers come than four can serve. Those with enough time go first, although MaxSize has
-// places for all waiters: so many are served in time.
+// A server at its maximum of clients refuses dials and serves the four existing connections. More
+// callers come than four connections can serve. Callers with enough time go first, although MaxSize
+// has places for all waiters. So many callers are served in time.
 func TestWaitersOfAFullServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const connections, uses, takes, deadline = 4, 1000, 50 * time.Millisecond, 100 * time.Millisecond
 		fake := &pooltest.Fake{}
-		p := newPoolOver(t, fake, struct{ driver.Driver[conn] }{fake}, pool.Config{MaxSize: 20}) // nothing is interrupted, so no connection is lost
+		// The driver is no Interrupter, so no connection is lost.
+		p := newPoolOver(t, fake, struct{ driver.Driver[conn] }{fake}, pool.Config{MaxSize: 20})
 		if err := p.Warm(background, connections); err != nil {
 			t.Fatal(err)
 		}
@@ -372,7 +379,7 @@ func TestWaitersOfAFullServer(t *testing.T) {
 					return nil
 				})
 			})
-			time.Sleep(takes / connections * 9 / 10) // a tenth more than can be served
+			time.Sleep(takes / connections * 9 / 10) // a tenth more than the capacity
 		}
 		wg.Wait()
 		if n := served.Load(); n < uses*17/20 {
@@ -381,9 +388,9 @@ func TestWaitersOfAFullServer(t *testing.T) {
 	})
 }
 
-// A server that stalls now and then serves everybody whose time outlasts the stall: what the pool
-// learns in the stall costs nobody the place in the queue. The resource of a use that was cut is
-// reset as soon as the server goes on.
+// A server that stalls from time to time serves every caller whose time is longer than the stall.
+// The need measured in the stall costs no waiter its place in the queue. A resource of an ended use
+// is reset as soon as the server answers again.
 func TestStallsCostNobodyMore(t *testing.T) {
 	for _, c := range []struct{ stall, every, deadline time.Duration }{
 		{400 * time.Millisecond, time.Second, 200 * time.Millisecond},
@@ -393,7 +400,7 @@ func TestStallsCostNobodyMore(t *testing.T) {
 		t.Run(fmt.Sprintf("%v each %v, D %v", c.stall, c.every, c.deadline), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				answer := func(ctx context.Context) error { // after a millisecond, or when the stall is over
+				answer := func(ctx context.Context) error { // after a millisecond, or at the end of the stall
 					at := time.Since(start) % c.every
 					return pooltest.Slow(max(c.stall-at, 0) + time.Millisecond)(ctx)
 				}
@@ -434,8 +441,8 @@ func TestStallsCostNobodyMore(t *testing.T) {
 	}
 }
 
-// Quick uses with short deadlines among slow ones are served now and then even if all have been
-// slow for long, and then all are.
+// Quick uses with short deadlines among slow uses are served from time to time, even after a long
+// time of slow uses only. Then all quick uses are served.
 func TestWhoIsTooLateIsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := idling(t, &pooltest.Fake{}, 2, pool.Config{MaxSize: 2})
@@ -453,12 +460,13 @@ func TestWhoIsTooLateIsNotStarved(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(30 * time.Second) // it knows nothing but slow uses
+		time.Sleep(30 * time.Second) // the pool has seen slow uses only
 		var mu sync.Mutex
 		served := 0
 		for range 300 {
 			quick.Go(func() {
-				ctx, cancel := context.WithTimeout(background, 320*time.Millisecond) // 20 to 70 are left at the head of the queue
+				// At the head of the queue, 20 to 70 ms are left.
+				ctx, cancel := context.WithTimeout(background, 320*time.Millisecond)
 				defer cancel()
 				if p.Do(ctx, op, func(context.Context, conn) error { return nil }) == nil {
 					mu.Lock()
@@ -478,8 +486,8 @@ func TestWhoIsTooLateIsNotStarved(t *testing.T) {
 	})
 }
 
-// A refusal says what is being checked and closed, what the last check met, and whose deadline it
-// was; it counts the others who wait.
+// An error reports the numbers of checks and closes, the error of the last check, the owner of the
+// deadline, and the number of the other waiters.
 func TestErrorsSayHowThingsStood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
@@ -488,11 +496,12 @@ func TestErrorsSayHowThingsStood(t *testing.T) {
 		fake.Inject(pooltest.Check, 1, pooltest.Fail(errors.Join(errWhy, errDark)))
 		held[0].Release(nil)
 		time.Sleep(2 * time.Second)
-		acquire(t, p).Release(nil) // the check fails, and the resource is replaced
+		acquire(t, p).Release(nil) // the check fails, and the pool replaces the resource
 		fake.Inject(pooltest.Close, -1, pooltest.Hang())
 		unhung := make(chan struct{})
 		defer close(unhung)
-		fake.Inject(pooltest.Reset, -1, func(context.Context) error { <-unhung; return nil }) // the pool drops a reset that heeds its context
+		// The reset ignores its context. Otherwise the pool would drop the reset.
+		fake.Inject(pooltest.Reset, -1, func(context.Context) error { <-unhung; return nil })
 		held[1].Discard(nil)
 		value(t, held[2]).Soil()
 		held[2].Release(nil)
@@ -525,7 +534,7 @@ func TestErrorsSayHowThingsStood(t *testing.T) {
 	})
 }
 
-// Whoever is refused while seven others wait says so, whatever the reason.
+// The error of a refused waiter counts the seven other waiters, for every reason.
 func TestErrorsCountTheOtherWaiters(t *testing.T) {
 	for name, refuse := range map[string]func(p *pool.Pool[conn], cancel func(), l pool.Lease[conn]){
 		"paused": func(p *pool.Pool[conn], _ func(), _ pool.Lease[conn]) { p.Pause(errWhy) },
@@ -574,13 +583,13 @@ func TestErrorsCountTheOtherWaiters(t *testing.T) {
 }
 
 // All resources are lent for 4 s. By default a caller with much time waits for two thirds of the
-// time; a layer's deadline is not the caller's.
+// time. A deadline of a layer does not count as the caller's deadline.
 func TestPatientCallersWaitLonger(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		acquire, layer time.Duration
 		deadline       time.Duration // of the caller
-		want           time.Duration // when the caller is told; 0: served
+		want           time.Duration // the end of the wait with an error; 0: served
 	}{
 		{name: "no deadline", want: 2 * time.Second},
 		{name: "no deadline but the layer's", layer: time.Minute, want: 2 * time.Second},

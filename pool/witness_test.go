@@ -13,15 +13,14 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// testifying is a driver whose client has a hook: it sees each command, and what the command has
-// met.
+// testifying is a driver whose client has a hook. The hook sees each command and its result.
 type testifying struct {
 	*pooltest.Fake
 
 	mu       sync.Mutex
 	accounts map[conn]*driver.Testimony
 	met      map[conn][]error
-	fail     func(method string) // panics, if at all
+	fail     func(method string) // may panic
 }
 
 func newTestifying() *testifying {
@@ -65,7 +64,7 @@ func (h *testifying) EndUse(c conn, err error) (driver.Testimony, bool) {
 // clients are the errors of the client.
 var clients = []error{pooltest.ErrBroken, pooltest.ErrRefused, pooltest.ErrDenied, pooltest.ErrReply, pooltest.ErrMiss}
 
-// send is a command: a write or a read, which meets err.
+// send is a command: a write or a read, with the result err.
 func (h *testifying) send(c conn, write bool, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,8 +80,7 @@ func (h *testifying) send(c conn, write bool, err error) error {
 	return err
 }
 
-// What the witness has seen corrects what the error alone would mean, in uses of one step and of
-// two.
+// The testimony corrects the class of the error, in one-step and two-step uses.
 func TestWitness(t *testing.T) {
 	h, other := newTestifying(), newTestifying()
 	a := &heard{}
@@ -150,14 +148,14 @@ func TestWitness(t *testing.T) {
 	}
 }
 
-// A server that has answered one command of a use has answered, however the use ends. Without a
-// witness nobody knows.
+// Answered is true after a single answered command, however the use ends. Without a witness
+// Answered is false.
 func TestAnswered(t *testing.T) {
 	h, a, b := newTestifying(), &heard{}, &heard{}
 	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a))
 	plain := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(b))
 	for _, test := range []struct {
-		met  []error // by the commands of a use
+		met  []error // the results of the commands of a use
 		want bool
 	}{
 		{nil, false},
@@ -181,7 +179,7 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-// lentOnce returns the connection of a lease that is never given back by hand.
+// lentOnce returns the connection of a lease that is never released.
 func lentOnce(l pool.Lease[conn], err error) conn {
 	if err != nil {
 		panic(err)
@@ -191,7 +189,7 @@ func lentOnce(l pool.Lease[conn], err error) conn {
 	return c
 }
 
-// heard is a layer that asks the Call.
+// heard is a layer that records the answers of the Call.
 type heard struct {
 	class    driver.Class
 	asked    bool
@@ -206,8 +204,8 @@ func (a *heard) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	a.class, a.asked, a.answered = c.Classify(err), c.Asked(), c.Answered()
 }
 
-// A witness that fails is no witness: the outcome is judged by itself, and the resource is not
-// lost.
+// A panic of the witness means no testimony: the class depends on the error alone, and the resource
+// is not lost.
 func TestWitnessFails(t *testing.T) {
 	for _, method := range []string{"BeginUse", "EndUse"} {
 		for name, layers := range map[string][]pool.Middleware{"layers": {pool.Bracket(&passing[int]{})}, "bare": nil} {
@@ -261,7 +259,8 @@ func TestWitnessExits(t *testing.T) {
 	}
 }
 
-// The testimony is of one use: neither a panic nor a failed layer leaves it to the next.
+// The testimony belongs to a single use: neither a panic nor a failed layer leaves the testimony to
+// the next use.
 func TestWitnessIsAskedAboutOneUse(t *testing.T) {
 	h, a, fail := newTestifying(), &heard{}, false
 	p := newPoolOver(t, h.Fake, h, pool.Config{MaxSize: 1}, pool.Bracket(a), pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -284,7 +283,7 @@ func TestWitnessIsAskedAboutOneUse(t *testing.T) {
 	}
 }
 
-// A fork brings its testimony along.
+// Adopt takes over the testimony of the fork.
 func TestWitnessOfAFork(t *testing.T) {
 	h, a := newTestifying(), &heard{}
 	p := newPoolOver(t, h.Fake, h, pool.Config{}, pool.Bracket(a), pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
@@ -309,7 +308,7 @@ func TestWitnessOfAFork(t *testing.T) {
 	}
 }
 
-// A use that a layer answers has asked nothing.
+// A use answered by a layer has sent no command.
 func TestAnsweredByALayer(t *testing.T) {
 	a := &heard{}
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, pool.Bracket(a), pool.MiddlewareFunc(func(pool.Handler) pool.Handler {

@@ -16,7 +16,7 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// lineServer is the other side of lineDriver.
+// lineServer is the server for lineDriver.
 type lineServer struct {
 	listener net.Listener
 	sessions sync.WaitGroup
@@ -25,8 +25,8 @@ type lineServer struct {
 	closed   bool
 }
 
-// serveLines starts a server on a free port of the loopback interface; stop ends it and all its
-// sessions.
+// serveLines starts a server on a free port of the loopback interface. stop ends the server and all
+// its sessions.
 func serveLines() (addr string, stop func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +54,8 @@ func (s *lineServer) accept() {
 	}
 }
 
-// serve answers until the client goes away. BLACKHOLE is never answered, nor is anything after it.
+// serve answers until the client closes the connection. BLACKHOLE and everything after BLACKHOLE
+// get no answer.
 func (s *lineServer) serve(c net.Conn) {
 	defer func() {
 		_ = c.Close()
@@ -119,8 +120,8 @@ func TestExampleDriver(t *testing.T) {
 	})
 }
 
-// A server that goes away and its connections: the pool notices, says so, and is whole again when
-// the server is back.
+// A server and its connections go away. The pool notices and reports the failure, and works again
+// when the server is back.
 func TestExampleDriverSurvivesItsServer(t *testing.T) {
 	addr, stop := serveLines()
 	p, err := pool.New(lineDriver{addr}, pool.Config{MaxSize: 3, OpenBackoff: 20 * time.Millisecond})
@@ -148,7 +149,7 @@ func TestExampleDriverSurvivesItsServer(t *testing.T) {
 	}
 	stop()
 	var open *pool.Error
-	for range 10 { // at most one use a connection finds out, then nothing can be opened
+	for range 10 { // each connection fails at most one use, and then all dials fail
 		if errors.As(echo(), &open) {
 			break
 		}

@@ -19,16 +19,16 @@ type lineConn struct {
 	answers *bufio.Reader
 }
 
-// lineError is an answer that begins with "ERR": the server is well, but did not do what it was
-// told.
+// lineError is an answer that begins with "ERR". The server is healthy, but has not carried out the
+// command.
 type lineError string
 
 func (e lineError) Error() string { return "server: " + string(e) }
 
-// Call sends a line and returns the answer. It heeds the deadline of ctx; cancellation is left to
-// the pool, which interrupts.
+// Call sends a line and returns the answer. Call observes the deadline of ctx. For a cancellation,
+// the pool calls Interrupt.
 func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
-	deadline, _ := ctx.Deadline() // the zero time stands for none
+	deadline, _ := ctx.Deadline() // the zero time means no deadline
 	if err := c.SetDeadline(deadline); err != nil {
 		return "", err
 	}
@@ -46,8 +46,8 @@ func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 	return answer, nil
 }
 
-// lineDriver opens, checks and closes such connections: that is all a pool needs. Interrupt and
-// Classify are optional.
+// lineDriver opens, checks and closes connections. A pool needs no more. Interrupt and Classify are
+// optional.
 type lineDriver struct{ addr string }
 
 func (d lineDriver) Open(ctx context.Context) (*lineConn, error) {
@@ -68,12 +68,12 @@ func (lineDriver) Check(ctx context.Context, c *lineConn) error {
 
 func (lineDriver) Close(_ context.Context, c *lineConn) error { return c.Close() }
 
-// Interrupt makes a Call that waits for its answer return.
+// Interrupt makes a waiting Call return.
 func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
 
-// Classify knows the answers of its server, and leaves the network's errors to the pool. Any other
-// error says nothing about the server. The pool checks the connection before the next lending, as
-// nobody knows what the borrower's function has made of an error of the connection.
+// Classify knows the answers of the server, and leaves errors of the network to the pool. Any other
+// error gives no information about the server. The pool checks the connection before the next
+// lease, because the function of the borrower may have hidden an error of the connection.
 func (lineDriver) Classify(err error) driver.Class {
 	if _, ok := errors.AsType[lineError](err); ok {
 		return driver.Class{Code: "ERR"}
@@ -84,7 +84,7 @@ func (lineDriver) Classify(err error) driver.Class {
 	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
-// A driver for a line protocol over TCP, and what one does with a pool over it.
+// A driver for a line protocol over TCP, and a pool with this driver.
 func ExampleDriver() {
 	addr, stop := serveLines() // a server in this process
 	defer stop()
@@ -99,10 +99,10 @@ func ExampleDriver() {
 	})
 	fmt.Println(answer, err)
 
-	if lease, err := p.Acquire(ctx, pool.Op{Name: "DANCE"}); err == nil { // the same in two steps
+	if lease, err := p.Acquire(ctx, pool.Op{Name: "DANCE"}); err == nil { // the same as a two-step use
 		c, _ := lease.Value()
 		_, err = c.Call(lease.Context(), "DANCE")
-		lease.Release(err) // the outcome decides whether the connection is lent again
+		lease.Release(err) // the pool judges the connection by the outcome
 		fmt.Println(err)
 	}
 	fmt.Println("health:", p.Check(ctx).Status)

@@ -23,20 +23,20 @@ func must[V any](v V, err error) V {
 	return v
 }
 
-// shop is a driver that knows the errors.
+// shop is a driver that classifies these errors.
 type shop struct{ *pooltest.Fake }
 
 func (s shop) Classify(err error) driver.Class {
 	switch {
-	case errors.Is(err, errDiskFull): // reads are served
+	case errors.Is(err, errDiskFull): // the server still serves reads
 		return driver.Class{Fault: driver.FaultServer, Narrow: true, Type: "disk_full"}
-	case errors.Is(err, errNoServer): // the client has tried, so the short deadline is not to blame
+	case errors.Is(err, errNoServer): // the client has evidence, so the short deadline is not to blame
 		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatAlways, Certain: true, Type: "no_server"}
 	}
 	return s.Fake.Classify(err)
 }
 
-// verdict is a layer that tells what an outcome means.
+// verdict is a layer that prints the class of the outcome.
 type verdict struct{}
 
 func (verdict) Begin(ctx context.Context, _ *pool.Call) (context.Context, struct{}, error) {
@@ -48,9 +48,9 @@ func (verdict) End(_ context.Context, c *pool.Call, _ struct{}, err error) {
 	fmt.Printf("%s: fault %v, narrow %v\n", class.Type, class.Fault, class.Narrow)
 }
 
-// A driver says that a failure is of one kind of work only (Narrow), or that the server is at fault
-// though the caller's time is over (Certain). Of other failures after the caller's deadline nobody
-// knows.
+// A driver reports a failure of a single kind of work (Narrow), or a fault of the server although
+// the caller's time is over (Certain). Any other failure after the caller's deadline is the
+// caller's fault.
 func ExampleClass() {
 	p := must(pool.New(shop{&pooltest.Fake{}}, pool.Config{}, pool.Bracket(verdict{})))
 	defer p.Close(context.Background())
@@ -69,12 +69,12 @@ func ExampleClass() {
 	// timeout: fault caller, narrow false
 }
 
-// wideDriver wraps a client that commonly has 64 connections.
+// wideDriver wraps a client with a default of 64 connections.
 type wideDriver struct{ *pooltest.Fake }
 
 func (wideDriver) DefaultSize() int { return 64 }
 
-// A driver can say how large a pool is if its Config does not.
+// A driver gives the size of a pool whose Config has no MaxSize.
 func ExampleSizer() {
 	p, err := pool.New(wideDriver{&pooltest.Fake{}}, pool.Config{})
 	if err != nil {
@@ -85,7 +85,7 @@ func ExampleSizer() {
 	// Output: 64
 }
 
-// tape is a layer that wants to see the commands that a client sends within a use.
+// tape is a layer that observes the commands sent by the client within a use.
 type tape struct{ pool.MiddlewareFunc }
 
 func (tape) BeginCommand(ctx context.Context, c *pool.Call, cmd driver.Command) context.Context {
@@ -97,7 +97,7 @@ func (tape) EndCommand(_ context.Context, c *pool.Call, cmd driver.Command, err 
 	fmt.Println(c.Op().Name, "has sent", cmd.Name, err)
 }
 
-// A backend reports commands from its client's hooks, with the context of the use.
+// The hooks of a client report the commands, with the context of the use.
 func ExampleBeginCommand() {
 	through := func(next pool.Handler) pool.Handler { return next }
 	p := must(pool.New(&pooltest.Fake{}, pool.Config{}, tape{through}))
@@ -115,4 +115,31 @@ func ExampleBeginCommand() {
 	// Output:
 	// checkout sends INCR
 	// checkout has sent INCR <nil>
+}
+
+// recorded is a Commands for the test of a driver's hooks, without a pool.
+type recorded struct{}
+
+func (recorded) WantsCommandText() bool { return true }
+
+func (recorded) BeginCommand(ctx context.Context, cmd driver.Command) context.Context {
+	fmt.Println("begin", cmd.Name, cmd.Text)
+	return ctx
+}
+
+func (recorded) EndCommand(_ context.Context, cmd driver.Command, err error) {
+	fmt.Println("end", cmd.Name, err)
+}
+
+func ExampleCommands() {
+	ctx := context.WithValue(context.Background(), driver.CommandsKey{}, driver.Commands(recorded{}))
+	cmd := driver.Command{Name: "GET"}
+	if driver.ObservingText(ctx) {
+		cmd.Text = "GET ?"
+	}
+	ctx = driver.BeginCommand(ctx, cmd)
+	driver.EndCommand(ctx, cmd, nil)
+	// Output:
+	// begin GET GET ?
+	// end GET <nil>
 }

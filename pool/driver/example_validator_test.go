@@ -8,10 +8,10 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// session is a resource that notices by itself when the server hangs up.
+// session is a resource that notices by itself when the server closes the connection.
 type session struct{ over chan struct{} }
 
-// sessions is a driver with the optional face of a Validator.
+// sessions is a driver that is also a Validator.
 type sessions struct{}
 
 func (sessions) Open(context.Context) (*session, error)    { return &session{make(chan struct{})}, nil }
@@ -42,7 +42,7 @@ func ExampleValidator() {
 		return nil
 	}
 	fmt.Println(p.Do(context.Background(), pool.Op{}, use))
-	close(first.over) // the server hangs up
+	close(first.over) // the server closes the connection
 	fmt.Println(p.Do(context.Background(), pool.Op{}, use))
 	fmt.Println(p.Stat().Opened, "opened")
 	// Output:

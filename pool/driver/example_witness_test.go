@@ -14,7 +14,7 @@ type journal struct {
 	failed  error // the latest error of a command
 }
 
-// Send answers each command but "hang".
+// Send answers each command except "hang".
 func (j *journal) Send(ctx context.Context, command string) error {
 	j.account.Asked = true
 	if command == "hang" {
@@ -26,7 +26,7 @@ func (j *journal) Send(ctx context.Context, command string) error {
 	return ctx.Err()
 }
 
-// journals is a driver with the optional face of a Witness.
+// journals is a driver that is also a Witness.
 type journals struct{}
 
 func (journals) Open(context.Context) (*journal, error) { return &journal{}, nil }
@@ -37,7 +37,7 @@ func (journals) BeginUse(ctx context.Context, j *journal) context.Context {
 	return ctx
 }
 
-// EndUse says that an error is the resource's own if a command has failed with it.
+// EndUse reports err as an error of this resource if a command has failed with err.
 func (journals) EndUse(j *journal, err error) (driver.Testimony, bool) {
 	if err == j.failed {
 		j.account.Own = err
@@ -45,7 +45,7 @@ func (journals) EndUse(j *journal, err error) (driver.Testimony, bool) {
 	return j.account, true
 }
 
-// A layer learns what the server has done with a use.
+// A layer learns how the server has answered a use.
 func ExampleWitness() {
 	tell := pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
 		return func(ctx context.Context, c *pool.Call) error {
