@@ -63,6 +63,6 @@ func ExampleSetup_mistakes() {
 	_, err := telemetry.Setup(context.Background(), telemetry.Config{})
 	fmt.Println(err)
 	// Output:
-	// telemetry: OTEL_METRIC_EXPORT_INTERVAL is "60s": must be milliseconds, 1 or more telemetry:
-	// OTEL_TRACES_EXPORTER is "zipkin": must be none, or some of otlp, console, separated by commas
+	// telemetry: OTEL_METRIC_EXPORT_INTERVAL is "60s": must be milliseconds, 1 or more
+	// telemetry: OTEL_TRACES_EXPORTER is "zipkin": must be none, or some of otlp, console, separated by commas
 }

@@ -22,6 +22,7 @@ func Example() {
 		}
 	}
 	// Output:
-	// Pools: one pool sum by (poolstack_stage) (rate(poolstack_timeouts_total{job=~".*",
-	// instance=~".*", db_client_connection_pool_name=~".+"} [60s]))
+	// Pools: one pool
+	// sum by (poolstack_stage) (rate(poolstack_timeouts_total{job=~".*", instance=~".*", db_client_connection_pool_name=~".+"}
+	// [60s]))
 }
