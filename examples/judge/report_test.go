@@ -31,9 +31,32 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// The README has the headlines only.
+func TestHeadlines(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		deadline time.Duration
+		dies     bool
+		want     bool
+	}{
+		{"cold start, four dials fail", time.Second, false, true},
+		{"slow, but in time", time.Second, false, false},
+		{"killed for 12s", time.Second, true, true},
+		{"killed for 12s", 3 * time.Second, true, false},
+		{"killed for 2s", time.Second, true, false},
+	} {
+		r := rowsOf(test.dies, gateServed)[0]
+		r.name, r.deadline = test.name, test.deadline
+		if got := strings.Contains(summary([]row{r}), test.name); got != test.want {
+			t.Errorf("%s, %v: in the README %t, want %t", test.name, test.deadline, got, test.want)
+		}
+	}
+}
+
 // All lines of a table have as many cells.
 func TestTables(t *testing.T) {
 	serves, dies := rowsOf(false, gateServed), rowsOf(true, gateUseless)
+	serves[0].name, dies[0].name = headlines[0], "killed for 12s"
 	for _, text := range []string{report(serves), summary(serves), report(dies), summary(dies)} {
 		cells := 0
 		for line := range strings.Lines(text) {

@@ -22,7 +22,7 @@ func TestDocuments(t *testing.T) {
 		want       string
 	}{
 		{"doc.go", "name in Prometheus:\n//\n", "//\n", packageDoc()},
-		{"../../README.md", begin, end, readmeTable()},
+		{"../../telemetry/README.md", begin, end, readmeTable()},
 	} {
 		text, err := os.ReadFile(d.file)
 		if err != nil {
