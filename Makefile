@@ -82,6 +82,7 @@ tools: ## build what the slow tests need: Jaeger, the OpenTelemetry Collector, d
 
 .PHONY: servers
 servers:
+	@echo "Building the test servers (FerretDB, toxiproxy) and the program: about 3 minutes the first time, then seconds."
 	@mkdir -p $(BIN)
 	@cd examples && CGO_ENABLED=0 $(GO) build -o $(BIN)/servers ./servers
 
