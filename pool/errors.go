@@ -56,7 +56,7 @@ func (o *outcome) Error() string { return o.text }
 // Class implements [driver.Classified].
 func (o *outcome) Class() driver.Class { return o.class }
 
-// State is the state of a pool at the time of an [Error].
+// Occupancy is the state of a pool at the time of an [Error].
 type Occupancy struct {
 	Max         int
 	InUse       int

@@ -8,7 +8,7 @@ import (
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// Kind is the kind of an [Event]. Layers of other packages may use names of their own.
+// EventKind is the kind of an [Event]. Layers of other packages may use names of their own.
 type EventKind string
 
 // The kinds of events. Each comment lists the fields set besides Kind, Pool and Layer. The kinds

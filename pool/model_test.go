@@ -207,7 +207,7 @@ type modelRun struct {
 
 func (r *modelRun) now() time.Duration { return time.Since(r.start) }
 
-func (r *modelRun) did(format string, args ...any) {
+func (r *modelRun) didf(format string, args ...any) {
 	r.history = append(r.history, fmt.Sprintf("%v ", r.now())+fmt.Sprintf(format, args...))
 }
 
@@ -218,7 +218,7 @@ func (r *modelRun) borrow(nowait bool) *borrower {
 	if nowait {
 		acquire = r.pool.TryAcquire
 	}
-	r.did("acquire, nowait %t", nowait)
+	r.didf("acquire, nowait %t", nowait)
 	r.acquire(b, r.now(), nowait)
 	go func() {
 		b.lease, b.err = acquire(ctx, op)
@@ -238,11 +238,11 @@ func (r *modelRun) giveBack(b *borrower) {
 	case 2:
 		end = func() bool { return b.lease.Release(pooltest.ErrReply) }
 	}
-	r.did("release %d, close reason %q", b.wantID, reason)
+	r.didf("release %d, close reason %q", b.wantID, reason)
 	r.release(b, r.now(), reason)
 	b.released = true
 	if !end() || b.lease.Release(nil) {
-		r.did("the lease does not end once")
+		r.didf("the lease does not end once")
 	}
 }
 
@@ -271,14 +271,14 @@ func (r *modelRun) step() []*borrower {
 	case 9:
 		if len(r.waiters) > 0 {
 			b := r.waiters[r.roll(len(r.waiters))]
-			r.did("cancel a waiter")
+			r.didf("cancel a waiter")
 			r.cancel(b)
 			b.cancel()
 		}
 	case 10:
 		r.manage()
 	default:
-		r.did("time passes")
+		r.didf("time passes")
 		time.Sleep(time.Duration(r.roll(30)) * modelStep)
 		r.pass(r.now())
 	}
@@ -289,35 +289,35 @@ func (r *modelRun) step() []*borrower {
 func (r *modelRun) manage() {
 	switch r.roll(5) {
 	case 0:
-		r.did("clear")
+		r.didf("clear")
 		r.clear()
 		r.pool.Clear()
 	case 1:
-		r.did("pause")
+		r.didf("pause")
 		r.pause()
 		r.pool.Pause(nil)
 	case 2:
-		r.did("resume")
+		r.didf("resume")
 		r.paused = false
 		r.pool.Resume()
 	case 3:
 		size := 1 + r.roll(5)
-		r.did("resize to %d", size)
+		r.didf("resize to %d", size)
 		r.resize(size)
 		if err := r.pool.Configure(modelConfig(size)); err != nil {
-			r.did("%v", err)
+			r.didf("%v", err)
 		}
 	case 4:
 		if r.paused {
 			return
 		}
 		want := r.roll(r.size + 1)
-		r.did("warm up to %d", want)
+		r.didf("warm up to %d", want)
 		for len(r.idle)+len(r.lent) < want {
 			r.open(r.now())
 		}
 		if err := r.pool.Warm(background, want); err != nil {
-			r.did("%v", err)
+			r.didf("%v", err)
 		}
 	}
 }

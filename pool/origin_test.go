@@ -165,7 +165,8 @@ func (f *forest) judge(t *testing.T) {
 	if again := use.Class(); again.Fault != want.Fault || again.Repeat != want.Repeat || again.Broken != want.Broken {
 		t.Fatalf("%v: its class is %+v, want %+v", left, again, want)
 	}
-	if around := f.around.Classify(fmt.Errorf("around: %w", errors.Join(left))); around != (driver.Class{Fault: driver.FaultElsewhere, Type: around.Type}) {
+	around := f.around.Classify(fmt.Errorf("around: %w", errors.Join(left)))
+	if around != (driver.Class{Fault: driver.FaultElsewhere, Type: around.Type}) {
 		t.Fatalf("%v: to another pool it is %+v", left, around)
 	}
 }

@@ -427,9 +427,9 @@ func (p *Pool[T]) Cleared() <-chan struct{} {
 	return p.opens.Done()
 }
 
-// Cleanup closes the idle resources that have reached their lifetime or their idle time, ahead of
-// the pool's own schedule. Cleanup returns the number of these resources. The pool closes the
-// resources in the background.
+// CloseExpired closes the idle resources that have reached their lifetime or their idle time, ahead
+// of the pool's own schedule. CloseExpired returns the number of these resources. The pool closes
+// the resources in the background.
 func (p *Pool[T]) CloseExpired() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

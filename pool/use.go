@@ -85,7 +85,7 @@ func (p *Pool[T]) serve(ctx context.Context, c *Call, fn func(context.Context, T
 func explain(caller, ctx context.Context, err error) error {
 	for _, x := range [2]context.Context{watchedContext(ctx), caller} {
 		if over, cause := contextErr(x); over != nil && !errors.Is(err, over) {
-			err = &errtree.Over{End: cause, Err: err}
+			err = &errtree.OverError{End: cause, Err: err}
 		}
 	}
 	return err

@@ -9,7 +9,7 @@ import (
 // Inspect returns details of the server that answers, and of the sockets:
 //
 //	role         primary, secondary, arbiter, standalone, mongos or other
-//	version      version of the server
+//	version      of the server
 //	set          name of the replica set
 //	members      number of members of the set
 //	lag          how far the secondary is behind the primary; on a primary: the slowest secondary

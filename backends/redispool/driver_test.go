@@ -544,7 +544,8 @@ func TestDialer(t *testing.T) {
 		opts.Dialer = func(context.Context, string, string) (net.Conn, error) { return nil, failure }
 		d := newDriver(t, opts)
 		_, err := d.Open(t.Context())
-		if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat != driver.RepeatAlways || !errors.Is(err, failure) && failure != nil {
+		if class := d.Classify(err); class.Fault != driver.FaultServer || class.Repeat != driver.RepeatAlways ||
+			!errors.Is(err, failure) && failure != nil {
 			t.Errorf("%v is %+v", err, class)
 		}
 	}

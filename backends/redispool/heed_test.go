@@ -169,7 +169,8 @@ func TestOwnDeadline(t *testing.T) {
 		defer cancel()
 		return c.Get(ctx, "k").Err()
 	})
-	if class := p.Classify(err); calls != 1 || class.Fault != driver.FaultCaller || class.Type != "timeout" || !errors.Is(err, context.DeadlineExceeded) {
+	if class := p.Classify(err); calls != 1 || class.Fault != driver.FaultCaller || class.Type != "timeout" ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%d calls, %v, %+v", calls, err, class)
 	}
 }

@@ -23,7 +23,7 @@ const (
 	connectionStateKey = string(semconv.DBClientConnectionStateKey)
 )
 
-// Kind is the kind of an [Instrument].
+// InstrumentKind is the kind of an [Instrument].
 type InstrumentKind uint8
 
 // The kinds of instruments.

@@ -83,7 +83,7 @@ type Inspector[T any] interface {
 	Inspect(ctx context.Context, res T) (map[string]string, error)
 }
 
-// A Describer is a [Driver] that describes its server. Identity.Name is the default of
+// An Identifier is a [Driver] that describes its server. Identity.Name is the default of
 // pool.Config.Name. If Identity.Name is empty too, New makes the name of the pool from the other
 // fields.
 type Identifier interface {

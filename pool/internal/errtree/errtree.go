@@ -38,11 +38,12 @@ func IsTimeout(err error) bool {
 	return ok
 }
 
-// Over is the error of a client whose context has ended: the end of the context, and the error.
-type Over struct{ End, Err error }
+// OverError is the error of a client whose context has ended: the end of the context, and the
+// error.
+type OverError struct{ End, Err error }
 
-func (e *Over) Error() string   { return e.End.Error() + ": " + e.Err.Error() }
-func (e *Over) Unwrap() []error { return []error{e.End, e.Err} }
+func (e *OverError) Error() string   { return e.End.Error() + ": " + e.Err.Error() }
+func (e *OverError) Unwrap() []error { return []error{e.End, e.Err} }
 
 // Verdict is the decision of Prune about a single error.
 type Verdict uint8
@@ -67,9 +68,9 @@ func Prune(err error, judge func(error) Verdict) (rest error, changed bool) {
 	case Descend:
 	}
 	switch e := err.(type) { //nolint:errorlint // the walk along the tree
-	case *Over: // the end of a context alone gives no information
+	case *OverError: // the end of a context alone gives no information
 		if rest, changed = Prune(e.Err, judge); changed && rest != nil {
-			rest = &Over{e.End, rest}
+			rest = &OverError{e.End, rest}
 		}
 	case interface{ Unwrap() error }:
 		rest, changed = Prune(e.Unwrap(), judge)
