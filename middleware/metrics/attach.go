@@ -36,6 +36,7 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 type levels struct {
 	target   *target
 	pool     pool.PoolInfo
+	first    sync.Once // the first collection
 	mu       sync.Mutex
 	waited   uint64 // number of the pool's waits counted so far
 	idle     []metric.ObserveOption
@@ -45,6 +46,8 @@ type levels struct {
 	closing  []metric.ObserveOption
 	byName   []metric.ObserveOption
 	layers   []layerLevel
+
+	subscribes bool // the pool has a level for subscriptions
 }
 
 // layerLevel is a level of a layer.
@@ -76,9 +79,7 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		if i < 0 {
 			continue
 		}
-		if i == subscriptionConnections {
-			t.add(context.Background(), subscriptionOpened, 0, "")
-		}
+		l.subscribes = l.subscribes || i == subscriptionConnections
 		one := layerLevel{instrument: r.gauges[i], read: level.Read}
 		for _, state := range level.States {
 			one.states = append(one.states, options(attribute.String(stateKey, state)))
@@ -86,8 +87,16 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		l.layers = append(l.layers, one)
 	}
 	r.put(t)
-	t.zero(p.Layers())
+	l.zero()
 	return l, nil
+}
+
+// zero creates the counters with value 0, unless nothing counts yet.
+func (l *levels) zero() {
+	l.target.zero(l.pool.Layers())
+	if l.subscribes {
+		l.target.add(context.Background(), subscriptionOpened, 0, "")
+	}
 }
 
 // instrumentOf returns the index of the instrument for a layer's level, or -1 if there is none.
@@ -101,8 +110,11 @@ func instrumentOf(level pool.Level) int {
 	return -1
 }
 
-// observe records the levels. The SDK calls observe at each collection.
+// observe records the levels. The SDK calls observe at each collection. A pool may be older than
+// the global provider, and until then nothing counts. So the first collection creates the counters
+// again.
 func (l *levels) observe(_ context.Context, o metric.Observer) error {
+	l.first.Do(l.zero)
 	r, stat, cfg := l.target.r, l.pool.Stat(), l.pool.Config()
 	l.countWaits(stat.Waited)
 	level := func(instrument, n int, options []metric.ObserveOption) {

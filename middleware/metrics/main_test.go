@@ -167,7 +167,9 @@ func newRig(t testing.TB, id driver.Identity, poolCfg pool.Config, inner ...pool
 
 func newRigOn(r *reader, id driver.Identity, cfg Config, poolCfg pool.Config, inner ...pool.Middleware) *rig {
 	r.t.Helper()
-	cfg.MeterProvider = r.provider
+	if cfg.MeterProvider == nil {
+		cfg.MeterProvider = r.provider
+	}
 	layer, err := New(cfg)
 	if err != nil {
 		r.t.Fatal(err)
