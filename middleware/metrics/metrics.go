@@ -11,12 +11,17 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/earnorm/poolstack/middleware/internal/module"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// ScopeName is the name of the instrumentation scope of all metrics.
+// ScopeName is the name of the instrumentation scope of all metrics. The version of the scope is
+// the version of this module, as far as the program knows the version.
 const ScopeName = "github.com/earnorm/poolstack/middleware/metrics"
+
+// scopeVersion returns the version of the scope.
+var scopeVersion = module.Version
 
 const defaultMaxOperations = 200
 

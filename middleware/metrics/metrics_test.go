@@ -234,6 +234,27 @@ func TestNameOfAFailedNew(t *testing.T) {
 	}
 }
 
+// All scopes have the version of the module.
+func TestScopeVersion(t *testing.T) {
+	module := scopeVersion
+	scopeVersion = func() string { return "v1.2.3" }
+	defer func() { scopeVersion = module }()
+	r := newRig(t, redis, pool.Config{})
+	_ = r.pool.Do(t.Context(), get, ping)
+	var rm metricdata.ResourceMetrics
+	if err := r.manual.Collect(t.Context(), &rm); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(rm.ScopeMetrics); n != 2 {
+		t.Errorf("%d scopes, want 2", n)
+	}
+	for _, scope := range rm.ScopeMetrics {
+		if scope.Scope.Name != ScopeName || scope.Scope.Version != "v1.2.3" {
+			t.Errorf("there is a scope %q with the version %q", scope.Scope.Name, scope.Scope.Version)
+		}
+	}
+}
+
 // Two systems keep their own buckets on one provider, whichever comes first.
 func TestBucketsOfSeveralSystems(t *testing.T) {
 	r := newReader(t)

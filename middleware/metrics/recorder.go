@@ -36,7 +36,7 @@ type recorder struct {
 
 func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
 	r := &recorder{provider: provider, maxOperations: maxOperations}
-	r.meter = provider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL))
+	r.meter = r.newMeter()
 	var errs []error
 	for i, spec := range catalogue {
 		if i != operationDuration {
@@ -44,6 +44,11 @@ func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, e
 		}
 	}
 	return r, errors.Join(errs...)
+}
+
+func (r *recorder) newMeter(options ...metric.MeterOption) metric.Meter {
+	options = append(options, metric.WithInstrumentationVersion(scopeVersion()), metric.WithSchemaURL(semconv.SchemaURL))
+	return r.provider.Meter(ScopeName, options...)
 }
 
 func (r *recorder) create(i int, spec Instrument) (err error) {
@@ -72,8 +77,7 @@ func (r *recorder) durationOf(system string) (metric.Float64Histogram, error) {
 	if system == systemRedis {
 		buckets = spec.RedisBuckets
 	}
-	meter := r.provider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL),
-		metric.WithInstrumentationAttributes(attribute.String(string(semconv.DBSystemNameKey), system)))
+	meter := r.newMeter(metric.WithInstrumentationAttributes(attribute.String(string(semconv.DBSystemNameKey), system)))
 	return meter.Float64Histogram(spec.Name, metric.WithUnit(spec.Unit), metric.WithDescription(spec.Description),
 		metric.WithExplicitBucketBoundaries(buckets...))
 }

@@ -12,11 +12,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/earnorm/poolstack/middleware/internal/module"
 	"github.com/earnorm/poolstack/pool"
 )
 
-// ScopeName is the name of the instrumentation scope of all spans.
+// ScopeName is the name of the instrumentation scope of all spans. The version of the scope is the
+// version of this module, as far as the program knows the version.
 const ScopeName = "github.com/earnorm/poolstack/middleware/tracing"
+
+// scopeVersion returns the version of the scope.
+var scopeVersion = module.Version
 
 const defaultWaitThreshold = time.Millisecond
 
@@ -82,7 +87,8 @@ func New(cfg Config) (*Tracing, error) {
 	}
 	t := &Tracing{cfg: cfg}
 	if _, nothing := cfg.TracerProvider.(noop.TracerProvider); !nothing {
-		t.tracer = cfg.TracerProvider.Tracer(ScopeName, trace.WithSchemaURL(semconv.SchemaURL))
+		t.tracer = cfg.TracerProvider.Tracer(ScopeName,
+			trace.WithInstrumentationVersion(scopeVersion()), trace.WithSchemaURL(semconv.SchemaURL))
 	}
 	return t, nil
 }

@@ -100,6 +100,20 @@ func TestOneSpanAUse(t *testing.T) {
 	}
 }
 
+// The scope has the version of the module.
+func TestScopeVersion(t *testing.T) {
+	module := scopeVersion
+	scopeVersion = func() string { return "v1.2.3" }
+	defer func() { scopeVersion = module }()
+	r := newRig(t, redis, Config{}, pool.Config{}).warm()
+	_ = r.pool.Do(t.Context(), get, ping)
+	for _, s := range r.recorder.Ended() {
+		if scope := s.InstrumentationScope(); scope.Name != ScopeName || scope.Version != "v1.2.3" {
+			t.Errorf("%s has the scope %q with the version %q", s.Name(), scope.Name, scope.Version)
+		}
+	}
+}
+
 func TestPanic(t *testing.T) {
 	r := newRig(t, driver.Identity{Name: "p"}, Config{}, pool.Config{}).warm()
 	func() {
