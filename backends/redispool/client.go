@@ -29,9 +29,10 @@ type ClientConfig struct {
 // makes a Client; the zero Client is not usable. The methods may be called concurrently.
 //
 // Each command, each pipeline and each transaction (TxPipelined) is a single use of the pool. The
-// name of the use's Op is the name of the command: "GET", "PIPELINE GET", "MULTI". Layers may
-// repeat a read. Layers may also repeat a write that leaves the same state when it is carried out
-// twice (SET, HSET, DEL, EXPIRE; see [Client.Process]). A [Client.Watch] is a single lease.
+// name of the use's Op is the name of the command: "GET", "PIPELINE GET", "MULTI"; see "What layers
+// see of commands" in the documentation of the package. Layers may repeat a read. Layers may also
+// repeat a write that leaves the same state when it is carried out twice (SET, HSET, DEL, EXPIRE;
+// see [Client.Process]). A [Client.Watch] is a single lease.
 //
 // A miss returns [redis.Nil]. An error reply such as WRONGTYPE, the answer of a healthy server, is
 // returned as go-redis makes it. Any other error is a [pool.UseError] wrapping the error of

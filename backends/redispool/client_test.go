@@ -90,6 +90,17 @@ func TestClientUses(t *testing.T) {
 			pool.Op{Name: "BLPOP", Target: "queue", Limit: -1}},
 		"pipeline of reads": {pipe(func(p redis.Pipeliner) { p.Get(ctx, "user:1"); p.Get(ctx, "user:2") }),
 			pool.Op{Name: "PIPELINE GET", Target: "user", Idempotent: true}},
+		"pipeline of one": {pipe(func(p redis.Pipeliner) { p.Get(ctx, "user:1") }), pool.Op{Name: "GET", Target: "user", Idempotent: true}},
+		"transaction of one": {func() error {
+			_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "hits:1"); return nil })
+			return err
+		}, pool.Op{Name: "MULTI INCR", Target: "hits"}},
+		"no command": {func() error {
+			if err := rdb.Do(ctx, "s3cret", "user:1").Err(); err == nil || !strings.Contains(err.Error(), "unknown command") {
+				t.Errorf("got %v", err)
+			}
+			return nil
+		}, pool.Op{Name: "_OTHER", Target: "user"}},
 		"pipeline with a write": {pipe(func(p redis.Pipeliner) { p.Get(ctx, "user:1"); p.Incr(ctx, "hits:1") }), pool.Op{Name: "PIPELINE"}},
 		"transaction": {func() error {
 			_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "hits:1"); p.Incr(ctx, "hits:2"); return nil })

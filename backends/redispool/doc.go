@@ -109,9 +109,14 @@
 //
 // A layer may observe commands. For each command the layer sees a name ("GET"). The name of a
 // pipeline is PIPELINE, and the name of a transaction is MULTI. If all commands have the same name,
-// this name follows ("PIPELINE GET"). A layer may ask for the text as well. The text has the
-// command and its subcommand, with a ? for each argument: "SET ? ?", "CONFIG SET ? ?". A layer does
-// not see the commands that open a connection.
+// this name follows ("PIPELINE GET"). A pipeline of a single command has the name of the command
+// alone. Layers see the names of the commands of Redis, of Valkey and of common modules. Another
+// word may be a key or a password by mistake, so the layer sees _OTHER instead. The uses of a
+// [Client] are named in the same way, and so is [Error].Command.
+//
+// A layer may ask for the text as well. The text has the command and its subcommand, with a ? for
+// each argument: "SET ? ?", "CONFIG SET ? ?". A layer does not see the commands that open a
+// connection.
 //
 // # Sentinels
 //

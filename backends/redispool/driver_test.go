@@ -150,8 +150,12 @@ func TestInterrupt(t *testing.T) {
 		"BLPOP": func(ctx context.Context, c *redispool.Conn) error {
 			return c.BLPop(ctx, 10*time.Second, "nothing").Err()
 		},
-		"PIPELINE BLPOP": func(ctx context.Context, c *redispool.Conn) error {
-			cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.BLPop(ctx, 10*time.Second, "nothing"); return nil })
+		"PIPELINE": func(ctx context.Context, c *redispool.Conn) error {
+			cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.BLPop(ctx, 10*time.Second, "nothing")
+				p.Ping(ctx)
+				return nil
+			})
 			if !errors.Is(cmds[0].Err(), context.Canceled) {
 				t.Errorf("the command's own error is %v", cmds[0].Err())
 			}
@@ -278,7 +282,7 @@ func TestWaitingForTurn(t *testing.T) {
 		for name, send := range map[string]lendFunc{
 			"INCR": do("incr", "waiting"),
 			"PIPELINE INCR": func(ctx context.Context, c *redispool.Conn) error {
-				cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "waiting"); return nil })
+				cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "waiting"); p.Incr(ctx, "waiting"); return nil })
 				if !errors.Is(cmds[0].Err(), ctx.Err()) {
 					t.Errorf("the command's own error is %v", cmds[0].Err())
 				}

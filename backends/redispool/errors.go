@@ -17,8 +17,8 @@ import (
 // context was cancelled. errors.Is(err, context.DeadlineExceeded) is true if the socket timed out
 // because of the deadline of the command's context.
 type Error struct {
-	// Command is the name: "GET"; "PIPELINE" or "MULTI" for several commands; "CONNECT" if the
-	// connection could not be opened.
+	// Command is the name: "GET"; "PIPELINE" or "MULTI" for several commands; "_OTHER" for an unknown
+	// command; "CONNECT" if the connection could not be opened.
 	Command string
 	// Err is the error of the client. Err is nil if the command was not sent because its context was
 	// done.

@@ -431,13 +431,18 @@ func transaction(cmds []redis.Cmder) bool {
 }
 
 // batchCommand describes a pipeline or a transaction: PIPELINE or MULTI, followed by the name of
-// the commands if all have the same name.
+// the commands if all have the same name. By the conventions of OpenTelemetry, a pipeline of a
+// single command is described as the command. A transaction of a single command stays a
+// transaction: the command has the outcome of EXEC.
 func batchCommand(cmds []redis.Cmder) driver.Command {
 	name, cmds := unwrapped(cmds)
 	if len(cmds) == 0 {
 		return driver.Command{Name: name, Batch: driver.EmptyBatch}
 	}
 	first := cmds[0].Name()
+	if len(cmds) == 1 && name == pipelineName {
+		return driver.Command{Name: displayName(first)}
+	}
 	for _, cmd := range cmds[1:] {
 		if cmd.Name() != first {
 			return driver.Command{Name: name, Batch: len(cmds)}
@@ -446,28 +451,13 @@ func batchCommand(cmds []redis.Cmder) driver.Command {
 	return driver.Command{Name: name + " " + displayName(first), Batch: len(cmds)}
 }
 
+const pipelineName = "PIPELINE"
+
 // unwrapped returns the commands of a transaction without MULTI and EXEC. name is MULTI for a
 // transaction, else PIPELINE.
 func unwrapped(cmds []redis.Cmder) (name string, inside []redis.Cmder) {
 	if last := len(cmds) - 1; last > 0 && cmds[0].Name() == "multi" && cmds[last].Name() == "exec" {
 		return "MULTI", cmds[1:last]
 	}
-	return "PIPELINE", cmds
-}
-
-// displayName returns the name of a command in upper case. It returns OTHER for a word that does
-// not look like a name. For example, a key given to Do in the wrong place is not shown.
-func displayName(name string) string {
-	const longest = 32
-	if name == "" || len(name) > longest {
-		return "OTHER"
-	}
-	for i := range len(name) {
-		switch b := name[i]; {
-		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '.', b == '_', b == '-':
-		default:
-			return "OTHER"
-		}
-	}
-	return strings.ToUpper(name)
+	return pipelineName, cmds
 }

@@ -52,9 +52,13 @@ func TestCommandsAreSeen(t *testing.T) {
 		{do("get", "missing"), "GET/0 miss"},
 		{do("lpush", "seen", "v"), "LPUSH/0 WRONGTYPE"},
 		{do("client", "setname", "x"), "CLIENT/0 ok"},
-		{do("user:1:s3cret"), "OTHER/0 ERR"},
+		{do("user:1:s3cret"), "_OTHER/0 ERR"},
+		{do("s3cret"), "_OTHER/0 ERR"},
+		{do("json.get", "seen"), "JSON.GET/0 ERR"}, // of a module that the server does not have
 		{pipelined((*redispool.Conn).Pipelined, "get seen", "get seen"), "PIPELINE GET/2 ok"},
-		{pipelined((*redispool.Conn).Pipelined, "get seen"), "PIPELINE GET/1 ok"},
+		{pipelined((*redispool.Conn).Pipelined, "get seen"), "GET/0 ok"},
+		{pipelined((*redispool.Conn).Pipelined, "s3cret"), "_OTHER/0 ERR"},
+		{pipelined((*redispool.Conn).Pipelined, "s3cret", "s3cret"), "PIPELINE _OTHER/2 ERR"},
 		{pipelined((*redispool.Conn).Pipelined, "get seen", "exists seen"), "PIPELINE/2 ok"},
 		{pipelined((*redispool.Conn).Pipelined, "get missing", "exists seen"), "PIPELINE/2 miss"},
 		{pipelined((*redispool.Conn).Pipelined, "get missing", "lpush seen v"), "PIPELINE/2 WRONGTYPE"},
@@ -62,6 +66,7 @@ func TestCommandsAreSeen(t *testing.T) {
 		{pipelined((*redispool.Conn).Pipelined), ""}, // nothing is sent
 		{pipelined((*redispool.Conn).TxPipelined, "get seen", "exists seen"), "MULTI/2 ok"},
 		{pipelined((*redispool.Conn).TxPipelined, "get seen", "get seen", "get seen"), "MULTI GET/3 ok"},
+		{pipelined((*redispool.Conn).TxPipelined, "get seen"), "MULTI GET/1 ok"},
 		{pipelined((*redispool.Conn).TxPipelined, "nonsense", "get seen"), "MULTI/2 ERR"},
 		{func(ctx context.Context, c *redispool.Conn) error {
 			ctx, cancel := context.WithCancel(ctx)

@@ -50,7 +50,8 @@ func TestOver(t *testing.T) {
 func TestDisplayName(t *testing.T) {
 	for name, want := range map[string]string{
 		"get": "GET", "ft._list": "FT._LIST", "restore-asking": "RESTORE-ASKING", "eval_ro": "EVAL_RO", "json.set": "JSON.SET",
-		"user:1": "OTHER", "": "OTHER", "a key with spaces": "OTHER", "a-name-that-is-longer-than-any-command": "OTHER",
+		"ft.search": "FT.SEARCH", "cl.throttle": "CL.THROTTLE",
+		"user:1": "_OTHER", "": "_OTHER", "s3cret": "_OTHER", "json.s3cret": "_OTHER", "GET": "_OTHER",
 	} {
 		if got := displayName(name); got != want {
 			t.Errorf("%q is shown as %q, want %q", name, got, want)

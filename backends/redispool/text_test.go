@@ -32,7 +32,8 @@ func TestText(t *testing.T) {
 		{words("eval", "return 's3cret'", 0), "EVAL ? ?"},
 		{words("set", "get", "v"), "SET ? ?"}, // a key that looks like a subcommand
 		{words("client", []byte("setname"), "x"), "CLIENT ? ?"},
-		{words("s3cret:key", "v"), "OTHER ?"},
+		{words("s3cret:key", "v"), "_OTHER ?"},
+		{words("s3cret"), "_OTHER"},
 		{words("mget").(*redis.Cmd), "MGET"},
 		{words(append([]any{"mset"}, many...)...), "MSET" + strings.Repeat(" ?", 511) + " ..."},
 	} {
