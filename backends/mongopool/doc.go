@@ -168,13 +168,17 @@
 // # Telemetry
 //
 // Pools made by New and NewPool report events of the client's sockets and servers to the layers
-// that observe events ([EventSocketOpened] and the other kinds). Such pools report each command,
-// by name and collection, to the layers that observe commands. [Driver.Stats] counts the sockets,
+// that observe events ([EventSocketOpened] and the other kinds). [Driver.Stats] counts the sockets,
 // the servers and the commands.
+//
+// Such pools report each command to the layers that observe commands, with the command's name, with
+// the collection or the database, and with the server. An update or delete of several statements
+// has the name "BATCH update" or "BATCH delete". A command unknown to this package has the name
+// _OTHER, because the first key of the document may be a value by mistake.
 //
 // A layer can ask for the text of commands. The text is the document with "?" in place of each
 // value: {"find":"people","filter":{"age":"?"}}. The names of fields and of the collection stay. Of
-// a command with credentials only the command's name stays.
+// a command with credentials only the command's name stays, and nothing of an unknown command.
 //
 // # Moving from EarnORM
 //

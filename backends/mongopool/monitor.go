@@ -450,10 +450,16 @@ func newErrand(ctx context.Context) (context.Context, *errand) {
 }
 
 func (e *errand) note(connection string) {
-	address, _, _ := strings.Cut(connection, "[-") // the driver appends a number in brackets
 	e.mu.Lock()
-	e.servers[address] = true
+	e.servers[serverOf(connection)] = true
 	e.mu.Unlock()
+}
+
+// serverOf returns the address of the server of a connection. The driver appends a number in
+// brackets to the address.
+func serverOf(connection string) string {
+	address, _, _ := strings.Cut(connection, "[-")
+	return address
 }
 
 func (e *errand) went(address string) bool {
@@ -466,9 +472,8 @@ func (c *commands) started(ctx context.Context, e *event.CommandStartedEvent) {
 	if !driver.Observing(ctx) {
 		return
 	}
-	cmd := driver.Command{
-		Name: e.CommandName, Target: target(e.CommandName, e.Command), Batch: batch(e.CommandName, e.Command),
-	}
+	cmd := describe(e.CommandName, e.Command)
+	cmd.Server = serverOf(e.ConnectionID)
 	if driver.ObservingText(ctx) {
 		cmd.Text = text(e.CommandName, cmd.Target, e.Command)
 	}
@@ -527,26 +532,4 @@ func refusedWrites(reply bson.Raw) error {
 		return nil
 	}
 	return e
-}
-
-// onCollections are the commands whose first value is the name of a collection. Other commands have
-// user names and similar values there.
-var onCollections = map[string]bool{
-	"find": true, "insert": true, "update": true, "delete": true, "findAndModify": true, "aggregate": true, "count": true,
-	"distinct": true, "killCursors": true, "create": true, "drop": true, "collMod": true,
-	"createIndexes": true, "dropIndexes": true, "listIndexes": true,
-}
-
-// target returns the collection of a command, or "" if there is none.
-func target(name string, command bson.Raw) string {
-	key := name
-	switch {
-	case name == getMore:
-		key = "collection"
-	case !onCollections[name]:
-		return ""
-	}
-	// For an aggregate on a database the value is a number.
-	collection, _ := command.Lookup(key).StringValueOK()
-	return collection
 }

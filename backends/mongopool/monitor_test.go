@@ -106,9 +106,9 @@ func TestCommandsAreObserved(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []driver.Command{
-			{Name: "insert", Target: "people"},
-			{Name: "usersInfo", Namespace: "other"}, // its first value is a user's name
-			{Name: "find", Target: "people"},
+			{Name: "insert", Target: "people", Server: f.address},
+			{Name: "usersInfo", OnDatabase: true, Namespace: "other", Server: f.address}, // its first value is a user's name
+			{Name: "find", Target: "people", Server: f.address},
 		}
 		if !slices.Equal(l.commands, want) {
 			t.Errorf("two steps %t: commands %+v, want %+v", inTwoSteps, l.commands, want)

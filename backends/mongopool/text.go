@@ -21,16 +21,18 @@ const (
 var secretive = []string{"auth", "sasl", "createuser", "updateuser", "getnonce", "copydb", "hello", "ismaster"}
 
 // text returns a command with "?" in place of each value, except for the name of its collection:
-// {"find":"people","limit":"?"}. Equal neighbours in an array are shown once.
+// {"find":"people","limit":"?"}. Equal neighbours in an array are shown once. Of an unknown command
+// nothing is shown.
 func text(name, collection string, command bson.Raw) string {
 	lower := strings.ToLower(name)
-	hide := len(command) == 0
+	shown := displayName(name)
+	hide := len(command) == 0 || shown == otherName
 	for _, prefix := range secretive {
 		hide = hide || strings.HasPrefix(lower, prefix)
 	}
 	var w writer
 	if hide {
-		w.name(name)
+		w.name(shown)
 		return "{" + string(w.text) + `:"?"}`
 	}
 	w.collection, w.collectionField = collection, name
@@ -137,8 +139,13 @@ func elements(doc bsoncore.Document, f func(name string, v bsoncore.Value) bool)
 	}
 }
 
-// statements maps a command to its field with the statements, if the command may carry several.
-var statements = map[string]string{"update": "updates", "delete": "deletes", "bulkWrite": "ops"}
+// bulkWrite is a command with writes of several kinds, to several collections.
+const bulkWrite = "bulkWrite"
+
+// statements maps a command to its field with the statements, if the command may carry several. An
+// insert of several documents is a single statement: by the conventions of OpenTelemetry, an
+// operation on several documents is no batch.
+var statements = map[string]string{"update": "updates", "delete": "deletes", bulkWrite: "ops"}
 
 // batch returns the number of statements in a command, or 0 for a single statement.
 func batch(name string, command bson.Raw) (n int) {

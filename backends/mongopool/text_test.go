@@ -61,7 +61,8 @@ func TestText(t *testing.T) {
 		{"saslStart", bson.D{{Key: "saslStart", Value: 1}, {Key: "payload", Value: []byte(s)}}, `{"saslStart":"?"}`},
 		{"createUser", bson.D{{Key: "createUser", Value: "bob"}, {Key: "pwd", Value: s}}, `{"createUser":"?"}`},
 		{"hello", bson.D{{Key: "hello", Value: 1}, {Key: "speculativeAuthenticate", Value: bson.D{{Key: "payload", Value: s}}}}, `{"hello":"?"}`},
-		{"x", bson.D{{Key: "x", Value: deep}}, strings.Repeat(`{"x":`, 17) + `"?"` + strings.Repeat("}", 17)},
+		{"s3cret", bson.D{{Key: "s3cret", Value: 1}, {Key: "s3cret", Value: s}}, `{"_OTHER":"?"}`}, // no command
+		{"find", bson.D{{Key: "x", Value: deep}}, strings.Repeat(`{"x":`, 17) + `"?"` + strings.Repeat("}", 17)},
 	} {
 		command := marshal(t, c.doc)
 		if got := text(c.name, target(c.name, command), command); got != c.want {
@@ -82,7 +83,7 @@ func TestTextIsBounded(t *testing.T) {
 		long = append(long, bson.D{{Key: fmt.Sprint("k", i%7), Value: "s3cret"}})
 	}
 	for _, doc := range []bson.D{{{Key: "x", Value: wide}}, {{Key: "x", Value: long}}, {{Key: "x", Value: bson.A{wide, long}}}} {
-		got := text("x", "", marshal(t, doc))
+		got := text("find", "", marshal(t, doc))
 		if len(got) > maxText+3 || !strings.HasPrefix(got, `{"x":`) || strings.Contains(got, "s3cret") {
 			t.Errorf("%d bytes: %.80s", len(got), got)
 		}
@@ -154,6 +155,7 @@ func TestTraceOfCommands(t *testing.T) {
 	f.script("delete", reply{doc: bson.D{{Key: "ok", Value: 1}, {Key: "n", Value: 2}, {Key: "writeConcernError", Value: bson.D{
 		{Key: "code", Value: 64}, {Key: "errmsg", Value: s},
 	}}}})
+	f.script(s, reply{doc: bson.D{{Key: "ok", Value: 0}, {Key: "code", Value: 59}, {Key: "errmsg", Value: "no such command: s3cret"}}})
 	for _, asked := range []bool{false, true} {
 		exporter := tracetest.NewInMemoryExporter()
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter))
@@ -173,15 +175,23 @@ func TestTraceOfCommands(t *testing.T) {
 				mongo.NewUpdateOneModel().SetFilter(bson.D{{Key: "a", Value: s}}).SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: "b", Value: s}}}}),
 				mongo.NewUpdateOneModel().SetFilter(bson.D{{Key: "a", Value: 2}}).SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: "b", Value: 3}}}}),
 			})
-			return err
+			if err != nil {
+				return err
+			}
+			if err := c.Database().RunCommand(ctx, bson.D{{Key: s, Value: 1}}).Err(); err == nil {
+				t.Error("an unknown command succeeds")
+			}
+			return c.Database().RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Err()
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := map[string][2]string{
-			"insert people": {"11000/11000/", `{"insert":"people","ordered":"?",`},
-			"delete people": {"64/64/", `{"delete":"people","ordered":"?",`},
-			"update people": {"//2", `{"update":"people","ordered":"?",`},
+			"insert people":       {"11000/11000/", `{"insert":"people","ordered":"?",`},
+			"delete people":       {"64/64/", `{"delete":"people","ordered":"?",`},
+			"BATCH update people": {"//2", `{"update":"people","ordered":"?",`},
+			"dbStats test":        {"//", `{"dbStats":"?"`},
+			"_OTHER":              {"59/59/", `{"_OTHER":"?"}`},
 		}
 		spans := exporter.GetSpans()
 		if len(spans) != len(want)+1 {
@@ -200,6 +210,9 @@ func TestTraceOfCommands(t *testing.T) {
 			}
 			outcome := attrs["db.response.status_code"] + "/" + attrs["error.type"] + "/" + attrs["db.operation.batch.size"]
 			text := attrs["db.query.text"]
+			if attrs["network.peer.address"]+":"+attrs["network.peer.port"] != f.address || attrs["server.port"] != attrs["network.peer.port"] {
+				t.Errorf("%s went to %s: the attributes are %v", span.Name, f.address, attrs)
+			}
 			if outcome != want[span.Name][0] || asked != (text != "") || asked && !strings.HasPrefix(text, want[span.Name][1]) {
 				t.Errorf("%s: %s, text %q", span.Name, outcome, text)
 			}

@@ -53,7 +53,7 @@ func (o commandObserver) EndCommand(ctx context.Context, c *pool.Call, cmd drive
 		return
 	}
 	ch := child{
-		plan:  u.layer.plans.get(c, spec{ofCommand, cmd.Name, cmd.Target, cmd.Namespace}),
+		plan:  u.layer.plans.get(c, spec{ofCommand, cmd.Name, cmd.Target, cmd.Namespace, cmd.OnDatabase, cmd.Server}),
 		extra: o.extra(cmd), begin: x.begin, end: time.Now(), outcome: judge(c, err), database: true,
 	}
 	if trace.SpanContextFromContext(ctx).SpanID() != u.span.SpanContext().SpanID() {

@@ -51,6 +51,46 @@ func TestCommandAttributes(t *testing.T) {
 	}
 }
 
+// A command of MongoDB is named after its target: the collection, or the database. The server of the
+// command replaces the pool's server.
+func TestTargetsOfCommands(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cmd  driver.Command
+		want string
+	}{
+		{"collection", driver.Command{Name: "collStats", Target: "orders"},
+			"collStats orders client Unset db.collection.name=orders db.namespace=shop db.operation.name=collStats db.system.name=mongodb" +
+				" server.address=db.example server.port=27018"},
+		{"database", driver.Command{Name: "dbStats", OnDatabase: true},
+			"dbStats shop client Unset db.namespace=shop db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+		{"another database", driver.Command{Name: "dbStats", OnDatabase: true, Namespace: "stock"},
+			"dbStats stock client Unset db.namespace=stock db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+		{"neither", driver.Command{Name: "commitTransaction", Namespace: "admin"},
+			"commitTransaction client Unset db.namespace=admin db.operation.name=commitTransaction db.system.name=mongodb" +
+				" server.address=db.example server.port=27018"},
+		{"batch", driver.Command{Name: "BATCH update", Target: "orders", Batch: 2},
+			"BATCH update orders client Unset db.collection.name=orders db.namespace=shop db.operation.batch.size=2" +
+				" db.operation.name=BATCH update db.system.name=mongodb server.address=db.example server.port=27018"},
+		{"server with a name", driver.Command{Name: "ping", Server: "db-2.example:27019"},
+			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb server.address=db-2.example server.port=27019"},
+		{"server with an IP address", driver.Command{Name: "ping", Server: "[fd00::7]:27017"},
+			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=fd00::7 network.peer.port=27017" +
+				" server.address=fd00::7"},
+		{"server at a socket", driver.Command{Name: "ping", Server: "/run/mongodb-27017.sock"},
+			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=/run/mongodb-27017.sock" +
+				" server.address=/run/mongodb-27017.sock"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, mongodb, Config{Commands: true}, pool.Config{}).warm()
+			_ = r.pool.Do(context.Background(), pool.Op{Name: "report"}, func(ctx context.Context, _ *pooltest.Conn) error {
+				return command(ctx, c.cmd, 0, nil)
+			})
+			r.want(false, "report internal Unset db.client.connection.pool.name=orders-db", "  "+c.want)
+		})
+	}
+}
+
 // A backend is not asked for anything unless commands are.
 func TestNoCommandsUnlessAsked(t *testing.T) {
 	r := newRig(t, redis, Config{}, pool.Config{}).warm()

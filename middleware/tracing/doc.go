@@ -14,7 +14,8 @@
 //     commands of the attempt are children of the attempt's span.
 //   - a CLIENT span for each command sent by the backend's client, only with Config.Commands. Then
 //     the use's span is INTERNAL and has no db.* attribute except the pool's name. The reason: a
-//     service graph draws an edge for each CLIENT span.
+//     service graph draws an edge for each CLIENT span. The target of a command on a whole database
+//     is the database ("dbStats shop").
 //
 // Each child span is made at its end, with the true start and end times. In a one-step use, the
 // layer holds back at most 64 child spans of the first attempt. With more than 64, child spans of
@@ -44,8 +45,11 @@
 //	db.operation.batch.size  pipeline of 0, 2 or more commands: the number of commands
 //	db.query.text            command, with Config.CommandText: the text without values
 //	db.response.status_code  on failure: the server's own code
-//	server.address           Identity.Address
-//	server.port              Identity.Port, unless the port is the system's default
+//	server.address           Identity.Address, or the command's server
+//	server.port              the port of server.address, unless the port is the system's default
+//	network.peer.address     command: its server, if the backend knows the server by an IP address
+//	                         or by the path of a socket
+//	network.peer.port        the port of network.peer.address
 //
 // Every failed span has:
 //

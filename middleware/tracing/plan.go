@@ -1,7 +1,11 @@
 package tracing
 
 import (
+	"cmp"
 	"maps"
+	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +45,8 @@ const (
 type spec struct {
 	kind                    specKind
 	name, target, namespace string
+	onDatabase              bool   // see driver.Command
+	server                  string // of a command, see driver.Command
 }
 
 // plan is the name and the start options of a span. A plan is made once for each spec and is
@@ -106,9 +112,14 @@ func newPlan(id driver.Identity, s spec) *plan {
 }
 
 // spanName returns the span name by the conventions: the operation and its target, or the part that
-// is not empty, else the system. Without a system, spanName returns the pool's name.
+// is not empty, else the system. Without a system, spanName returns the pool's name. The target is
+// a collection or, for a command on a database, the database.
 func spanName(id driver.Identity, s spec) string {
-	name := strings.TrimSpace(s.name + " " + s.target)
+	target := s.target
+	if s.onDatabase {
+		target = cmp.Or(s.namespace, id.Namespace)
+	}
+	name := strings.TrimSpace(s.name + " " + target)
 	if name == "" {
 		name = id.System
 	}
@@ -124,23 +135,46 @@ func database(id driver.Identity, s spec) (attrs []attribute.KeyValue) {
 			attrs = append(attrs, key.String(value))
 		}
 	}
-	namespace := id.Namespace
-	if s.namespace != "" {
-		namespace = s.namespace
-	}
 	add(semconv.DBSystemNameKey, id.System)
-	add(semconv.DBNamespaceKey, namespace)
+	add(semconv.DBNamespaceKey, cmp.Or(s.namespace, id.Namespace))
 	add(semconv.DBOperationNameKey, s.name)
 	if id.System == systemRedis {
 		add(semconv.DBQuerySummaryKey, strings.TrimSpace(s.name+" "+s.target))
 	} else {
 		add(semconv.DBCollectionNameKey, s.target)
 	}
-	add(semconv.ServerAddressKey, id.Address)
-	if id.Port != 0 && id.Port != defaultPorts[id.System] {
-		attrs = append(attrs, semconv.ServerPort(id.Port))
+	address, port := id.Address, id.Port
+	if s.server != "" {
+		address, port = split(s.server)
+	}
+	add(semconv.ServerAddressKey, address)
+	if port != 0 && port != defaultPorts[id.System] {
+		attrs = append(attrs, semconv.ServerPort(port))
+	}
+	if s.server != "" && isPeer(address) {
+		add(semconv.NetworkPeerAddressKey, address)
+		if port != 0 {
+			attrs = append(attrs, semconv.NetworkPeerPort(port))
+		}
 	}
 	return attrs
+}
+
+// split returns the parts of a server's address. port is 0 for the path of a socket.
+func split(server string) (address string, port int) {
+	host, number, err := net.SplitHostPort(server)
+	if err != nil {
+		return server, 0
+	}
+	port, _ = strconv.Atoi(number)
+	return host, port
+}
+
+// isPeer reports whether address is the address of a network peer: an IP address, or the path of a
+// socket. A host name is no such address, and may have several.
+func isPeer(address string) bool {
+	_, err := netip.ParseAddr(address)
+	return err == nil || strings.HasPrefix(address, "/")
 }
 
 // outcome is the result of a span, in values that may be recorded.

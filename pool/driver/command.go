@@ -5,9 +5,18 @@ import "context"
 // Command describes a command sent by the client of a backend within a use. A Command contains no
 // value, no key and no secret.
 type Command struct {
-	Name      string // "GET", "find"; "PIPELINE" or "MULTI" for several commands
+	// Name is the name of the command, such as "GET" or "find". For several commands in one request,
+	// Name is a name for the whole: "PIPELINE", "MULTI GET", "BATCH update". For a command unknown to
+	// the driver Name is "_OTHER".
+	Name      string
 	Target    string // the name of a collection; "" for Redis
 	Namespace string // the database, if different from the pool's Namespace
+	// OnDatabase: the command is about the whole database, as dbStats is. Then Target is "", and a
+	// span is named after the database.
+	OnDatabase bool
+	// Server is the server to which the command was sent: host:port, or the path of a socket. Server
+	// is "" if the server is the pool's Address, or if the driver does not know the server.
+	Server string
 	// Batch is the number of commands in a pipeline: 0 for a single command, EmptyBatch for a pipeline
 	// without commands.
 	Batch int
