@@ -117,6 +117,16 @@ func (s *jaegerSpan) parent() string {
 	return ""
 }
 
+// linked says that the span has a link to another trace.
+func (s *jaegerSpan) linked() bool {
+	for _, ref := range s.References {
+		if ref.TraceID != s.TraceID {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *jaegerSpan) failed() bool { return s.Tags.get("otel.status_code") == "ERROR" }
 
 func (s *jaegerSpan) end() int64 { return s.StartTime + s.Duration }

@@ -71,7 +71,7 @@ func checkTraces(t *testing.T, traces []jaegerTrace, uses map[string]tags) {
 		// All operations, each with success.
 		"HGET puts", "HSET puts", "RPUSH adds", "find puts", "insert puts", "update adds",
 		"acquire", "failed acquire", "attempt", "failed attempt", "breaker_open",
-		"poolstack.retry", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed",
+		"poolstack.retry", "poolstack.rejected", "poolstack.timeout", "poolstack.state_changed", "link",
 	} {
 		if seen[shape] == 0 {
 			t.Errorf("no trace has: %s", shape)
@@ -91,6 +91,9 @@ func checkTrace(trace jaegerTrace, uses map[string]tags, seen map[string]int) er
 	}
 	for _, log := range root.Logs {
 		seen[log.Fields.get("event")]++
+	}
+	if root.linked() {
+		seen["link"]++
 	}
 	attempts := named(children[root.SpanID], "attempt")
 	wrong = append(wrong, checkAttempts(root, attempts))
@@ -161,7 +164,7 @@ func checkUse(s *jaegerSpan, uses map[string]tags) error {
 	if !ok {
 		return errors.New("the root is no use of the demo")
 	}
-	return checkSpan(s, "client", want, "db.response.status_code", "poolstack.events.dropped")
+	return checkSpan(s, "client", want, "db.response.status_code", "poolstack.events.dropped", "poolstack.attempts", "poolstack.acquire.wait")
 }
 
 // checkSpan checks a span's kind, its required and optional attributes, and the attributes of its
@@ -198,6 +201,9 @@ func checkAttempts(root *jaegerSpan, attempts []*jaegerSpan) error {
 	if n > 0 && retries != n-1 && !(overtaken && retries == n) || n == 0 && retries > 0 {
 		wrong = append(wrong, fmt.Errorf("%d attempts, %d retries", n, retries))
 	}
+	if told := root.Tags.get("poolstack.attempts"); told != fmt.Sprint(n) && (told != "" || n > 0) {
+		wrong = append(wrong, fmt.Errorf("%d attempts, the use tells of %q", n, told))
+	}
 	for i, s := range attempts {
 		if s.Tags.get("poolstack.attempt") != fmt.Sprint(i+1) {
 			wrong = append(wrong, fmt.Errorf("attempt %d has the number %s", i+1, s.Tags.get("poolstack.attempt")))
@@ -227,7 +233,10 @@ func checkChild(s, parent, root *jaegerSpan, misplaced bool) error {
 	}
 	switch s.OperationName {
 	case "attempt":
-		return checkSpan(s, "internal", tags{"poolstack.attempt": s.Tags.get("poolstack.attempt")})
+		return checkSpan(s, "internal", tags{
+			"poolstack.attempt":              s.Tags.get("poolstack.attempt"),
+			"db.client.connection.pool.name": root.Tags.get("db.client.connection.pool.name"),
+		})
 	case "acquire":
 		if misplaced {
 			return errors.New("a wait is not below its attempt")

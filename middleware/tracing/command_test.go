@@ -16,7 +16,7 @@ import (
 
 const (
 	cacheUse     = "GET sessions internal Unset db.client.connection.pool.name=cache"
-	cacheCommand = " client Unset db.namespace=3%s db.system.name=redis server.address=10.0.0.1"
+	cacheCommand = " client Unset db.client.connection.pool.name=cache db.namespace=3%s db.system.name=redis server.address=10.0.0.1"
 )
 
 func TestCommandAttributes(t *testing.T) {
@@ -60,25 +60,25 @@ func TestTargetsOfCommands(t *testing.T) {
 		want string
 	}{
 		{"collection", driver.Command{Name: "collStats", Target: "orders"},
-			"collStats orders client Unset db.collection.name=orders db.namespace=shop db.operation.name=collStats db.system.name=mongodb" +
+			"collStats orders client Unset db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=shop db.operation.name=collStats db.system.name=mongodb" +
 				" server.address=db.example server.port=27018"},
 		{"database", driver.Command{Name: "dbStats", OnDatabase: true},
-			"dbStats shop client Unset db.namespace=shop db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+			"dbStats shop client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
 		{"another database", driver.Command{Name: "dbStats", OnDatabase: true, Namespace: "stock"},
-			"dbStats stock client Unset db.namespace=stock db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+			"dbStats stock client Unset db.client.connection.pool.name=orders-db db.namespace=stock db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
 		{"neither", driver.Command{Name: "commitTransaction", Namespace: "admin"},
-			"commitTransaction client Unset db.namespace=admin db.operation.name=commitTransaction db.system.name=mongodb" +
+			"commitTransaction client Unset db.client.connection.pool.name=orders-db db.namespace=admin db.operation.name=commitTransaction db.system.name=mongodb" +
 				" server.address=db.example server.port=27018"},
 		{"batch", driver.Command{Name: "BATCH update", Target: "orders", Batch: 2},
-			"BATCH update orders client Unset db.collection.name=orders db.namespace=shop db.operation.batch.size=2" +
+			"BATCH update orders client Unset db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=shop db.operation.batch.size=2" +
 				" db.operation.name=BATCH update db.system.name=mongodb server.address=db.example server.port=27018"},
 		{"server with a name", driver.Command{Name: "ping", Server: "db-2.example:27019"},
-			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb server.address=db-2.example server.port=27019"},
+			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb server.address=db-2.example server.port=27019"},
 		{"server with an IP address", driver.Command{Name: "ping", Server: "[fd00::7]:27017"},
-			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=fd00::7 network.peer.port=27017" +
+			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=fd00::7 network.peer.port=27017" +
 				" server.address=fd00::7"},
 		{"server at a socket", driver.Command{Name: "ping", Server: "/run/mongodb-27017.sock"},
-			"ping client Unset db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=/run/mongodb-27017.sock" +
+			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=/run/mongodb-27017.sock" +
 				" server.address=/run/mongodb-27017.sock"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -115,15 +115,15 @@ func TestCommandsBelowOwnSpans(t *testing.T) {
 			return command(ctx, driver.Command{Name: "GET"}, time.Second, []error{pooltest.ErrRefused, nil}[n-1])
 		})
 		attrs := fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")
-		failed := " client Error db.namespace=3 db.operation.name=GET db.query.summary=GET db.response.status_code=REFUSED" +
+		failed := " client Error db.client.connection.pool.name=cache db.namespace=3 db.operation.name=GET db.query.summary=GET db.response.status_code=REFUSED" +
 			" db.system.name=redis error.type=REFUSED server.address=10.0.0.1"
 		r.want(true,
-			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache",
+			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
-			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
+			"  attempt 0s-1s internal Error db.client.connection.pool.name=cache error.type=REFUSED poolstack.attempt=1",
 			"  load user 0s-1s internal Unset",
 			"    GET 0s-1s"+failed,
-			"  attempt 2s-3s internal Unset poolstack.attempt=2",
+			"  attempt 2s-3s internal Unset db.client.connection.pool.name=cache poolstack.attempt=2",
 			"  load user 2s-3s internal Unset",
 			"    GET 2s-3s"+attrs)
 	})

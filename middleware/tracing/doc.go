@@ -27,7 +27,9 @@
 // nothing global.
 //
 // An error sets the status of a span to Error, without a description. A miss does not. A use
-// refused by a layer or by the pool is a short span with status Error.
+// refused by a layer or by the pool is a short span with status Error. If a breaker has refused the
+// use, the span has a link to the span of the use that opened the breaker. There is no link if that
+// span was not sampled. The link has the attribute poolstack.reason.
 //
 // The background work of a pool belongs to no trace. By default, background work has no spans. With
 // Config.Background, background work has root spans of kind INTERNAL: "open", "open socket" for
@@ -58,7 +60,10 @@
 //
 // The library adds:
 //
-//	db.client.connection.pool.name  use, acquire, background: the pool's name, as on the metrics
+//	db.client.connection.pool.name  every span: the pool's name, as on the metrics
+//	poolstack.attempts              use: the number of attempts, if there were several
+//	poolstack.acquire.wait          use: how long all attempts together have waited for a resource,
+//	                                in seconds, if any attempt has waited
 //	poolstack.connection.fresh      acquire: whether this is the first use of the resource
 //	poolstack.attempt               attempt: the number of the attempt, from 1
 //	poolstack.events.dropped        use: the number of span events above the maximum

@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -19,6 +20,8 @@ var (
 	causeKey    = attribute.Key("poolstack.cause")
 	durationKey = attribute.Key("poolstack.duration")
 	droppedKey  = attribute.Key("poolstack.events.dropped")
+	attemptsKey = attribute.Key("poolstack.attempts")
+	waitKey     = attribute.Key("poolstack.acquire.wait")
 )
 
 // maxNotes is the maximum number of span events of a use.
@@ -33,6 +36,9 @@ func (o observer) WantsEvent(k pool.EventKind) bool { return k != pool.EventRele
 
 // Observe handles an event that belongs to no use.
 func (o observer) Observe(_ context.Context, e pool.Event) {
+	if e.Kind == pool.EventStateChanged {
+		o.t.openers.note(e, nil)
+	}
 	if o.t.cfg.Background {
 		o.t.background(e)
 	}
@@ -41,16 +47,21 @@ func (o observer) Observe(_ context.Context, e pool.Event) {
 // ObserveUse records e on the span of c's use.
 func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	u := o.t.useOf(c)
+	if e.Kind == pool.EventStateChanged {
+		o.t.openers.note(e, u)
+	}
 	if u == nil {
 		return
 	}
 	switch e.Kind {
 	case pool.EventReleased: // passed on by another layer
 	case pool.EventAcquired:
+		u.addWait(e.Duration)
 		if e.Duration > o.t.cfg.WaitThreshold {
 			u.wait(c, e, outcome{}, freshKey.Bool(e.Fresh))
 		}
 	case pool.EventAcquireFailed:
+		u.addWait(e.Duration)
 		if e.Duration > 0 { // else the use was refused at once
 			u.wait(c, e, outcome{failed: true, reason: e.Reason})
 		}
@@ -97,9 +108,44 @@ func (u *use) note(e pool.Event) {
 	}
 	if root, ok := pool.Because(e.Err); ok {
 		attrs = append(attrs, causeKey.String(root.Type))
+		if e.Kind == pool.EventRejected {
+			u.link(e)
+		}
 	}
 	if e.Duration > 0 {
 		attrs = append(attrs, durationKey.Float64(e.Duration.Seconds()))
 	}
 	u.span.AddEvent("poolstack."+string(e.Kind), trace.WithAttributes(attrs...))
+}
+
+// link links the span of a refused use to the span of the use that has opened the breaker.
+func (u *use) link(e pool.Event) {
+	opener, ok := u.layer.t.openers.of(e.Pool)
+	if !ok || opener.SpanID() == u.span.SpanContext().SpanID() {
+		return
+	}
+	u.span.AddLink(trace.Link{SpanContext: opener, Attributes: []attribute.KeyValue{reasonKey.String(e.Reason)}})
+}
+
+// openers holds the span of the use that has opened the breaker of a pool, by the name of the pool.
+// The breaker of a pool in openers is not closed.
+type openers struct{ spans sync.Map } // string -> trace.SpanContext
+
+// note handles a change of a breaker's state. u is the use that has made the change, or nil if the
+// use has no recording span. A failed probe opens the breaker again, so the probe replaces the
+// earlier use.
+func (o *openers) note(e pool.Event, u *use) {
+	switch {
+	case e.To == "open" && u != nil:
+		o.spans.Store(e.Pool, u.span.SpanContext())
+	case e.To == "closed":
+		o.spans.Delete(e.Pool)
+	}
+}
+
+// of returns the span for a pool. ok is false if there is none.
+func (o *openers) of(name string) (span trace.SpanContext, ok bool) {
+	found, _ := o.spans.Load(name)
+	span, ok = found.(trace.SpanContext)
+	return span, ok
 }

@@ -105,9 +105,7 @@ func newPlan(id driver.Identity, s spec) *plan {
 	if s.kind != ofWait && s.kind != ofAttempt {
 		name = spanName(id, s)
 	}
-	if s.kind != ofCommand && s.kind != ofAttempt {
-		attrs = append(attrs, semconv.DBClientConnectionPoolName(id.Name))
-	}
+	attrs = append(attrs, semconv.DBClientConnectionPoolName(id.Name))
 	return &plan{name, []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}}
 }
 

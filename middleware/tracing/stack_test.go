@@ -45,14 +45,14 @@ func TestStandardStack(t *testing.T) {
 			"GET 0s-0s client Unset",
 		}},
 		{"an attempt takes too long", [][]use{{hang, ok}}, []string{
-			"GET 0s-1.1s client Unset",
+			"GET 0s-1.1s client Unset attempts=2",
 			"  * timeout by timeout.attempt attempt 1s",
 			"  * retry by retry timeout_attempt 100ms",
 			"  attempt 0s-1s internal Error timeout_attempt 1",
 			"  attempt 1.1s-1.1s internal Unset 2",
 		}},
 		{"no time is left for another attempt", [][]use{{fail, hang, hang}}, []string{
-			"GET 0s-1.1s client Error timeout_attempt",
+			"GET 0s-1.1s client Error timeout_attempt attempts=2",
 			"  * retry by retry REFUSED 100ms",
 			"  * timeout by timeout.attempt attempt 1s",
 			"  * state_changed by breaker consecutive_failures closed-open because of timeout_attempt 1m0s",
@@ -63,7 +63,7 @@ func TestStandardStack(t *testing.T) {
 		// The second attempt has a tenth of a second. The total limit ends the attempt, and the breaker
 		// learns nothing about the server.
 		{"the use takes too long", [][]use{{hang, hang}}, []string{
-			"GET 0s-1.2s client Error timeout_total",
+			"GET 0s-1.2s client Error timeout_total attempts=2",
 			"  * timeout by timeout.attempt attempt 1s",
 			"  * retry by retry timeout_attempt 100ms",
 			"  * gave_up by retry deadline 0s",
@@ -72,7 +72,7 @@ func TestStandardStack(t *testing.T) {
 			"  attempt 1.1s-1.2s internal Error timeout_total 2",
 		}},
 		{"the breaker opens, and refuses", [][]use{{fail, fail, fail}, nil}, []string{
-			"GET 0s-300ms client Error REFUSED",
+			"GET 0s-300ms client Error REFUSED attempts=2",
 			"  * retry by retry REFUSED 100ms",
 			"  * state_changed by breaker consecutive_failures closed-open because of REFUSED 1m0s",
 			"  * rejected by breaker breaker_open because of REFUSED 59.8s",
@@ -80,6 +80,7 @@ func TestStandardStack(t *testing.T) {
 			"  attempt 0s-0s internal Error REFUSED 1",
 			"  attempt 100ms-100ms internal Error REFUSED 2",
 			"GET 300ms-300ms client Error breaker_open",
+			"  > GET 0s-300ms because of breaker_open",
 			"  * rejected by breaker breaker_open because of REFUSED 59.8s",
 		}},
 	} {
@@ -138,7 +139,12 @@ func drawn(spans tracetest.SpanStubs, start time.Time) (lines []string) {
 			}
 			a := values(s.Attributes)
 			lines = append(lines, indent+words(s.Name, fmt.Sprintf("%v-%v", s.StartTime.Sub(start), s.EndTime.Sub(start)),
-				s.SpanKind.String(), s.Status.Code.String(), a["error.type"], a["poolstack.attempt"]))
+				s.SpanKind.String(), s.Status.Code.String(), a["error.type"], a["poolstack.attempt"], prefixed("attempts=", a["poolstack.attempts"])))
+			for _, l := range s.Links {
+				to := slices.IndexFunc(spans, func(s tracetest.SpanStub) bool { return s.SpanContext.Equal(l.SpanContext) })
+				lines = append(lines, indent+"  > "+words(spans[to].Name, fmt.Sprintf("%v-%v", spans[to].StartTime.Sub(start), spans[to].EndTime.Sub(start)),
+					because(values(l.Attributes)["poolstack.reason"])))
+			}
 			for _, e := range s.Events {
 				a := values(e.Attributes)
 				seconds, _ := time.ParseDuration(a["poolstack.duration"] + "s")
@@ -161,11 +167,14 @@ func values(attrs []attribute.KeyValue) map[attribute.Key]string {
 	return m
 }
 
-func because(cause string) string {
-	if cause == "" {
+func because(cause string) string { return prefixed("because of ", cause) }
+
+// prefixed puts prefix before value, unless value is empty.
+func prefixed(prefix, value string) string {
+	if value == "" {
 		return ""
 	}
-	return "because of " + cause
+	return prefix + value
 }
 
 // words joins those that are not empty.

@@ -69,8 +69,9 @@ func (c Config) Validate() error {
 // Tracing is the tracing layer. Create a Tracing with [New]. A Tracing may serve several pools,
 // concurrently, and needs no closing.
 type Tracing struct {
-	cfg    Config
-	tracer trace.Tracer // nil with a noop provider
+	cfg     Config
+	tracer  trace.Tracer // nil with a noop provider
+	openers openers
 }
 
 // New returns a Tracing with the settings cfg. New returns the error of [Config.Validate] if cfg is

@@ -146,7 +146,7 @@ func TestTwoSteps(t *testing.T) {
 		wg.Wait()
 		r.want(true,
 			"GET sessions 0s-3s internal Error db.client.connection.pool.name=p error.type=REPLY",
-			"  GET 1s-2s client Unset db.operation.name=GET")
+			"  GET 1s-2s client Unset db.client.connection.pool.name=p db.operation.name=GET")
 	})
 }
 
@@ -159,22 +159,26 @@ func TestWaits(t *testing.T) {
 		want      []string
 	}{
 		{"long", 0, time.Second, []string{
-			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
+				" poolstack.acquire.wait=1",
 			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=false",
 		}},
 		{"short", time.Minute, time.Second, []string{
-			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
+				" poolstack.acquire.wait=1",
 		}},
 		{"the least threshold", 1, time.Second, []string{
-			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
+				" poolstack.acquire.wait=1",
 			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=false",
 		}},
 		{"the largest threshold", math.MaxInt64, time.Second, []string{
-			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET",
+			"GET sessions 0s-1s client Unset db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
+				" poolstack.acquire.wait=1",
 		}},
 		{"in vain", time.Minute, 3 * time.Second, []string{
 			"GET sessions 0s-2s client Error db.client.connection.pool.name=p db.collection.name=sessions db.operation.name=GET" +
-				" error.type=acquire_timeout",
+				" error.type=acquire_timeout poolstack.acquire.wait=2",
 			"  acquire 0s-2s internal Error db.client.connection.pool.name=p error.type=acquire_timeout",
 		}},
 	} {
@@ -208,7 +212,7 @@ func TestFreshWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.want(true,
-			"p 0s-1s client Unset db.client.connection.pool.name=p",
+			"p 0s-1s client Unset db.client.connection.pool.name=p poolstack.acquire.wait=1",
 			"  acquire 0s-1s internal Unset db.client.connection.pool.name=p poolstack.connection.fresh=true")
 	})
 }
@@ -230,29 +234,29 @@ func TestAttempts(t *testing.T) {
 	}{
 		{"one", 0, 0, []string{"GET sessions 0s-1s client Unset" + useAttrs}},
 		{"two", 1, 0, []string{
-			"GET sessions 0s-3s client Unset" + useAttrs,
+			"GET sessions 0s-3s client Unset" + useAttrs + " poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
-			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
-			"  attempt 2s-3s internal Unset poolstack.attempt=2",
+			"  attempt 0s-1s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=1",
+			"  attempt 2s-3s internal Unset db.client.connection.pool.name=p poolstack.attempt=2",
 		}},
 		{"three, all failed", 3, 0, []string{
-			"GET sessions 0s-5s client Error" + strings.Replace(useAttrs, "GET", "GET db.response.status_code=REFUSED error.type=REFUSED", 1),
+			"GET sessions 0s-5s client Error" + strings.Replace(useAttrs, "GET", "GET db.response.status_code=REFUSED error.type=REFUSED", 1) + " poolstack.attempts=3",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
 			"  * poolstack.retry poolstack.attempt=2 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
-			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
-			"  attempt 2s-3s internal Error error.type=REFUSED poolstack.attempt=2",
-			"  attempt 4s-5s internal Error error.type=REFUSED poolstack.attempt=3",
+			"  attempt 0s-1s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=1",
+			"  attempt 2s-3s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=2",
+			"  attempt 4s-5s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=3",
 		}},
 		{"cancelled in the first pause", 3, 1500 * time.Millisecond, []string{
 			"GET sessions 0s-1.5s client Error" + useAttrs + " error.type=canceled",
 			"  * poolstack.gave_up poolstack.attempt=1 poolstack.duration=0.5 poolstack.layer=retry poolstack.reason=canceled",
 		}},
 		{"cancelled in the second pause", 3, 3500 * time.Millisecond, []string{
-			"GET sessions 0s-3.5s client Error" + useAttrs + " error.type=canceled",
+			"GET sessions 0s-3.5s client Error" + useAttrs + " error.type=canceled poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
 			"  * poolstack.gave_up poolstack.attempt=2 poolstack.duration=0.5 poolstack.layer=retry poolstack.reason=canceled",
-			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
-			"  attempt 2s-3s internal Error error.type=REFUSED poolstack.attempt=2",
+			"  attempt 0s-1s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=1",
+			"  attempt 2s-3s internal Error db.client.connection.pool.name=p error.type=REFUSED poolstack.attempt=2",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -295,16 +299,16 @@ func TestWhatIsBelowAttempts(t *testing.T) {
 		}
 		const server = " db.system.name=mongodb%s server.address=db.example server.port=27018"
 		r.want(true,
-			"find orders 0s-6s internal Unset db.client.connection.pool.name=orders-db",
+			"find orders 0s-6s internal Unset db.client.connection.pool.name=orders-db poolstack.acquire.wait=2 poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=broken",
-			"  attempt 0s-2s internal Error error.type=broken poolstack.attempt=1",
+			"  attempt 0s-2s internal Error db.client.connection.pool.name=orders-db error.type=broken poolstack.attempt=1",
 			"    acquire 0s-1s internal Unset db.client.connection.pool.name=orders-db poolstack.connection.fresh=true",
-			"    find orders 1s-2s client Error db.collection.name=orders db.namespace=shop db.operation.name=find"+
+			"    find orders 1s-2s client Error db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=shop db.operation.name=find"+
 				fmt.Sprintf(server, " error.type=broken"),
-			"  attempt 3s-6s internal Unset poolstack.attempt=2",
+			"  attempt 3s-6s internal Unset db.client.connection.pool.name=orders-db poolstack.attempt=2",
 			"    acquire 3s-4s internal Unset db.client.connection.pool.name=orders-db poolstack.connection.fresh=true",
-			"    find orders 4s-5s client Unset db.collection.name=orders db.namespace=other db.operation.name=find"+fmt.Sprintf(server, ""),
-			"    BULK 5s-6s client Unset db.namespace=shop db.operation.batch.size=2 db.operation.name=BULK"+fmt.Sprintf(server, ""))
+			"    find orders 4s-5s client Unset db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=other db.operation.name=find"+fmt.Sprintf(server, ""),
+			"    BULK 5s-6s client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.batch.size=2 db.operation.name=BULK"+fmt.Sprintf(server, ""))
 	})
 }
 
@@ -323,12 +327,12 @@ func TestAttemptsInTwoSteps(t *testing.T) {
 		_ = command(l.Context(), driver.Command{Name: "GET"}, time.Second, nil)
 		l.Release(nil)
 		r.want(true,
-			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache",
+			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache poolstack.acquire.wait=1 poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
-			"  attempt 0s-1s internal Error error.type=REFUSED poolstack.attempt=1",
+			"  attempt 0s-1s internal Error db.client.connection.pool.name=cache error.type=REFUSED poolstack.attempt=1",
 			"    acquire 0s-1s internal Error db.client.connection.pool.name=cache error.type=REFUSED",
-			"  attempt 2s-3s internal Unset poolstack.attempt=2",
-			"    GET 2s-3s client Unset db.namespace=3 db.operation.name=GET db.query.summary=GET db.system.name=redis"+
+			"  attempt 2s-3s internal Unset db.client.connection.pool.name=cache poolstack.attempt=2",
+			"    GET 2s-3s client Unset db.client.connection.pool.name=cache db.namespace=3 db.operation.name=GET db.query.summary=GET db.system.name=redis"+
 				" server.address=10.0.0.1")
 	})
 }

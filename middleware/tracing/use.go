@@ -29,6 +29,7 @@ type use struct {
 
 	mu       sync.Mutex      // attempts may be concurrent
 	notes    int             // number of span events, including dropped events
+	waited   time.Duration   // total of the waits for a resource
 	begin    time.Time       // start of the current attempt
 	attempts int             // number of attempts that are over
 	attempt  trace.Span      // of the current attempt; nil until the span is needed
@@ -76,6 +77,16 @@ func (u *use) add(c *pool.Call, ch child) {
 	}
 }
 
+// addWait adds the time of a wait for a resource.
+func (u *use) addWait(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waited += d
+}
+
 // attemptOver ends the current attempt. e reports the end of the pause after the attempt, so the
 // attempt ended e.Duration ago. The next attempt, if any, begins now.
 func (u *use) attemptOver(c *pool.Call, e pool.Event, o outcome) {
@@ -96,8 +107,14 @@ func (u *use) end(c *pool.Call, o outcome) {
 	if u.notes > maxNotes {
 		u.span.SetAttributes(droppedKey.Int(u.notes - maxNotes))
 	}
+	if n := c.Attempt(); n > 1 {
+		u.span.SetAttributes(attemptsKey.Int(n))
+	}
+	if u.waited > 0 {
+		u.span.SetAttributes(waitKey.Float64(u.waited.Seconds()))
+	}
 	u.layer, u.ctx, u.span = nil, nil, nil
-	u.notes, u.attempts = 0, 0
+	u.notes, u.attempts, u.waited = 0, 0, 0
 	u.mu.Unlock()
 	uses.Put(u)
 }
