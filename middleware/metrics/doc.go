@@ -20,10 +20,11 @@
 //
 //	db.client.operation.duration (db_client_operation_duration_seconds)
 //		Histogram, s: Duration of database client operations.
-//		by db.system.name, db.namespace, db.operation.name, db.collection.name, db.query.summary, db.response.status_code, error.type,
-//		server.address, server.port
+//		by db.system.name, db.namespace, db.operation.name, db.collection.name, db.query.summary,
+//		db.response.status_code, error.type, server.address, server.port
 //	db.client.connection.count (db_client_connection_count)
-//		UpDownCounter, {connection}: The number of connections that are currently in state described by the `state` attribute.
+//		UpDownCounter, {connection}: The number of connections that are currently in state
+//		described by the `state` attribute.
 //		by db.client.connection.state
 //	db.client.connection.max (db_client_connection_max)
 //		UpDownCounter, {connection}: The maximum number of open connections allowed.
@@ -34,7 +35,8 @@
 //	db.client.connection.pending_requests (db_client_connection_pending_requests)
 //		UpDownCounter, {request}: The number of current pending requests for an open connection.
 //	db.client.connection.timeouts (db_client_connection_timeouts_total)
-//		Counter, {timeout}: The number of connection timeouts that have occurred trying to obtain a connection from the pool.
+//		Counter, {timeout}: The number of connection timeouts that have occurred trying to obtain
+//		a connection from the pool.
 //	db.client.connection.create_time (db_client_connection_create_time_seconds)
 //		Histogram, s: The time it took to create a new connection.
 //	db.client.connection.wait_time (db_client_connection_wait_time_seconds)
@@ -42,56 +44,70 @@
 //	db.client.connection.use_time (db_client_connection_use_time_seconds)
 //		Histogram, s: The time between borrowing a connection and returning it to the pool.
 //	poolstack.failures (poolstack_failures_total)
-//		Counter, {failure}: Uses that failed, one a use whatever its attempts, by whose fault; a breaker's refusals by what opened it.
+//		Counter, {failure}: Failed uses, by whose fault the failure was. A use refused by a
+//		breaker counts for the fault that opened the breaker.
 //		by poolstack.fault
 //	poolstack.retry.attempts (poolstack_retry_attempts_total)
-//		Counter, {attempt}: Further attempts that came to the pool, one an attempt, by the error type of the attempt before.
+//		Counter, {attempt}: Attempts after the first attempt of a use, by the error type of the
+//		attempt before. Only attempts that reached the pool count.
 //		by poolstack.reason
 //	poolstack.retry.give_ups (poolstack_retry_give_ups_total)
-//		Counter, {failure}: Uses that were not attempted again though their error allowed it, one a use, by what hindered it.
+//		Counter, {failure}: Failed uses without another attempt although the error allowed another
+//		attempt, by the reason.
 //		by poolstack.reason
 //	poolstack.retry.budget (poolstack_retry_budget)
-//		Gauge, {attempt}: Further attempts that the retry budget has tokens for; not reported when they are not budgeted.
+//		Gauge, {attempt}: Number of further attempts that the retry budget can pay for. Absent if
+//		retries have no budget.
 //	poolstack.breaker.state (poolstack_breaker_state)
-//		Gauge, {breaker}: 1 for the state that the circuit breaker is in, 0 for the others.
+//		Gauge, {breaker}: 1 for the current state of the circuit breaker, 0 for the other states.
 //		by poolstack.state
 //	poolstack.breaker.transitions (poolstack_breaker_transitions_total)
-//		Counter, {transition}: Changes of the circuit breaker's state, one a change however many uses had part in it, by the rule that made it.
+//		Counter, {transition}: Changes of the circuit breaker's state, by the rule that caused the
+//		change.
 //		by poolstack.from, poolstack.to, poolstack.reason
 //	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
-//		Gauge, 1: The part of the calls in the circuit breaker's window that failed; while it is not closed, of those it opened with.
+//		Gauge, 1: Share of failed calls in the circuit breaker's window. While the breaker is not
+//		closed: the share with which the breaker opened.
 //	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
-//		Gauge, 1: The failure ratio from which the circuit breaker opens; not reported when none opens it.
+//		Gauge, 1: Share of failed calls from which the circuit breaker opens. Absent if no share
+//		opens the breaker.
 //	poolstack.rejections (poolstack_rejections_total)
-//		Counter, {rejection}: Uses, or attempts of them, that the pool or a layer refused: one a refusal, none of which asked the server anything.
+//		Counter, {rejection}: Uses, or attempts of uses, refused by the pool or by a layer before
+//		anything was sent to the server.
 //		by poolstack.layer, poolstack.reason
 //	poolstack.timeouts (poolstack_timeouts_total)
-//		Counter, {timeout}: Limits of time that were hit, by what was cut short: one a limit, so that a use of several attempts may count several.
+//		Counter, {timeout}: Time limits exceeded, by stage. A use with several attempts may exceed
+//		several limits.
 //		by poolstack.stage
 //	poolstack.acquire.waits (poolstack_acquire_waits_total)
-//		Counter, {wait}: Resources that were lent only after a wait, one a lease.
+//		Counter, {wait}: Leases that began with a wait for a connection.
 //	poolstack.acquire.timeout (poolstack_acquire_timeout_seconds)
-//		Gauge, s: How long a use may wait for a resource; not reported when the pool sets no bound.
+//		Gauge, s: Longest time that a use may wait for a connection. Absent if the pool has no
+//		such limit.
 //	poolstack.connection.maintenance (poolstack_connection_maintenance)
-//		UpDownCounter, {connection}: Connections that are being opened, checked or closed; they count towards the maximum.
+//		UpDownCounter, {connection}: Connections being opened, checked or closed. These
+//		connections count towards the maximum.
 //		by poolstack.state
 //	poolstack.connection.closed (poolstack_connection_closed_total)
-//		Counter, {connection}: Connections that were closed, one a connection, by why.
+//		Counter, {connection}: Closed connections, by the reason.
 //		by poolstack.reason
 //	poolstack.open.failures (poolstack_open_failures_total)
-//		Counter, {failure}: Connections that could not be opened, one a try however many uses wait for it, by error type.
+//		Counter, {failure}: Connections that could not be opened, by error type. A failure counts
+//		once, even if several uses wait for the connection.
 //		by poolstack.reason
 //	poolstack.check.failures (poolstack_check_failures_total)
-//		Counter, {failure}: Connections that failed a check or could not be reset, one a connection.
+//		Counter, {failure}: Connections that failed a check or a reset.
 //		by poolstack.reason
 //	poolstack.leaks (poolstack_leaks_total)
-//		Counter, {lease}: Leases that were out for longer than the pool's limit for leaks, one a lease.
+//		Counter, {lease}: Leases that lasted longer than the pool's limit for leaks.
 //	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
-//		Gauge, s: How long the longest of the present leases has lasted; 0 when nothing is lent.
+//		Gauge, s: Age of the oldest current lease. 0 if no connection is lent.
 //	poolstack.subscription.connections (poolstack_subscription_connections)
-//		Gauge, {connection}: Connections of subscriptions, which are open beside the pool's; reported for Redis only.
+//		Gauge, {connection}: Open connections of subscriptions. These connections are not part of
+//		the pool. Reported for Redis only.
 //	poolstack.subscription.opened (poolstack_subscription_opened_total)
-//		Counter, {connection}: Connections that were opened for subscriptions; one more each time that a subscription had lost its connection.
+//		Counter, {connection}: Connections opened for subscriptions. A subscription that has lost
+//		its connection opens another connection.
 //
 // [Catalogue] returns the same list as values, with the buckets of the histograms. In Prometheus a
 // histogram has three series: the name with _bucket, _sum and _count. Attributes become labels,

@@ -47,30 +47,36 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// columns is the maximum width of a comment, with tabs of 4 columns.
+const columns = 100
+
 func packageDoc() string {
-	const width = 130
+	const indent = "//\t\t"
+	width := columns - len(strings.ReplaceAll(indent, "\t", "    "))
 	var b strings.Builder
 	for _, i := range catalogue {
-		fmt.Fprintf(&b, "//\t%s (%s)\n//\t\t%v, %s: %s\n", i.Name, i.PrometheusName(), i.Kind, i.Unit, i.Description)
-		line := ""
-		for n, a := range i.Attributes[1:] {
-			if n == 0 {
-				line = "by " + a
-				continue
-			}
-			line += ","
-			if len(line)+len(a) > width {
-				fmt.Fprintf(&b, "//\t\t%s\n", line)
-				line = a
-				continue
-			}
-			line += " " + a
+		fmt.Fprintf(&b, "//\t%s (%s)\n", i.Name, i.PrometheusName())
+		lines := wrap(fmt.Sprintf("%v, %s: %s", i.Kind, i.Unit, i.Description), width)
+		if by := i.Attributes[1:]; len(by) > 0 {
+			lines = append(lines, wrap("by "+strings.Join(by, ", "), width)...)
 		}
-		if line != "" {
-			fmt.Fprintf(&b, "//\t\t%s\n", line)
+		for _, l := range lines {
+			fmt.Fprintf(&b, "%s%s\n", indent, l)
 		}
 	}
 	return b.String()
+}
+
+// wrap breaks text into lines of at most width bytes.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	return append(lines, line)
 }
 
 func readmeTable() string {

@@ -13,7 +13,9 @@ import (
 // brokenBefore is the refusal of a breaker that a failure has opened.
 type brokenBefore struct{ refusal }
 
-func (brokenBefore) Because() driver.Class { return driver.Class{Fault: driver.FaultServer, Type: "broken"} }
+func (brokenBefore) Because() driver.Class {
+	return driver.Class{Fault: driver.FaultServer, Type: "broken"}
+}
 
 // A refused use is linked to the use that has opened the breaker: to the latest one with a span,
 // for as long as the breaker is not closed.
