@@ -175,7 +175,7 @@ func checkRequests(t *testing.T, servers *local.Servers, l *load, jaeger *jaeger
 		{
 			use: "find things", pool: "mongodb", ask: func() (string, error) { return l.request(t.Context(), l.find) }, name: "find things",
 			want: tags{"db.system.name": "mongodb", "db.namespace": "load", "db.operation.name": "find", "db.collection.name": "things",
-				"server.address": "127.0.0.1", "server.port": mongodb},
+				"server.address": "127.0.0.1", "server.port": mongodb, "network.peer.address": "127.0.0.1", "network.peer.port": mongodb},
 		},
 	} {
 		id, err := tt.ask()
@@ -224,7 +224,8 @@ func checkRequest(trace jaegerTrace, use, pool, command, code string, want tags)
 			return fmt.Errorf("the command failed with error.type %q", got)
 		}
 	}
-	return errors.Join(checkSpan(uses[0], "internal", ofUse), checkSpan(commands[0], "client", want))
+	want["db.client.connection.pool.name"] = pool
+	return errors.Join(checkSpan(uses[0], "internal", ofUse, "poolstack.acquire.wait"), checkSpan(commands[0], "client", want))
 }
 
 // checkExemplarsBehind follows the exemplars received through the Collector. A few exemplars may
