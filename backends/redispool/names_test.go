@@ -28,7 +28,7 @@ func sentBy(t *testing.T) (names map[string]string) {
 		defer func() { _ = recover() }()
 		args := []reflect.Value{reflect.ValueOf(t.Context())}
 		kinds := method.Type()
-		for i := 1; i < kinds.NumIn() && !(kinds.IsVariadic() && i == kinds.NumIn()-1); i++ {
+		for i := 1; i < kinds.NumIn() && (!kinds.IsVariadic() || i < kinds.NumIn()-1); i++ {
 			switch in := kinds.In(i); {
 			case in.Kind() == reflect.Pointer:
 				args = append(args, reflect.New(in.Elem()))

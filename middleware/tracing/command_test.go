@@ -54,32 +54,33 @@ func TestCommandAttributes(t *testing.T) {
 // A command of MongoDB is named after its target: the collection, or the database. The server of the
 // command replaces the pool's server.
 func TestTargetsOfCommands(t *testing.T) {
+	const (
+		db     = " client Unset db.client.connection.pool.name=orders-db%s db.system.name=mongodb%s"
+		server = " server.address=db.example server.port=27018"
+	)
+	span := func(name, attrs, server string) string { return name + fmt.Sprintf(db, attrs, server) }
+	const pinged = " db.namespace=shop db.operation.name=ping"
 	for _, c := range []struct {
 		name string
 		cmd  driver.Command
 		want string
 	}{
 		{"collection", driver.Command{Name: "collStats", Target: "orders"},
-			"collStats orders client Unset db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=shop db.operation.name=collStats db.system.name=mongodb" +
-				" server.address=db.example server.port=27018"},
+			span("collStats orders", " db.collection.name=orders db.namespace=shop db.operation.name=collStats", server)},
 		{"database", driver.Command{Name: "dbStats", OnDatabase: true},
-			"dbStats shop client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+			span("dbStats shop", " db.namespace=shop db.operation.name=dbStats", server)},
 		{"another database", driver.Command{Name: "dbStats", OnDatabase: true, Namespace: "stock"},
-			"dbStats stock client Unset db.client.connection.pool.name=orders-db db.namespace=stock db.operation.name=dbStats db.system.name=mongodb server.address=db.example server.port=27018"},
+			span("dbStats stock", " db.namespace=stock db.operation.name=dbStats", server)},
 		{"neither", driver.Command{Name: "commitTransaction", Namespace: "admin"},
-			"commitTransaction client Unset db.client.connection.pool.name=orders-db db.namespace=admin db.operation.name=commitTransaction db.system.name=mongodb" +
-				" server.address=db.example server.port=27018"},
-		{"batch", driver.Command{Name: "BATCH update", Target: "orders", Batch: 2},
-			"BATCH update orders client Unset db.client.connection.pool.name=orders-db db.collection.name=orders db.namespace=shop db.operation.batch.size=2" +
-				" db.operation.name=BATCH update db.system.name=mongodb server.address=db.example server.port=27018"},
+			span("commitTransaction", " db.namespace=admin db.operation.name=commitTransaction", server)},
+		{"batch", driver.Command{Name: "BATCH update", Target: "orders", Batch: 2}, span("BATCH update orders",
+			" db.collection.name=orders db.namespace=shop db.operation.batch.size=2 db.operation.name=BATCH update", server)},
 		{"server with a name", driver.Command{Name: "ping", Server: "db-2.example:27019"},
-			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb server.address=db-2.example server.port=27019"},
+			span("ping", pinged, " server.address=db-2.example server.port=27019")},
 		{"server with an IP address", driver.Command{Name: "ping", Server: "[fd00::7]:27017"},
-			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=fd00::7 network.peer.port=27017" +
-				" server.address=fd00::7"},
+			span("ping", pinged, " network.peer.address=fd00::7 network.peer.port=27017 server.address=fd00::7")},
 		{"server at a socket", driver.Command{Name: "ping", Server: "/run/mongodb-27017.sock"},
-			"ping client Unset db.client.connection.pool.name=orders-db db.namespace=shop db.operation.name=ping db.system.name=mongodb network.peer.address=/run/mongodb-27017.sock" +
-				" server.address=/run/mongodb-27017.sock"},
+			span("ping", pinged, " network.peer.address=/run/mongodb-27017.sock server.address=/run/mongodb-27017.sock")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, mongodb, Config{Commands: true}, pool.Config{}).warm()
@@ -115,8 +116,8 @@ func TestCommandsBelowOwnSpans(t *testing.T) {
 			return command(ctx, driver.Command{Name: "GET"}, time.Second, []error{pooltest.ErrRefused, nil}[n-1])
 		})
 		attrs := fmt.Sprintf(cacheCommand, " db.operation.name=GET db.query.summary=GET")
-		failed := " client Error db.client.connection.pool.name=cache db.namespace=3 db.operation.name=GET db.query.summary=GET db.response.status_code=REFUSED" +
-			" db.system.name=redis error.type=REFUSED server.address=10.0.0.1"
+		failed := " client Error db.client.connection.pool.name=cache db.namespace=3 db.operation.name=GET db.query.summary=GET" +
+			" db.response.status_code=REFUSED db.system.name=redis error.type=REFUSED server.address=10.0.0.1"
 		r.want(true,
 			"GET sessions 0s-3s internal Unset db.client.connection.pool.name=cache poolstack.attempts=2",
 			"  * poolstack.retry poolstack.attempt=1 poolstack.duration=1 poolstack.layer=retry poolstack.reason=REFUSED",
