@@ -89,4 +89,7 @@
 //
 // The pool checks the rules again after each change of settings of the pool or of a layer. The pool
 // repeats a warning only if the warning did not apply in between.
+//
+// The logging layer writes the warnings. If no layer of the pool observes events, each warning goes
+// once to [log/slog.Default].
 package middleware

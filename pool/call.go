@@ -259,15 +259,20 @@ func (c *Call) Asked() bool { c.check(); return c.granted && (!c.told.known || c
 func (c *Call) Answered() bool { c.check(); return c.told.known && c.told.Answered }
 
 // Observed reports whether some layer observes events. If millions of uses are refused, a layer
-// calls Observed first and saves the cost of an [Event] without an observer.
+// calls Observed first and saves the cost of an [Event] without an observer. A layer emits an
+// [EventWarning] in any case.
 func (c *Call) Observed() bool { c.check(); return c.hub.observed() }
 
 // Emit reports e to the observers among the layers. Emit fills in Pool, Op, and an empty Attempt or
-// Layer. ctx is the context of the reported fact. The caller must not hold a lock.
+// Layer. ctx is the context of the reported fact. The caller must not hold a lock. Without an
+// observer, Emit does nothing, except for an [EventWarning].
 func (c *Call) Emit(ctx context.Context, e Event) {
 	c.check()
-	if c.hub.observed() {
+	switch {
+	case c.hub.observed():
 		c.emit(ctx, &e, c.hub.observers)
+	case e.Kind == EventWarning:
+		c.hub.warn(ctx, &e)
 	}
 }
 

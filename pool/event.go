@@ -43,7 +43,9 @@ const (
 	// EventConfigured: the pool or a layer got new settings.
 	EventConfigured EventKind = "configured"
 	// EventWarning: settings or a use of the API may have an unwanted effect. Sent by New, after new
-	// settings, or by a layer. Reason is a sentence.
+	// settings, by a layer or by a driver. Reason is a sentence without secrets. If no layer of the
+	// pool is an [Observer], the pool gives each distinct warning once to [slog.Default]. Any Observer
+	// among the layers, also an Observer that ignores the event, keeps the default logger silent.
 	EventWarning EventKind = "warning"
 	// EventRetry: another attempt begins. Attempt is the failed attempt; Duration is the pause. Sets
 	// Reason and Err.
@@ -137,6 +139,7 @@ type hub struct {
 	observers  []observer
 	acquired   []observer // the observers that receive EventAcquired
 	released   []observer // the observers that receive EventReleased
+	warnings   warnings   // without observers: the warnings in the default logger
 	commands   []CommandObserver
 	refusal    atomic.Pointer[UseError] // the latest refusal; the same error is often returned again
 	calls      atomic.Uint32            // the number of Calls made so far
@@ -184,6 +187,11 @@ func (h *hub) emitUse(ctx context.Context, c *Call, e *Event, to []observer) {
 // announce reports events outside any use.
 func (h *hub) announce(events ...Event) {
 	if !h.observed() {
+		for _, e := range events {
+			if e.Kind == EventWarning {
+				h.warn(context.Background(), &e)
+			}
+		}
 		return
 	}
 	for _, e := range events {
