@@ -4,6 +4,9 @@
 //	stack, err := middleware.Standard(middleware.Options{})
 //	p, err := pool.New(driver, pool.Config{}, stack.Layers()...)
 //
+// [Stack.Insert] puts a layer of another package into the stack. A [Builder] collects the layers of a
+// chain made by hand.
+//
 // # The order
 //
 // The first layer is outermost: it sees a use first, and the outcome of the use last.

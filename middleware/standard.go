@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/earnorm/poolstack/middleware/breaker"
@@ -68,7 +69,8 @@ func Queue() Options {
 // Stack is a standard stack. Its fields are the layers, for inspection and tuning while the pool is
 // in use. The field of a layer left out is nil. A Stack serves a single pool: its breaker returns
 // an error for a second pool, because the failures of a server say nothing about another server.
-// All methods may be called concurrently. There is nothing to close.
+// [Stack.Insert] and [Stack.Append] add layers of other packages before the pool is made. All methods
+// may be called concurrently. There is nothing to close.
 type Stack struct {
 	Tracing *tracing.Tracing
 	Metrics *metrics.Metrics
@@ -78,13 +80,14 @@ type Stack struct {
 	Breaker *breaker.Breaker
 	Attempt *timeout.Timeout
 
+	mu     sync.Mutex
 	layers []pool.Middleware
 }
 
 // Standard returns the recommended stack. The error names each layer with invalid settings, the
 // reason for each setting, and each entry of Without that is not a kind.
 func Standard(o Options) (*Stack, error) {
-	b := &builder{without: o.Without}
+	b := &assembly{without: o.Without}
 	for _, kind := range o.Without {
 		if !slices.Contains(Kinds(), kind) {
 			b.errs = append(b.errs, fmt.Errorf("middleware: Options.Without names %q: must be among %s", kind, strings.Join(Kinds(), ", ")))
@@ -107,10 +110,14 @@ func Standard(o Options) (*Stack, error) {
 }
 
 // Layers returns the layers for [pool.New], outermost first. The slice is a copy.
-func (s *Stack) Layers() []pool.Middleware { return slices.Clone(s.layers) }
+func (s *Stack) Layers() []pool.Middleware {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.layers)
+}
 
-// builder collects the layers and the errors of their settings.
-type builder struct {
+// assembly collects the layers of Options and the errors of their settings.
+type assembly struct {
 	without []string
 	layers  []pool.Middleware
 	errs    []error
@@ -118,7 +125,7 @@ type builder struct {
 
 // add constructs a layer from a field of Options, and puts the layer inside of the layers added
 // before. If the layer is to be left out or its settings are invalid, add returns the zero value.
-func add[L pool.Middleware, C any](b *builder, kind, field string, construct func(C) (L, error), cfg C) (none L) {
+func add[L pool.Middleware, C any](b *assembly, kind, field string, construct func(C) (L, error), cfg C) (none L) {
 	if slices.Contains(b.without, kind) {
 		return none
 	}
