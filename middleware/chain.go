@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -15,17 +16,17 @@ import (
 // does not change.
 //
 // The kind of a layer is [pool.LayerInfo].Layer. Among several layers of the kind, Insert takes the
-// outermost. A [pool.Chain] counts as the outermost of its layers, because nothing can be put
-// between the layers of a Chain.
+// outermost; before may also be the name of a layer. A [pool.Chain] counts as the outermost of its
+// layers, because nothing can be put between the layers of a Chain.
 //
-// If no layer of the stack has the kind, Insert returns an error with the kinds present, and the
-// stack does not change. The same holds for a nil layer.
+// If no layer of the stack has the kind, Insert returns an error with the kinds present, or the names
+// of layers with names, and the stack does not change. The same holds for a nil layer.
 func (s *Stack) Insert(before string, layers ...pool.Middleware) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := slices.IndexFunc(s.layers, func(l pool.Middleware) bool {
 		info, ok := describe(l)
-		return ok && info.Layer == before
+		return ok && (info.Layer == before || info.Name == before)
 	})
 	if at < 0 {
 		return fmt.Errorf("middleware: no layer of the stack is of the kind %q: must be among %s", before, strings.Join(s.kinds(), ", "))
@@ -56,7 +57,7 @@ func (s *Stack) insert(at int, layers []pool.Middleware) error {
 func (s *Stack) kinds() (all []string) {
 	for _, l := range s.layers {
 		if info, ok := describe(l); ok {
-			all = append(all, info.Layer)
+			all = append(all, cmp.Or(info.Name, info.Layer))
 		}
 	}
 	return all

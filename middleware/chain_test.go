@@ -70,6 +70,31 @@ func (bracketed) Begin(ctx context.Context, _ *pool.Call) (context.Context, stru
 }
 func (bracketed) End(context.Context, *pool.Call, struct{}, error) {}
 
+// A layer with a name is found by the name and by the kind, and an error lists the name.
+func TestInsertByName(t *testing.T) {
+	s := standard(t, quiet())
+	shards, err := breaker.New(breaker.Config{Name: "shards"})
+	for _, err := range []error{
+		err,
+		s.Insert(middleware.KindAttempt, shards),
+		s.Insert("shards", layerOf("inner", pool.RoleOther)),
+		s.Insert(middleware.KindBreaker, layerOf("outer", pool.RoleOther)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, end := newPool(t, &pooltest.Fake{}, pool.Config{}, s.Layers()...)
+	defer end()
+	want := []string{"tracing", "metrics", "logging", "timeout.total", "retry", "outer", "breaker", "inner", "breaker", "timeout.attempt"}
+	if got := kinds(p.Layers()); !slices.Equal(got, want) {
+		t.Errorf("the layers are\n%v, want\n%v", got, want)
+	}
+	if err := s.Insert("x"); err == nil || !strings.HasSuffix(err.Error(), "retry, outer, breaker, inner, shards, timeout.attempt") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // What Insert and Append refuse, and how. The stack does not change.
 func TestInsertRefuses(t *testing.T) {
 	o := quiet()

@@ -77,7 +77,9 @@
 // [pool.New] returns an error for an order that cannot work:
 //
 //   - two layers of the same kind with effects that multiply: two retries of 3 attempts make 9
-//     attempts (tracing, metrics and logging may repeat)
+//     attempts
+//   - two layers of the same kind with the same name. Two breakers are possible if one of them has a
+//     name ([breaker.Config].Name). Tracing, metrics and logging may repeat
 //   - the total limit inside of retry, where the limit would bound each attempt
 //   - the attempt's limit outside of retry, where the limit would bound all attempts together
 //

@@ -69,7 +69,7 @@ const (
 type Event struct {
 	Kind     EventKind
 	Pool     string // the name of the pool
-	Layer    string // the source of the event: "pool", or the kind of a layer
+	Layer    string // the source of the event: "pool", or the name of a layer (its kind without a name)
 	Op       Op     // the operation; zero outside a use
 	Attempt  int    // the attempt within the use, from 1; 0 outside a use
 	Reason   string // a word or a few words; low-cardinality

@@ -4,10 +4,11 @@ package pool
 // of a budget. A reader of levels calls [Pool.Levels] once, keeps the Levels, and calls Read from
 // time to time.
 type Level struct {
-	// Layer is the source of the level: the kind of the layer, as in [Event], or a name chosen by the
-	// driver.
+	// Layer is the source of the level: the kind of the layer, or a name chosen by the driver.
 	Layer string
-	Name  string // the name of the level: a word, or a few words joined by _
+	// LayerName is the Name of the layer in [LayerInfo]. "" means that the layer has no name.
+	LayerName string
+	Name      string // the name of the level: a word, or a few words joined by _
 	// States contains the names of the states if the level is a state and no number. Read then returns
 	// an index into States. States is nil for a number.
 	States []string

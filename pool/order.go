@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -29,7 +30,11 @@ const (
 // reject a wrong order of layers. New and every change of settings use the LayerInfos to warn of
 // unwanted effects ([EventWarning]).
 type LayerInfo struct {
-	Layer      string // "retry", "timeout.attempt"; also Event.Layer
+	Layer string // the kind: "retry", "timeout.attempt"
+	// Name tells the layer from other layers of the same kind: two breakers, two fallbacks. Name is a
+	// word or a few words without spaces, and stays the same for the life of the layer. A layer with a
+	// Name uses the Name as Event.Layer. "" means the kind.
+	Name       string
 	Role       Role
 	Multiplier int               // the maximum number of calls of next for a use; 0 means 1
 	Settings   map[string]string // for people; no secrets
@@ -37,6 +42,17 @@ type LayerInfo struct {
 	// Limit is the longest time allowed by the layer to the object of its Role: the use (RoleTotal),
 	// an attempt (RoleAttempt), or a probe (RoleJudge). 0 means no bound.
 	Limit time.Duration
+}
+
+// label returns the layer as in Event.Layer and in telemetry.
+func (l *LayerInfo) label() string { return cmp.Or(l.Name, l.Layer) }
+
+// title returns the layer for a text: the kind, followed by the name, if there is one.
+func (l *LayerInfo) title() string {
+	if l.label() == l.Layer {
+		return l.Layer
+	}
+	return fmt.Sprintf("%s %q", l.Layer, l.Name)
 }
 
 // A Describer is a [Middleware] (or the [Layer] inside a Bracket) that describes itself.
@@ -61,25 +77,23 @@ const (
 // outermost layer.
 func checkOrder(layers []LayerInfo) error {
 	var errs []error
-	seen := map[string]bool{}
 	var repeat, attempt *LayerInfo
 	for i := range layers {
 		l := &layers[i]
-		if l.Role != RoleOther && l.Role != RoleObserve && seen[l.Layer] {
-			errs = append(errs, fmt.Errorf("pool: two layers of kind %q: their effects multiply; use one", l.Layer))
+		if err := twice(l, layers[:i]); err != nil {
+			errs = append(errs, err)
 		}
-		seen[l.Layer] = true
 		switch l.Role {
 		case RoleRetry:
 			if attempt != nil {
 				errs = append(errs, fmt.Errorf("pool: %s is outside of %s: it would bound all attempts together; put it inside",
-					attempt.Layer, l.Layer))
+					attempt.title(), l.title()))
 			}
 			repeat = l
 		case RoleTotal:
 			if repeat != nil {
 				errs = append(errs, fmt.Errorf("pool: %s is inside of %s: it would bound each attempt, not the whole use; put it outside",
-					l.Layer, repeat.Layer))
+					l.title(), repeat.title()))
 			}
 		case RoleAttempt:
 			attempt = l
@@ -87,6 +101,31 @@ func checkOrder(layers []LayerInfo) error {
 		}
 	}
 	return join(errs...)
+}
+
+// twice returns an error if l repeats one of the outer layers. Layers of a kind are told apart by
+// their names. Layers that repeat a use are not: their effects multiply in any case. Observers, and
+// layers with RoleOther, may repeat.
+func twice(l *LayerInfo, outer []LayerInfo) error {
+	if l.Name == "pool" {
+		return fmt.Errorf("pool: the name of a layer of kind %q is \"pool\": this name stands for the pool itself", l.Layer)
+	}
+	if l.Role == RoleOther || l.Role == RoleObserve {
+		return nil
+	}
+	for i := range outer {
+		o := &outer[i]
+		switch {
+		case o.Layer == l.Layer && l.Role == RoleRetry:
+			return fmt.Errorf("pool: two layers of kind %q: their effects multiply; use one", l.Layer)
+		case o.Layer == l.Layer && o.label() == l.label():
+			return fmt.Errorf("pool: two layers of kind %q with the same name: use one, or give each a name of its own", l.Layer)
+		case o.label() == l.label():
+			return fmt.Errorf("pool: a layer of kind %q and a layer of kind %q have the same name %q: give each a name of its own",
+				o.Layer, l.Layer, l.label())
+		}
+	}
+	return nil
 }
 
 // settingsWarnings returns warnings about unwanted effects of the order and the settings. layers
@@ -103,10 +142,10 @@ func settingsWarnings(layers []LayerInfo, cfg Config) (warnings []string) {
 	}
 	total, attempt, judge := shortest(layers, RoleTotal), shortest(layers, RoleAttempt), shortest(layers, RoleJudge)
 	if repeat != nil && attempt == nil {
-		warn(warnRepeatUnbounded, repeat.Layer)
+		warn(warnRepeatUnbounded, repeat.title())
 	}
 	if repeat != nil && total == nil {
-		warn(warnRepeatNoTotal, repeat.Layer)
+		warn(warnRepeatNoTotal, repeat.title())
 	}
 	if multiplier > reasonableMultiplier {
 		warn(warnMultiplied, multiplier)
@@ -116,15 +155,15 @@ func settingsWarnings(layers []LayerInfo, cfg Config) (warnings []string) {
 		return warnings
 	}
 	if total != nil && attempt.Limit >= total.Limit {
-		warn(warnAttemptTotal, attempt.Layer, attempt.Limit, total.Layer, total.Limit)
+		warn(warnAttemptTotal, attempt.title(), attempt.Limit, total.title(), total.Limit)
 	}
 	if cfg.AcquireTimeout < 0 {
-		warn(warnAcquireUnbounded, attempt.Layer, attempt.Limit)
+		warn(warnAcquireUnbounded, attempt.title(), attempt.Limit)
 	} else if cfg.AcquireTimeout > attempt.Limit {
-		warn(warnAcquireAttempt, cfg.AcquireTimeout, attempt.Layer, attempt.Limit)
+		warn(warnAcquireAttempt, cfg.AcquireTimeout, attempt.title(), attempt.Limit)
 	}
 	if judge != nil && judge.Limit < attempt.Limit {
-		warn(warnProbeAttempt, judge.Layer, judge.Limit, attempt.Layer, attempt.Limit)
+		warn(warnProbeAttempt, judge.title(), judge.Limit, attempt.title(), attempt.Limit)
 	}
 	return warnings
 }
@@ -176,7 +215,7 @@ func misplaced(layers []LayerInfo) (warnings []string) {
 			continue
 		}
 		if outer != nil && outer.Role > l.Role {
-			warnings = append(warnings, fmt.Sprintf(warnOutside, outer.Layer, l.Layer))
+			warnings = append(warnings, fmt.Sprintf(warnOutside, outer.title(), l.title()))
 			continue
 		}
 		outer = l

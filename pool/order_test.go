@@ -288,3 +288,47 @@ func TestAttachBeforeTheFirstEvent(t *testing.T) {
 		t.Errorf("%d events came before Attach", n)
 	}
 }
+
+// Layers of a kind are told apart by their names. New refuses layers that cannot be told apart, and
+// layers whose effects multiply whatever their names. The rules of the order use the kind.
+func TestNamesOfLayers(t *testing.T) {
+	layer := func(kind, name string, role pool.Role) pool.Middleware {
+		return described{pool.LayerInfo{Layer: kind, Name: name, Role: role}}
+	}
+	breaker := func(name string) pool.Middleware { return layer("breaker", name, pool.RoleJudge) }
+	total := func(name string) pool.Middleware { return layer("timeout.total", name, pool.RoleTotal) }
+	again := func(name string) pool.Middleware { return layer("retry", name, pool.RoleRetry) }
+	for name, c := range map[string]struct {
+		layers []pool.Middleware
+		want   string // "": accepted
+	}{
+		"one name":              {[]pool.Middleware{breaker(""), breaker("shards")}, ""},
+		"two names":             {[]pool.Middleware{breaker("tenants"), breaker("shards")}, ""},
+		"two fallbacks":         {[]pool.Middleware{layer("fallback", "stale", pool.RoleFallback), layer("fallback", "", pool.RoleFallback)}, ""},
+		"observers":             {[]pool.Middleware{layer("metrics", "a", pool.RoleObserve), layer("metrics", "a", pool.RoleObserve)}, ""},
+		"no names":              {[]pool.Middleware{breaker(""), breaker("")}, `two layers of kind "breaker" with the same name: use one, or give each`},
+		"the same name":         {[]pool.Middleware{breaker("a"), breaker("a")}, `two layers of kind "breaker" with the same name`},
+		"the kind as the name":  {[]pool.Middleware{breaker("breaker"), breaker("")}, `two layers of kind "breaker" with the same name`},
+		"the name of another":   {[]pool.Middleware{breaker("a"), layer("share", "a", pool.RoleJudge)}, `kind "breaker" and a layer of kind "share" have the same name "a"`},
+		"the kind of another":   {[]pool.Middleware{breaker(""), layer("share", "breaker", pool.RoleJudge)}, `have the same name "breaker"`},
+		"retries":               {[]pool.Middleware{again("a"), again("b")}, `two layers of kind "retry": their effects multiply; use one`},
+		"the name of the pool":  {[]pool.Middleware{breaker("pool")}, `the name of a layer of kind "breaker" is "pool"`},
+		"order, whatever names": {[]pool.Middleware{again("a"), total("b")}, `timeout.total "b" is inside of retry "a"`},
+	} {
+		p, err := pool.New(&pooltest.Fake{}, pool.Config{}, append(c.layers, newListener())...)
+		if err == nil {
+			closePool(t, p)
+		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+	heard := newRecorder()
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, breaker("shards"), total(""), heard)
+	if got, want := takeWarnings(heard), []string{`breaker "shards" is outside of timeout.total: recommended is the other way round`}; !slices.Equal(got, want) {
+		t.Errorf("New warns\n%q, want\n%q", got, want)
+	}
+	if l := p.Layers()[0]; l.Layer != "breaker" || l.Name != "shards" {
+		t.Errorf("Layers says %+v", l)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/earnorm/poolstack/middleware"
+	"github.com/earnorm/poolstack/middleware/breaker"
 	poolmetrics "github.com/earnorm/poolstack/middleware/metrics"
 	"github.com/earnorm/poolstack/middleware/tracing"
 	"github.com/earnorm/poolstack/pool"
@@ -65,7 +66,7 @@ func (s *store) Levels() []pool.Level {
 	return []pool.Level{{Layer: "subscription", Name: "connections", Read: func() (float64, bool) { return 1, true }}}
 }
 
-func newPool(t *testing.T, tel *Telemetry, id driver.Identity) *pool.Pool[*pooltest.Conn] {
+func newPool(t *testing.T, tel *Telemetry, id driver.Identity, inner ...pool.Middleware) *pool.Pool[*pooltest.Conn] {
 	t.Helper()
 	stack, err := middleware.Standard(middleware.Options{
 		Tracing: tracing.Config{TracerProvider: tel.TracerProvider()},
@@ -75,7 +76,7 @@ func newPool(t *testing.T, tel *Telemetry, id driver.Identity) *pool.Pool[*poolt
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := pool.New(&store{id: id}, pool.Config{}, stack.Layers()...)
+	p, err := pool.New(&store{id: id}, pool.Config{}, append(stack.Layers(), inner...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,11 @@ func TestCatalogueInPrometheus(t *testing.T) {
 	tel := setup(t, Config{})
 	// Each pool has its own buckets and attributes, with the same metric names.
 	for _, id := range []driver.Identity{cache, orders} {
-		p := newPool(t, tel, id)
+		named, err := breaker.New(breaker.Config{Name: "shards"}) // beside the breaker of the stack
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPool(t, tel, id, named)
 		for _, err := range []error{nil, pooltest.ErrReply} {
 			_ = p.Do(t.Context(), pool.Op{Name: "get", Target: "sessions"}, func(context.Context, *pooltest.Conn) error { return err })
 		}

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -11,13 +12,14 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// kind is the name of the layer in descriptions and events.
+// kind is the kind of the layer in descriptions. A breaker without a name is called so in events.
 const kind = "breaker"
 
 // Breaker is a circuit breaker around a single pool, and a [pool.Middleware] for [pool.New]. [New]
 // makes a Breaker. All methods may be called concurrently, also from an observer. There is nothing
 // to close.
 type Breaker struct {
+	name    string          // Config.Name
 	start   time.Time       // the origin of the breaker's clock
 	bracket pool.Middleware // around layer
 	// cfg has defaults filled in. cfg, phase and scope are stored under mu.
@@ -70,7 +72,7 @@ func New(cfg Config) (*Breaker, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	b := &Breaker{start: time.Now(), needs: &needs{window: cfg.Window}}
+	b := &Breaker{name: cfg.Name, start: time.Now(), needs: &needs{window: cfg.Window}}
 	b.bracket = pool.Bracket(layer{b})
 	b.cfg.Store(&cfg)
 	b.phase.Store(&phase{state: StateClosed, since: b.start, window: newWindow(&cfg, b.needs)})
@@ -84,7 +86,7 @@ func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(n
 // Describe implements [pool.Describer]. Limit is Config.ProbeTimeout.
 func (b *Breaker) Describe() pool.LayerInfo {
 	cfg := b.Config()
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
+	return pool.LayerInfo{Layer: kind, Name: cfg.Name, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
 }
 
 // Attach implements [pool.Attacher]. Attach returns an error if the breaker already serves a pool.
@@ -136,16 +138,23 @@ func (b *Breaker) Config() Config { return *b.cfg.Load() }
 // progress at the change. An open period is measured again from its beginning, with the jitter
 // already drawn. Probes in progress keep their permits, and the outcomes of finished probes remain.
 // The new limits for probes apply from the next use or outcome on. Configure reports a
-// [pool.EventConfigured]. The error is the error of [Config.Validate]; after an error, the settings
-// are unchanged.
+// [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is the
+// error of [Config.Validate]; after an error, the settings are unchanged.
 func (b *Breaker) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if cfg.Name != "" && cfg.Name != b.name {
+		return fmt.Errorf("breaker: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, b.name)
+	}
+	cfg.Name = b.name
 	b.configure(cfg.withDefaults())
-	b.pools.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
+	b.pools.Emit(pool.Event{Kind: pool.EventConfigured, Layer: b.label()})
 	return nil
 }
+
+// label returns the breaker as in events.
+func (b *Breaker) label() string { return cmp.Or(b.name, kind) }
 
 func (b *Breaker) configure(cfg Config) {
 	b.mu.Lock()
@@ -206,5 +215,5 @@ func (b *Breaker) schedule(p *phase) {
 }
 
 func (b *Breaker) refusal(s State) *OpenError {
-	return &OpenError{Pool: b.pool, State: s, Trip: b.trip, Rounds: b.rounds, LastProbe: b.probed}
+	return &OpenError{Pool: b.pool, Name: b.name, State: s, Trip: b.trip, Rounds: b.rounds, LastProbe: b.probed}
 }

@@ -307,7 +307,7 @@ func (b *Breaker) nearly(c *pool.Call, w *window) time.Duration {
 func (b *Breaker) refuse(ctx context.Context, c *pool.Call, e *OpenError) error {
 	b.refused.Add(1)
 	if c.Observed() {
-		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: kind, Reason: e.errorType(), Err: e, Duration: e.retryAfter()})
+		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: b.label(), Reason: e.errorType(), Err: e, Duration: e.retryAfter()})
 	}
 	return e
 }
@@ -504,7 +504,7 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	b.moved = false
 	p := &phase{state: b.next, since: time.Now()}
 	event := &pool.Event{
-		Kind: pool.EventStateChanged, Layer: kind, From: b.phase.Load().state.String(), To: p.state.String(), Reason: reason,
+		Kind: pool.EventStateChanged, Layer: b.label(), From: b.phase.Load().state.String(), To: p.state.String(), Reason: reason,
 	}
 	switch p.state {
 	case StateClosed:

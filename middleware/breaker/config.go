@@ -33,6 +33,11 @@ const (
 // again. The zero Config is valid. A Config is a plain value. To change settings, pass a changed
 // copy to [Breaker.Configure].
 type Config struct {
+	// Name tells the breaker from another breaker around the same pool: in events, in metrics and in
+	// the errors of its rejections. "" means no name: the breaker is called by its kind, "breaker".
+	// Configure cannot change the name.
+	Name string
+
 	// Window is the length of time over which outcomes are counted. The window advances in Buckets
 	// equal steps, so the counts cover a time between Window minus a step and Window. 0 means 10 s.
 	Window time.Duration

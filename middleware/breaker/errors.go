@@ -86,6 +86,7 @@ func rootCause(err error, class *driver.Class) string {
 // do not modify the value. All methods may be called concurrently.
 type OpenError struct {
 	Pool   string // name of the pool
+	Name   string // Config.Name
 	State  State  // StateOpen or StateHalfOpen
 	Trip   Trip   // why the breaker last left the closed state
 	Rounds int    // rounds of probes failed since Trip
@@ -102,7 +103,7 @@ type OpenError struct {
 // probe. The time counts from the call of Error.
 func (e *OpenError) Error() string {
 	var s strings.Builder
-	s.WriteString("breaker")
+	s.WriteString(title(e.Name))
 	if e.Pool != "" {
 		fmt.Fprintf(&s, " of pool %q", e.Pool)
 	}
@@ -120,6 +121,14 @@ func (e *OpenError) Error() string {
 		s.WriteString("; next probe once the pool has reached its server")
 	}
 	return s.String()
+}
+
+// title returns a breaker for a text.
+func title(name string) string {
+	if name == "" {
+		return kind
+	}
+	return fmt.Sprintf("%s %q", kind, name)
 }
 
 // Unwrap returns [ErrOpen].

@@ -16,6 +16,9 @@ func TestConfigAtItsExtremes(t *testing.T) {
 	typ := reflect.TypeFor[Config]()
 	for i := range typ.NumField() {
 		f := typ.Field(i)
+		if f.Name == "Name" {
+			continue
+		}
 		var extremes []reflect.Value
 		if f.Type.Kind() == reflect.Float64 {
 			for _, v := range []float64{

@@ -9,9 +9,9 @@ import "github.com/earnorm/poolstack/pool"
 func (b *Breaker) Levels() []pool.Level {
 	states := []string{StateClosed: StateClosed.String(), StateOpen: StateOpen.String(), StateHalfOpen: StateHalfOpen.String()}
 	return []pool.Level{
-		{Layer: kind, Name: "state", States: states, Read: func() (float64, bool) { return float64(b.State()), true }},
-		{Layer: kind, Name: "failure_ratio", Read: func() (float64, bool) { return b.Snapshot().Counts.FailureRatio(), true }},
-		{Layer: kind, Name: "threshold", Read: func() (float64, bool) {
+		{Layer: kind, LayerName: b.name, Name: "state", States: states, Read: func() (float64, bool) { return float64(b.State()), true }},
+		{Layer: kind, LayerName: b.name, Name: "failure_ratio", Read: func() (float64, bool) { return b.Snapshot().Counts.FailureRatio(), true }},
+		{Layer: kind, LayerName: b.name, Name: "threshold", Read: func() (float64, bool) {
 			limit := b.Config().FailureRatio
 			return limit, limit > 0
 		}},

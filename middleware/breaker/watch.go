@@ -220,7 +220,7 @@ func (b *Breaker) Conditions() []pool.Condition {
 	if p.state != StateOpen {
 		return nil
 	}
-	return []pool.Condition{{Status: pool.StatusDegraded, Reason: "breaker open by " + b.trip.String() + ", " + b.nextCheck(p)}}
+	return []pool.Condition{{Status: pool.StatusDegraded, Reason: title(b.name) + " open by " + b.trip.String() + ", " + b.nextCheck(p)}}
 }
 
 // nextCheck returns a text about the time of the next check. p is the open phase. nextCheck is

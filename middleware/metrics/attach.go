@@ -54,6 +54,7 @@ type levels struct {
 type layerLevel struct {
 	instrument metric.Float64Observable
 	read       func() (value float64, ok bool)
+	number     []metric.ObserveOption
 	states     [][]metric.ObserveOption // of each possible state; nil if the level is a number
 }
 
@@ -80,12 +81,17 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 			continue
 		}
 		l.subscribes = l.subscribes || i == subscriptionConnections
-		one := layerLevel{instrument: r.gauges[i], read: level.Read}
+		var name []attribute.KeyValue
+		if level.LayerName != "" {
+			name = append(name, attribute.String(layerKey, level.LayerName))
+		}
+		one := layerLevel{instrument: r.gauges[i], read: level.Read, number: options(name...)}
 		for _, state := range level.States {
-			one.states = append(one.states, options(attribute.String(stateKey, state)))
+			one.states = append(one.states, options(append(name, attribute.String(stateKey, state))...))
 		}
 		l.layers = append(l.layers, one)
 	}
+	t.nameLayers(p.Layers())
 	r.put(t)
 	l.zero()
 	return l, nil
@@ -134,7 +140,7 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 		o.ObserveFloat64(r.gauges[acquireTimeout], cfg.AcquireTimeout.Seconds(), l.byName...)
 	}
 	for i := range l.layers {
-		l.layers[i].observe(o, l.byName)
+		l.layers[i].observe(o)
 	}
 	return nil
 }
@@ -151,13 +157,13 @@ func (l *levels) countWaits(all uint64) {
 	}
 }
 
-func (l *layerLevel) observe(o metric.Observer, byName []metric.ObserveOption) {
+func (l *layerLevel) observe(o metric.Observer) {
 	value, ok := l.read()
 	if !ok {
 		return
 	}
 	if l.states == nil {
-		o.ObserveFloat64(l.instrument, value, byName...)
+		o.ObserveFloat64(l.instrument, value, l.number...)
 	}
 	for state, options := range l.states {
 		in := 0.0

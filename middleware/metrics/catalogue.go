@@ -11,7 +11,7 @@ import (
 const (
 	faultKey  = "poolstack.fault"  // none, server, caller, local or elsewhere
 	fromKey   = "poolstack.from"   // a breaker's state
-	layerKey  = "poolstack.layer"  // "pool", or the kind of the reporting layer
+	layerKey  = "poolstack.layer"  // "pool", or the name of the reporting layer (its kind without a name)
 	reasonKey = "poolstack.reason" // the reason
 	stageKey  = "poolstack.stage"  // the stage of a timeout: acquire, attempt or total
 	stateKey  = "poolstack.state"  // a breaker's state, or the maintenance of a resource
@@ -186,22 +186,22 @@ var catalogue = [instruments]Instrument{
 	breakerState: {
 		Name: "poolstack.breaker.state", Kind: Gauge, Unit: "{breaker}",
 		Description: "1 for the current state of the circuit breaker, 0 for the other states.",
-		Attributes:  []string{poolNameKey, stateKey},
+		Attributes:  []string{poolNameKey, stateKey, layerKey},
 	},
 	breakerTransitions: {
 		Name: "poolstack.breaker.transitions", Kind: Counter, Unit: "{transition}",
 		Description: "Changes of the circuit breaker's state, by the rule that caused the change.",
-		Attributes:  []string{poolNameKey, fromKey, toKey, reasonKey},
+		Attributes:  []string{poolNameKey, fromKey, toKey, reasonKey, layerKey},
 	},
 	breakerFailureRatio: {
 		Name: "poolstack.breaker.failure_ratio", Kind: Gauge, Unit: "1",
 		Description: "Share of failed calls in the circuit breaker's window. While the breaker is not closed: the share with which the breaker opened.",
-		Attributes:  []string{poolNameKey},
+		Attributes:  []string{poolNameKey, layerKey},
 	},
 	breakerThreshold: {
 		Name: "poolstack.breaker.threshold", Kind: Gauge, Unit: "1",
 		Description: "Share of failed calls from which the circuit breaker opens. Absent if no share opens the breaker.",
-		Attributes:  []string{poolNameKey},
+		Attributes:  []string{poolNameKey, layerKey},
 	},
 	rejections: {
 		Name: "poolstack.rejections", Kind: Counter, Unit: "{rejection}",

@@ -15,6 +15,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 
+	"github.com/earnorm/poolstack/middleware/breaker"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
 )
@@ -60,6 +61,8 @@ func TestCatalogueIsEmitted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newLife(newReader(t), id)
 				r.pass()
+				named := driver.Identity{Name: "with a named breaker", System: id.System}
+				newRigOn(r.reader, named, Config{}, pool.Config{}, made(breaker.New(breaker.Config{Name: "shards"}))(t))
 				emitted := map[string]metricdata.Metrics{}
 				for _, m := range r.collect() {
 					emitted[m.Name] = m

@@ -60,17 +60,19 @@
 //		retries have no budget.
 //	poolstack.breaker.state (poolstack_breaker_state)
 //		Gauge, {breaker}: 1 for the current state of the circuit breaker, 0 for the other states.
-//		by poolstack.state
+//		by poolstack.state, poolstack.layer
 //	poolstack.breaker.transitions (poolstack_breaker_transitions_total)
 //		Counter, {transition}: Changes of the circuit breaker's state, by the rule that caused the
 //		change.
-//		by poolstack.from, poolstack.to, poolstack.reason
+//		by poolstack.from, poolstack.to, poolstack.reason, poolstack.layer
 //	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
 //		Gauge, 1: Share of failed calls in the circuit breaker's window. While the breaker is not
 //		closed: the share with which the breaker opened.
+//		by poolstack.layer
 //	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
 //		Gauge, 1: Share of failed calls from which the circuit breaker opens. Absent if no share
 //		opens the breaker.
+//		by poolstack.layer
 //	poolstack.rejections (poolstack_rejections_total)
 //		Counter, {rejection}: Uses, or attempts of uses, refused by the pool or by a layer before
 //		anything was sent to the server.

@@ -102,6 +102,36 @@ func TestBreakerLevels(t *testing.T) {
 	})
 }
 
+// Two breakers around a pool have series of their own: in the levels, the transitions and the
+// rejections. A breaker without a name has the series of a pool with one breaker.
+func TestTwoBreakers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plain := made(breaker.New(breaker.Config{ConsecutiveFailures: -1, FailureRatio: -1}))(t)
+		shards := made(breaker.New(breaker.Config{Name: "shards", ConsecutiveFailures: 2, FailureRatio: 0.5, MinCalls: 100, LookMax: -1}))(t)
+		r := newRig(t, redis, pool.Config{}, plain, shards)
+		const (
+			opening = "poolstack.breaker.transitions poolstack.from=closed poolstack.layer=shards poolstack.reason=consecutive_failures poolstack.to=open"
+			same    = "poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open"
+			refused = "poolstack.rejections poolstack.layer=shards poolstack.reason=breaker_open"
+		)
+		for _, series := range []string{opening, same, refused, "poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open"} {
+			r.want(series, "0") // from the beginning
+		}
+		for range 3 {
+			_ = r.pool.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return pooltest.ErrDenied })
+		}
+		r.want("poolstack.breaker.state poolstack.layer=shards poolstack.state=open", "1")
+		r.want("poolstack.breaker.state poolstack.layer=shards poolstack.state=closed", "0")
+		r.want("poolstack.breaker.state poolstack.state=open", "0")
+		r.want("poolstack.breaker.state poolstack.state=closed", "1")
+		r.want("poolstack.breaker.threshold poolstack.layer=shards", "0.5")
+		r.want("poolstack.breaker.failure_ratio poolstack.layer=shards", "1")
+		r.want(opening, "1")
+		r.want(same, "0")
+		r.want(refused, "1")
+	})
+}
+
 func configure[C any](t testing.TB, layer interface {
 	Config() C
 	Configure(cfg C) error

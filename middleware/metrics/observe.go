@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -86,8 +87,26 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 			t.count(ctx, timeouts, e.Reason)
 		}
 	case pool.EventStateChanged:
-		t.count(ctx, breakerTransitions, e.From, e.To, e.Reason)
+		t.count(ctx, breakerTransitions, e.From, e.To, e.Reason, t.nameOf(e.Layer))
 	default: // nothing to count
+	}
+}
+
+// nameOf returns the name of the layer called layer in events, or "" for a layer without a name.
+func (t *target) nameOf(layer string) string {
+	if t.layers[layer] {
+		return layer
+	}
+	return ""
+}
+
+// nameLayers keeps the names of the layers with names.
+func (t *target) nameLayers(layers []pool.LayerInfo) {
+	t.layers = map[string]bool{}
+	for _, l := range layers {
+		if l.Name != "" {
+			t.layers[l.Name] = true
+		}
 	}
 }
 
@@ -137,21 +156,22 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	zero(timeouts, stageAcquire)
 	rejected(kindPool, poolRefusals...)
 	for _, l := range layers {
+		layer := cmp.Or(l.Name, l.Layer)
 		switch l.Layer {
 		case "retry":
 			zero(retryAttempts, append([]string{"broken", "eof", "connection_reset", "acquire_timeout", "timeout_attempt", other}, openReasons...)...)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
 		case "breaker":
 			for _, change := range transitions {
-				t.add(context.Background(), breakerTransitions, 0, change[:]...)
+				t.add(context.Background(), breakerTransitions, 0, change[0], change[1], change[2], t.nameOf(layer))
 			}
-			rejected(l.Layer, "breaker_open", "breaker_half_open")
+			rejected(layer, "breaker_open", "breaker_half_open")
 		case "timeout.attempt":
 			zero(timeouts, stageAttempt)
-			rejected(l.Layer, "timeout_begin")
+			rejected(layer, "timeout_begin")
 		case "timeout.total":
 			zero(timeouts, stageTotal)
-			rejected(l.Layer, "timeout_begin")
+			rejected(layer, "timeout_begin")
 		}
 	}
 }

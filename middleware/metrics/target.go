@@ -21,7 +21,7 @@ const (
 	other       = "_OTHER" // the conventions' value for everything without a name
 
 	maxFailures   = 30 // ways to fail told apart in an operation
-	maxAttributes = 3  // of a counter, besides the pool's name
+	maxAttributes = 4  // of a counter, besides the pool's name
 
 	// maxSeries is the maximum number of series of a pool's counters. The pool and the layers need
 	// fewer series, unless the error types are unbounded.
@@ -44,7 +44,8 @@ type target struct {
 	byName     []metric.RecordOption // the pool's name only
 	operations cache[operationKey, *operation]
 	series     cache[seriesKey, []metric.AddOption]
-	folded     atomic.Bool // a warning about values added up as _OTHER was emitted
+	layers     map[string]bool // the names of the layers with names; not changed after the attachment
+	folded     atomic.Bool     // a warning about values added up as _OTHER was emitted
 }
 
 // newTarget returns a target. The target is not nil even if the error is not nil.
@@ -177,6 +178,9 @@ func (t *target) newSeries(k seriesKey) []metric.AddOption {
 	keys := catalogue[k.instrument].Attributes
 	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(t.name)}
 	for i, v := range k.values[:len(keys)-1] {
+		if v == "" && keys[i+1] == layerKey {
+			continue // a layer without a name, where the instrument tells the kind
+		}
 		attrs = append(attrs, attribute.String(keys[i+1], v))
 	}
 	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}

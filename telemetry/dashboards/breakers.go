@@ -12,8 +12,8 @@ func breakers() dashboard {
 					about: "Each breaker's state. All of a pool's red: its server. One red: that instance's way to it. Red and green in turn: the " +
 						"server is neither well nor down, or the breaker is too nervous; compare with the failure ratio below. A scrape does not see " +
 						"what is shorter than its interval; the transitions do.",
-					queries: []target{q(eachInstance,
-						`sum by ($each) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
+					queries: []target{q(eachBreaker,
+						`sum by ($each, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
 				},
 				{
 					title: "Transitions", unit: number, stack: true, width: 12,
@@ -27,11 +27,11 @@ func breakers() dashboard {
 					title: "Time not closed", kind: bars, unit: share, width: 12, limits: []float64{0.01},
 					about: "The part of the time shown in which each breaker was open or half-open, as far as scrapes saw it: the part of the time in " +
 						"which the pool was of no use. Long periods after short faults: OpenMax down.",
-					queries: []target{q(eachInstance, `sum by ($each) (avg_over_time(poolstack.breaker.state{$sel, poolstack.state!="closed"}[$__range]))`)},
+					queries: []target{q(eachBreaker, `sum by ($each, poolstack.layer) (avg_over_time(poolstack.breaker.state{$sel, poolstack.state!="closed"}[$__range]))`)},
 				},
 			}},
 			{"What they decide by", []panel{
-				failureRatio(eachInstance, `max by ($each) (poolstack.breaker.failure_ratio{$sel})`, 12),
+				failureRatio(eachBreaker, `max by ($each, poolstack.layer) (poolstack.breaker.failure_ratio{$sel})`, 12),
 				{
 					title: "Attempts per second", unit: perSecond, width: 6,
 					about: "Attempts that got a connection, which are what the breaker judges. Few in its Window: single failures decide, and " +
@@ -51,7 +51,7 @@ func breakers() dashboard {
 					about: "Attempts that did not reach the server. breaker_half_open: more came than Probes lets through. They fail at once: callers " +
 						"need a fallback, or the server needs repair.",
 					queries: []target{q("{{poolstack_reason}} {{db_client_connection_pool_name}}",
-						`sum by ($pools, poolstack.reason) (rate(poolstack.rejections{$sel, poolstack.layer="breaker"}[$__rate_interval]))`)},
+						`sum by ($pools, poolstack.reason) (rate(poolstack.rejections{$sel, poolstack.reason=~"breaker_.+"}[$__rate_interval]))`)},
 				},
 				{
 					title: "Uses that end with a refusal", unit: share,

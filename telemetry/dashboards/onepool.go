@@ -146,10 +146,10 @@ func layers() []panel {
 			title: "Breakers", kind: timeline,
 			about: "The state of each instance's breaker. All red: the server. One red: that instance's way to it. Red and green in turn: see " +
 				"the dashboard of the breakers.",
-			queries: []target{q("{{instance}}",
-				`sum by (instance) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
+			queries: []target{q("{{instance}} {{poolstack_layer}}",
+				`sum by (instance, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
 		},
-		failureRatio("{{instance}}", `max by (instance) (poolstack.breaker.failure_ratio{$sel})`, 0),
+		failureRatio("{{instance}} {{poolstack_layer}}", `max by (instance, poolstack.layer) (poolstack.breaker.failure_ratio{$sel})`, 0),
 		rejected("{{poolstack_layer}} {{poolstack_reason}}",
 			`sum by (poolstack.layer, poolstack.reason) (rate(poolstack.rejections{$sel}[$__rate_interval]))`, 0),
 		retries("", `sum by (poolstack.reason) (rate(poolstack.retry.attempts{$sel}[$__rate_interval]))`,
