@@ -1,4 +1,4 @@
-// Layer puts a layer of its own among the standard layers of a pool. It needs a server at
+// Layer puts a new layer among the standard layers of a pool. The program needs a server at
 // REDIS_URL, or by default at redis://127.0.0.1:6379/0.
 package main
 

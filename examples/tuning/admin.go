@@ -12,7 +12,7 @@ import (
 // Admin shows and changes the settings of a breaker in a running program:
 //
 //	GET  /breaker                                   the snapshot as JSON
-//	POST /breaker?failure_ratio=0.5&open_for=500ms  changes the settings, and answers with the snapshot
+//	POST /breaker?failure_ratio=0.5&open_for=500ms  changes settings; the snapshot
 //
 // Serve Admin on a port for operators only. A change is lost when the program ends.
 func Admin(b *breaker.Breaker) http.Handler {
