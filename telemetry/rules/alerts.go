@@ -326,9 +326,9 @@ func (q query) absence() []Alert {
 				max by (job, instance) (
 				  up == 0
 				  and on (job, instance)
-				  last_over_time(poolstack.failures[1h])
+				  present_over_time(poolstack.failures[1h])
 				)`),
-				Why: "A series that has ended has no value to compare: up is what remains of a target. last_over_time tells targets with pools from\n" +
+				Why: "A series that has ended has no value to compare: up is what remains of a target. present_over_time tells targets with pools from\n" +
 					"others. What is sent through a collector has no up of its own: see PoolstackAbsent.",
 				For:         q.cfg.AbsentFor,
 				Description: scraped.who + " has not answered a scrape for " + short(q.cfg.AbsentFor) + ".",
@@ -343,7 +343,7 @@ func (q query) absence() []Alert {
 				"always.",
 			conditions: []condition{{
 				Expr: q.expr(`
-				group by ($job, pool) ($pool(last_over_time(poolstack.failures[1h])))
+				group by ($job, pool) ($pool(present_over_time(poolstack.failures[1h])))
 				unless
 				group by ($job, pool) ($pool(poolstack.failures))`),
 				Why: "Without the instance, or each release would alert for those that it replaces. By a counter, which goes on when a pool is closed on\n" +

@@ -30,7 +30,10 @@ var burns = []struct {
 }
 
 // recording is a rule for a recorded series.
-type recording struct{ Record, Expr, Why string }
+type recording struct {
+	Record, Expr, Why string
+	Pint              string // the check of the linter pint that the rule fails on purpose, see Why
+}
 
 func (q query) recordings() []recording {
 	rules := []recording{
@@ -41,20 +44,20 @@ func (q query) recordings() []recording {
 			"All uses of a pool. Each operation and each kind of error is a series of its own that begins with its first use, of which rate\n" +
 				"and increase see nothing, as they need two points. Their sum goes on where one begins; and it begins at 0 itself, for\n" +
 				"poolstack_failures_total is there before anything has happened. A sum before the rate is right here, being within one process,\n" +
-				"whose series are reset together. Others' operations without a pool's name are left out."},
+				"whose series are reset together. Others' operations without a pool's name are left out.", "promql/counter"},
 		{errorsSum, q.expr(`
 			sum by ($process, pool) ($pool(poolstack.failures{poolstack.fault=~"server|local"}))`),
-			`The bad ones among them, recorded at the same moments.`},
+			"The bad ones among them, recorded at the same moments, and summed before the rate for the same reason.", "promql/counter"},
 	}
 	for _, w := range windows {
-		why := "Without traffic the divisor is 0 and the whole is left out: no division by zero, no alert."
+		why := "Without traffic the divisor is 0 and the whole is left out: no division by zero, no alert. The rates are of sums, see above."
 		if w != windows[0] {
 			why = ""
 		}
 		rules = append(rules, recording{ratio + w, q.expr(strings.ReplaceAll(`
 			sum by ($labels, pool) (rate(`+errorsSum+`[$w]))
 			/
-			(sum by ($labels, pool) (rate(`+usesSum+`[$w])) > 0)`, "$w", w)), why})
+			(sum by ($labels, pool) (rate(`+usesSum+`[$w])) > 0)`, "$w", w)), why, "promql/rate"})
 	}
 	return rules
 }
