@@ -117,7 +117,9 @@ func (d dashboard) model() model {
 	return model{
 		UID: d.uid, Title: d.title, Description: d.about, Tags: []string{"poolstack"}, SchemaVersion: schemaVersion, Editable: true,
 		GraphTooltip: 1, Refresh: "30s", Time: timeRange{From: "now-1h", To: "now"}, Timezone: "browser",
-		Links: []link{{Title: "poolstack", Type: "dashboards", Tags: []string{"poolstack"}, IncludeVars: true, KeepTime: true}},
+		Links: []dashboardLink{{
+			Title: "poolstack", Type: "dashboards", Icon: "external link", Tags: []string{"poolstack"}, IncludeVars: true, KeepTime: true,
+		}},
 		Templating: templating{List: []variable{
 			source("datasource", "Prometheus", "prometheus"), source("tempo", "Tempo", "tempo"), source("jaeger", "Jaeger", "jaeger"),
 			choice("job", "Job", `label_values(poolstack.lease.oldest, job)`, all(everyTarget)),

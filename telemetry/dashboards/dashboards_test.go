@@ -39,8 +39,9 @@ func newRules(t testing.TB) *rules.Rules {
 	return r
 }
 
-// promtool parses every query, in a file of recording rules.
-func TestQueriesParse(t *testing.T) {
+// promtool runs the real one on a file with the content. Where there is none, the test is skipped; on CI it fails.
+func promtool(t *testing.T, content string, args ...string) (output string, err error) {
+	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -48,6 +49,16 @@ func TestQueriesParse(t *testing.T) {
 		}
 		t.Skip("promtool is not on PATH: apt-get install prometheus")
 	}
+	file := filepath.Join(t.TempDir(), "file.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), path, append(args, file)...).CombinedOutput()
+	return string(out), err
+}
+
+// The real promtool parses every query: as a file of recording rules.
+func TestQueriesParse(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("groups:\n  - name: queries\n    rules:\n")
 	queries := newDashboards(t).Queries()
@@ -58,13 +69,72 @@ func TestQueriesParse(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "      - record: query:%d\n        expr: %s # %s, %s, %s\n", i, expr, q.Dashboard, q.Panel, q.RefID)
 	}
-	file := filepath.Join(t.TempDir(), "queries.yaml")
-	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), path, "check", "rules", file).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), fmt.Sprintf("SUCCESS: %d rules", len(queries))) {
+	out, err := promtool(t, b.String(), "check", "rules")
+	if err != nil || !strings.Contains(out, fmt.Sprintf("SUCCESS: %d rules", len(queries))) {
 		t.Errorf("%v\n%s\n%s", err, out, b.String())
+	}
+}
+
+// What is refused is fast, and no panel of durations shows refusals: a pool is not at its best while its server is dead.
+func TestDurationsAreNotOfRefusals(t *testing.T) {
+	// For five minutes uses take 100 to 500 ms. Then the server is dead: a few uses time out after more than a second, and the breaker
+	// refuses a hundred times as many within a millisecond.
+	series := func(labels string, le string, values string) string {
+		return fmt.Sprintf("      - series: 'db_client_operation_duration_seconds_bucket{job=\"j\", instance=\"i\", db_client_connection_pool_name=\"p\", "+
+			"db_operation_name=\"GET\"%s, le=%q}'\n        values: '%s'\n", labels, le, values)
+	}
+	var input strings.Builder
+	for _, kind := range []struct {
+		labels  string
+		fastest int // of the bounds: the first bucket that has uses
+		values  string
+	}{
+		{"", 2, "0+20x20 400x20"},
+		{`, error_type="timeout_attempt"`, 3, "0x20 0+10x20"},
+		{`, error_type="breaker_open"`, 0, "0x20 0+1000x20"},
+		{`, error_type="breaker_half_open"`, 0, "0x20 0+10x20"},
+		{`, error_type="pool_exhausted"`, 0, "0x20 0+10x20"},
+		{`, error_type="timeout_begin"`, 0, "0x20 0+10x20"},
+	} {
+		for i, le := range []string{"0.001", "0.1", "0.5", "5", "+Inf"} {
+			if i < kind.fastest {
+				input.WriteString(series(kind.labels, le, "0x40"))
+			} else {
+				input.WriteString(series(kind.labels, le, kind.values))
+			}
+		}
+	}
+	var tests strings.Builder
+	expect := func(q Query, at, condition string, holds bool) {
+		expr, err := json.Marshal(fmt.Sprintf("count((%s) %s)", q.PromQL(2*time.Minute), condition))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&tests, "      - eval_time: %s\n        expr: %s\n", at, expr)
+		if holds {
+			tests.WriteString("        exp_samples: [{labels: '{}', value: 1}]\n")
+		}
+	}
+	durations := 0
+	for _, q := range newDashboards(t).Queries() {
+		switch buckets := strings.Contains(q.Expr, "db_client_operation_duration_seconds_bucket"); {
+		case buckets && strings.HasPrefix(q.Expr, "histogram_quantile("):
+			failures := strings.Contains(q.Expr, `error_type!~"|`)
+			expect(q, "5m", "> 0.1 < 0.5", !failures)
+			expect(q, "10m", "< 1", false)
+			expect(q, "10m", "> 1", failures)
+			durations++
+		case buckets: // the heatmap: all of its buckets, of which the fastest are empty
+			expect(q, "10m", "> 0", false)
+			durations++
+		}
+	}
+	if durations != 7 {
+		t.Errorf("%d queries are about durations, want 7", durations)
+	}
+	file := "evaluation_interval: 15s\ntests:\n  - interval: 15s\n    input_series:\n" + input.String() + "    promql_expr_test:\n" + tests.String()
+	if out, err := promtool(t, file, "test", "rules"); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
@@ -109,7 +179,7 @@ var (
 )
 
 // functions are all used PromQL keywords and functions.
-var functions = strings.Fields(`sum min max count group rate increase histogram_quantile label_replace avg_over_time last_over_time vector
+var functions = strings.Fields(`sum min max count group rate increase histogram_quantile label_replace avg_over_time present_over_time vector
 and or unless by on label_values`)
 
 // check returns the unknown names in query, and records the used metrics.

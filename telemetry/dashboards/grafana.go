@@ -7,20 +7,20 @@ const schemaVersion = 39
 
 // model is the used part of Grafana's JSON model of a dashboard.
 type model struct {
-	UID           string       `json:"uid"`
-	Title         string       `json:"title"`
-	Description   string       `json:"description"`
-	Tags          []string     `json:"tags"`
-	SchemaVersion int          `json:"schemaVersion"`
-	Editable      bool         `json:"editable"`
-	GraphTooltip  int          `json:"graphTooltip"` // 1: one crosshair for all panels
-	Refresh       string       `json:"refresh"`
-	Time          timeRange    `json:"time"`
-	Timezone      string       `json:"timezone"`
-	Links         []link       `json:"links"`
-	Templating    templating   `json:"templating"`
-	Annotations   annotations  `json:"annotations"`
-	Panels        []panelModel `json:"panels"`
+	UID           string          `json:"uid"`
+	Title         string          `json:"title"`
+	Description   string          `json:"description"`
+	Tags          []string        `json:"tags"`
+	SchemaVersion int             `json:"schemaVersion"`
+	Editable      bool            `json:"editable"`
+	GraphTooltip  int             `json:"graphTooltip"` // 1: one crosshair for all panels
+	Refresh       string          `json:"refresh"`
+	Time          timeRange       `json:"time"`
+	Timezone      string          `json:"timezone"`
+	Links         []dashboardLink `json:"links"`
+	Templating    templating      `json:"templating"`
+	Annotations   annotations     `json:"annotations"`
+	Panels        []panelModel    `json:"panels"`
 }
 
 // annotations is empty. Grafana adds its own annotations.
@@ -33,16 +33,24 @@ type timeRange struct {
 	To   string `json:"to"`
 }
 
-// link is a dashboard's link to other dashboards, or a panel's link from a value to any address.
-type link struct {
+// dashboardLink leads from a dashboard to others.
+type dashboardLink struct {
 	Title       string   `json:"title"`
-	Type        string   `json:"type,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
-	URL         string   `json:"url,omitempty"`
-	AsDropdown  bool     `json:"asDropdown,omitempty"`
-	IncludeVars bool     `json:"includeVars,omitempty"`
-	KeepTime    bool     `json:"keepTime,omitempty"`
-	TargetBlank bool     `json:"targetBlank,omitempty"`
+	Type        string   `json:"type"`
+	Icon        string   `json:"icon"`
+	Tooltip     string   `json:"tooltip"`
+	Tags        []string `json:"tags"`
+	AsDropdown  bool     `json:"asDropdown"`
+	TargetBlank bool     `json:"targetBlank"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
+}
+
+// link leads from the data of a panel to anywhere.
+type link struct {
+	Title       string `json:"title"`
+	URL         string `json:"url"`
+	TargetBlank bool   `json:"targetBlank,omitempty"`
 }
 
 type templating struct {
@@ -88,6 +96,7 @@ type panelModel struct {
 	Description string          `json:"description,omitempty"`
 	GridPos     gridPos         `json:"gridPos"`
 	Collapsed   *bool           `json:"collapsed,omitempty"` // of rows
+	Panels      *[]panelModel   `json:"panels,omitempty"`    // of rows: the panels that a collapsed row hides
 	Datasource  *datasource     `json:"datasource,omitempty"`
 	Targets     []targetModel   `json:"targets,omitempty"`
 	FieldConfig *fieldConfig    `json:"fieldConfig,omitempty"`

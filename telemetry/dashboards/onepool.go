@@ -50,22 +50,23 @@ func rates() []panel {
 		},
 		{
 			title: "Duration", unit: seconds, traces: byVariable,
-			about: "Of all uses, with waits, attempts and pauses. If p99 alone rises, look for waits and retries; if p50 does, the server has " +
-				"become slower. The dots are single uses; click on one to see its trace.",
-			queries: quantiles("db.client.operation.duration"),
+			about: "Of the uses that succeeded, with waits, attempts and pauses. If p99 alone rises, look for waits and retries; if p50 does, the " +
+				"server has become slower. Failures are apart, and what the pool or a layer refused is left out: refusals are fast, however ill the " +
+				"server is. The dots are single uses; click on one to see its trace.",
+			queries: append(quantiles("db.client.operation.duration", succeeded),
+				q("failed, p99", quantile("99", "le", "db.client.operation.duration_bucket{"+failed+"}"))),
 		},
 		{
 			title: "Duration of each operation, 99th percentile", unit: seconds, traces: byVariable,
-			about: "Which operation is slow. One of them: an index, a large value, a lock. All of them: the server, the network, or the pool's " +
-				"own waits.",
-			queries: []target{q(operationLegend,
-				`histogram_quantile(0.99, sum by (`+operation+`, le) (rate(db.client.operation.duration_bucket{$sel}[$__rate_interval])))`)},
+			about: "Which operation is slow, of the uses that succeeded. One of them: an index, a large value, a lock. All of them: the server, the " +
+				"network, or the pool's own waits.",
+			queries: []target{q(operationLegend, quantile("99", operation+", le", "db.client.operation.duration_bucket{"+succeeded+"}"))},
 		},
 		{
 			title: "Durations", kind: heatmap, unit: number, traces: byVariable,
-			about: "How durations are spread. Two bands are two kinds of uses, such as hits and misses, or with and without a wait: a quantile " +
-				"between them means nothing. Tune limits of time to what lies above the upper one.",
-			queries: []target{q("{{le}}", `sum by (le) (increase(db.client.operation.duration_bucket{$sel}[$__rate_interval]))`)},
+			about: "How durations are spread, of the uses that succeeded. Two bands are two kinds of uses, such as hits and misses, or with and " +
+				"without a wait: a quantile between them means nothing. Tune limits of time to what lies above the upper one.",
+			queries: []target{q("{{le}}", `sum by (le) (increase(db.client.operation.duration_bucket{`+succeeded+`}[$__rate_interval]))`)},
 		},
 		{
 			title: "What it talks to", kind: table, width: fullWidth,
@@ -127,13 +128,13 @@ func leases() []panel {
 			title: "Waits against the acquire timeout", unit: seconds, width: 6, traces: byVariable,
 			about: "How long uses wait for a connection, below the dashed line of how long they may. Near it: MaxSize, or what makes uses long. " +
 				"Those that were in vain are not here but among the timeouts.",
-			queries: append(quantiles("db.client.connection.wait_time"), limit("acquire timeout", `min(poolstack.acquire.timeout{$sel})`)),
+			queries: append(quantiles("db.client.connection.wait_time", "$sel"), limit("acquire timeout", `min(poolstack.acquire.timeout{$sel})`)),
 		},
 		{
 			title: "How long connections are held", unit: seconds, width: 6, traces: byVariable,
 			about: "From the grant to the release, without the wait. Longer than the server takes: something else is done with a lease in hand. " +
 				"Times uses per second, this is how many connections are needed.",
-			queries: quantiles("db.client.connection.use_time"),
+			queries: quantiles("db.client.connection.use_time", "$sel"),
 		},
 		oldestLease(`max by (instance) (poolstack.lease.oldest{$sel})`, "{{instance}}", 6),
 		leaked(`sum by (instance) (increase(poolstack.leaks{$sel}[$__rate_interval]))`, "{{instance}}", 6),
@@ -176,7 +177,7 @@ func churn() []panel {
 		{
 			title: "How long opening takes", unit: seconds, width: 6,
 			about:   "Dialling, TLS and authentication. A use that finds no idle connection waits for this. If it is long, MinIdle keeps some ready.",
-			queries: quantiles("db.client.connection.create_time"),
+			queries: quantiles("db.client.connection.create_time", "$sel"),
 		},
 		{
 			title: "Failed checks", unit: perSecond, width: 6,

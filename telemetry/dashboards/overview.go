@@ -43,10 +43,10 @@ func userView(budget string) []panel {
 		},
 		{
 			title: "Duration, 99th percentile", unit: seconds, width: 6, traces: bySeries,
-			about: "What the slowest of a hundred uses takes, waits and retries included. If it rises, open the pool's dashboard: is it the " +
-				"wait, or the use itself? The dots are single uses; click on one to see its trace.",
-			queries: []target{q(eachPool,
-				`histogram_quantile(0.99, sum by ($pools, le) (rate(db.client.operation.duration_bucket{$sel}[$__rate_interval])))`)},
+			about: "What the slowest of a hundred uses that succeeded takes, waits and retries included. If it rises, open the pool's dashboard: is " +
+				"it the wait, or the use itself? A line that ends while there are uses: none succeeds. The dots are single uses; click on one to see " +
+				"its trace.",
+			queries: []target{q(eachPool, quantile("99", "$pools, le", "db.client.operation.duration_bucket{"+succeeded+"}"))},
 		},
 	}
 }
@@ -72,8 +72,7 @@ func fullness() []panel {
 			title: "Waits, as a part of the acquire timeout", unit: share, width: 6, limits: []float64{0.8},
 			about: "The 99th percentile of waits, of the most that the pool allows. Near 100 % uses begin to time out: act as for waiters, " +
 				"before that.",
-			queries: []target{q(eachPool, `
-histogram_quantile(0.99, sum by ($pools, le) (rate(db.client.connection.wait_time_bucket{$sel}[$__rate_interval])))
+			queries: []target{q(eachPool, quantile("99", "$pools, le", "db.client.connection.wait_time_bucket{$sel}")+`
 / min by ($pools) (poolstack.acquire.timeout{$sel})`)},
 		},
 		oldestLease(`max by ($pools) (poolstack.lease.oldest{$sel})`, eachPool, 6),

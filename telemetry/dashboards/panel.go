@@ -67,14 +67,28 @@ func q(legend, expr string) target { return target{legend: legend, expr: expr} }
 // limit returns a target for a limit, which other targets should not reach.
 func limit(legend, expr string) target { return target{legend: legend, expr: expr, limit: true} }
 
-// quantiles returns targets for the 50th, 95th and 99th percentile of a histogram.
-func quantiles(histogram string) []target {
+// quantiles returns targets for the 50th, 95th and 99th percentile of a histogram's series with the
+// matchers.
+func quantiles(histogram, matchers string) []target {
 	var all []target
 	for _, p := range []string{"50", "95", "99"} {
-		all = append(all, q("p"+p, fmt.Sprintf(`histogram_quantile(0.%s, sum by (le) (rate(%s_bucket{$sel}[$__rate_interval])))`, p, histogram)))
+		all = append(all, q("p"+p, quantile(p, "le", histogram+"_bucket{"+matchers+"}")))
 	}
 	return all
 }
+
+// quantile is one percentile of buckets. The labels, with le, tell the buckets apart.
+func quantile(percent, labels, buckets string) string {
+	return fmt.Sprintf(`histogram_quantile(0.%s, sum by (%s) (rate(%s[$__rate_interval])))`, percent, labels, buckets)
+}
+
+// The uses in panels of durations. A refusal by the pool or a layer takes no time: with refusals in
+// the quantiles, a pool would be at its fastest while the server is dead. Failures after a wait or a
+// try have quantiles of their own, because a timeout takes as long as the limit allows.
+const (
+	succeeded = `$sel, error.type=""`
+	failed    = `$sel, error.type!~"|(breaker|pool)_.+|timeout_begin"` // but not refused
+)
 
 // macros replaces the abbreviations of queries. $sel matches the variables, and $recorded matches
 // the variables on recorded series. $each are the labels of an instance's pool, and $pools are the
@@ -103,7 +117,10 @@ func lay(sections []section) []panelModel {
 	y := 0
 	open := false
 	for _, s := range sections {
-		all = append(all, panelModel{ID: len(all) + 1, Type: "row", Title: s.title, Collapsed: &open, GridPos: gridPos{H: rowHeight, W: fullWidth, Y: y}})
+		all = append(all, panelModel{
+			ID: len(all) + 1, Type: "row", Title: s.title, Collapsed: &open, Panels: &[]panelModel{},
+			GridPos: gridPos{H: rowHeight, W: fullWidth, Y: y},
+		})
 		y += rowHeight
 		x := 0
 		for _, p := range s.panels {
@@ -191,15 +208,20 @@ func (p panel) defaults() fieldDefaults {
 	return d
 }
 
-// options are Grafana's options for each kind of panel.
+// legend is below the panel.
+const legend = `"legend":{"calcs":[],"displayMode":"list","placement":"bottom","showLegend":true}`
+
+// options are the options of each kind of panel: all that Grafana's schema requires, also where the
+// value is Grafana's default.
 var options = map[string]string{
-	graph: `{"legend":{"displayMode":"list","placement":"bottom","showLegend":true},"tooltip":{"mode":"multi","sort":"desc"}}`,
-	timeline: `{"mergeValues":true,"showValue":"never","rowHeight":0.9,"tooltip":{"mode":"single"},` +
-		`"legend":{"displayMode":"list","placement":"bottom","showLegend":true}}`,
-	bars: `{"orientation":"horizontal","displayMode":"basic","reduceOptions":{"calcs":["lastNotNull"],"fields":"","values":false}}`,
-	heatmap: `{"calculate":false,"color":{"mode":"scheme","scheme":"Oranges","steps":64},` +
-		`"yAxis":{"unit":"s"},"exemplars":{"color":"rgba(0,120,255,0.9)"},"tooltip":{"mode":"single"}}`,
-	table: `{"showHeader":true}`,
+	graph:    `{` + legend + `,"tooltip":{"mode":"multi","sort":"desc"}}`,
+	timeline: `{"mergeValues":true,"showValue":"never","rowHeight":0.9,"tooltip":{"mode":"single","sort":"none"},` + legend + `}`,
+	bars: `{"orientation":"horizontal","displayMode":"basic","valueMode":"color","namePlacement":"auto","showUnfilled":true,"sizing":"auto",` +
+		`"minVizWidth":8,"minVizHeight":16,"maxVizHeight":300,"legend":{"calcs":[],"displayMode":"list","placement":"bottom","showLegend":false},` +
+		`"reduceOptions":{"calcs":["lastNotNull"],"fields":"","values":false}}`,
+	heatmap: `{"calculate":false,"color":{"mode":"scheme","scheme":"Oranges","steps":64,"fill":"dark-orange","exponent":0.5,"reverse":false},` +
+		`"yAxis":{"unit":"s"},"exemplars":{"color":"rgba(0,120,255,0.9)"},"tooltip":{"mode":"single"},"showValue":"never","legend":{"show":true}}`,
+	table: `{"showHeader":true,"frameIndex":0}`,
 }
 
 // traceLinks returns links to a search for the pool's traces in the displayed time range.
