@@ -3,6 +3,8 @@
 // Prometheus, and print both on the console. In this module only package telemetry imports the
 // OpenTelemetry SDK. The layers accept any provider of the OpenTelemetry API.
 //
+// OTLP goes over HTTP. A program that imports package otlpgrpc, below this package, has gRPC too.
+//
 //	tel, err := telemetry.Setup(ctx, telemetry.Config{ServiceName: "orders"})
 //	if err != nil {
 //		return err
@@ -18,6 +20,12 @@
 // an error, and Setup does not wait for a collector. Spans wait in a bounded queue, and further
 // spans are dropped when the queue is full. Metrics are kept as cumulative sums. Shutdown returns
 // by its deadline. The exporters reconnect within ten seconds after the collector has returned.
+//
+// The number of dropped spans is told, at most once a minute, to Config.Logger or else to
+// OpenTelemetry's global error handler. The metric otel.sdk.processor.span.processed
+// (otel_sdk_processor_span_processed_total in Prometheus) counts dropped spans with
+// error.type=queue_full, and without error.type the spans that were passed on to an exporter. Each
+// exporter of spans has series of its own, by otel.component.name.
 //
 // # When nothing is set
 //
@@ -41,6 +49,7 @@
 // Which exporters are on:
 //
 //	OTEL_SDK_DISABLED       true: no-op providers, and no other variable is read; default false
+//	OTEL_CONFIG_FILE        must not be set: declarative configuration is not supported
 //	OTEL_TRACES_EXPORTER    none, or a list of otlp, console; default: see above
 //	OTEL_METRICS_EXPORTER   none, or a list of otlp, prometheus, console; default: see above
 //
@@ -62,7 +71,8 @@
 //	                                        appends /v1/traces or /v1/metrics, except to a signal's
 //	                                        own endpoint; grpc also accepts a gRPC target, which is
 //	                                        encrypted unless INSECURE is true
-//	OTEL_EXPORTER_OTLP_PROTOCOL             grpc or http/protobuf; default http/protobuf
+//	OTEL_EXPORTER_OTLP_PROTOCOL             http/protobuf, and grpc if the program imports otlpgrpc;
+//	                                        default http/protobuf
 //	OTEL_EXPORTER_OTLP_HEADERS              key=value,key=value with percent-encoded values
 //	OTEL_EXPORTER_OTLP_TIMEOUT              milliseconds for an export, 0 for no limit; default 10000
 //	OTEL_EXPORTER_OTLP_COMPRESSION          gzip or none; default none
@@ -117,4 +127,8 @@
 //
 // The resource is in target_info. Each Setup has its own registry and does not use the process's
 // default registry.
+//
+// OpenMetrics allows an exemplar 128 characters of labels. The ids of the trace and the span take 63
+// characters. Attributes that a view has taken off the measurement follow as far as there is room;
+// OTLP carries all attributes.
 package telemetry

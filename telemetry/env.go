@@ -11,6 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/earnorm/poolstack/telemetry/internal/linked"
+	"github.com/earnorm/poolstack/telemetry/internal/otlphttp"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 const (
@@ -39,15 +43,14 @@ type environment struct {
 	metrics    otlp
 }
 
-// otlp holds the settings of a single signal. The exporters themselves read the endpoint, the
-// headers, the compression and the temporality. Over gRPC they also read the timeout and the
-// certificates. Those settings are not repeated here.
+// otlp is what the variables say about one signal.
 type otlp struct {
-	exporters  []string // otlp and console, in the order of the variable
-	protocol   string
-	defaultURL string // "" if a variable sets the endpoint
-	timeout    time.Duration
-	tls        *tls.Config // nil: the system's certificates
+	exporters []string // otlp and console, in the order asked for
+	protocol  string
+	http      otlphttp.Config // only over HTTP
+	// defaultURL is only for gRPC, and "" where a variable has the endpoint. The exporters over gRPC
+	// read all other variables for themselves.
+	defaultURL string
 }
 
 // signal is the part of a variable's name for a kind of telemetry.
@@ -71,7 +74,8 @@ func readEnvironment(noPrometheus bool) (environment, error) {
 		return environment{disabled: true}, nil
 	}
 	var wrong mistakes
-	wrong.add(checkSampler(), checkPairs("OTEL_RESOURCE_ATTRIBUTES", false))
+	wrong.add(checkConfigFile(), checkSampler(), checkPairs("OTEL_RESOURCE_ATTRIBUTES", false))
+	wrong.add(checkGRPC()...)
 	for _, name := range checkedNames() {
 		wrong.add(check(name))
 	}
@@ -113,18 +117,68 @@ func readSignal(s signal, wrong *mistakes, known ...string) otlp {
 	if _, p := s.otlp("PROTOCOL"); p != "" {
 		o.protocol = strings.ToLower(p)
 	}
-	o.timeout = defaultOTLPTimeout
-	if _, ms := s.otlp("TIMEOUT"); ms != "" {
-		n, _ := strconv.Atoi(ms) // check reports an invalid number
-		o.timeout = time.Duration(n) * time.Millisecond
-	}
 	headers, _ := s.otlp("HEADERS")
-	o.tls, err = readTLS(s)
-	wrong.add(err, checkEndpoint(s, o.protocol), checkPairs(headers, true))
-	if _, endpoint := s.otlp("ENDPOINT"); endpoint == "" {
-		o.defaultURL = defaultURL(s, o)
+	tlsConfig, err := readTLS(s)
+	wrong.add(err, checkPairs(headers, true))
+	if err := checkEndpoint(s, o.protocol); err != nil {
+		wrong.add(err)
+		return o
+	}
+	if o.protocol == protocolHTTP {
+		o.http, err = readHTTP(s, tlsConfig)
+		wrong.add(err)
+	} else if _, endpoint := s.otlp("ENDPOINT"); endpoint == "" {
+		o.defaultURL = scheme(tlsConfig) + "localhost" + defaultPortGRPC
 	}
 	return o
+}
+
+// readHTTP reads the configuration of the exporters over HTTP. A value with a mistake becomes zero:
+// the mistake has been found by the check of the variable.
+func readHTTP(s signal, tlsConfig *tls.Config) (otlphttp.Config, error) {
+	cfg := otlphttp.Config{TLS: tlsConfig, Timeout: defaultOTLPTimeout}
+	if _, ms := s.otlp("TIMEOUT"); ms != "" {
+		n, _ := strconv.Atoi(ms)
+		cfg.Timeout = time.Duration(n) * time.Millisecond
+	}
+	_, compression := s.otlp("COMPRESSION")
+	cfg.Gzip = compression == "gzip"
+	if _, pairs := s.otlp("HEADERS"); pairs != "" {
+		cfg.Headers = map[string]string{}
+		for pair := range strings.SplitSeq(pairs, ",") {
+			key, value, _ := strings.Cut(pair, "=")
+			value, _ = url.PathUnescape(value)
+			cfg.Headers[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	path := "v1/" + strings.ToLower(string(s))
+	name, endpoint := s.otlp("ENDPOINT")
+	if endpoint == "" {
+		endpoint = scheme(tlsConfig) + "localhost" + defaultPortHTTP
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return cfg, err
+	}
+	switch {
+	case name == otlpPrefix+"ENDPOINT":
+		u = u.JoinPath(path)
+	case u.Path == "": // the signal's own endpoint is taken as written
+		u.Path = "/"
+	}
+	cfg.URL = u
+	if tlsConfig != nil && u.Scheme == "http" {
+		return cfg, fmt.Errorf("telemetry: %s is %q: must be https, or else no certificates be set", name, endpoint)
+	}
+	return cfg, nil
+}
+
+// scheme is the scheme of a default endpoint.
+func scheme(tlsConfig *tls.Config) string {
+	if tlsConfig != nil {
+		return "https://"
+	}
+	return "http://"
 }
 
 // readExporters reads a list such as "otlp,console". If the variable is unset, the list is otlp
@@ -156,19 +210,8 @@ func readExporters(s signal, known []string) ([]string, error) {
 	return list, nil
 }
 
-func defaultURL(s signal, o otlp) string {
-	scheme := "http://"
-	if o.tls != nil {
-		scheme = "https://"
-	}
-	if o.protocol == protocolGRPC {
-		return scheme + "localhost" + defaultPortGRPC
-	}
-	return scheme + "localhost" + defaultPortHTTP + "/v1/" + strings.ToLower(string(s))
-}
-
-// checkEndpoint checks that the exporter can parse the endpoint. For an invalid endpoint the
-// exporter would use localhost instead.
+// checkEndpoint checks that the exporter can parse the endpoint. For an invalid endpoint an exporter
+// over gRPC would use localhost instead.
 func checkEndpoint(s signal, protocol string) error {
 	name, value := s.otlp("ENDPOINT")
 	if value == "" {
@@ -252,6 +295,29 @@ func isToken(key string) bool {
 	return key != "" && strings.Trim(key, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
+// checkConfigFile refuses declarative configuration. A program that ignored the file would go by
+// other settings than the settings of the file.
+func checkConfigFile() error {
+	for _, name := range []string{"OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"} {
+		if get(name) != "" {
+			return fmt.Errorf("telemetry: %s is %q: must not be set: declarative configuration is not supported, set the OTEL_* variables instead",
+				name, get(name))
+		}
+	}
+	return nil
+}
+
+// checkGRPC refuses gRPC in a program without the exporters for gRPC.
+func checkGRPC() (errs []error) {
+	for _, name := range []string{otlpPrefix + "PROTOCOL", otlpPrefix + "TRACES_PROTOCOL", otlpPrefix + "METRICS_PROTOCOL"} {
+		if linked.GRPC == nil && strings.EqualFold(get(name), protocolGRPC) {
+			errs = append(errs, fmt.Errorf("telemetry: %s is %q: must be %s in this program; for %s, add to the program: "+
+				`import _ "github.com/earnorm/poolstack/telemetry/otlpgrpc"`, name, get(name), protocolHTTP, protocolGRPC))
+		}
+	}
+	return errs
+}
+
 // checkSampler checks the argument of the traceidratio samplers. Other samplers have no argument.
 func checkSampler() error {
 	const name = "OTEL_TRACES_SAMPLER_ARG"
@@ -272,6 +338,32 @@ func (s signal) otlp(what string) (name, value string) {
 		return own, get(own)
 	}
 	return otlpPrefix + what, get(otlpPrefix + what)
+}
+
+// readTemporality reads for HTTP which sums and histograms are sent as differences.
+func readTemporality() sdkmetric.TemporalitySelector {
+	switch strings.ToLower(get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")) {
+	case "delta":
+		return sdkmetric.DeltaTemporalitySelector
+	case "lowmemory":
+		return sdkmetric.LowMemoryTemporalitySelector
+	default:
+		return sdkmetric.CumulativeTemporalitySelector
+	}
+}
+
+// readAggregation reads for HTTP which kind of histograms is sent. The size and the scale are the
+// specification's defaults.
+func readAggregation() sdkmetric.AggregationSelector {
+	if !strings.EqualFold(get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"), "base2_exponential_bucket_histogram") {
+		return sdkmetric.DefaultAggregationSelector
+	}
+	return func(kind sdkmetric.InstrumentKind) sdkmetric.Aggregation {
+		if kind == sdkmetric.InstrumentKindHistogram {
+			return sdkmetric.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}
+		}
+		return sdkmetric.DefaultAggregationSelector(kind)
+	}
 }
 
 // get returns the value of a variable without surrounding white space. In the specification an

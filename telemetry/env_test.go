@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,10 +14,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/earnorm/poolstack/telemetry/internal/linked"
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
@@ -61,7 +63,8 @@ func TestExporterSelection(t *testing.T) {
 	}
 }
 
-func TestDefaultEndpoint(t *testing.T) {
+// Where each signal goes: over HTTP the whole address, over gRPC only a default.
+func TestEndpoints(t *testing.T) {
 	_, ca := selfSigned(t)
 	for _, tc := range []struct {
 		env             []string
@@ -70,21 +73,35 @@ func TestDefaultEndpoint(t *testing.T) {
 		{nil, "http://localhost:4318/v1/traces", "http://localhost:4318/v1/metrics"},
 		{[]string{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=grpc"}, "http://localhost:4318/v1/traces", "http://localhost:4317"},
 		{[]string{"OTEL_EXPORTER_OTLP_PROTOCOL=GRPC", "OTEL_EXPORTER_OTLP_CERTIFICATE=" + ca}, "https://localhost:4317", "https://localhost:4317"},
-		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1"}, "", ""},
-		{[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c:1"}, "", "http://localhost:4318/v1/metrics"},
+		{[]string{"OTEL_EXPORTER_OTLP_CERTIFICATE=" + ca}, "https://localhost:4318/v1/traces", "https://localhost:4318/v1/metrics"},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1"}, "http://c:1/v1/traces", "http://c:1/v1/metrics"},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=https://c/base/"}, "https://c/base/v1/traces", "https://c/base/v1/metrics"},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, "", ""},
+		{[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c:1"}, "http://c:1/", "http://localhost:4318/v1/metrics"},
+		{
+			[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://d/x/?key=1"},
+			"http://c:1/v1/traces", "https://d/x/?key=1",
+		},
 	} {
 		setenv(t, append(tc.env, "OTEL_TRACES_EXPORTER=otlp", "OTEL_METRICS_EXPORTER=otlp")...)
 		env, err := readEnvironment(false)
 		if err != nil {
 			t.Errorf("%q: %v", tc.env, err)
 		}
-		if env.traces.defaultURL != tc.traces || env.metrics.defaultURL != tc.metrics {
-			t.Errorf("%q: got %q and %q, want %q and %q", tc.env, env.traces.defaultURL, env.metrics.defaultURL, tc.traces, tc.metrics)
+		address := func(o otlp) string {
+			if o.protocol == protocolHTTP {
+				return o.http.URL.String()
+			}
+			return o.defaultURL
+		}
+		if got := [2]string{address(env.traces), address(env.metrics)}; got != [2]string{tc.traces, tc.metrics} {
+			t.Errorf("%q: got %q, want %q and %q", tc.env, got, tc.traces, tc.metrics)
 		}
 	}
 }
 
 func TestValuesRefused(t *testing.T) {
+	_, ca := selfSigned(t)
 	noPEM := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(noPEM, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
@@ -119,6 +136,11 @@ func TestValuesRefused(t *testing.T) {
 			[]string{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=low"},
 			`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE is "low": must be cumulative, delta or lowmemory`,
 		},
+		{
+			[]string{"OTEL_CONFIG_FILE=/etc/otel.yaml"},
+			`OTEL_CONFIG_FILE is "/etc/otel.yaml": must not be set: declarative configuration is not supported`,
+		},
+		{[]string{"OTEL_EXPERIMENTAL_CONFIG_FILE=otel.yaml"}, `OTEL_EXPERIMENTAL_CONFIG_FILE is "otel.yaml": must not be set`},
 		{[]string{"OTEL_RESOURCE_ATTRIBUTES=a=1,b"}, `OTEL_RESOURCE_ATTRIBUTES: entry 2 is "b": must be key=value`},
 		{[]string{"OTEL_RESOURCE_ATTRIBUTES=a=%zz"}, `OTEL_RESOURCE_ATTRIBUTES: entry 1 is "a=%zz": must be key=value`},
 		{
@@ -137,6 +159,10 @@ func TestValuesRefused(t *testing.T) {
 		{
 			[]string{on, "OTEL_EXPORTER_OTLP_CERTIFICATE=" + noPEM},
 			`OTEL_EXPORTER_OTLP_CERTIFICATE is "` + noPEM + `": must be a file with certificates`,
+		},
+		{
+			[]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c:1", "OTEL_EXPORTER_OTLP_CERTIFICATE=" + ca},
+			`OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is "http://c:1": must be https, or else no certificates be set`,
 		},
 		{[]string{on, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE=/no/such/file"}, `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: open /no/such/file`},
 		{
@@ -223,12 +249,35 @@ func TestAllMistakesAtOnce(t *testing.T) {
 // If an exporter cannot be created, Setup closes the exporters created before. Otherwise the leak
 // check of TestMain would find a gRPC client.
 func TestSetupFailsHalfWay(t *testing.T) {
-	_, ca := selfSigned(t)
-	setenv(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
-		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE="+ca)
+	grpc := linked.GRPC
+	t.Cleanup(func() { linked.GRPC = grpc })
+	linked.GRPC = &linked.Protocol{Traces: grpc.Traces, Metrics: func(context.Context, string) (sdkmetric.Exporter, error) {
+		return nil, errors.New("no metrics today")
+	}}
+	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
 	_, err := Setup(t.Context(), Config{})
-	if err == nil || !strings.Contains(err.Error(), "telemetry: otlp metrics: insecure HTTP endpoint") {
-		t.Errorf("got %v, want the HTTP exporter's refusal", err)
+	if err == nil || err.Error() != "telemetry: otlp metrics: no metrics today" {
+		t.Errorf("got %v, want the exporter's refusal", err)
+	}
+}
+
+// A program without package otlpgrpc is told what to do about gRPC, whichever variable asks for gRPC.
+func TestNoGRPCInTheProgram(t *testing.T) {
+	grpc := linked.GRPC
+	t.Cleanup(func() { linked.GRPC = grpc })
+	linked.GRPC = nil
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"} {
+		setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", name+"=gRPC")
+		_, err := Setup(t.Context(), Config{})
+		want := "telemetry: " + name + ` is "gRPC": must be http/protobuf in this program; for grpc, add to the program: ` +
+			`import _ "github.com/earnorm/poolstack/telemetry/otlpgrpc"`
+		if err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	setenv(t, "OTEL_SDK_DISABLED=true", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
+	if _, err := Setup(t.Context(), Config{}); err != nil {
+		t.Errorf("disabled: %v", err)
 	}
 }
 
@@ -258,7 +307,7 @@ func TestDocumentationNamesEveryVariable(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.FieldsFunc(string(text), func(r rune) bool { return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", r) })
-	for _, name := range append(checkedNames(), "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SERVICE_NAME",
+	for _, name := range append(checkedNames(), "OTEL_CONFIG_FILE", "OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SERVICE_NAME",
 		"OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER_ARG", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS",
 		"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY") {
 		forAll := strings.NewReplacer(otlpPrefix+"TRACES_", otlpPrefix, otlpPrefix+"METRICS_", otlpPrefix).Replace(name)
@@ -280,8 +329,8 @@ func FuzzHeaders(f *testing.F) {
 		said := complaints(t)
 		setenv(t, "OTEL_EXPORTER_OTLP_HEADERS="+list)
 		if err := checkPairs("OTEL_EXPORTER_OTLP_HEADERS", true); err == nil {
-			if otlptracehttp.NewClient(); said.String() != "" {
-				t.Errorf("accepted, but the exporter says %s", said)
+			if otlptracegrpc.NewClient(); said.String() != "" {
+				t.Errorf("accepted, but the exporter over gRPC says %s", said)
 			}
 		} else if !regexp.MustCompile(`^telemetry: OTEL_EXPORTER_OTLP_HEADERS: entry \d+ \(not shown\) must be [a-z=, -]+$`).MatchString(err.Error()) {
 			t.Errorf("the error says %q", err)
@@ -313,8 +362,15 @@ func FuzzEndpoint(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if otlptracehttp.NewClient(); said.String() != "" { // the gRPC exporter parses with the same code
-			t.Errorf("accepted, but the exporter says %s", said)
+		if protocol == protocolGRPC {
+			if otlptracegrpc.NewClient(); said.String() != "" {
+				t.Errorf("accepted, but the exporter says %s", said)
+			}
+			return
+		}
+		cfg, err := readHTTP(traces, nil)
+		if _, bad := http.NewRequestWithContext(t.Context(), http.MethodPost, cfg.URL.String(), http.NoBody); err != nil || bad != nil {
+			t.Errorf("accepted, but nothing can be sent there: %v, %v", err, bad)
 		}
 	})
 }

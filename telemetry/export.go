@@ -87,7 +87,6 @@ type export struct {
 	// repeats means a later export contains all data of an earlier export. It is true for cumulative
 	// metrics.
 	repeats bool
-	release func() // may be nil
 }
 
 // run sends a batch, until ctx ends or the shutdown is given up. The SDK passes the returned error
@@ -112,11 +111,7 @@ func (x *export) run(ctx context.Context, send func(context.Context) error) erro
 }
 
 func (x *export) shutdown(ctx context.Context, inner func(context.Context) error) error {
-	err := inner(ctx)
-	if x.release != nil {
-		x.release()
-	}
-	if err != nil {
+	if err := inner(ctx); err != nil {
 		return fmt.Errorf("telemetry: %s: %w", x.name, err)
 	}
 	return nil

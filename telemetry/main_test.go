@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool/pooltest"
+	_ "github.com/earnorm/poolstack/telemetry/otlpgrpc" // half of the tests are about gRPC
 )
 
 func TestMain(m *testing.M) { os.Exit(pooltest.Main(m)) }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -89,6 +90,55 @@ func TestExemplar(t *testing.T) {
 	}
 	if _, page := scrape(t, tel.MetricsHandler(), "text/plain"); strings.Contains(page, "trace_id") {
 		t.Error("an exemplar in the plain format, which has none")
+	}
+}
+
+// An exemplar may have 128 characters. The ids of the trace are there in any case; the attributes
+// that a view takes off a measurement follow as far as there is room. A collector gets everything.
+func TestExemplarWithLongAttributes(t *testing.T) {
+	var global lockedErrors
+	previous := otel.GetErrorHandler()
+	otel.SetErrorHandler(&global)
+	t.Cleanup(func() { otel.SetErrorHandler(previous) })
+
+	r := newReceiver(t, protocolHTTP, nil, nil)
+	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+r.url)
+	tel := setup(t, Config{Views: []sdkmetric.View{sdkmetric.NewView(
+		sdkmetric.Instrument{Name: "test.*"}, sdkmetric.Stream{AttributeFilter: attribute.NewAllowKeysFilter("kept")},
+	)}})
+	ctx, span := tel.TracerProvider().Tracer("test").Start(t.Context(), "slow")
+	defer span.End()
+	meter := tel.MeterProvider().Meter("test")
+	attributes := metric.WithAttributes(
+		attribute.String("kept", "a"), attribute.String("a.long.one", strings.Repeat("ä", 65)), attribute.String("broken", "\xff"),
+		attribute.String("fits", strings.Repeat("ü", 61)), attribute.String("short", "x"),
+	)
+	ints, err1 := meter.Int64Histogram("test.ints")
+	floats, err2 := meter.Float64Histogram("test.floats")
+	counts, err3 := meter.Int64Counter("test.counts")
+	sums, err4 := meter.Float64Counter("test.sums")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	ints.Record(ctx, 1, attributes)
+	floats.Record(ctx, 0.25, attributes)
+	counts.Add(ctx, 1, attributes)
+	sums.Add(ctx, 0.5, attributes)
+	_, page := scrape(t, tel.MetricsHandler(), openMetrics)
+	for _, series := range []string{"test_ints_bucket", "test_floats_bucket", "test_counts_total", "test_sums_total"} {
+		ids := `span_id="` + span.SpanContext().SpanID().String() + `"|trace_id="` + span.SpanContext().TraceID().String() + `"`
+		want := regexp.MustCompile(`(?m)^` + series + `\{kept="a".*\} \S+ # \{(` + ids + `|,|fits="ü{61}"){5}\} `)
+		if !want.MatchString(page) {
+			t.Errorf("no exemplar like %s in\n%s", want, page)
+		}
+	}
+	if got := global.get(); len(got) > 0 {
+		t.Errorf("the global handler got %q", got)
+	}
+	shutdown(t, tel)
+	sent := r.metric("test.ints").GetHistogram().GetDataPoints()[0].GetExemplars()
+	if len(sent) != 1 || len(sent[0].GetFilteredAttributes()) != 4 {
+		t.Errorf("the collector was sent the exemplars %v, want one with all four attributes", sent)
 	}
 }
 

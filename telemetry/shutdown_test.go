@@ -116,17 +116,6 @@ func TestCollectorComesBack(t *testing.T) {
 	}
 }
 
-// The documentation promises ten seconds after an absence of any length: a new connection, and then
-// another attempt.
-func TestCollectorIsFoundWithinTenSeconds(t *testing.T) {
-	longest := func(pause time.Duration, jitter float64) time.Duration {
-		return time.Duration(float64(pause) * (1 + jitter))
-	}
-	if worst := longest(connectPause, connectJitter) + longest(retryPause, retryJitter); worst > 10*time.Second {
-		t.Errorf("it takes up to %v", worst)
-	}
-}
-
 // After a Shutdown that gave up, no goroutine may remain. The exporters' own timeouts are much
 // longer than this test.
 func TestShutdownLeavesNothingBehind(t *testing.T) {

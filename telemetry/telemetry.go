@@ -47,7 +47,8 @@ type Config struct {
 	// Logger receives the failures of exports and scrapes. The first failure is logged at once.
 	// Further failures are logged at most once a minute, with their number. A single line reports the
 	// recovery. Nil passes each failure to OpenTelemetry's global error handler, which prints to
-	// standard error. All other errors of the SDK go to the global error handler in either case.
+	// standard error. The numbers of dropped spans go the same way. All other errors of the SDK go to
+	// the global error handler in either case.
 	Logger *slog.Logger
 
 	// SetGlobal also sets the two providers as OpenTelemetry's global providers. The global propagator
@@ -125,8 +126,9 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 // provider cannot. If an exporter fails, build shuts down the exporters created before.
 func (t *Telemetry) build(ctx context.Context, cfg Config, env environment) error {
 	var readers []sdkmetric.Reader
+	res := newResource(ctx, cfg)
 	if env.prometheus {
-		reader, handler, err := newPrometheus(newHealth("prometheus", cfg.Logger))
+		reader, handler, err := newPrometheus(res, newHealth("prometheus", cfg.Logger))
 		if err != nil {
 			return err
 		}
@@ -145,32 +147,37 @@ func (t *Telemetry) build(ctx context.Context, cfg Config, env environment) erro
 	for _, e := range metrics {
 		readers = append(readers, sdkmetric.NewPeriodicReader(e))
 	}
-	t.provide(newResource(ctx, cfg), cfg.Views, spans, readers)
+	t.provide(res, cfg, spans, readers)
 	return nil
 }
 
 // provide creates the providers. Without an exporter the no-op providers stay. A no-op span costs
 // almost nothing, and the caller's trace context still passes through.
-func (t *Telemetry) provide(res *resource.Resource, views []sdkmetric.View, spans []sdktrace.SpanExporter, readers []sdkmetric.Reader) {
+func (t *Telemetry) provide(res *resource.Resource, cfg Config, spans []*spanExporter, readers []sdkmetric.Reader) {
+	var queues []*queue
 	if len(spans) > 0 {
 		opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
 		for _, e := range spans {
-			// Shutdown stops each processor directly, because the provider skips the remaining processors
-			// when ctx ends. A second Shutdown of a processor does nothing.
-			batches := sdktrace.NewBatchSpanProcessor(e)
-			opts = append(opts, sdktrace.WithSpanProcessor(batches))
-			t.stops = append(t.stops, batches.Shutdown)
+			// Shutdown stops each queue directly, because the provider skips the remaining processors when
+			// ctx ends. A second Shutdown of a queue does nothing.
+			q := newQueue(e.name, e, cfg.Logger)
+			opts = append(opts, sdktrace.WithSpanProcessor(q))
+			t.stops = append(t.stops, q.Shutdown)
+			queues = append(queues, q)
 		}
 		p := sdktrace.NewTracerProvider(opts...)
 		t.tracers, t.stops = p, append(t.stops, p.Shutdown)
 	}
 	if len(readers) > 0 {
-		opts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithView(views...)}
+		opts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithView(cfg.Views...)}
 		for _, r := range readers {
 			opts = append(opts, sdkmetric.WithReader(r))
 		}
 		p := sdkmetric.NewMeterProvider(opts...)
 		t.meters, t.stops = p, append(t.stops, p.Shutdown)
+	}
+	if err := countSpans(t.meters.Meter("github.com/earnorm/poolstack/telemetry"), queues); err != nil {
+		otel.Handle(err) // because of a view, say: the spans are exported all the same
 	}
 }
 

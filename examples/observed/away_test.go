@@ -12,6 +12,7 @@ import (
 
 	"github.com/earnorm/poolstack/examples/servers/local"
 	"github.com/earnorm/poolstack/telemetry"
+	_ "github.com/earnorm/poolstack/telemetry/otlpgrpc" // traces go by gRPC, metrics by HTTP
 )
 
 // The effects of an absent Collector on the application. Ideally there are none, but the machine

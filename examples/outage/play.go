@@ -13,6 +13,7 @@ import (
 
 	"github.com/earnorm/poolstack/examples/servers/control"
 	"github.com/earnorm/poolstack/telemetry"
+	_ "github.com/earnorm/poolstack/telemetry/otlpgrpc" // the demo is shown to collectors of both protocols
 )
 
 // A play is a single run of the demo: the servers, the lanes, the script, and the recorded data.

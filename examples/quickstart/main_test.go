@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,12 +25,12 @@ func TestMain(m *testing.M) {
 }
 
 // quickstart runs the program with the server at url and returns its output.
-func quickstart(t *testing.T, url string) (stdout, stderr string, err error) {
+func quickstart(t *testing.T, url string, env ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), mainEnv+"=1", "REDIS_URL="+url)
+	cmd.Env = append(append(os.Environ(), mainEnv+"=1", "REDIS_URL="+url), env...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
@@ -74,5 +75,40 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		if strings.Contains(stdout+stderr, "hunter2") {
 			t.Errorf("with %q it shows the password:\n%s", url, stderr)
 		}
+	}
+}
+
+// The program has no gRPC, and says so to the operator that wants gRPC.
+func TestNoGRPC(t *testing.T) {
+	_, stderr, err := quickstart(t, "redis://127.0.0.1:1/0", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
+	for _, want := range []string{"OTEL_EXPORTER_OTLP_PROTOCOL", `"grpc"`, `import _ "github.com/earnorm/poolstack/telemetry/otlpgrpc"`} {
+		if err == nil || !strings.Contains(stderr, want) {
+			t.Errorf("%v, and no %s in: %s", err, want, stderr)
+		}
+	}
+}
+
+// A small program stays small, telemetry included: no gRPC, no templates (the linker then keeps the
+// methods that nobody calls), and less than 16 MiB when stripped.
+func TestWeight(t *testing.T) {
+	deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.FieldsSeq(string(deps)) {
+		if strings.HasPrefix(dep, "google.golang.org/grpc") || strings.HasSuffix(dep, "/template") {
+			t.Errorf("the quickstart depends on %s", dep)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "quickstart")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", file, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := info.Size(); size >= 16<<20 {
+		t.Errorf("the quickstart has %d bytes, want less than 16 MiB", size)
 	}
 }
