@@ -11,16 +11,16 @@ import (
 	"github.com/earnorm/poolstack/pool"
 )
 
-// Insert puts layers into the stack, directly outside of the layer of the kind before. layers begins
-// with the outermost layer. The fields of the Stack stay the same layers. A pool made before Insert
-// does not change.
+// Insert puts layers into the stack, directly outside of the layer of the kind before. layers
+// begins with the outermost layer. The fields of the Stack stay the same layers. A pool made before
+// Insert does not change.
 //
 // The kind of a layer is [pool.LayerInfo].Layer. Among several layers of the kind, Insert takes the
 // outermost; before may also be the name of a layer. A [pool.Chain] counts as the outermost of its
 // layers, because nothing can be put between the layers of a Chain.
 //
-// If no layer of the stack has the kind, Insert returns an error with the kinds present, or the names
-// of layers with names, and the stack does not change. The same holds for a nil layer.
+// If no layer of the stack has the kind, Insert returns an error with the kinds present, or the
+// names of layers with names, and the stack does not change. The same holds for a nil layer.
 func (s *Stack) Insert(before string, layers ...pool.Middleware) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +99,8 @@ type Builder struct {
 	errs   []error
 }
 
-// Add adds the result of a constructor, inside of the layers added before. Add keeps err for Layers.
-// For a layer made without an error, err is nil: b.Add(myLayer, nil).
+// Add adds the result of a constructor, inside of the layers added before. Add keeps err for
+// Layers. For a layer made without an error, err is nil: b.Add(myLayer, nil).
 func (b *Builder) Add(layer pool.Middleware, err error) {
 	b.layers = append(b.layers, layer)
 	n := len(b.layers)

@@ -4,8 +4,8 @@
 //	stack, err := middleware.Standard(middleware.Options{})
 //	p, err := pool.New(driver, pool.Config{}, stack.Layers()...)
 //
-// [Stack.Insert] puts a layer of another package into the stack. A [Builder] collects the layers of a
-// chain made by hand.
+// [Stack.Insert] puts a layer of another package into the stack. A [Builder] collects the layers of
+// a chain made by hand.
 //
 // # The order
 //
@@ -78,8 +78,8 @@
 //
 //   - two layers of the same kind with effects that multiply: two retries of 3 attempts make 9
 //     attempts
-//   - two layers of the same kind with the same name. Two breakers are possible if one of them has a
-//     name ([breaker.Config].Name). Tracing, metrics and logging may repeat
+//   - two layers of the same kind with the same name. Two breakers are possible if one of them has
+//     a name ([breaker.Config].Name). Tracing, metrics and logging may repeat
 //   - the total limit inside of retry, where the limit would bound each attempt
 //   - the attempt's limit outside of retry, where the limit would bound all attempts together
 //

@@ -69,8 +69,8 @@ func Queue() Options {
 // Stack is a standard stack. Its fields are the layers, for inspection and tuning while the pool is
 // in use. The field of a layer left out is nil. A Stack serves a single pool: its breaker returns
 // an error for a second pool, because the failures of a server say nothing about another server.
-// [Stack.Insert] and [Stack.Append] add layers of other packages before the pool is made. All methods
-// may be called concurrently. There is nothing to close.
+// [Stack.Insert] and [Stack.Append] add layers of other packages before the pool is made. All
+// methods may be called concurrently. There is nothing to close.
 type Stack struct {
 	Tracing *tracing.Tracing
 	Metrics *metrics.Metrics

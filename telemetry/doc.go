@@ -128,7 +128,7 @@
 // The resource is in target_info. Each Setup has its own registry and does not use the process's
 // default registry.
 //
-// OpenMetrics allows an exemplar 128 characters of labels. The ids of the trace and the span take 63
-// characters. Attributes that a view has taken off the measurement follow as far as there is room;
-// OTLP carries all attributes.
+// OpenMetrics allows an exemplar 128 characters of labels. The ids of the trace and the span take
+// 63 characters. Attributes that a view has taken off the measurement follow as far as there is
+// room; OTLP carries all attributes.
 package telemetry

@@ -210,8 +210,8 @@ func readExporters(s signal, known []string) ([]string, error) {
 	return list, nil
 }
 
-// checkEndpoint checks that the exporter can parse the endpoint. For an invalid endpoint an exporter
-// over gRPC would use localhost instead.
+// checkEndpoint checks that the exporter can parse the endpoint. For an invalid endpoint an
+// exporter over gRPC would use localhost instead.
 func checkEndpoint(s signal, protocol string) error {
 	name, value := s.otlp("ENDPOINT")
 	if value == "" {

@@ -261,7 +261,8 @@ func TestSetupFailsHalfWay(t *testing.T) {
 	}
 }
 
-// A program without package otlpgrpc is told what to do about gRPC, whichever variable asks for gRPC.
+// A program without package otlpgrpc is told what to do about gRPC, whichever variable asks for
+// gRPC.
 func TestNoGRPCInTheProgram(t *testing.T) {
 	grpc := linked.GRPC
 	t.Cleanup(func() { linked.GRPC = grpc })

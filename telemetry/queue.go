@@ -21,8 +21,8 @@ import (
 // markers is the room in the SDK's queue for the markers of ForceFlush. Each call has one marker.
 const markers = 64
 
-// A queue holds the ended spans of one exporter until the export. The SDK's batch processor has such
-// a queue, but tells nobody about the spans that found the queue full: the SDK's own metric is
+// A queue holds the ended spans of one exporter until the export. The SDK's batch processor has
+// such a queue, but tells nobody about the spans that found the queue full: the SDK's own metric is
 // experimental and goes to the global meter provider. So this queue counts the waiting spans,
 // passes a span on only if the processor has room, and counts the spans that found no room.
 type queue struct {

@@ -138,8 +138,8 @@ func (b *Breaker) Config() Config { return *b.cfg.Load() }
 // progress at the change. An open period is measured again from its beginning, with the jitter
 // already drawn. Probes in progress keep their permits, and the outcomes of finished probes remain.
 // The new limits for probes apply from the next use or outcome on. Configure reports a
-// [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is the
-// error of [Config.Validate]; after an error, the settings are unchanged.
+// [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is
+// the error of [Config.Validate]; after an error, the settings are unchanged.
 func (b *Breaker) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err

@@ -51,8 +51,8 @@ func TestCommandAttributes(t *testing.T) {
 	}
 }
 
-// A command of MongoDB is named after its target: the collection, or the database. The server of the
-// command replaces the pool's server.
+// A command of MongoDB is named after its target: the collection, or the database. The server of
+// the command replaces the pool's server.
 func TestTargetsOfCommands(t *testing.T) {
 	const (
 		db     = " client Unset db.client.connection.pool.name=orders-db%s db.system.name=mongodb%s"

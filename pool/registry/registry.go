@@ -75,8 +75,8 @@ func (r *Registry) tell() {
 	}
 }
 
-// Pools returns the open pools in the order of their making. The slice belongs to the caller. A pool
-// in the slice may be closed at any time; the methods of a closed pool still return.
+// Pools returns the open pools in the order of their making. The slice belongs to the caller. A
+// pool in the slice may be closed at any time; the methods of a closed pool still return.
 func (r *Registry) Pools() []pool.PoolInfo {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -39,7 +39,8 @@ func newRules(t testing.TB) *rules.Rules {
 	return r
 }
 
-// promtool runs the real one on a file with the content. Where there is none, the test is skipped; on CI it fails.
+// promtool runs the real one on a file with the content. Where there is none, the test is skipped;
+// on CI it fails.
 func promtool(t *testing.T, content string, args ...string) (output string, err error) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -75,10 +76,11 @@ func TestQueriesParse(t *testing.T) {
 	}
 }
 
-// What is refused is fast, and no panel of durations shows refusals: a pool is not at its best while its server is dead.
+// What is refused is fast, and no panel of durations shows refusals: a pool is not at its best
+// while its server is dead.
 func TestDurationsAreNotOfRefusals(t *testing.T) {
-	// For five minutes uses take 100 to 500 ms. Then the server is dead: a few uses time out after more than a second, and the breaker
-	// refuses a hundred times as many within a millisecond.
+	// For five minutes uses take 100 to 500 ms. Then the server is dead: a few uses time out after
+	// more than a second, and the breaker refuses a hundred times as many within a millisecond.
 	series := func(labels string, le string, values string) string {
 		return fmt.Sprintf("      - series: 'db_client_operation_duration_seconds_bucket{job=\"j\", instance=\"i\", db_client_connection_pool_name=\"p\", "+
 			"db_operation_name=\"GET\"%s, le=%q}'\n        values: '%s'\n", labels, le, values)

@@ -83,8 +83,8 @@ func quantile(percent, labels, buckets string) string {
 }
 
 // The uses in panels of durations. A refusal by the pool or a layer takes no time: with refusals in
-// the quantiles, a pool would be at its fastest while the server is dead. Failures after a wait or a
-// try have quantiles of their own, because a timeout takes as long as the limit allows.
+// the quantiles, a pool would be at its fastest while the server is dead. Failures after a wait or
+// a try have quantiles of their own, because a timeout takes as long as the limit allows.
 const (
 	succeeded = `$sel, error.type=""`
 	failed    = `$sel, error.type!~"|(breaker|pool)_.+|timeout_begin"` // but not refused

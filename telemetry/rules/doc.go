@@ -11,8 +11,8 @@
 //	poolstack-alerts.yaml      the alerts
 //	RUNBOOK.md                 for each alert: the meaning, where to look first, the settings
 //
-// The rules need Prometheus 2.42 or later (keep_firing_for). Comments tell the linter pint which check
-// a rule fails on purpose. The comment above the rule says why.
+// The rules need Prometheus 2.42 or later (keep_firing_for). Comments tell the linter pint which
+// check a rule fails on purpose. The comment above the rule says why.
 //
 // # Labels
 //

@@ -247,8 +247,8 @@ func double(v float64) *commonpb.AnyValue {
 	return &commonpb.AnyValue{Value: &commonpb.AnyValue_DoubleValue{DoubleValue: v}}
 }
 
-// text replaces bytes that are no UTF-8: with one such byte, protocol buffers refuse all metrics of a
-// program, in each export anew.
+// text replaces bytes that are no UTF-8: with one such byte, protocol buffers refuse all metrics of
+// a program, in each export anew.
 func text(v string) *commonpb.AnyValue {
 	v = strings.ToValidUTF8(v, "\uFFFD")
 	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: v}}
