@@ -45,7 +45,7 @@ func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 func (c *Conn) sendObserved(ctx context.Context, own bool, cmd redis.Cmder, next redis.ProcessHook) (err error) {
-	command := driver.Command{Name: displayName(cmd.Name())}
+	command := driver.Command{Name: displayName(cmd.Name()), Server: c.addr}
 	if driver.ObservingText(ctx) {
 		command.Text = text(cmd)
 	}
@@ -58,6 +58,7 @@ func (c *Conn) sendObserved(ctx context.Context, own bool, cmd redis.Cmder, next
 
 func (c *Conn) sendAllObserved(ctx context.Context, own bool, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	command := batchCommand(cmds)
+	command.Server = c.addr
 	if driver.ObservingText(ctx) {
 		command.Text = batchText(cmds)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // watcher is a layer that records the commands it observes.
-type watcher struct{ seen []string }
+type watcher struct{ seen, servers []string }
 
 type watcherKey struct{}
 
@@ -26,6 +26,7 @@ func (w *watcher) BeginCommand(ctx context.Context, _ *pool.Call, cmd driver.Com
 }
 
 func (w *watcher) EndCommand(ctx context.Context, c *pool.Call, cmd driver.Command, err error) {
+	w.servers = append(w.servers, cmd.Server)
 	outcome := "ok"
 	if ctx.Value(watcherKey{}) != cmd {
 		outcome = "a context that is not ours"
@@ -84,6 +85,11 @@ func TestCommandsAreSeen(t *testing.T) {
 		}()
 		if got := strings.Join(w.seen, ", "); got != test.want {
 			t.Errorf("seen %s, want %s", got, test.want)
+		}
+	}
+	for _, server := range w.servers {
+		if server != s.addr {
+			t.Errorf("a command was sent to %q, want %q", server, s.addr)
 		}
 	}
 }

@@ -165,12 +165,13 @@ func checkRequests(t *testing.T, servers *local.Servers, l *load, jaeger *jaeger
 		{
 			use: "SET counter", pool: "redis", ask: func() (string, error) { return l.request(t.Context(), l.set) }, name: "SET",
 			want: tags{"db.system.name": "redis", "db.namespace": "0", "db.operation.name": "SET", "db.query.summary": "SET",
-				"server.address": "127.0.0.1", "server.port": redis},
+				"server.address": "127.0.0.1", "server.port": redis, "network.peer.address": "127.0.0.1", "network.peer.port": redis},
 		},
 		{
 			use: "LPUSH counter", pool: "redis", ask: func() (string, error) { return l.request(t.Context(), l.mistake) }, name: "LPUSH",
 			want: tags{"db.system.name": "redis", "db.namespace": "0", "db.operation.name": "LPUSH", "db.query.summary": "LPUSH",
-				"server.address": "127.0.0.1", "server.port": redis, "db.response.status_code": "WRONGTYPE", "error.type": "WRONGTYPE"},
+				"server.address": "127.0.0.1", "server.port": redis, "network.peer.address": "127.0.0.1", "network.peer.port": redis,
+				"db.response.status_code": "WRONGTYPE", "error.type": "WRONGTYPE"},
 			code: "WRONGTYPE",
 		},
 		{

@@ -15,7 +15,7 @@ type Command struct {
 	// span is named after the database.
 	OnDatabase bool
 	// Server is the server to which the command was sent: host:port, or the path of a socket. Server
-	// is "" if the server is the pool's Address, or if the driver does not know the server.
+	// is "" if the driver does not know the server.
 	Server string
 	// Batch is the number of commands in a pipeline: 0 for a single command, EmptyBatch for a pipeline
 	// without commands.
