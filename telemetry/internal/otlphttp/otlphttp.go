@@ -212,10 +212,12 @@ func partialSuccess(answer []byte) error {
 		}
 	})
 	err = errors.Join(err, fields(partial, func(number protowire.Number, value uint64, text []byte) {
-		if number == 1 {
+		switch number {
+		case 1:
 			rejected = value
-		} else if number == 2 {
+		case 2:
 			reason = text
+		default: // a field of a later version
 		}
 	}))
 	if err != nil {
