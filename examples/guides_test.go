@@ -2,6 +2,7 @@
 package examples
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,6 +37,22 @@ func TestCodeOfPages(t *testing.T) {
 					t.Errorf("%s/README.md: no file of the folder contains this code:\n%s", guide, part)
 				}
 			}
+		}
+	}
+}
+
+// The pages tell the true size of the layer and of the driver.
+func TestLinesOfCode(t *testing.T) {
+	for path, limit := range map[string]int{"layer/layer.go": 40, "driver/memcached.go": 100} {
+		_, code, _ := strings.Cut(read(t, path), "\n)\n") // the end of the imports
+		n := 0
+		for line := range strings.Lines(code) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+				n++
+			}
+		}
+		if page := words(read(t, filepath.Dir(path), "README.md")); n >= limit || !strings.Contains(page, fmt.Sprintf("has%dlinesofcode", n)) {
+			t.Errorf("%s has %d lines of code: the limit is %d, and the page must tell the number", path, n, limit-1)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type shop struct {
 }
 
 type order struct {
-	ID    string `bson:"_id" json:"id"`
+	ID    string `bson:"_id"   json:"id"`
 	Total int    `bson:"total" json:"total"`
 }
 

@@ -147,7 +147,7 @@ func notes(s tracetest.SpanStub) string {
 	for _, a := range s.Attributes {
 		switch a.Key {
 		case "db.client.connection.pool.name", "poolstack.attempt", "error.type", "http.response.status_code":
-			fmt.Fprintf(&out, "  %s=%s", a.Key, a.Value.Emit())
+			fmt.Fprintf(&out, "  %s=%s", a.Key, a.Value.String())
 		}
 	}
 	if s.Status.Code == codes.Error {
