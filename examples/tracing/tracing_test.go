@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -159,23 +160,31 @@ func notes(s tracetest.SpanStub) string {
 	return out.String()
 }
 
-// cutter dials, and loses the next reply on any of its connections after cut has been set.
+// cutter dials. After cut has been set, the next GET is sent, and its reply is lost.
 type cutter struct{ cut atomic.Bool }
 
 func (c *cutter) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	return &cutConn{conn, c}, err
+	return &cutConn{Conn: conn, cutter: c}, err
 }
 
 type cutConn struct {
 	net.Conn
 
 	cutter *cutter
+	lost   atomic.Bool
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("\r\nget\r\n")) && c.cutter.cut.CompareAndSwap(true, false) {
+		c.lost.Store(true)
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err == nil && c.cutter.cut.CompareAndSwap(true, false) {
+	if c.lost.Load() {
 		c.Close()
 		return 0, io.ErrUnexpectedEOF
 	}

@@ -42,12 +42,13 @@ var trials = []trial{
 	{"refuses 2 of 5", (*fakeServer).sicken, "defaults", nil},
 	{"refuses 2 of 5", (*fakeServer).sicken, "FailureRatio 0.3", func(cfg *breaker.Config) { cfg.FailureRatio = 0.3 }},
 	{"down for 2s", (*fakeServer).stop, "defaults", nil},
-	{"down for 2s", (*fakeServer).stop, "OpenFor 3s, no looks", slowReturn},
+	{"down for 2s", (*fakeServer).stop, "OpenFor 5s, no looks", slowReturn},
 }
 
-// slowReturn leaves the search for the server to the probes, every three seconds.
+// slowReturn leaves the search for the server to the probes, every five seconds. Without jitter the
+// effect is the same in each run; many instances need the jitter.
 func slowReturn(cfg *breaker.Config) {
-	cfg.OpenFor, cfg.OpenMax, cfg.LookMax = 3*time.Second, 3*time.Second, -1
+	cfg.OpenFor, cfg.OpenMax, cfg.Jitter, cfg.LookMax = 5*time.Second, 5*time.Second, -1, -1
 }
 
 func run(ctx context.Context, out io.Writer) error {
@@ -189,7 +190,7 @@ func (s *fakeServer) sicken() {
 
 // stop makes all dials and commands fail, as after the end of the server's process.
 func (s *fakeServer) stop() {
-	s.answer(pooltest.ErrRefused, func(int64) error { return pooltest.ErrBroken })
+	s.answer(pooltest.ErrBroken, func(int64) error { return pooltest.ErrBroken })
 }
 
 func (s *fakeServer) answer(dial error, command func(n int64) error) {
