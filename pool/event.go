@@ -96,7 +96,7 @@ type UseObserver interface {
 	ObserveUse(ctx context.Context, c *Call, e Event)
 }
 
-// A EventFilter is an [Observer] that need not receive the events of every use. New calls
+// An EventFilter is an [Observer] that need not receive the events of every use. New calls
 // WantsEvent once for each kind reported by all uses: [EventAcquired] and [EventReleased]. The
 // observer receives all other kinds in any case. An event without an observer costs nothing.
 type EventFilter interface {
