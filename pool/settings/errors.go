@@ -1,0 +1,59 @@
+package settings
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+)
+
+// ErrStale is the error of Apply and Preview for a Request.Revision that is not the present
+// revision: the settings have changed since the caller read them.
+var ErrStale = errors.New("the settings have changed since they were read")
+
+// A FieldError says that a value of a field is not allowed. The errors of Validate, Configure and
+// Apply join FieldErrors; [FieldErrors] lists the FieldErrors.
+type FieldError struct {
+	Layer   string `json:"layer"`   // the beginning of the text: "breaker"
+	Field   string `json:"field"`   // the Field.Name: "open_for"
+	Value   string `json:"value"`   // the refused value as text; Hidden for a secret
+	Allowed string `json:"allowed"` // completes "must be"
+
+	goName string // replaces Field in the text of an error about a Config
+}
+
+// Error returns the text of e: "breaker: OpenFor is -1s: must be 0 (default 200ms) or at least 1ms".
+// The field has the name of the Go field in errors about a Config.
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("%s: %s is %s: must be %s", e.Layer, cmp.Or(e.goName, e.Field), e.Value, e.Allowed)
+}
+
+// FieldErrors returns all FieldErrors in the tree of err, in order. The result is nil for a nil err.
+func FieldErrors(err error) (all []*FieldError) {
+	if e, ok := err.(*FieldError); ok { //nolint:errorlint // the loop below unwraps
+		return []*FieldError{e}
+	}
+	switch e := err.(type) { //nolint:errorlint // every error of the tree is looked at
+	case interface{ Unwrap() error }:
+		return FieldErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			all = append(all, FieldErrors(inner)...)
+		}
+	}
+	return all
+}
+
+// untyped returns err with the names of fields as in texts. err is an error about a Config.
+func untyped(err error) error {
+	list := FieldErrors(err)
+	if len(list) == 0 {
+		return err
+	}
+	named := make([]error, len(list))
+	for i, e := range list {
+		plain := *e
+		plain.goName = ""
+		named[i] = &plain
+	}
+	return errors.Join(named...)
+}
