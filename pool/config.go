@@ -3,6 +3,8 @@ package pool
 import (
 	"fmt"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // Defaults of [Config].
@@ -89,34 +91,75 @@ type Config struct {
 	LeakAfter time.Duration
 }
 
+// configSpec lists the settings of a pool. Name has no place in the list, because the name cannot
+// change.
+var configSpec = settings.Spec[Config]{Layer: "pool", Fields: []settings.Entry[Config]{
+	settings.Int(func(c *Config) *int { return &c.MaxSize }, settings.Field{
+		Go: "MaxSize", Unit: "resources", Allowed: "0 (default 10) or more", Effect: "idle resources beyond the size are closed",
+		Help: "The maximum number of resources.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.MinIdle }, settings.Field{
+		Go: "MinIdle", Unit: "resources", Allowed: "between 0 and MaxSize", Zero: "none",
+		Help: "The number of idle resources kept ready.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.MaxWaiters }, settings.Field{
+		Go: "MaxWaiters", Unit: "borrowers", Allowed: "negative (no waiting), 0 (no bound) or more",
+		Zero: "no bound", ZeroText: "unlimited", Off: "no borrower waits for another borrower",
+		Help: "The maximum number of borrowers that wait for a resource lent to another borrower.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.AcquireTimeout }, settings.Field{
+		Go: "AcquireTimeout", Allowed: "negative (no bound), 0 (default 2s) or more",
+		Zero: "2s, or two thirds of the time until the deadline of the caller if that is more", Off: "only the deadline of the caller bounds the wait",
+		Help: "The maximum wait for a resource.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.OpenTimeout }, settings.Field{
+		Go: "OpenTimeout", Allowed: "0 (default 5s) or more", Help: "The maximum time of a dial.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.OpenConcurrency }, settings.Field{
+		Go: "OpenConcurrency", Unit: "dials", Allowed: "0 (default: a fifth of MaxSize, from 4 to 16) or more",
+		Zero: "a fifth of max_size, from 4 to 16, while the pool recovers; otherwise max_size",
+		Help: "The maximum number of concurrent dials.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.OpenBackoff }, settings.Field{
+		Go: "OpenBackoff", Allowed: "0 (default 500ms) or more", Help: "The maximum pause after failed dials.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.MaxLifetime }, settings.Field{
+		Go: "MaxLifetime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
+		Help: "The age at which a resource is closed.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.MaxIdleTime }, settings.Field{
+		Go: "MaxIdleTime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
+		Help: "The time after which an idle resource beyond min_idle is closed.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.CheckAfter }, settings.Field{
+		Go: "CheckAfter", Allowed: "negative (no checks), 0 (default 1s) or more", Off: "no checks before a lease",
+		Help: "The idle time up to which a resource is lent without a check.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.CheckTimeout }, settings.Field{
+		Go: "CheckTimeout", Allowed: "0 (default 1s) or more", Help: "The maximum time of a check, a reset or a close of a resource.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.KeepAlive }, settings.Field{
+		Go: "KeepAlive", Allowed: "0 (never) or more", Off: "no checks in the background", OffIsZero: true,
+		Help: "The idle time after which a resource is checked in the background.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.LeakAfter }, settings.Field{
+		Go: "LeakAfter", Allowed: "0 (never) or more", Off: "leases are not watched", OffIsZero: true,
+		Help: "The duration of a lease after which the lease is reported as leaked. Costs about a microsecond a use.",
+	}),
+}}
+
 // Validate returns an error with every field out of range, the value of the field, and the allowed
-// range. Validate returns nil if all fields are valid.
+// range. Validate returns nil if all fields are valid. The error joins a *[settings.FieldError] for
+// each field.
 func (c Config) Validate() error {
+	limit := c.withDefaults().MaxSize
+	err := configSpec.Validate(c, settings.Rule{
+		Field: "MinIdle", OK: c.MinIdle >= 0 && (c.MaxSize < 0 || c.MinIdle <= limit), Allowed: fmt.Sprintf("between 0 and MaxSize, which is %d", limit),
+	})
 	var errs []error
-	bad := func(field string, value any, allowed string) {
-		errs = append(errs, fmt.Errorf("pool: %s is %v: must be %s", field, value, allowed))
+	for _, e := range settings.FieldErrors(err) {
+		errs = append(errs, e)
 	}
-	atLeastZero := func(field string, value time.Duration, zero string) {
-		if value < 0 {
-			bad(field, value, "0 ("+zero+") or more")
-		}
-	}
-	if c.MaxSize < 0 {
-		bad("MaxSize", c.MaxSize, "0 (default 10) or more")
-	}
-	if limit := c.withDefaults().MaxSize; c.MinIdle < 0 || c.MaxSize >= 0 && c.MinIdle > limit {
-		bad("MinIdle", c.MinIdle, fmt.Sprintf("between 0 and MaxSize, which is %d", limit))
-	}
-	if c.OpenConcurrency < 0 {
-		bad("OpenConcurrency", c.OpenConcurrency, "0 (default: a fifth of MaxSize, from 4 to 16) or more")
-	}
-	atLeastZero("OpenTimeout", c.OpenTimeout, "default 5s")
-	atLeastZero("OpenBackoff", c.OpenBackoff, "default 500ms")
-	atLeastZero("MaxLifetime", c.MaxLifetime, "no bound")
-	atLeastZero("MaxIdleTime", c.MaxIdleTime, "no bound")
-	atLeastZero("CheckTimeout", c.CheckTimeout, "default 1s")
-	atLeastZero("KeepAlive", c.KeepAlive, "never")
-	atLeastZero("LeakAfter", c.LeakAfter, "never")
 	return join(errs...)
 }
 

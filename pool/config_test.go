@@ -64,14 +64,14 @@ func TestDefaults(t *testing.T) {
 		OpenTimeout: 5 * time.Second, OpenConcurrency: 4, OpenBackoff: 500 * time.Millisecond,
 		CheckAfter: time.Second, CheckTimeout: time.Second,
 	}
-	if got := p.Config(); got != want {
+	if got := p.Effective(); got != want {
 		t.Errorf("the zero Config is\n%+v, want\n%+v", got, want)
 	}
 	if err := p.Do(background, op, use); err != nil {
 		t.Errorf("a use of a pool with the zero Config: %v", err)
 	}
-	if err := p.Configure(p.Config()); err != nil || p.Config() != want {
-		t.Errorf("a Config that was read cannot be put back: %v, now %+v", err, p.Config())
+	if err := p.Configure(p.Config()); err != nil || p.Effective() != want || p.Config() != (pool.Config{Name: want.Name}) {
+		t.Errorf("a Config that was read cannot be put back: %v, now %+v, in force %+v", err, p.Config(), p.Effective())
 	}
 }
 
@@ -150,7 +150,7 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("Configure with Name %q: %v", name, err)
 		}
 	}
-	if c := p.Config(); c.Name != "orders" || c.MaxSize != 7 || p.Stat().Max != 7 || c.AcquireTimeout != 2*time.Second {
+	if c := p.Effective(); c.Name != "orders" || c.MaxSize != 7 || p.Stat().Max != 7 || c.AcquireTimeout != 2*time.Second {
 		t.Errorf("after Configure: %+v", c)
 	}
 }
@@ -210,7 +210,7 @@ func TestSizeThatTheDriverKnows(t *testing.T) {
 	}
 	size := func(want int) {
 		t.Helper()
-		if got := p.Config().MaxSize; got != want {
+		if got := p.Effective().MaxSize; got != want {
 			t.Errorf("MaxSize is %d, want %d", got, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // EventKind is the kind of an [Event]. Layers of other packages may use names of their own.
@@ -40,7 +41,8 @@ const (
 	EventResumed EventKind = "resumed"
 	// EventCleared: the pool was cleared.
 	EventCleared EventKind = "cleared"
-	// EventConfigured: the pool or a layer got new settings.
+	// EventConfigured: the pool or a layer got new settings. Sets Settings, if the layer keeps its
+	// settings in a [settings.Live].
 	EventConfigured EventKind = "configured"
 	// EventWarning: settings or a use of the API may have an unwanted effect. Sent by New, after new
 	// settings, by a layer or by a driver. Reason is a sentence without secrets. If no layer of the
@@ -79,6 +81,9 @@ type Event struct {
 	Err      error
 	// Stack is the stack of the borrower: of EventLeaked, and of a warning about state left behind.
 	Stack string
+	// Settings is the change of EventConfigured: source, actor, reason, revision and changed values. nil
+	// for other kinds. An observer must not change the Result.
+	Settings *settings.Result
 }
 
 // An Observer is a [Middleware] (or the [Layer] inside a Bracket) that receives events. Observe is
@@ -105,10 +110,13 @@ type EventFilter interface {
 }
 
 // PoolInfo is the part of a [Pool] without the type of the resources. A layer or a driver gets a
-// PoolInfo in Attach. All methods may be called concurrently.
+// PoolInfo in Attach. Only a Pool is a PoolInfo, so PoolInfo can get further methods. All methods may
+// be called concurrently.
 type PoolInfo interface { //nolint:interfacebloat // the methods without the type of the resources
 	Identity() driver.Identity
 	Config() Config
+	Effective() Config
+	Tunings() []*settings.Tuning
 	Layers() []LayerInfo
 	Levels() []Level
 	Stat() Stat
@@ -118,6 +126,8 @@ type PoolInfo interface { //nolint:interfacebloat // the methods without the typ
 	Clear()
 	Cleared() <-chan struct{}
 	Emit(e Event)
+
+	sealed()
 }
 
 // An Attacher is a [Middleware] (or the [Layer] inside a Bracket) or a [driver.Driver] that gets

@@ -33,7 +33,7 @@ func ExampleNew() {
 		return
 	}
 	defer p.Close(context.Background())
-	fmt.Println(p.Identity().Name, p.Config().MaxSize)
+	fmt.Println(p.Identity().Name, p.Effective().MaxSize)
 
 	_, err = pool.New(&pooltest.Fake{}, pool.Config{MaxSize: -1})
 	fmt.Println(err)
@@ -140,7 +140,7 @@ func ExamplePool_Configure() {
 	defer p.Close(context.Background())
 	cfg := p.Config() // a copy
 	cfg.MaxSize = 20
-	fmt.Println(p.Configure(cfg), p.Config().MaxSize)
+	fmt.Println(p.Configure(cfg), p.Effective().MaxSize)
 	cfg.MinIdle = 30
 	fmt.Println(p.Configure(cfg)) // the old settings still hold
 	// Output:

@@ -12,7 +12,7 @@ type Handler func(ctx context.Context, c *Call) error
 
 // Middleware is a layer around the pool. [New] or [Chain] calls Wrap once, never per use. The
 // returned Handler is called concurrently. A Middleware may also implement [Observer], [Attacher],
-// [Describer], [Leveler], [HealthReporter] and [CommandObserver].
+// [Describer], [Leveler], [HealthReporter], [CommandObserver] and [settings.Tunable].
 //
 // A layer that acts only at the start and at the end of a use implements [Layer]. Only a layer that
 // calls next several times or not at all implements Middleware directly. In a two-step use next
@@ -46,7 +46,7 @@ type Layer[S any] interface {
 
 // Bracket makes a Middleware of a Layer. Go infers S: pool.Bracket(&myLayer{}). The pool also finds
 // the optional interfaces of the Layer (Observer, Attacher, Describer, Leveler,
-// HealthReporter, CommandObserver).
+// HealthReporter, CommandObserver, settings.Tunable).
 func Bracket[S any](l Layer[S]) Middleware {
 	b := &bracket[S]{layer: l}
 	b.records.New = func() any { return &endRecord[S]{home: b} }

@@ -37,7 +37,7 @@ type LayerInfo struct {
 	Name       string
 	Role       Role
 	Multiplier int               // the maximum number of calls of next for a use; 0 means 1
-	Settings   map[string]string // for people; no secrets
+	Settings   map[string]string // for people, from the [settings.Tuning] of a Tunable layer; no secrets
 
 	// Limit is the longest time allowed by the layer to the object of its Role: the use (RoleTotal),
 	// an attempt (RoleAttempt), or a probe (RoleJudge). 0 means no bound.
@@ -69,6 +69,7 @@ const (
 	warnAttemptTotal     = "%s (%v) never passes: %s (%v) is not longer, and leaves no time for another attempt"
 	warnAcquireAttempt   = "AcquireTimeout (%v) is longer than %s (%v): a use may wait for its resource for longer than it may then use it"
 	warnAcquireUnbounded = "AcquireTimeout is off: a use may wait for its resource for longer than %s (%v) lets it use the resource"
+	warnHeld             = "a declared value has no effect: %v"
 	warnProbeAttempt     = "%s gives a probe up after %v, and %s allows %v: a slow probe counts as failed while it is under way"
 	reasonableMultiplier = 10
 )
@@ -201,7 +202,7 @@ func (a *advice) replace(warnings []string) (fresh []string) {
 
 // advise reports new warnings about the present settings of the pool and its layers.
 func (p *Pool[T]) advise() {
-	for _, w := range p.advice.replace(settingsWarnings(p.Layers(), p.Config())) {
+	for _, w := range p.advice.replace(settingsWarnings(p.Layers(), p.Effective())) {
 		p.hub.announce(Event{Kind: EventWarning, Reason: w})
 	}
 }

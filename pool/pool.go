@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // Pool lends resources of type T, each resource to one borrower at a time. [New] makes a Pool, and
@@ -30,6 +31,9 @@ type Pool[T any] struct {
 	advice      advice
 	levelers    []Leveler
 	reporters   []HealthReporter
+	tunables    []settings.Tunable
+	settings    *settings.Live[Config]
+	size        int      // of the driver, for a MaxSize of 0; 0 for a driver without a size
 	detach      []func() // called by Close
 
 	base    context.Context // of dials, checks and resets; cancelled by Close
@@ -109,16 +113,17 @@ func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T],
 	if isNil(d) {
 		return nil, fmt.Errorf("pool: the driver is nil: %T", d)
 	}
-	cfg, err := sized(d, cfg)
+	size, err := sizeOf(d)
 	if err != nil {
 		return nil, err
 	}
-	if err = cfg.Validate(); err != nil {
-		return nil, err
-	}
 	p := &Pool[T]{
+		size:   size,
 		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never, openedAt: -never,
+	}
+	if err = p.sized(cfg).Validate(); err != nil {
+		return nil, err
 	}
 	p.resetter, _ = d.(driver.Resetter[T])
 	p.validator, _ = d.(driver.Validator[T])
@@ -139,7 +144,10 @@ func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T],
 	id.Name, freeName = takeName(id.Name)
 	p.hub.id = id
 	cfg.Name = id.Name
-	p.setConfig(cfg)
+	if err = p.declare(cfg); err != nil {
+		freeName()
+		return nil, err
+	}
 	p.noHooks = p.resetter == nil && p.validator == nil && p.interrupter == nil && p.witness == nil && !p.hub.watched()
 	if len(p.hub.commands) > 0 {
 		observing.Add(1)
@@ -208,6 +216,7 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	}
 	p.levelers = faces[Leveler](append(slices.Clip(all), p.driver)...)
 	p.reporters = faces[HealthReporter](all...)
+	p.tunables = faces[settings.Tunable](all...)
 	p.hub.observe(faces[Observer](all...))
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {
@@ -290,41 +299,90 @@ func (p *Pool[T]) Layers() []LayerInfo {
 
 // Emit reports an event outside any use to the observers among the layers, such as new settings of
 // a layer. A layer attached to the pool may call Emit, but not while the layer holds a lock. After
-// an [EventConfigured] the pool examines all settings again, and reports each new warning
-// ([EventWarning]). Emit may be called concurrently.
+// an [EventConfigured] the pool reports each declared value without effect ([settings.Hold]), and
+// examines all settings again. Each report is an [EventWarning]. Emit may be called concurrently.
 func (p *Pool[T]) Emit(e Event) {
 	p.hub.announce(e)
-	if e.Kind == EventConfigured {
-		p.advise()
+	if e.Kind != EventConfigured {
+		return
 	}
+	if e.Settings != nil {
+		for _, h := range e.Settings.Held {
+			p.hub.announce(Event{Kind: EventWarning, Layer: e.Layer, Reason: fmt.Sprintf(warnHeld, h)})
+		}
+	}
+	p.advise()
 }
 
-// Config returns the present settings, with the defaults in place of zero values.
+// Config returns the settings declared by New or Configure: a field that was not set is 0. Name is
+// the name of the pool.
 func (p *Pool[T]) Config() Config {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cfg
+	cfg := p.settings.Config()
+	cfg.Name = p.hub.id.Name
+	return cfg
 }
 
-// Configure replaces the settings. cfg.Name must be "" or the name of the pool. After an error the
-// old settings still hold.
+// Effective returns the settings in force: the merge of all sources, with the defaults in place of
+// zero values. The default of MaxSize may be the driver's ([driver.Sizer]).
+func (p *Pool[T]) Effective() Config { return p.settings.Effective() }
+
+// Tuning implements [settings.Tunable]: the face of the pool's own settings.
+func (p *Pool[T]) Tuning() *settings.Tuning { return p.settings.Tuning() }
+
+// Tunings returns the faces of all settings: the pool's own first, and then those of the layers, the
+// outermost first.
+func (p *Pool[T]) Tunings() []*settings.Tuning {
+	all := []*settings.Tuning{p.Tuning()}
+	for _, l := range p.tunables {
+		_ = contain(l, "Tuning", func() error {
+			if t := l.Tuning(); t != nil {
+				all = append(all, t)
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// sealed implements PoolInfo.
+func (*Pool[T]) sealed() {}
+
+// declare makes the Live of the pool's settings, and puts cfg in force.
+func (p *Pool[T]) declare(cfg Config) (err error) {
+	p.settings, err = settings.New(&configSpec, cfg, settings.Hooks[Config]{
+		Fill: p.fill, Validate: p.validate, Apply: p.apply,
+		Report: func(r settings.Result) { p.Emit(Event{Kind: EventConfigured, Settings: &r}) },
+	})
+	if err == nil {
+		p.setConfig(cfg)
+	}
+	return err
+}
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pool then reports a warning. cfg.Name must be "" or the name of
+// the pool. After an error the old settings still hold.
 //
 // Configure does not disturb work in progress. The pool closes the resources beyond a smaller
 // MaxSize when these resources are idle. Waits and calls of the driver in progress keep their
 // bounds. Each resource keeps its random reduction of MaxLifetime.
-func (p *Pool[T]) Configure(cfg Config) error {
-	cfg, err := sized(p.driver, cfg)
-	if err != nil {
-		return err
-	}
-	if err = cfg.Validate(); err != nil {
+func (p *Pool[T]) Configure(cfg Config) error { return p.settings.Configure(cfg) }
+
+// validate returns an error if cfg is not valid for this pool.
+func (p *Pool[T]) validate(cfg Config) error {
+	if err := p.sized(cfg).Validate(); err != nil {
 		return err
 	}
 	if cfg.Name != "" && cfg.Name != p.hub.id.Name {
 		return fmt.Errorf("pool: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, p.hub.id.Name)
 	}
-	cfg.Name = p.hub.id.Name
+	return nil
+}
+
+// apply puts cfg in force.
+func (p *Pool[T]) apply(cfg Config) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.setConfig(cfg)
 	for _, r := range p.all {
 		r.setLifetime(cfg.MaxLifetime)
@@ -333,23 +391,30 @@ func (p *Pool[T]) Configure(cfg Config) error {
 	p.tellLargeWarmers()
 	p.schedule(0)
 	p.pump()
-	p.mu.Unlock()
-	p.Emit(Event{Kind: EventConfigured})
-	return nil
+}
+
+// sizeOf returns the size given by the driver, or 0.
+func sizeOf(d any) (size int, err error) {
+	if s, ok := d.(driver.Sizer); ok {
+		err = protect("DefaultSize", func() error { size = s.DefaultSize(); return nil })
+	}
+	return size, err
 }
 
 // sized returns cfg with the size given by the driver, if cfg.MaxSize is 0.
-func sized(d any, cfg Config) (Config, error) {
-	s, ok := d.(driver.Sizer)
-	if !ok || cfg.MaxSize != 0 {
-		return cfg, nil
-	}
-	err := protect("DefaultSize", func() error { cfg.MaxSize = s.DefaultSize(); return nil })
-	return cfg, err
+func (p *Pool[T]) sized(cfg Config) Config {
+	setDefault(&cfg.MaxSize, p.size)
+	return cfg
+}
+
+// fill returns cfg with the pool's name, and the defaults in place of zero values.
+func (p *Pool[T]) fill(cfg Config) Config {
+	cfg.Name = p.hub.id.Name
+	return p.sized(cfg).withDefaults()
 }
 
 func (p *Pool[T]) setConfig(cfg Config) {
-	p.cfg = cfg.withDefaults()
+	p.cfg = p.fill(cfg)
 	p.leaks.Store(cfg.LeakAfter > 0)
 }
 

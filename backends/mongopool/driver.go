@@ -322,7 +322,7 @@ func (d *Driver) newClient(ctx context.Context) (*client, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		cfg := a.pool.Config()
+		cfg := a.pool.Effective()
 		m = measures{cfg.MaxSize, cfg.MinIdle, cfg.OpenConcurrency, cfg.MaxIdleTime, cfg.CheckTimeout / 2}
 		observed, leaks = a.commands, cfg.LeakAfter > 0
 		events = newCourier(a.pool.Emit, &d.totals.dropped)

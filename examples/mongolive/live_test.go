@@ -93,7 +93,7 @@ func whole(t *testing.T, p *pool.Pool[*mongopool.Conn]) {
 	start := time.Now()
 	for {
 		errs := make(chan error)
-		size := p.Config().MaxSize
+		size := p.Effective().MaxSize
 		for range size {
 			go func() {
 				ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)

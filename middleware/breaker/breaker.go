@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // kind is the kind of the layer in descriptions. A breaker without a name is called so in events.
@@ -22,6 +23,7 @@ type Breaker struct {
 	name    string          // Config.Name
 	start   time.Time       // the origin of the breaker's clock
 	bracket pool.Middleware // around layer
+	live    *settings.Live[Config]
 	// cfg has defaults filled in. cfg, phase and scope are stored under mu.
 	cfg     atomic.Pointer[Config]
 	phase   atomic.Pointer[phase]
@@ -68,11 +70,15 @@ type phase struct {
 // New returns a closed breaker. The error names each invalid field of cfg, as [Config.Validate]
 // does.
 func New(cfg Config) (*Breaker, error) {
-	if err := cfg.Validate(); err != nil {
+	b := &Breaker{name: cfg.Name, start: time.Now()}
+	spec := configSpec
+	spec.Layer = b.label()
+	live, err := settings.New(&spec, cfg, settings.Hooks[Config]{Fill: Config.withDefaults, Apply: b.configure, Report: b.report})
+	if err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	b := &Breaker{name: cfg.Name, start: time.Now(), needs: &needs{window: cfg.Window}}
+	b.live, b.needs = live, &needs{window: cfg.Window}
 	b.bracket = pool.Bracket(layer{b})
 	b.cfg.Store(&cfg)
 	b.phase.Store(&phase{state: StateClosed, since: b.start, window: newWindow(&cfg, b.needs)})
@@ -85,8 +91,8 @@ func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(n
 
 // Describe implements [pool.Describer]. Limit is Config.ProbeTimeout.
 func (b *Breaker) Describe() pool.LayerInfo {
-	cfg := b.Config()
-	return pool.LayerInfo{Layer: kind, Name: cfg.Name, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: cfg.settings()}
+	cfg := b.Effective()
+	return pool.LayerInfo{Layer: kind, Name: cfg.Name, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: b.live.Texts()}
 }
 
 // Attach implements [pool.Attacher]. Attach returns an error if the breaker already serves a pool.
@@ -129,10 +135,18 @@ func (b *Breaker) rename() {
 	b.phase.Store(&p)
 }
 
-// Config returns the current settings, with defaults filled in.
-func (b *Breaker) Config() Config { return *b.cfg.Load() }
+// Config returns the settings declared by New or Configure: a field that was not set is 0.
+func (b *Breaker) Config() Config { return b.live.Config() }
 
-// Configure replaces the settings. Configure never changes the state, and uses in progress
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0. A
+// field with an automatic value stays 0.
+func (b *Breaker) Effective() Config { return b.live.Effective() }
+
+// Tuning implements [settings.Tunable].
+func (b *Breaker) Tuning() *settings.Tuning { return b.live.Tuning() }
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pool then reports a warning. Configure never changes the state, and uses in progress
 // continue. The next failure evaluates the rules with the new settings and the existing counts.
 // Another Window or Buckets starts from empty counts, and the breaker does not count uses in
 // progress at the change. An open period is measured again from its beginning, with the jitter
@@ -141,22 +155,23 @@ func (b *Breaker) Config() Config { return *b.cfg.Load() }
 // [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is
 // the error of [Config.Validate]; after an error, the settings are unchanged.
 func (b *Breaker) Configure(cfg Config) error {
-	if err := cfg.Validate(); err != nil {
-		return err
-	}
 	if cfg.Name != "" && cfg.Name != b.name {
 		return fmt.Errorf("breaker: Name is %q: must be %q or empty, it cannot be changed", cfg.Name, b.name)
 	}
 	cfg.Name = b.name
-	b.configure(cfg.withDefaults())
-	b.pools.Emit(pool.Event{Kind: pool.EventConfigured, Layer: b.label()})
-	return nil
+	return b.live.Configure(cfg)
+}
+
+func (b *Breaker) report(r settings.Result) {
+	b.pools.Emit(pool.Event{Kind: pool.EventConfigured, Layer: b.label(), Settings: &r})
 }
 
 // label returns the breaker as in events.
 func (b *Breaker) label() string { return cmp.Or(b.name, kind) }
 
+// configure puts cfg in force.
 func (b *Breaker) configure(cfg Config) {
+	cfg = cfg.withDefaults()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old := b.cfg.Swap(&cfg)

@@ -292,7 +292,7 @@ func TestHalfOpenProbes(t *testing.T) {
 			a := r.lease()
 			time.Sleep(time.Second)
 			b := r.lease()
-			time.Sleep(r.Config().ProbeTimeout - time.Second) // the first has timed out
+			time.Sleep(r.Effective().ProbeTimeout - time.Second) // the first has timed out
 			r.uses(1, nil)
 			if s := r.Snapshot(); s.ProbesFailed != 1 || s.ProbesUnderway != 1 || s.ProbesSucceeded != 1 {
 				t.Errorf("%d failed, %d under way, %d succeeded, want 1 of each", s.ProbesFailed, s.ProbesUnderway, s.ProbesSucceeded)
@@ -419,7 +419,7 @@ func TestSnapshot(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.uses(3, nil)
 		r.uses(1, fail)
-		want := Snapshot{Pool: "orders", Since: begin, Counts: Counts{3, 1, 1}, Config: r.Config()}
+		want := Snapshot{Pool: "orders", Since: begin, Counts: Counts{3, 1, 1}, Config: r.Effective()}
 		check := func() {
 			t.Helper()
 			got := r.Snapshot()
@@ -453,7 +453,7 @@ func TestSnapshot(t *testing.T) {
 		check()
 
 		probe.Release(nil)
-		want = Snapshot{Pool: "orders", Since: time.Now(), Opened: 1, Refused: 2, Config: r.Config()}
+		want = Snapshot{Pool: "orders", Since: time.Now(), Opened: 1, Refused: 2, Config: r.Effective()}
 		check()
 	})
 }
@@ -547,7 +547,7 @@ func TestDescribe(t *testing.T) {
 			found = append(found, l)
 		}
 	}
-	if len(found) != 1 || found[0].Role != pool.RoleJudge || found[0].Limit != r.Config().ProbeTimeout {
+	if len(found) != 1 || found[0].Role != pool.RoleJudge || found[0].Limit != r.Effective().ProbeTimeout {
 		t.Fatalf("the pool knows %+v, want one breaker that judges", found)
 	}
 	for key, want := range map[string]string{

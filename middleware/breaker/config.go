@@ -2,10 +2,11 @@ package breaker
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // Defaults of [Config].
@@ -100,31 +101,76 @@ type Config struct {
 	ProbeTimeout time.Duration
 }
 
+// automatic is the text of a 0 without a fixed meaning.
+const automatic = "automatic"
+
+// configSpec lists the settings of a breaker.
+var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
+	settings.Duration(func(c *Config) *time.Duration { return &c.Window }, settings.Field{
+		Go: "Window", Min: minBucket.String(), Allowed: "0 (default 10s) or at least 1ms for each bucket", Effect: "the window starts empty",
+		Help: "The length of time over which outcomes are counted.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.Buckets }, settings.Field{
+		Go: "Buckets", Max: strconv.Itoa(maxBuckets), Allowed: fmt.Sprintf("between 0 (default %d) and %d", defaultBuckets, maxBuckets),
+		Effect: "the window starts empty", Help: "The number of steps in the window.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.FailureRatio }, settings.Field{
+		Go: "FailureRatio", Max: "1", Allowed: "negative (off), 0 (default 1) or at most 1", Off: "no rule about the ratio",
+		Help: "The share of failed attempts in the window that opens the breaker.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.MinCalls }, settings.Field{
+		Go: "MinCalls", Unit: "attempts", Allowed: "0 (default 20) or more", Help: "The minimum number of attempts in the window for failure_ratio to apply.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.ConsecutiveFailures }, settings.Field{
+		Go: "ConsecutiveFailures", Unit: "failures", Allowed: "negative (off), 0 (automatic) or more",
+		Zero:     "at least 5 failures in at least 300ms, and more while other attempts fail too",
+		ZeroText: automatic, Off: "no rule about failures in a row",
+		Help: "The number of failures without a success between them that opens the breaker.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.OpenFor }, settings.Field{
+		Go: "OpenFor", Min: minOpenFor.String(), Allowed: "0 (default 200ms) or at least 1ms", Effect: "an open period is measured again",
+		Help: "The length of the open period, before jitter.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.OpenMax }, settings.Field{
+		Go: "OpenMax", Min: minOpenFor.String(), Allowed: "0 (default 800ms) or at least OpenFor", Zero: "800ms, or open_for if open_for is longer",
+		Effect: "an open period is measured again", Help: "The maximum of the open period, which doubles each time the probes fail.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.Jitter }, settings.Field{
+		Go: "Jitter", Max: "1", Below: true, Allowed: "negative (none), 0 (default 0.75) or less than 1", Off: "no jitter",
+		Effect: "an open period is measured again", Help: "The maximum share by which an open period is shortened at random.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.LookMax }, settings.Field{
+		Go: "LookMax", Allowed: "negative (off), 0 (default 1s) or more", Off: "no looks: only probes of users detect the return of the server",
+		Help: "The maximum pause between looks of the pool itself at the server while the breaker is open.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.Probes }, settings.Field{
+		Go: "Probes", Unit: "attempts", Allowed: "0 (default 1) or more", Help: "The maximum number of probes in progress.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.ProbeSuccesses }, settings.Field{
+		Go: "ProbeSuccesses", Unit: "probes", Allowed: "0 (one of each operation) or more", Zero: "1 for each rejected operation", ZeroText: automatic,
+		Help: "The number of successful probes that closes the breaker.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.ProbeFailures }, settings.Field{
+		Go: "ProbeFailures", Unit: "probes", Allowed: "0 (none) or more", Zero: "the first failure opens the breaker",
+		Help: "The number of probes that may fail before the breaker opens again.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.ProbeTimeout }, settings.Field{
+		Go: "ProbeTimeout", Allowed: "0 (default 15s) or more", Help: "The time after which a probe without an outcome counts as failed.",
+	}),
+}}
+
 // Validate returns an error naming each invalid field, its value and the allowed values. Validate
-// returns nil if all fields are valid.
+// returns nil if all fields are valid. The error joins a *[settings.FieldError] for each field.
 func (c Config) Validate() error {
-	var errs []error
-	must := func(ok bool, field string, value any, allowed string) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("breaker: %s is %v: must be %s", field, value, allowed))
-		}
-	}
 	d := c.withDefaults()
+	least := time.Duration(d.Buckets) * minBucket
 	bucketsOK := c.Buckets >= 0 && c.Buckets <= maxBuckets
-	must(bucketsOK, "Buckets", c.Buckets, fmt.Sprintf("between 0 (default %d) and %d", defaultBuckets, maxBuckets))
-	if least := time.Duration(d.Buckets) * minBucket; bucketsOK {
-		must(d.Window >= least, "Window", c.Window, fmt.Sprintf("0 (default %v) or at least %v, for %d buckets", defaultWindow, least, d.Buckets))
-	}
-	must(c.FailureRatio <= 1, "FailureRatio", c.FailureRatio, "negative (off), 0 (default 1) or at most 1")
-	must(c.MinCalls >= 0, "MinCalls", c.MinCalls, "0 (default 20) or more")
-	must(d.OpenFor >= minOpenFor, "OpenFor", c.OpenFor, "0 (default 200ms) or at least 1ms")
-	must(d.OpenMax >= d.OpenFor, "OpenMax", c.OpenMax, fmt.Sprintf("0 (default 800ms) or at least OpenFor, which is %v", d.OpenFor))
-	must(c.Jitter < 1, "Jitter", c.Jitter, "negative (none), 0 (default 0.75) or less than 1")
-	must(c.Probes >= 0, "Probes", c.Probes, "0 (default 1) or more")
-	must(c.ProbeSuccesses >= 0, "ProbeSuccesses", c.ProbeSuccesses, "0 (one of each operation) or more")
-	must(c.ProbeFailures >= 0, "ProbeFailures", c.ProbeFailures, "0 (none) or more")
-	must(c.ProbeTimeout >= 0, "ProbeTimeout", c.ProbeTimeout, "0 (default 15s) or more")
-	return errors.Join(errs...)
+	return configSpec.Validate(c, settings.Rule{
+		Field: "Window", OK: !bucketsOK || d.Window >= least,
+		Allowed: fmt.Sprintf("0 (default %v) or at least %v, for %d buckets", defaultWindow, least, d.Buckets),
+	}, settings.Rule{
+		Field: "OpenMax", OK: d.OpenMax >= d.OpenFor, Allowed: fmt.Sprintf("0 (default 800ms) or at least OpenFor, which is %v", d.OpenFor),
+	})
 }
 
 // withDefaults returns c with the defaults in place of zero values.
@@ -151,41 +197,4 @@ func (c Config) openPeriod(doublings int, draw float64) time.Duration {
 		period += min(period, c.OpenMax-period)
 	}
 	return period - time.Duration(draw*max(c.Jitter, 0)*float64(period))
-}
-
-// settings returns c as text, for descriptions of the layer.
-func (c Config) settings() map[string]string {
-	share := func(v float64) string {
-		if v < 0 {
-			return "off"
-		}
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	}
-	consecutive, looks, successes := "automatic", "off", "one of each operation"
-	if c.ConsecutiveFailures > 0 {
-		consecutive = strconv.Itoa(c.ConsecutiveFailures)
-	} else if c.ConsecutiveFailures < 0 {
-		consecutive = "off"
-	}
-	if c.LookMax > 0 {
-		looks = c.LookMax.String()
-	}
-	if c.ProbeSuccesses > 0 {
-		successes = strconv.Itoa(c.ProbeSuccesses)
-	}
-	return map[string]string{
-		"window":               c.Window.String(),
-		"buckets":              strconv.Itoa(c.Buckets),
-		"failure_ratio":        share(c.FailureRatio),
-		"min_calls":            strconv.Itoa(c.MinCalls),
-		"consecutive_failures": consecutive,
-		"open_for":             c.OpenFor.String(),
-		"open_max":             c.OpenMax.String(),
-		"jitter":               share(c.Jitter),
-		"look_max":             looks,
-		"probes":               strconv.Itoa(c.Probes),
-		"probe_successes":      successes,
-		"probe_failures":       strconv.Itoa(c.ProbeFailures),
-		"probe_timeout":        c.ProbeTimeout.String(),
-	}
 }

@@ -12,7 +12,7 @@ func (b *Breaker) Levels() []pool.Level {
 		{Layer: kind, LayerName: b.name, Name: "state", States: states, Read: func() (float64, bool) { return float64(b.State()), true }},
 		{Layer: kind, LayerName: b.name, Name: "failure_ratio", Read: func() (float64, bool) { return b.Snapshot().Counts.FailureRatio(), true }},
 		{Layer: kind, LayerName: b.name, Name: "threshold", Read: func() (float64, bool) {
-			limit := b.Config().FailureRatio
+			limit := b.Effective().FailureRatio
 			return limit, limit > 0
 		}},
 	}

@@ -97,7 +97,7 @@ func TestPitfallB3LostProbeDoesNotWedge(t *testing.T) {
 		r.due()
 		lost := r.lease()
 		defer lost.Release(nil)
-		time.Sleep(r.Config().ProbeTimeout)
+		time.Sleep(r.Effective().ProbeTimeout)
 		r.refused(StateOpen)
 		r.due()
 		r.uses(1, nil)

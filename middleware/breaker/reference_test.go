@@ -104,7 +104,7 @@ func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
 				cfg.ConsecutiveFailures = -1
 			}
 			r := newRigOn(t, cfg, pool.Config{MaxSize: 1 + rnd.IntN(8)})
-			if err := r.pool.Warm(context.Background(), r.pool.Config().MaxSize); err != nil {
+			if err := r.pool.Warm(context.Background(), r.pool.Effective().MaxSize); err != nil {
 				t.Fatal(err)
 			}
 			var mu sync.Mutex
@@ -140,7 +140,7 @@ func TestEvidenceAgreesWithAReferenceJudge(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			want, got := verdict(r.Config(), uses), r.Snapshot().Trip.At
+			want, got := verdict(r.Effective(), uses), r.Snapshot().Trip.At
 			if !got.Equal(want) {
 				t.Errorf("seed %d, %+v: it opened at %v, want %v; %v", seed, cfg, got, want, r.Snapshot().Trip)
 			}

@@ -121,7 +121,7 @@ func instrumentOf(level pool.Level) int {
 // again.
 func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	l.first.Do(l.zero)
-	r, stat, cfg := l.target.r, l.pool.Stat(), l.pool.Config()
+	r, stat, cfg := l.target.r, l.pool.Stat(), l.pool.Effective()
 	l.countWaits(stat.Waited)
 	level := func(instrument, n int, options []metric.ObserveOption) {
 		o.ObserveInt64(r.levels[instrument], int64(n), options...)

@@ -94,7 +94,7 @@ func TestBreakerLevels(t *testing.T) {
 		state(r, "closed")
 		r.want("poolstack.breaker.failure_ratio", "0")
 
-		r.want("poolstack.breaker.threshold", fmt.Sprint(s.breaker.Config().FailureRatio))
+		r.want("poolstack.breaker.threshold", fmt.Sprint(s.breaker.Effective().FailureRatio))
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = 0.3 })
 		r.want("poolstack.breaker.threshold", "0.3")
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = -1 })

@@ -1,13 +1,12 @@
 package retry
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"time"
 
-	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // Defaults of [Config].
@@ -68,36 +67,44 @@ type Config struct {
 	BudgetBurst int
 }
 
+// configSpec lists the settings of a retry layer.
+var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
+	settings.Int(func(c *Config) *int { return &c.MaxAttempts }, settings.Field{
+		Go: "MaxAttempts", Unit: "attempts", Allowed: "0 (default 4) or more", Help: "The maximum number of attempts of a use. 1 means no retry.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.InitialDelay }, settings.Field{
+		Go: "InitialDelay", Allowed: "0 (default 50ms) or more", Zero: "50ms, or max_delay if max_delay is shorter",
+		Help: "The longest pause before the second attempt.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.MaxDelay }, settings.Field{
+		Go: "MaxDelay", Allowed: "0 (default 1s) or at least InitialDelay", Zero: "1s, or initial_delay if initial_delay is longer",
+		Help: "The longest pause.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.Multiplier }, settings.Field{
+		Go: "Multiplier", Min: "1", Allowed: "0 (default 2) or from 1 on", Help: "The factor from each pause to the next.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.Jitter }, settings.Field{
+		Go: "Jitter", Max: "1", Allowed: "0 (default 0.8), up to 1, or negative (none)", Off: "no randomness", Help: "The random share of each pause.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.Budget }, settings.Field{
+		Go: "Budget", Unit: "tokens", Max: "1", Allowed: "0 (default 0.5), up to 1, or negative (no budget)",
+		Off: "no budget: an outage multiplies the load by max_attempts", Effect: "a budget that is switched on is full",
+		Help: "The number of tokens a success earns. A retry costs a token.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.BudgetBurst }, settings.Field{
+		Go: "BudgetBurst", Unit: "tokens", Max: strconv.Itoa(math.MaxInt32),
+		Allowed: "between 0 (default 100, or the MaxSizes of the pools) and 2147483647", Zero: "100, or the sizes of the pools if their sum is larger",
+		Effect: "the budget keeps its tokens, up to a smaller burst", Help: "The maximum number of tokens in the budget.",
+	}),
+}}
+
 // Validate returns an error naming every invalid field, its value and the allowed range. Validate
-// returns nil if all fields are valid.
+// returns nil if all fields are valid. The error joins a *[settings.FieldError] for each field.
 func (c Config) Validate() error {
-	var errs []error
-	bad := func(field string, value any, allowed string) {
-		errs = append(errs, fmt.Errorf("retry: %s is %v: must be %s", field, value, allowed))
-	}
-	if c.MaxAttempts < 0 {
-		bad("MaxAttempts", c.MaxAttempts, "0 (default 4) or more")
-	}
-	if c.InitialDelay < 0 {
-		bad("InitialDelay", c.InitialDelay, "0 (default 50ms) or more")
-	}
-	if c.MaxDelay < 0 || c.MaxDelay > 0 && c.MaxDelay < c.InitialDelay {
-		bad("MaxDelay", c.MaxDelay, fmt.Sprintf("0 (default 1s) or at least InitialDelay, which is %v", c.InitialDelay))
-	}
-	// Not Multiplier < 1: NaN would pass.
-	if c.Multiplier != 0 && !(c.Multiplier >= 1) || math.IsInf(c.Multiplier, 1) {
-		bad("Multiplier", c.Multiplier, "0 (default 2) or from 1 on")
-	}
-	if !(c.Jitter <= 1) {
-		bad("Jitter", c.Jitter, "0 (default 0.8), up to 1, or negative (none)")
-	}
-	if !(c.Budget <= 1) {
-		bad("Budget", c.Budget, "0 (default 0.5), up to 1, or negative (no budget)")
-	}
-	if c.BudgetBurst < 0 || c.BudgetBurst > math.MaxInt32 {
-		bad("BudgetBurst", c.BudgetBurst, "between 0 (default 100, or the MaxSizes of the pools) and 2147483647")
-	}
-	return errors.Join(errs...)
+	return configSpec.Validate(c, settings.Rule{
+		Field: "MaxDelay", OK: c.MaxDelay == 0 || c.MaxDelay > 0 && c.MaxDelay >= c.InitialDelay,
+		Allowed: fmt.Sprintf("0 (default 1s) or at least InitialDelay, which is %v", c.InitialDelay),
+	})
 }
 
 // withDefaults returns c with the default in place of each 0. BudgetBurst stays 0, because a
@@ -120,18 +127,4 @@ func setDefault[V comparable](field *V, value V) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// describe returns the settings as a [pool.LayerInfo].
-func (c Config) describe() pool.LayerInfo {
-	number := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleRetry, Multiplier: c.MaxAttempts, Settings: map[string]string{
-		"max_attempts":  strconv.Itoa(c.MaxAttempts),
-		"initial_delay": c.InitialDelay.String(),
-		"max_delay":     c.MaxDelay.String(),
-		"multiplier":    number(c.Multiplier),
-		"jitter":        number(max(c.Jitter, 0)),
-		"budget":        number(c.Budget),
-		"budget_burst":  strconv.Itoa(c.BudgetBurst),
-	}}
 }

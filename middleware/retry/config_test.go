@@ -17,8 +17,9 @@ import (
 func TestDefaults(t *testing.T) {
 	want := retry.Config{
 		MaxAttempts: 4, InitialDelay: 50 * time.Millisecond, MaxDelay: time.Second, Multiplier: 2, Jitter: 0.8, Budget: 0.5,
+		BudgetBurst: 100,
 	}
-	if got := newRetry(t, retry.Config{}).Config(); got != want {
+	if got := newRetry(t, retry.Config{}).Effective(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, tc := range []struct{ cfg, want retry.Config }{
@@ -26,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		{retry.Config{MaxDelay: time.Millisecond}, retry.Config{InitialDelay: time.Millisecond, MaxDelay: time.Millisecond}},
 		{retry.Config{MaxDelay: time.Minute}, retry.Config{InitialDelay: 50 * time.Millisecond, MaxDelay: time.Minute}},
 	} {
-		got := newRetry(t, tc.cfg).Config()
+		got := newRetry(t, tc.cfg).Effective()
 		if got.InitialDelay != tc.want.InitialDelay || got.MaxDelay != tc.want.MaxDelay {
 			t.Errorf("%+v: delays %v to %v, want %v to %v", tc.cfg, got.InitialDelay, got.MaxDelay, tc.want.InitialDelay, tc.want.MaxDelay)
 		}

@@ -30,7 +30,7 @@ func FuzzDelay(f *testing.F) {
 		ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(time.Duration(left)))
 		defer cancel()
 		a := newSeries()
-		a.begin(newSettings(cfg))
+		a.begin(newInForce(cfg))
 		least := float64(cfg.InitialDelay)*(1-max(cfg.Jitter, 0))*0.999 - 3 // less what rounding loses
 		for n := range 50 {
 			d := a.delay(time.Duration(hint))
@@ -55,7 +55,7 @@ func TestDelays(t *testing.T) {
 	nominal := []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, time.Second, time.Second}
 	for _, jitter := range []float64{-1, 0.1, 0.8, 1} {
 		shortest, longest := make([]time.Duration, len(nominal)), make([]time.Duration, len(nominal))
-		s := newSettings(Config{Jitter: jitter}.withDefaults())
+		s := newInForce(Config{Jitter: jitter}.withDefaults())
 		a := newSeries()
 		for round := range 2000 {
 			a.begin(s)

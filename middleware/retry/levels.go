@@ -6,6 +6,6 @@ import "github.com/earnorm/poolstack/pool"
 // has no value while retries are not budgeted.
 func (r *Retry) Levels() []pool.Level {
 	return []pool.Level{{Layer: kind, Name: "budget", Read: func() (float64, bool) {
-		return r.Budget(), r.settings.Load().budgeted()
+		return r.Budget(), r.inForce.Load().budgeted()
 	}}}
 }

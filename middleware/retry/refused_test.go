@@ -331,7 +331,7 @@ func TestExtremes(t *testing.T) {
 				}
 				return hint(time.Second)
 			})
-			got := r.Config()
+			got := r.Effective()
 			if err == nil || n > got.MaxAttempts || n > 100 {
 				t.Errorf("%+v: %d attempts, %v", cfg, n, err)
 			}

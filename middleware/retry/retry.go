@@ -10,6 +10,7 @@ import (
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 const kind = "retry"
@@ -17,9 +18,10 @@ const kind = "retry"
 // Retry is the retry layer. Create a Retry with [New]. A Retry may serve several pools; the pools
 // share the budget. All methods may be called concurrently. A Retry needs no closing.
 type Retry struct {
-	settings atomic.Pointer[settings]
-	changing sync.Mutex // guards changes of settings, of the budget's limit and of pooled
-	pooled   int64      // the burst for a BudgetBurst of 0, from the pools' sizes
+	live     *settings.Live[Config]
+	inForce  atomic.Pointer[inForce]
+	changing sync.Mutex   // guards changes of settings, of the budget's limit and of pooled
+	pooled   atomic.Int64 // the burst for a BudgetBurst of 0, from the pools' sizes; stored under changing
 	budget   budget
 	vain     vain
 	series   sync.Pool // of *series
@@ -29,39 +31,57 @@ type Retry struct {
 // New returns a Retry with the settings cfg. New returns the error of [Config.Validate] if cfg is
 // invalid.
 func New(cfg Config) (*Retry, error) {
-	r := &Retry{pooled: defaultBudgetBurst}
+	r := &Retry{}
+	r.pooled.Store(defaultBudgetBurst)
 	r.series.New = func() any { return newSeries() }
-	if err := r.Configure(cfg); err != nil {
+	live, err := settings.New(&configSpec, cfg, settings.Hooks[Config]{Fill: r.fill, Apply: r.configure, Report: r.report})
+	if err != nil {
 		return nil, err
 	}
+	r.live = live
+	r.configure(cfg)
 	return r, nil
 }
 
-// Config returns the current settings, with defaults filled in. A BudgetBurst that follows the
-// pools stays 0.
-func (r *Retry) Config() Config { return r.settings.Load().Config }
+// Config returns the settings declared by New or Configure: a field that was not set is 0.
+func (r *Retry) Config() Config { return r.live.Config() }
 
-// Configure replaces the settings for all uses that begin afterwards. The budget keeps its tokens,
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0. A
+// BudgetBurst that follows the pools has the value computed last. The value is computed when a pool
+// is attached or closed, before a retry, and in [Retry.Budget].
+func (r *Retry) Effective() Config { return r.live.Effective() }
+
+// Tuning implements [settings.Tunable].
+func (r *Retry) Tuning() *settings.Tuning { return r.live.Tuning() }
+
+// fill returns cfg with defaults in place of 0.
+func (r *Retry) fill(cfg Config) Config {
+	cfg = cfg.withDefaults()
+	setDefault(&cfg.BudgetBurst, int(r.pooled.Load()))
+	return cfg
+}
+
+func (r *Retry) report(result settings.Result) {
+	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind, Settings: &result})
+}
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pools then report a warning. New settings hold for all uses that begin afterwards. The budget keeps its tokens,
 // up to a smaller BudgetBurst. A budget that was switched off and is switched on is full, like the
 // budget of a new layer. Configure reports a [pool.EventConfigured]. If cfg is invalid, Configure
 // returns the error of [Config.Validate] and changes nothing.
-func (r *Retry) Configure(cfg Config) error {
-	if err := cfg.Validate(); err != nil {
-		return err
-	}
-	r.configure(newSettings(cfg.withDefaults()))
-	r.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind})
-	return nil
-}
+func (r *Retry) Configure(cfg Config) error { return r.live.Configure(cfg) }
 
-func (r *Retry) configure(s *settings) {
+// configure puts cfg in force.
+func (r *Retry) configure(cfg Config) {
+	s := newInForce(cfg.withDefaults())
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	r.budget.resize(s.burst(r.pooled))
-	if old := r.settings.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
+	r.budget.resize(s.burst(r.pooled.Load()))
+	if old := r.inForce.Load(); s.budgeted() && (old == nil || !old.budgeted()) {
 		r.budget.earn(math.MaxInt64 / 2) // before a use can see the new settings
 	}
-	r.settings.Store(s)
+	r.inForce.Store(s)
 }
 
 // Attach implements [pool.Attacher]. The observers of p receive the events of Configure. The
@@ -79,15 +99,15 @@ func (r *Retry) follow() {
 	defer r.changing.Unlock()
 	var sizes int64
 	for _, p := range r.attached.Pools() {
-		sizes += int64(min(p.Config().MaxSize, math.MaxInt32))
+		sizes += int64(min(p.Effective().MaxSize, math.MaxInt32))
 	}
 	sizes = min(max(sizes, defaultBudgetBurst), math.MaxInt32)
-	gained := (sizes - r.pooled) * token
-	if r.pooled = sizes; gained == 0 {
+	gained := (sizes - r.pooled.Swap(sizes)) * token
+	if gained == 0 {
 		return
 	}
-	if s := r.settings.Load(); s.BudgetBurst == 0 {
-		r.budget.resize(s.burst(r.pooled))
+	if s := r.inForce.Load(); s.BudgetBurst == 0 {
+		r.budget.resize(s.burst(r.pooled.Load()))
 		r.budget.earn(max(gained, 0))
 	}
 }
@@ -95,25 +115,21 @@ func (r *Retry) follow() {
 // Budget returns the number of tokens in the budget, between 0 and the burst. A retry costs 1. The
 // result has no meaning while retries are not budgeted.
 func (r *Retry) Budget() float64 {
-	if r.settings.Load().BudgetBurst == 0 {
+	if r.inForce.Load().BudgetBurst == 0 {
 		r.follow()
 	}
 	return float64(r.budget.tokens.Load()) / token
 }
 
-// Describe implements [pool.Describer]. For a BudgetBurst of 0, the description holds the
-// burst computed last. The burst is computed when a pool is attached or closed, before a retry, and
-// in [Retry.Budget].
+// Describe implements [pool.Describer]. The settings are those of [Retry.Effective].
 func (r *Retry) Describe() pool.LayerInfo {
-	cfg := r.Config()
-	cfg.BudgetBurst = int(r.budget.limit.Load() / token)
-	return cfg.describe()
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleRetry, Multiplier: r.Effective().MaxAttempts, Settings: r.live.Texts()}
 }
 
 // Wrap implements [pool.Middleware].
 func (r *Retry) Wrap(next pool.Handler) pool.Handler {
 	return func(ctx context.Context, c *pool.Call) error {
-		s := r.settings.Load()
+		s := r.inForce.Load()
 		c.SetAttempt(1)
 		err := next(ctx, c)
 		if err == nil {
@@ -141,13 +157,13 @@ func mayRepeat(class *driver.Class, idempotent bool) bool {
 // something.
 func (r *Retry) succeeded(c *pool.Call) {
 	r.vain.succeeded(c)
-	if s := r.settings.Load(); s.budgeted() && c.Asked() {
+	if s := r.inForce.Load(); s.budgeted() && c.Asked() {
 		r.budget.earn(s.perSuccess)
 	}
 }
 
 // again makes the attempts after the first attempt. err and class are the first attempt's.
-func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *settings, err error, class driver.Class) error {
+func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *inForce, err error, class driver.Class) error {
 	a, _ := r.series.Get().(*series)
 	a.begin(s)
 	defer func() { a.end(); r.series.Put(a) }()
@@ -197,7 +213,7 @@ func refused(class *driver.Class) bool {
 // pause waits before the attempt after the nth attempt, and pays for the next attempt. took is the
 // length of the pause. reason tells why no further attempt may follow; reason is "" if another
 // attempt may follow.
-func (r *Retry) pause(ctx context.Context, c *pool.Call, s *settings, n int, delay time.Duration) (took time.Duration, reason string) {
+func (r *Retry) pause(ctx context.Context, c *pool.Call, s *inForce, n int, delay time.Duration) (took time.Duration, reason string) {
 	switch {
 	case n >= s.MaxAttempts:
 		return 0, ReasonAttempts
@@ -234,7 +250,7 @@ func wait(ctx context.Context, delay time.Duration) time.Duration {
 }
 
 // spend pays for an attempt, and reports whether the budget had a token.
-func (r *Retry) spend(s *settings) bool {
+func (r *Retry) spend(s *inForce) bool {
 	if s.BudgetBurst == 0 {
 		r.follow()
 	}
@@ -242,7 +258,7 @@ func (r *Retry) spend(s *settings) bool {
 }
 
 // giveBack returns the token of an attempt that was not made, or that sent nothing.
-func (r *Retry) giveBack(s *settings) {
+func (r *Retry) giveBack(s *inForce) {
 	if s.budgeted() {
 		r.budget.earn(token)
 	}
@@ -274,8 +290,8 @@ func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time
 	return e
 }
 
-// settings holds a Config and the values computed from the Config. Configure replaces both.
-type settings struct {
+// inForce holds the Config in force and the values computed from the Config. A change replaces both.
+type inForce struct {
 	Config
 
 	// A nominal pause d is drawn from middle*d, plus or minus the share spread.
@@ -283,20 +299,20 @@ type settings struct {
 	perSuccess     int64 // millionths of a token for each success; 0: no budget
 }
 
-func newSettings(cfg Config) *settings {
+func newInForce(cfg Config) *inForce {
 	jitter := max(cfg.Jitter, 0)
-	s := &settings{Config: cfg, middle: 1 - jitter/2, spread: jitter / (2 - jitter)}
+	s := &inForce{Config: cfg, middle: 1 - jitter/2, spread: jitter / (2 - jitter)}
 	if cfg.Budget > 0 {
 		s.perSuccess = max(int64(math.Round(cfg.Budget*token)), 1)
 	}
 	return s
 }
 
-func (s *settings) budgeted() bool { return s.perSuccess > 0 }
+func (s *inForce) budgeted() bool { return s.perSuccess > 0 }
 
 // burst returns the budget's limit in millionths of a token. pooled is the burst for a BudgetBurst
 // of 0.
-func (s *settings) burst(pooled int64) int64 {
+func (s *inForce) burst(pooled int64) int64 {
 	if s.BudgetBurst > 0 {
 		pooled = int64(s.BudgetBurst)
 	}

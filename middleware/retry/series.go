@@ -47,7 +47,7 @@ func newSeries() *series {
 // pause, and pauses at the cap are random too. Package backoff counts whole nanoseconds and rounds
 // down, so an interval of a few nanoseconds would never grow. The first interval is therefore at
 // least a microsecond.
-func (a *series) begin(s *settings) {
+func (a *series) begin(s *inForce) {
 	b := a.backoff
 	b.InitialInterval = max(part(s.InitialDelay, s.middle), time.Microsecond)
 	b.MaxInterval = part(s.MaxDelay, s.middle)

@@ -1,9 +1,10 @@
 package timeout
 
 import (
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // The defaults for a Limit of 0. defaultTotal holds for callers without a deadline. defaultAttempt
@@ -32,15 +33,30 @@ type Config struct {
 	MinLeft time.Duration
 }
 
+// The lists of the settings of both layers.
+var (
+	totalSpec   = newSpec("timeout.total", "the deadline of the caller, or 10s without a deadline")
+	attemptSpec = newSpec("timeout.attempt", "half of the time until the deadline of the caller, at least 3s, and no limit for slow operations")
+)
+
+// newSpec lists the settings of a layer. zero says what a Limit of 0 means.
+func newSpec(layer, zero string) *settings.Spec[Config] {
+	return &settings.Spec[Config]{Layer: layer, Fields: []settings.Entry[Config]{
+		settings.Duration(func(c *Config) *time.Duration { return &c.Limit }, settings.Field{
+			Go: "Limit", Allowed: "negative (off), 0 (automatic) or more", Zero: zero, ZeroText: "automatic", Off: "only the deadline of the caller holds",
+			Help: "The maximum time.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.MinLeft }, settings.Field{
+			Go: "MinLeft", Allowed: "0 (any time left will do) or more", Off: "any time left will do", OffIsZero: true,
+			Help: "The minimum time until the deadline of the caller at the beginning. With less time the use is refused.",
+		}),
+	}}
+}
+
 // Validate returns an error naming each invalid field, its value and the allowed values. Validate
-// returns nil if all fields are valid.
+// returns nil if all fields are valid. The error joins a *[settings.FieldError] for each field.
 func (c Config) Validate() error {
-	var errs []error
-	if c.MinLeft < 0 {
-		errs = append(errs, fmt.Errorf("timeout: MinLeft is %v: must be 0 (any time left will do) or more", c.MinLeft))
-	}
-	if c.Limit > 0 && c.MinLeft >= c.Limit {
-		errs = append(errs, fmt.Errorf("timeout: MinLeft is %v: must be less than Limit, which is %v", c.MinLeft, c.Limit))
-	}
-	return errors.Join(errs...)
+	return totalSpec.Validate(c, settings.Rule{
+		Field: "MinLeft", OK: c.Limit <= 0 || c.MinLeft < c.Limit, Allowed: fmt.Sprintf("less than Limit, which is %v", c.Limit),
+	})
 }

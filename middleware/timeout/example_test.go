@@ -49,7 +49,7 @@ func ExampleTimeout_Configure() {
 	fmt.Println(total.Configure(timeout.Config{MinLeft: -time.Second}))
 	fmt.Println(total.Configure(timeout.Config{Limit: time.Second}), total.Config().Limit)
 	// Output:
-	// by default: the caller's deadline, or 10s
+	// by default: automatic
 	// timeout: MinLeft is -1s: must be 0 (any time left will do) or more
 	// <nil> 1s
 }

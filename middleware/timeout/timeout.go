@@ -9,23 +9,25 @@ import (
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // Timeout is a layer that bounds time, made by [NewTotal] or [NewAttempt]. A Timeout may be used
 // around several pools. All methods may be called concurrently. There is nothing to close.
 type Timeout struct {
+	live     *settings.Live[Config]
 	kind     string
 	role     pool.Role
 	stage    Stage
 	about    error
 	standard time.Duration // default for a Limit of 0, see limit
-	settings atomic.Pointer[settings]
+	inForce  atomic.Pointer[inForce]
 	attached pool.Attached
 	known    known // the quick operations; used by NewAttempt with a Limit of 0
 }
 
-// settings are the values replaced by Configure.
-type settings struct {
+// inForce are the values replaced by a change of settings.
+type inForce struct {
 	Config
 
 	limit time.Duration // Config.Limit, or the default for 0
@@ -36,7 +38,7 @@ type settings struct {
 // error is the error of [Config.Validate].
 func NewTotal(cfg Config) (*Timeout, error) {
 	t := &Timeout{kind: "timeout.total", role: pool.RoleTotal, stage: StageTotal, about: ErrTotal, standard: defaultTotal}
-	return t.configured(cfg)
+	return t.configured(totalSpec, cfg)
 }
 
 // NewAttempt returns the layer that bounds each attempt. The layer's place is inside of retry and
@@ -44,52 +46,59 @@ func NewTotal(cfg Config) (*Timeout, error) {
 // [Config.Validate].
 func NewAttempt(cfg Config) (*Timeout, error) {
 	t := &Timeout{kind: "timeout.attempt", role: pool.RoleAttempt, stage: StageAttempt, about: ErrAttempt, standard: defaultAttempt}
-	return t.configured(cfg)
+	return t.configured(attemptSpec, cfg)
 }
 
-func (t *Timeout) configured(cfg Config) (*Timeout, error) {
+// configured puts cfg in force in a new layer.
+func (t *Timeout) configured(spec *settings.Spec[Config], cfg Config) (*Timeout, error) {
 	t.known.made = time.Now()
-	if err := t.Configure(cfg); err != nil {
+	live, err := settings.New(spec, cfg, settings.Hooks[Config]{
+		Validate: func(c Config) error { return t.filled(c).Validate() }, Apply: t.configure, Report: t.report,
+	})
+	if err != nil {
 		return nil, err
 	}
+	t.live = live
+	t.configure(cfg)
 	return t, nil
 }
 
-// Config returns the current settings. A Limit of 0 stays 0, because the limit depends on the
-// caller's deadline.
-func (t *Timeout) Config() Config { return t.settings.Load().Config }
+// Config returns the settings declared by NewTotal, NewAttempt or Configure: a field that was not
+// set is 0.
+func (t *Timeout) Config() Config { return t.live.Config() }
 
-// Configure replaces the settings for uses and attempts that begin later; existing deadlines stay.
-// Configure reports a [pool.EventConfigured]. After an error, the settings are unchanged.
-func (t *Timeout) Configure(cfg Config) error {
-	filled := cfg
-	filled.Limit = cmp.Or(cfg.Limit, t.standard)
-	if err := filled.Validate(); err != nil {
-		return err
-	}
-	t.settings.Store(&settings{cfg, filled.Limit, newCause(t.stage, t.about, filled.Limit)})
-	t.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind})
-	return nil
+// Effective returns the settings in force: the merge of all sources. A Limit of 0 stays 0, because
+// the limit depends on the caller's deadline.
+func (t *Timeout) Effective() Config { return t.live.Effective() }
+
+// Tuning implements [settings.Tunable].
+func (t *Timeout) Tuning() *settings.Tuning { return t.live.Tuning() }
+
+// filled returns cfg with the default in place of a Limit of 0.
+func (t *Timeout) filled(cfg Config) Config {
+	cfg.Limit = cmp.Or(cfg.Limit, t.standard)
+	return cfg
 }
 
-// Describe implements [pool.Describer].
+// configure puts cfg in force.
+func (t *Timeout) configure(cfg Config) {
+	limit := t.filled(cfg).Limit
+	t.inForce.Store(&inForce{cfg, limit, newCause(t.stage, t.about, limit)})
+}
+
+func (t *Timeout) report(r settings.Result) {
+	t.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: t.kind, Settings: &r})
+}
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pools then report a warning. New settings hold for uses and
+// attempts that begin later; existing deadlines stay. Configure reports a [pool.EventConfigured].
+// After an error, the settings are unchanged.
+func (t *Timeout) Configure(cfg Config) error { return t.live.Configure(cfg) }
+
+// Describe implements [pool.Describer]. LayerInfo.Limit is the default for a Limit of 0.
 func (t *Timeout) Describe() pool.LayerInfo {
-	s := t.settings.Load()
-	limit := "none"
-	if s.limit > 0 {
-		limit = s.limit.String()
-	}
-	switch {
-	case s.Limit != 0:
-	case t.role == pool.RoleTotal:
-		limit = "the caller's deadline, or " + limit
-	default:
-		limit = "half of the caller's time, at least " + limit + "; none for slow operations"
-	}
-	return pool.LayerInfo{
-		Layer: t.kind, Role: t.role, Limit: max(s.limit, 0),
-		Settings: map[string]string{"limit": limit, "min_left": s.MinLeft.String()},
-	}
+	return pool.LayerInfo{Layer: t.kind, Role: t.role, Limit: max(t.inForce.Load().limit, 0), Settings: t.live.Texts()}
 }
 
 // Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.
@@ -134,7 +143,7 @@ func (t *Timeout) Wrap(next pool.Handler) pool.Handler {
 
 // begin sets the deadline and fills in a, or rejects the use.
 func (t *Timeout) begin(ctx context.Context, c *pool.Call, a *attempt) error {
-	s := t.settings.Load()
+	s := t.inForce.Load()
 	a.began = time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := deadline.Sub(a.began); left <= 0 || left < s.MinLeft {
@@ -161,7 +170,7 @@ func (t *Timeout) begin(ctx context.Context, c *pool.Call, a *attempt) error {
 
 // limit returns the limit of a use that begins at now, without regard to the record of its
 // operation. The limit is 0 or less if none applies.
-func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration {
+func (t *Timeout) limit(c *pool.Call, s *inForce, now time.Time) time.Duration {
 	own := c.Op().Limit
 	if t.role == pool.RoleAttempt && own != 0 {
 		return own
@@ -181,7 +190,7 @@ func (t *Timeout) limit(c *pool.Call, s *settings, now time.Time) time.Duration 
 
 // learns reports whether the limit is the default for an attempt: neither Config.Limit nor Op.Limit
 // is set.
-func (t *Timeout) learns(c *pool.Call, s *settings) bool {
+func (t *Timeout) learns(c *pool.Call, s *inForce) bool {
 	return t.role == pool.RoleAttempt && s.Limit == 0 && c.Op().Limit == 0 && !c.TwoStep()
 }
 

@@ -94,8 +94,8 @@ type Identifier interface {
 // A Sizer is a [Driver] with a default of its own for pool.Config.MaxSize, in place of 10. The
 // default is usually the default of the wrapped client.
 type Sizer interface {
-	// DefaultSize returns the size used if Config.MaxSize is 0. The size must be 1 or more. New and
-	// Configure call DefaultSize.
+	// DefaultSize returns the size used if Config.MaxSize is 0. The size must be 1 or more. New calls
+	// DefaultSize.
 	DefaultSize() int
 }
 

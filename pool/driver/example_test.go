@@ -81,7 +81,7 @@ func ExampleSizer() {
 		panic(err)
 	}
 	defer p.Close(context.Background())
-	fmt.Println(p.Config().MaxSize)
+	fmt.Println(p.Effective().MaxSize)
 	// Output: 64
 }
 

@@ -57,3 +57,24 @@ func untyped(err error) error {
 	}
 	return errors.Join(named...)
 }
+
+// Unchanged returns a *[FieldError] if value replaces used, for a field that cannot change while the
+// layer lives and has no text: a provider, a logger. field is the name in Go. A nil value changes
+// nothing. Hooks.Validate calls Unchanged.
+func Unchanged[V comparable](layer, field string, value, used V) error {
+	var none V
+	if same(value, none) || same(value, used) {
+		return nil
+	}
+	return &FieldError{Layer: layer, Field: field, Value: fmt.Sprintf("another %T", value), Allowed: "the same as before or nil, it cannot be changed"}
+}
+
+// same reports whether a == b. Two values of a type that cannot be compared count as the same.
+func same[V comparable](a, b V) (equal bool) {
+	defer func() {
+		if recover() != nil {
+			equal = true
+		}
+	}()
+	return a == b
+}

@@ -60,7 +60,7 @@ func (m *model) valid() bool {
 // Random changes of all sources do as the model does: accepted or refused, in force, declared,
 // changes, held.
 func TestModel(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		l, m := newLayer(config{}), &model{revision: 1}
 		duration := func() time.Duration { return time.Duration(random.IntN(5)) * time.Second }
@@ -218,7 +218,7 @@ func FuzzApply(f *testing.F) {
 		if text == "" || name == "password" {
 			return
 		}
-		if err := l.Effective().Validate(); err != nil {
+		if err := l.applied[0].Validate(); err != nil {
 			t.Fatalf("%s %q is accepted: %v", name, text, err)
 		}
 		declared := l.Tuning().Read().Sources[1].Values[name]
