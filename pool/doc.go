@@ -21,6 +21,13 @@
 // borrower gets a [Lease], and ends the lease with Release. A grant is the moment at which a use
 // gets its resource. A dial is a call of Open of the driver.
 //
+// # Settings
+//
+// [Pool.Configure] replaces the settings declared by code. [Pool.Config] returns the declared
+// settings, and [Pool.Effective] the settings in force. Consoles, files and fleets declare settings
+// as texts by the faces in [Pool.Tunings]: see package settings. Each change makes an
+// [EventConfigured].
+//
 // # What the package does not contain
 //
 // The package contains no feature that a layer or a driver can provide, and no feature that needs a

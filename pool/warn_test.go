@@ -166,7 +166,7 @@ func TestWarningsHandlerUsesThePool(t *testing.T) {
 		met++
 		acquire(t, p).Release(nil)
 		p.Emit(surprise("heard outside"))
-		if p.Stat().InUse != 0 || p.Config().MaxSize != 10 {
+		if p.Stat().InUse != 0 || p.Effective().MaxSize != 10 {
 			t.Error("the pool has lost its books")
 		}
 		panic("no disk")

@@ -20,17 +20,17 @@ func TestBlockingCommandsAreWaitedFor(t *testing.T) {
 	s := need(t)
 	key := "nothing " + t.Name()
 	for name, send := range map[string]lendFunc{
-		"BLPOP":  do("blpop", key, 0.3),
-		"text":   do("BRPOP", key, "0.3"),
-		"BLMPOP": do("blmpop", 0.3, 1, key, "left"),
-		"XREAD":  do("xread", "block", 300, "streams", key, "$"),
+		"BLPOP":  do("blpop", key, 0.6),
+		"text":   do("BRPOP", key, "0.6"),
+		"BLMPOP": do("blmpop", 0.6, 1, key, "left"),
+		"XREAD":  do("xread", "block", 600, "streams", key, "$"),
 		"method": func(ctx context.Context, c *redispool.Conn) error {
-			return c.XRead(ctx, &redis.XReadArgs{Streams: []string{key, "$"}, Block: 300 * time.Millisecond}).Err()
+			return c.XRead(ctx, &redis.XReadArgs{Streams: []string{key, "$"}, Block: 600 * time.Millisecond}).Err()
 		},
 		"pipeline": func(ctx context.Context, c *redispool.Conn) error {
 			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-				p.Do(ctx, "blpop", key, 0.2)
-				p.Do(ctx, "brpop", key, 0.2)
+				p.Do(ctx, "blpop", key, 0.4)
+				p.Do(ctx, "brpop", key, 0.4)
 				return nil
 			})
 			return err
@@ -38,14 +38,14 @@ func TestBlockingCommandsAreWaitedFor(t *testing.T) {
 		"WAIT": func(ctx context.Context, c *redispool.Conn) error {
 			return acknowledged(c.Wait(ctx, 1, 300*time.Millisecond))
 		},
-		"WAIT by Do": func(ctx context.Context, c *redispool.Conn) error { return acknowledged(c.Do(ctx, "wait", 1, 300)) },
+		"WAIT by Do": func(ctx context.Context, c *redispool.Conn) error { return acknowledged(c.Do(ctx, "wait", 1, 600)) },
 		"transaction": func(ctx context.Context, c *redispool.Conn) error { // where nothing blocks
 			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.BLPop(ctx, 0, key); return nil })
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := open(t, redispool.Options{Address: s.addr, ReadTimeout: 50 * time.Millisecond}, pool.Config{MaxSize: 1})
+			p := open(t, redispool.Options{Address: s.addr, ReadTimeout: 200 * time.Millisecond}, pool.Config{MaxSize: 1})
 			if err := p.Do(t.Context(), pool.Op{}, send); !errors.Is(err, redis.Nil) {
 				t.Errorf("got %v, want redis.Nil", err)
 			}

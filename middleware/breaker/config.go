@@ -119,7 +119,8 @@ var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Con
 		Help: "The share of failed attempts in the window that opens the breaker.",
 	}),
 	settings.Int(func(c *Config) *int { return &c.MinCalls }, settings.Field{
-		Go: "MinCalls", Unit: "attempts", Allowed: "0 (default 20) or more", Help: "The minimum number of attempts in the window for failure_ratio to apply.",
+		Go: "MinCalls", Unit: "attempts", Allowed: "0 (default 20) or more",
+		Help: "The minimum number of attempts in the window for failure_ratio to apply.",
 	}),
 	settings.Int(func(c *Config) *int { return &c.ConsecutiveFailures }, settings.Field{
 		Go: "ConsecutiveFailures", Unit: "failures", Allowed: "negative (off), 0 (automatic) or more",

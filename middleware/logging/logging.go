@@ -1,20 +1,23 @@
 package logging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 const (
+	kind            = "logging"
 	defaultInterval = 10 * time.Second
 	defaultEvery    = 1000
 )
@@ -36,43 +39,99 @@ type Config struct {
 	ErrorText bool
 }
 
+// configSpec lists the settings of a logging layer. Logger has no text.
+var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
+	settings.Duration(func(c *Config) *time.Duration { return &c.Interval }, settings.Field{
+		Go: "Interval", Allowed: fmt.Sprintf("0 (default %v) or more", defaultInterval), Effect: "intervals in progress keep their end",
+		Help: "The time for counting alike lines.",
+	}),
+	settings.Int(func(c *Config) *int { return &c.Every }, settings.Field{
+		Go: "Every", Unit: "lines", Allowed: fmt.Sprintf("0 (default %d) or more", defaultEvery),
+		Help: "The number of alike lines for each written line, after the first line. 1 writes all lines.",
+	}),
+	settings.Bool(func(c *Config) *bool { return &c.ErrorText }, settings.Field{
+		Go: "ErrorText", Help: "Error texts of uses are written. A text may hold keys, values or secrets.",
+	}),
+}}
+
 // Validate returns an error naming every invalid field and its allowed values. Validate returns nil
-// if all fields are valid.
-func (c Config) Validate() error {
-	var errs []error
-	if c.Interval < 0 {
-		errs = append(errs, fmt.Errorf("logging: Interval is %v: must be 0 (default %v) or more", c.Interval, defaultInterval))
-	}
-	if c.Every < 0 {
-		errs = append(errs, fmt.Errorf("logging: Every is %d: must be 0 (default %d) or more", c.Every, defaultEvery))
-	}
-	return errors.Join(errs...)
+// if all fields are valid. The error joins a *[settings.FieldError] for each field.
+func (c Config) Validate() error { return configSpec.Validate(c) }
+
+// withDefaults returns c with defaults in place of 0.
+func (c Config) withDefaults() Config {
+	c.Interval = cmp.Or(c.Interval, defaultInterval)
+	c.Every = cmp.Or(c.Every, defaultEvery)
+	return c
 }
 
 // Logging is the logging layer. Create a Logging with [New]. A Logging may serve several pools,
 // concurrently, and needs no closing.
 type Logging struct {
-	writer *writer // nil with slog.DiscardHandler
-	cfg    Config  // with defaults
+	live     *settings.Live[Config]
+	attached pool.Attached
+	logger   *slog.Logger // of New; nil means slog.Default()
+	writer   *writer      // nil with slog.DiscardHandler
 }
 
 // New returns a Logging with the settings cfg. New returns the error of [Config.Validate] if cfg is
 // invalid.
 func New(cfg Config) (*Logging, error) {
-	if err := cfg.Validate(); err != nil {
+	l := &Logging{logger: cfg.Logger}
+	var err error
+	l.live, err = settings.New(&configSpec, cfg, settings.Hooks[Config]{Fill: l.fill, Validate: l.validate, Apply: l.configure, Report: l.report})
+	if err != nil {
 		return nil, err
 	}
-	if cfg.Interval == 0 {
-		cfg.Interval = defaultInterval
-	}
-	if cfg.Every == 0 {
-		cfg.Every = defaultEvery
-	}
-	l := &Logging{cfg: cfg}
 	if cfg.Logger == nil || cfg.Logger.Handler() != slog.DiscardHandler {
-		l.writer = &writer{fixed: cfg.Logger, sampler: newSampler(cfg.Interval, cfg.Every), errorText: cfg.ErrorText}
+		filled := cfg.withDefaults()
+		l.writer = &writer{fixed: cfg.Logger, sampler: newSampler(filled.Interval, filled.Every)}
+		l.writer.errorText.Store(cfg.ErrorText)
 	}
 	return l, nil
+}
+
+// Config returns the settings declared by New or Configure: a field that was not set is 0 or nil.
+func (l *Logging) Config() Config { return l.live.Config() }
+
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0. A
+// nil Logger stays nil, because slog.Default() may change.
+func (l *Logging) Effective() Config { return l.live.Effective() }
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pools then report a warning. Logger cannot change: the value
+// must be nil or the logger given to New. Configure reports a [pool.EventConfigured]. After an
+// error, the settings are unchanged.
+func (l *Logging) Configure(cfg Config) error { return l.live.Configure(cfg) }
+
+// Tuning implements [settings.Tunable].
+func (l *Logging) Tuning() *settings.Tuning { return l.live.Tuning() }
+
+// Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.
+func (l *Logging) Attach(p pool.PoolInfo) (detach func(), err error) { return l.attached.Add(p), nil }
+
+// fill returns cfg with the logger in use, and defaults in place of 0.
+func (l *Logging) fill(cfg Config) Config {
+	cfg.Logger = l.logger
+	return cfg.withDefaults()
+}
+
+func (l *Logging) validate(cfg Config) error {
+	return errors.Join(cfg.Validate(), settings.Unchanged(kind, "Logger", cfg.Logger, l.logger))
+}
+
+// configure puts cfg in force.
+func (l *Logging) configure(cfg Config) {
+	if l.writer == nil {
+		return
+	}
+	cfg = cfg.withDefaults()
+	l.writer.errorText.Store(cfg.ErrorText)
+	l.writer.sampler.configure(cfg.Interval, cfg.Every)
+}
+
+func (l *Logging) report(r settings.Result) {
+	l.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind, Settings: &r})
 }
 
 // Wrap implements [pool.Middleware].
@@ -94,9 +153,7 @@ func (l *Logging) Unwrap() []any {
 
 // Describe implements [pool.Describer].
 func (l *Logging) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: "logging", Role: pool.RoleObserve, Settings: map[string]string{
-		"interval": l.cfg.Interval.String(), "every": strconv.Itoa(l.cfg.Every), "error_text": strconv.FormatBool(l.cfg.ErrorText),
-	}}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: l.live.Texts()}
 }
 
 // layer logs the uses of a pool.
@@ -146,7 +203,7 @@ func (w *writer) why(err error) (attrs []slog.Attr) {
 		attrs = append(attrs, slog.Group("state", slog.Int("in_use", s.InUse), slog.Int("max", s.Max), slog.Int("idle", s.Idle),
 			slog.Int("opening", s.Opening), slog.Int("waiters", s.Waiters), slog.Duration("oldest_lease", s.OldestLease)))
 	}
-	if w.errorText {
+	if w.errorText.Load() {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	return attrs
@@ -169,7 +226,7 @@ func levelOf(class driver.Class, err error) slog.Level {
 type writer struct {
 	fixed     *slog.Logger // nil means slog.Default()
 	sampler   *sampler
-	errorText bool
+	errorText atomic.Bool
 }
 
 func (w *writer) logger() *slog.Logger {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // line tells how an event is logged.
@@ -97,9 +98,27 @@ func (w *writer) Observe(ctx context.Context, e pool.Event) {
 	if l.duration != "" && e.Duration > 0 {
 		attrs = append(attrs, slog.Duration(l.duration, e.Duration))
 	}
-	if e.Err != nil && (l.own || w.errorText) {
+	if e.Err != nil && (l.own || w.errorText.Load()) {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}
+	attrs = append(attrs, changed(e.Settings)...)
 	attrs = appendNonEmpty(attrs, "stack", e.Stack)
 	w.write(ctx, l.level, l.message, attrs, suppressed)
+}
+
+// changed returns the attributes of a change of settings; none for nil.
+func changed(r *settings.Result) (attrs []slog.Attr) {
+	if r == nil {
+		return nil
+	}
+	attrs = append(attrs, slog.String("source", r.Source.String()))
+	attrs = appendNonEmpty(attrs, "id", r.ID)
+	attrs = appendNonEmpty(attrs, "actor", r.Actor)
+	attrs = appendNonEmpty(attrs, "reason", r.Reason)
+	attrs = append(attrs, slog.Uint64("revision", r.Revision))
+	changes := make([]any, len(r.Changes))
+	for i, c := range r.Changes {
+		changes[i] = slog.String(c.Name, c.From+" to "+c.To)
+	}
+	return append(attrs, slog.Group("changes", changes...))
 }

@@ -22,11 +22,10 @@ type about struct {
 
 // sampler selects the lines to write among alike lines.
 type sampler struct {
+	mu       sync.Mutex // guards the fields below
 	interval time.Duration
 	every    int
-
-	mu     sync.Mutex
-	counts map[about]*count
+	counts   map[about]*count
 }
 
 // count counts alike lines.
@@ -38,6 +37,13 @@ type count struct {
 
 func newSampler(interval time.Duration, every int) *sampler {
 	return &sampler{interval: interval, every: every, counts: map[about]*count{}}
+}
+
+// configure replaces the settings. Intervals in progress keep their end.
+func (s *sampler) configure(interval time.Duration, every int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.interval, s.every = interval, every
 }
 
 // admit reports whether the line is written. suppressed is the number of alike lines left out since

@@ -1,9 +1,10 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/earnorm/poolstack/middleware/internal/module"
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // ScopeName is the name of the instrumentation scope of all metrics. The version of the scope is
@@ -23,7 +25,10 @@ const ScopeName = "github.com/earnorm/poolstack/middleware/metrics"
 // scopeVersion returns the version of the scope.
 var scopeVersion = module.Version
 
-const defaultMaxOperations = 200
+const (
+	kind                 = "metrics"
+	defaultMaxOperations = 200
+)
 
 // Config holds the settings of a [Metrics]. The zero Config is valid.
 type Config struct {
@@ -39,41 +44,85 @@ type Config struct {
 	MaxOperations int
 }
 
+// configSpec lists the settings of a metrics layer. MeterProvider has no text.
+var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
+	settings.Int(func(c *Config) *int { return &c.MaxOperations }, settings.Field{
+		Go: "MaxOperations", Unit: "operations", Allowed: fmt.Sprintf("0 (default %d) or more", defaultMaxOperations),
+		Effect: "operations told apart so far stay apart", Help: "The maximum number of operations told apart in the metrics of a pool.",
+	}),
+}}
+
 // Validate returns an error naming the invalid field and its allowed values. Validate returns nil
-// if all fields are valid.
-func (c Config) Validate() error {
-	if c.MaxOperations < 0 {
-		return fmt.Errorf("metrics: MaxOperations is %d: must be 0 (default %d) or more", c.MaxOperations, defaultMaxOperations)
-	}
-	return nil
-}
+// if all fields are valid. The error joins a *[settings.FieldError] for each field.
+func (c Config) Validate() error { return configSpec.Validate(c) }
 
 // Metrics is the metrics layer. Create a Metrics with [New]. A Metrics may serve several pools,
 // concurrently, and needs no closing: a pool's levels end when the pool is closed.
 type Metrics struct {
-	max      int
+	live     *settings.Live[Config]
+	attached pool.Attached
+	provider metric.MeterProvider
 	recorder *recorder // nil with a noop provider
 }
 
 // New returns a Metrics with the settings cfg. New fails if cfg is invalid, or if the provider
 // cannot make the instruments.
 func New(cfg Config) (*Metrics, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	if cfg.MeterProvider == nil {
-		cfg.MeterProvider = otel.GetMeterProvider()
-	}
-	if cfg.MaxOperations == 0 {
-		cfg.MaxOperations = defaultMaxOperations
-	}
-	m := &Metrics{max: cfg.MaxOperations}
-	if _, nothing := cfg.MeterProvider.(noop.MeterProvider); nothing {
-		return m, nil
+	m := &Metrics{provider: cfg.MeterProvider}
+	if m.provider == nil {
+		m.provider = otel.GetMeterProvider()
 	}
 	var err error
-	m.recorder, err = newRecorder(cfg.MeterProvider, cfg.MaxOperations)
+	m.live, err = settings.New(&configSpec, cfg, settings.Hooks[Config]{Fill: m.fill, Validate: m.validate, Apply: m.configure, Report: m.report})
+	if err != nil {
+		return nil, err
+	}
+	if _, nothing := m.provider.(noop.MeterProvider); nothing {
+		return m, nil
+	}
+	m.recorder, err = newRecorder(m.provider, m.fill(cfg).MaxOperations)
 	return m, err
+}
+
+// Config returns the settings declared by New or Configure: a field that was not set is 0 or nil.
+func (m *Metrics) Config() Config { return m.live.Config() }
+
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0 and
+// nil.
+func (m *Metrics) Effective() Config { return m.live.Effective() }
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pools then report a warning. MeterProvider cannot change: the
+// value must be nil or the provider in use. Operations told apart so far stay apart. Configure
+// reports a [pool.EventConfigured]. After an error, the settings are unchanged.
+func (m *Metrics) Configure(cfg Config) error { return m.live.Configure(cfg) }
+
+// Tuning implements [settings.Tunable].
+func (m *Metrics) Tuning() *settings.Tuning { return m.live.Tuning() }
+
+// Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.
+func (m *Metrics) Attach(p pool.PoolInfo) (detach func(), err error) { return m.attached.Add(p), nil }
+
+// fill returns cfg with defaults in place of 0 and nil.
+func (m *Metrics) fill(cfg Config) Config {
+	cfg.MeterProvider = m.provider
+	cfg.MaxOperations = cmp.Or(cfg.MaxOperations, defaultMaxOperations)
+	return cfg
+}
+
+func (m *Metrics) validate(cfg Config) error {
+	return errors.Join(cfg.Validate(), settings.Unchanged(kind, "MeterProvider", cfg.MeterProvider, m.provider))
+}
+
+// configure puts cfg in force.
+func (m *Metrics) configure(cfg Config) {
+	if m.recorder != nil {
+		m.recorder.maxOperations.Store(int64(m.fill(cfg).MaxOperations))
+	}
+}
+
+func (m *Metrics) report(r settings.Result) {
+	m.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind, Settings: &r})
 }
 
 // Wrap implements [pool.Middleware].
@@ -95,7 +144,7 @@ func (m *Metrics) Unwrap() []any {
 
 // Describe implements [pool.Describer].
 func (m *Metrics) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: "metrics", Role: pool.RoleObserve, Settings: map[string]string{"max_operations": strconv.Itoa(m.max)}}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: m.live.Texts()}
 }
 
 // faultOf returns the fault counted for a failed use. For a refusal because of an earlier failure,
@@ -139,7 +188,7 @@ func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err erro
 		if folded && t.tellFolded() {
 			c.Emit(ctx, pool.Event{Kind: pool.EventWarning, Layer: "metrics", Reason: fmt.Sprintf(
 				"more than %d different operations, or more than %d ways for one to fail: the metrics of the others are added up as %s",
-				l.r.maxOperations, maxFailures, other)})
+				l.r.maxOperations.Load(), maxFailures, other)})
 		}
 		t.duration.Record(ctx, time.Since(began).Seconds(), options...)
 	}

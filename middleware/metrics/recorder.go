@@ -19,7 +19,7 @@ import (
 type recorder struct {
 	provider      metric.MeterProvider
 	meter         metric.Meter
-	maxOperations int
+	maxOperations atomic.Int64
 
 	// The instruments by their index in the catalogue; nil for an instrument of another kind. The
 	// operation's duration is not here, because its buckets depend on the system.
@@ -35,7 +35,8 @@ type recorder struct {
 }
 
 func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
-	r := &recorder{provider: provider, maxOperations: maxOperations}
+	r := &recorder{provider: provider}
+	r.maxOperations.Store(int64(maxOperations))
 	r.meter = r.newMeter()
 	var errs []error
 	for i, spec := range catalogue {

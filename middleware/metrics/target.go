@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -98,16 +99,18 @@ func (t *target) outcome(op pool.Op, class driver.Class, failed bool) (options [
 // operation returns the options for op. folded reports whether op is added up as _OTHER.
 func (t *target) operation(op pool.Op) (o *operation, folded bool) {
 	k := operationKey{op.Name, op.Target}
-	if o, ok := t.operations.get(k, t.r.maxOperations, t.newOperation); ok {
+	limit := int(t.r.maxOperations.Load())
+	if o, ok := t.operations.get(k, limit, t.newOperation); ok {
 		return o, false
 	}
 	if k.target != "" {
 		k.target = other
 	}
-	if o, ok := t.operations.get(k, 2*t.r.maxOperations, t.newOperation); ok {
+	if o, ok := t.operations.get(k, 2*limit, t.newOperation); ok {
 		return o, true
 	}
-	o, _ = t.operations.get(operationKey{name: other}, 2*t.r.maxOperations+1, t.newOperation)
+	// No limit: a smaller MaxOperations may leave more operations than the new limit.
+	o, _ = t.operations.get(operationKey{name: other}, math.MaxInt, t.newOperation)
 	return o, true
 }
 

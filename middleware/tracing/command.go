@@ -16,7 +16,7 @@ import (
 type commandObserver struct{ observer }
 
 // WantsCommandText reports whether the text of commands is recorded.
-func (o commandObserver) WantsCommandText() bool { return o.t.cfg.CommandText }
+func (o commandObserver) WantsCommandText() bool { return o.t.cfg.Load().CommandText }
 
 // commandContext holds the start time of a command.
 type commandContext struct {
@@ -71,7 +71,7 @@ func (o commandObserver) extra(cmd driver.Command) (attrs []attribute.KeyValue) 
 	case cmd.Batch == driver.EmptyBatch:
 		attrs = append(attrs, semconv.DBOperationBatchSize(0))
 	}
-	if o.t.cfg.CommandText && cmd.Text != "" {
+	if o.t.cfg.Load().CommandText && cmd.Text != "" {
 		attrs = append(attrs, semconv.DBQueryText(cmd.Text))
 	}
 	return attrs

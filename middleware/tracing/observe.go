@@ -39,7 +39,7 @@ func (o observer) Observe(_ context.Context, e pool.Event) {
 	if e.Kind == pool.EventStateChanged {
 		o.t.openers.note(e, nil)
 	}
-	if o.t.cfg.Background {
+	if o.t.cfg.Load().Background {
 		o.t.background(e)
 	}
 }
@@ -57,7 +57,7 @@ func (o observer) ObserveUse(_ context.Context, c *pool.Call, e pool.Event) {
 	case pool.EventReleased: // passed on by another layer
 	case pool.EventAcquired:
 		u.addWait(e.Duration)
-		if e.Duration > o.t.cfg.WaitThreshold {
+		if e.Duration > o.t.cfg.Load().WaitThreshold {
 			u.wait(c, e, outcome{}, freshKey.Bool(e.Fresh))
 		}
 	case pool.EventAcquireFailed:

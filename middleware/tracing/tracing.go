@@ -1,10 +1,12 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/earnorm/poolstack/middleware/internal/module"
 	"github.com/earnorm/poolstack/pool"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // ScopeName is the name of the instrumentation scope of all spans. The version of the scope is the
@@ -23,7 +26,10 @@ const ScopeName = "github.com/earnorm/poolstack/middleware/tracing"
 // scopeVersion returns the version of the scope.
 var scopeVersion = module.Version
 
-const defaultWaitThreshold = time.Millisecond
+const (
+	kind                 = "tracing"
+	defaultWaitThreshold = time.Millisecond
+)
 
 // Config holds the settings of a [Tracing]. The zero Config is valid.
 type Config struct {
@@ -53,45 +59,101 @@ type Config struct {
 	Filter func(pool.Op) bool
 }
 
+// configSpec lists the settings of a tracing layer. TracerProvider and Filter have no text. Commands
+// is fixed, because the pool decides once whether backends report commands.
+var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
+	settings.Duration(func(c *Config) *time.Duration { return &c.WaitThreshold }, settings.Field{
+		Go: "WaitThreshold", Allowed: fmt.Sprintf("0 (default %v) or more", defaultWaitThreshold),
+		Help: "The longest wait for a resource without a span.",
+	}),
+	settings.Bool(func(c *Config) *bool { return &c.Commands }, settings.Field{Go: "Commands", Fixed: true, Help: "Each command of the client has a span."}),
+	settings.Bool(func(c *Config) *bool { return &c.CommandText }, settings.Field{
+		Go: "CommandText", Help: "A command's span has the text of the command, without values. Needs commands.",
+	}),
+	settings.Bool(func(c *Config) *bool { return &c.SkipUnsampled }, settings.Field{
+		Go: "SkipUnsampled", Help: "A use whose parent span is not sampled is not traced.",
+	}),
+	settings.Bool(func(c *Config) *bool { return &c.Background }, settings.Field{
+		Go: "Background", Help: "The background work of the pool has spans.",
+	}),
+}}
+
 // Validate returns an error naming every invalid field and its allowed values. Validate returns nil
-// if all fields are valid.
+// if all fields are valid. The error joins a *[settings.FieldError] for each field.
 func (c Config) Validate() error {
-	var errs []error
-	if c.WaitThreshold < 0 {
-		errs = append(errs, fmt.Errorf("tracing: WaitThreshold is %v: must be 0 (default %v) or more", c.WaitThreshold, defaultWaitThreshold))
-	}
-	if c.CommandText && !c.Commands {
-		errs = append(errs, errors.New("tracing: CommandText is true: must be false unless Commands is true"))
-	}
-	return errors.Join(errs...)
+	return configSpec.Validate(c, settings.Rule{Field: "CommandText", OK: !c.CommandText || c.Commands, Allowed: "false unless Commands is true"})
 }
 
 // Tracing is the tracing layer. Create a Tracing with [New]. A Tracing may serve several pools,
 // concurrently, and needs no closing.
 type Tracing struct {
-	cfg     Config
-	tracer  trace.Tracer // nil with a noop provider
-	openers openers
+	live     *settings.Live[Config]
+	attached pool.Attached
+	provider trace.TracerProvider
+	cfg      atomic.Pointer[Config] // in force
+	tracer   trace.Tracer           // nil with a noop provider
+	openers  openers
 }
 
 // New returns a Tracing with the settings cfg. New returns the error of [Config.Validate] if cfg is
 // invalid.
 func New(cfg Config) (*Tracing, error) {
-	if err := cfg.Validate(); err != nil {
+	t := &Tracing{provider: cfg.TracerProvider}
+	if t.provider == nil {
+		t.provider = otel.GetTracerProvider()
+	}
+	var err error
+	t.live, err = settings.New(&configSpec, cfg, settings.Hooks[Config]{Fill: t.fill, Validate: t.validate, Apply: t.configure, Report: t.report})
+	if err != nil {
 		return nil, err
 	}
-	if cfg.TracerProvider == nil {
-		cfg.TracerProvider = otel.GetTracerProvider()
-	}
-	if cfg.WaitThreshold == 0 {
-		cfg.WaitThreshold = defaultWaitThreshold
-	}
-	t := &Tracing{cfg: cfg}
-	if _, nothing := cfg.TracerProvider.(noop.TracerProvider); !nothing {
-		t.tracer = cfg.TracerProvider.Tracer(ScopeName,
+	t.configure(cfg)
+	if _, nothing := t.provider.(noop.TracerProvider); !nothing {
+		t.tracer = t.provider.Tracer(ScopeName,
 			trace.WithInstrumentationVersion(scopeVersion()), trace.WithSchemaURL(semconv.SchemaURL))
 	}
 	return t, nil
+}
+
+// Config returns the settings declared by New or Configure: a field that was not set is 0 or nil.
+func (t *Tracing) Config() Config { return t.live.Config() }
+
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0, and
+// the provider in use.
+func (t *Tracing) Effective() Config { return t.live.Effective() }
+
+// Configure replaces the settings declared by code. A field declared by a higher source keeps its
+// value (see package settings); the pools then report a warning. TracerProvider and Commands cannot
+// change: the provider must be nil or the provider in use. A use in progress may be traced in parts
+// with the old and with the new settings. Configure reports a [pool.EventConfigured]. After an
+// error, the settings are unchanged.
+func (t *Tracing) Configure(cfg Config) error { return t.live.Configure(cfg) }
+
+// Tuning implements [settings.Tunable].
+func (t *Tracing) Tuning() *settings.Tuning { return t.live.Tuning() }
+
+// Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.
+func (t *Tracing) Attach(p pool.PoolInfo) (detach func(), err error) { return t.attached.Add(p), nil }
+
+// fill returns cfg with the provider in use, and defaults in place of 0.
+func (t *Tracing) fill(cfg Config) Config {
+	cfg.TracerProvider = t.provider
+	cfg.WaitThreshold = cmp.Or(cfg.WaitThreshold, defaultWaitThreshold)
+	return cfg
+}
+
+func (t *Tracing) validate(cfg Config) error {
+	return errors.Join(cfg.Validate(), settings.Unchanged(kind, "TracerProvider", cfg.TracerProvider, t.provider))
+}
+
+// configure puts cfg in force.
+func (t *Tracing) configure(cfg Config) {
+	cfg = t.fill(cfg)
+	t.cfg.Store(&cfg)
+}
+
+func (t *Tracing) report(r settings.Result) {
+	t.attached.Emit(pool.Event{Kind: pool.EventConfigured, Layer: kind, Settings: &r})
 }
 
 // Wrap implements [pool.Middleware].
@@ -108,7 +170,7 @@ func (t *Tracing) Unwrap() []any {
 	switch {
 	case t.tracer == nil:
 		return nil
-	case t.cfg.Commands:
+	case t.cfg.Load().Commands:
 		return []any{commandObserver{observer{t}}}
 	}
 	return []any{observer{t}}
@@ -116,14 +178,9 @@ func (t *Tracing) Unwrap() []any {
 
 // Describe implements [pool.Describer].
 func (t *Tracing) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: "tracing", Role: pool.RoleObserve, Settings: map[string]string{
-		"wait_threshold": t.cfg.WaitThreshold.String(),
-		"commands":       strconv.FormatBool(t.cfg.Commands),
-		"command_text":   strconv.FormatBool(t.cfg.CommandText),
-		"skip_unsampled": strconv.FormatBool(t.cfg.SkipUnsampled),
-		"background":     strconv.FormatBool(t.cfg.Background),
-		"filter":         strconv.FormatBool(t.cfg.Filter != nil),
-	}}
+	texts := t.live.Texts()
+	texts["filter"] = strconv.FormatBool(t.cfg.Load().Filter != nil)
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: texts}
 }
 
 // layer traces the uses of a single pool.
@@ -141,19 +198,20 @@ type begun struct {
 // Begin starts the span of a use.
 func (l *layer) Begin(ctx context.Context, c *pool.Call) (context.Context, begun, error) {
 	op := c.Op()
-	if l.t.cfg.Filter != nil && !l.t.cfg.Filter(op) {
+	cfg := l.t.cfg.Load()
+	if cfg.Filter != nil && !cfg.Filter(op) {
 		return ctx, begun{}, nil
 	}
-	if l.t.cfg.SkipUnsampled {
+	if cfg.SkipUnsampled {
 		if parent := trace.SpanContextFromContext(ctx); parent.IsValid() && !parent.IsSampled() {
 			return ctx, begun{}, nil
 		}
 	}
-	kind := ofUse
-	if l.t.cfg.Commands {
-		kind = ofUseAboveCommands
+	plan := ofUse
+	if cfg.Commands {
+		plan = ofUseAboveCommands
 	}
-	p := l.plans.get(c, spec{kind: kind, name: op.Name, target: op.Target})
+	p := l.plans.get(c, spec{kind: plan, name: op.Name, target: op.Target})
 	ctx, span := l.t.tracer.Start(ctx, p.name, p.options...)
 	if !span.IsRecording() {
 		return ctx, begun{span: span}, nil
@@ -172,7 +230,7 @@ func (l *layer) End(_ context.Context, c *pool.Call, b begun, err error) {
 		c.SetValue(l.t, nil)
 		o := judge(c, err)
 		b.use.end(c, o)
-		o.mark(b.span, !l.t.cfg.Commands)
+		o.mark(b.span, !l.t.cfg.Load().Commands)
 	}
 	b.span.End()
 }

@@ -135,10 +135,13 @@ func ExampleResult() {
 }
 
 func ExampleState() {
-	text, err := json.Marshal(limit(Limit{Max: 20, Token: "hunter2"}).Tuning().Read())
+	state := limit(Limit{Max: 20, Token: "hunter2"}).Tuning().Read()
+	text, err := json.Marshal(state.Sources)
 	fmt.Println(string(text), err)
+	fmt.Println(state.Revision, state.Effective["max"], state.Effective["patience"])
 	// Output:
-	// {"revision":1,"effective":{"max":"20","patience":"1s","plan":"","share":"0","strict":"false","token":"(hidden)"},"sources":[{"source":"code","values":{"max":"20","token":"(hidden)"}}]} <nil>
+	// [{"source":"code","values":{"max":"20","token":"(hidden)"}}] <nil>
+	// 1 20 1s
 }
 
 func ExampleFieldErrors() {
@@ -174,6 +177,17 @@ func ExampleSpec_Validate() {
 	// limit: Max is -1: must be at least 1 and at most 100
 	// limit: Strict is true: must be false without a Max
 	// <nil>
+}
+
+// A provider, a logger or a name cannot change while the layer lives.
+func ExampleUnchanged() {
+	type provider struct{ name string }
+	used := &provider{"a"}
+	fmt.Println(settings.Unchanged("limit", "Provider", nil, used), settings.Unchanged("limit", "Provider", used, used))
+	fmt.Println(settings.Unchanged("limit", "Provider", &provider{"b"}, used))
+	// Output:
+	// <nil> <nil>
+	// limit: Provider is another *settings_test.provider: must be the same as before or nil, it cannot be changed
 }
 
 func ExampleSecret() {

@@ -201,7 +201,9 @@ func TestModelOfConcurrentSources(t *testing.T) {
 // be declared again, and means the same.
 func FuzzApply(f *testing.F) {
 	names := []string{"least", "most", "count", "ratio", "pause", "loud", "made_with", "word", "password", "unknown"}
-	for i, text := range []string{"2s", "1h", "off", "0.4", "0", "true", "-0", "a\nb", "hunter2", "automatic", "-5", "1e-3", "0x1p-2", "+Inf", "1_0", "9223372036854775807ns"} {
+	for i, text := range []string{
+		"2s", "1h", "off", "0.4", "0", "true", "-0", "a\nb", "hunter2", "automatic", "-5", "1e-3", "0x1p-2", "+Inf", "1_0", "9223372036854775807ns",
+	} {
 		f.Add(uint8(i), text)
 		f.Add(uint8(3), text)
 	}

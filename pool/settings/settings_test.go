@@ -115,11 +115,13 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	l := newLayer(config{Fixed: 1})
-	if err := l.Configure(config{Fixed: 2, Ratio: 7}); err == nil || err.Error() != "test: Ratio is 7: must be off, negative (off), or at least 0 and less than 1" {
-		t.Error(err)
-	}
-	if err := l.Configure(config{Fixed: 2}); err == nil || err.Error() != "test: Fixed is 2: must be 1, it cannot be changed" {
-		t.Error(err)
+	for want, cfg := range map[string]config{
+		"test: Ratio is 7: must be off, negative (off), or at least 0 and less than 1": {Fixed: 2, Ratio: 7},
+		"test: Fixed is 2: must be 1, it cannot be changed":                            {Fixed: 2},
+	} {
+		if err := l.Configure(cfg); err == nil || err.Error() != want {
+			t.Error(err)
+		}
 	}
 	for _, source := range []settings.Source{settings.Code, 9} {
 		if _, err := l.apply(source, "", nil); err == nil || !strings.HasSuffix(err.Error(), "must be one of file, fleet, trial, force") {
@@ -201,7 +203,8 @@ func TestRevision(t *testing.T) {
 	if err != nil || result.Revision != 2 || fmt.Sprint(result.Changes) != "[{count automatic 5}]" {
 		t.Errorf("a change: %+v, %v", result, err)
 	}
-	if reported := <-l.reported; !reflect.DeepEqual(reported, result) || reported.Actor != "ann" || reported.Reason != "a test" || reported.ID != "c-12" {
+	reported := <-l.reported
+	if !reflect.DeepEqual(reported, result) || reported.Actor != "ann" || reported.Reason != "a test" || reported.ID != "c-12" {
 		t.Errorf("reported is %+v, want %+v", reported, result)
 	}
 	for _, stale := range []uint64{0, 1, 3} {
@@ -267,12 +270,15 @@ func TestFields(t *testing.T) {
 	}
 	want := []string{
 		`least duration 10ms "1ms" "" `, `most duration 1s "1ms" "1h" `, `count int automatic "0" "1000" the count starts at 0`,
-		`ratio float 0.5 "0" "1" `, `pause duration off "0" "" `, `loud bool false "" "" `, `made_with int 0 "0" "" `, `word string  "" "" `, `password string  "" "" `,
+		`ratio float 0.5 "0" "1" `, `pause duration off "0" "" `, `loud bool false "" "" `, `made_with int 0 "0" "" `,
+		`word string  "" "" `, `password string  "" "" `,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%q, want\n%q", got, want)
 	}
-	for goName, want := range map[string]string{"OpenFor": "open_for", "MaxQPS": "max_qps", "QPSMax": "qps_max", "X": "x", "TLS": "tls", "Hop2Max": "hop2_max"} {
+	for goName, want := range map[string]string{
+		"OpenFor": "open_for", "MaxQPS": "max_qps", "QPSMax": "qps_max", "X": "x", "TLS": "tls", "Hop2Max": "hop2_max",
+	} {
 		s := settings.Spec[config]{Fields: []settings.Entry[config]{settings.Bool(func(c *config) *bool { return &c.Loud }, settings.Field{Go: goName})}}
 		l, err := settings.New(&s, config{}, settings.Hooks[config]{})
 		if err != nil || l.Tuning().Fields()[0].Name != want {
