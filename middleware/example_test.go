@@ -40,7 +40,7 @@ func (q *quota) Wrap(next pool.Handler) pool.Handler {
 // A layer of the application is put into the standard stack: outside of retry, so a use counts once
 // whatever its attempts.
 func ExampleStack_Insert() {
-	stack, err := middleware.Standard(middleware.Options{})
+	stack, err := middleware.Standard(middleware.Options{Without: []string{middleware.KindTracing, middleware.KindMetrics}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -59,9 +59,7 @@ func ExampleStack_Insert() {
 	}
 	// Output:
 	// <nil>
-	// middleware: no layer of the stack is of the kind "retries": must be among tracing, metrics, logging, timeout.total, quota, retry, breaker, timeout.attempt
-	// tracing
-	// metrics
+	// middleware: no layer of the stack is of the kind "retries": must be among logging, timeout.total, quota, retry, breaker, timeout.attempt
 	// logging
 	// timeout.total
 	// quota

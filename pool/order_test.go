@@ -309,7 +309,7 @@ func TestNamesOfLayers(t *testing.T) {
 		"no names":              {[]pool.Middleware{breaker(""), breaker("")}, `two layers of kind "breaker" with the same name: use one, or give each`},
 		"the same name":         {[]pool.Middleware{breaker("a"), breaker("a")}, `two layers of kind "breaker" with the same name`},
 		"the kind as the name":  {[]pool.Middleware{breaker("breaker"), breaker("")}, `two layers of kind "breaker" with the same name`},
-		"the name of another":   {[]pool.Middleware{breaker("a"), layer("share", "a", pool.RoleJudge)}, `kind "breaker" and a layer of kind "share" have the same name "a"`},
+		"the name of another":   {[]pool.Middleware{breaker("a"), layer("share", "a", pool.RoleJudge)}, `a layer of kind "share" have the same name "a"`},
 		"the kind of another":   {[]pool.Middleware{breaker(""), layer("share", "breaker", pool.RoleJudge)}, `have the same name "breaker"`},
 		"retries":               {[]pool.Middleware{again("a"), again("b")}, `two layers of kind "retry": their effects multiply; use one`},
 		"the name of the pool":  {[]pool.Middleware{breaker("pool")}, `the name of a layer of kind "breaker" is "pool"`},
@@ -325,7 +325,8 @@ func TestNamesOfLayers(t *testing.T) {
 	}
 	heard := newRecorder()
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, breaker("shards"), total(""), heard)
-	if got, want := takeWarnings(heard), []string{`breaker "shards" is outside of timeout.total: recommended is the other way round`}; !slices.Equal(got, want) {
+	want := []string{`breaker "shards" is outside of timeout.total: recommended is the other way round`}
+	if got := takeWarnings(heard); !slices.Equal(got, want) {
 		t.Errorf("New warns\n%q, want\n%q", got, want)
 	}
 	if l := p.Layers()[0]; l.Layer != "breaker" || l.Name != "shards" {

@@ -52,7 +52,7 @@ func (l *logged) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func (l *logged) Handle(ctx context.Context, r slog.Record) error { //nolint:gocritic // the signature is slog's
+func (l *logged) Handle(ctx context.Context, r slog.Record) error {
 	if l.meet != nil {
 		l.meet()
 	}

@@ -13,7 +13,8 @@ func breakers() dashboard {
 						"server is neither well nor down, or the breaker is too nervous; compare with the failure ratio below. A scrape does not see " +
 						"what is shorter than its interval; the transitions do.",
 					queries: []target{q(eachBreaker,
-						`sum by ($each, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
+						`sum by ($each, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} `+
+							`or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
 				},
 				{
 					title: "Transitions", unit: number, stack: true, width: 12,
@@ -27,7 +28,8 @@ func breakers() dashboard {
 					title: "Time not closed", kind: bars, unit: share, width: 12, limits: []float64{0.01},
 					about: "The part of the time shown in which each breaker was open or half-open, as far as scrapes saw it: the part of the time in " +
 						"which the pool was of no use. Long periods after short faults: OpenMax down.",
-					queries: []target{q(eachBreaker, `sum by ($each, poolstack.layer) (avg_over_time(poolstack.breaker.state{$sel, poolstack.state!="closed"}[$__range]))`)},
+					queries: []target{q(eachBreaker,
+						`sum by ($each, poolstack.layer) (avg_over_time(poolstack.breaker.state{$sel, poolstack.state!="closed"}[$__range]))`)},
 				},
 			}},
 			{"What they decide by", []panel{

@@ -148,7 +148,8 @@ func layers() []panel {
 			about: "The state of each instance's breaker. All red: the server. One red: that instance's way to it. Red and green in turn: see " +
 				"the dashboard of the breakers.",
 			queries: []target{q("{{instance}} {{poolstack_layer}}",
-				`sum by (instance, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
+				`sum by (instance, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} `+
+					`or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})`)},
 		},
 		failureRatio("{{instance}} {{poolstack_layer}}", `max by (instance, poolstack.layer) (poolstack.breaker.failure_ratio{$sel})`, 0),
 		rejected("{{poolstack_layer}} {{poolstack_reason}}",

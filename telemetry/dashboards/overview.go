@@ -86,7 +86,8 @@ func layersAtWork() []panel {
 			about: "The worst state that a pool's breakers were in, over its instances. Red: the server is refused. See the dashboard of the " +
 				"breakers for which instances, and repair the server; a breaker closes by itself.",
 			queries: []target{q(eachPool, `max by ($pools) (
-  sum by ($each, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})
+  sum by ($each, poolstack.layer) (poolstack.breaker.state{$sel, poolstack.state="half-open"} `+
+				`or 2 * poolstack.breaker.state{$sel, poolstack.state="open"})
 )`)},
 		},
 		rejected("{{poolstack_layer}} {{poolstack_reason}} {{db_client_connection_pool_name}}",
