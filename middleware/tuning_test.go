@@ -46,11 +46,11 @@ type conformance[C any] struct {
 }
 
 // conform checks that the Config, the method Validate and the face of settings tell the same.
-func conform[C interface{ Validate() error }, L tunable[C]](t *testing.T, name string, make func(C) (L, error), c conformance[C]) {
+func conform[C interface{ Validate() error }, L tunable[C]](t *testing.T, name string, construct func(C) (L, error), c conformance[C]) {
 	t.Helper()
 	fresh := func(t *testing.T, cfg C) L {
 		t.Helper()
-		l, err := make(cfg)
+		l, err := construct(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,8 @@ func checkEdges[C interface{ Validate() error }](t *testing.T, f settings.Field,
 	if f.Min != "" {
 		least := valueOf(f, f.Min)
 		below := step(least, -1)
-		if !valid(least) || valid(below) && !(negativeOff && least.IsZero()) {
+		isOff := negativeOff && least.IsZero()
+		if !valid(least) || valid(below) && !isOff {
 			t.Errorf("the least value is not %s", f.Min)
 		}
 	}

@@ -153,7 +153,8 @@ func (l untunable) Tuning() *settings.Tuning {
 // The pool's own settings come first, then those of the layers, also inside a Composite.
 func TestTunings(t *testing.T) {
 	events := newRecorder()
-	p := newPool(t, &pooltest.Fake{}, pool.Config{}, newTuned("a"), untunable{true}, pool.Chain(untunable{}, pool.Chain(newTuned("b")), events), newTuned("c"))
+	p := newPool(t, &pooltest.Fake{}, pool.Config{},
+		newTuned("a"), untunable{true}, pool.Chain(untunable{}, pool.Chain(newTuned("b")), events), newTuned("c"))
 	var info pool.PoolInfo = p
 	var got []string
 	for _, tuning := range info.Tunings() {

@@ -66,7 +66,9 @@ var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Con
 		Go: "WaitThreshold", Allowed: fmt.Sprintf("0 (default %v) or more", defaultWaitThreshold),
 		Help: "The longest wait for a resource without a span.",
 	}),
-	settings.Bool(func(c *Config) *bool { return &c.Commands }, settings.Field{Go: "Commands", Fixed: true, Help: "Each command of the client has a span."}),
+	settings.Bool(func(c *Config) *bool { return &c.Commands }, settings.Field{
+		Go: "Commands", Fixed: true, Help: "Each command of the client has a span.",
+	}),
 	settings.Bool(func(c *Config) *bool { return &c.CommandText }, settings.Field{
 		Go: "CommandText", Help: "A command's span has the text of the command, without values. Needs commands.",
 	}),

@@ -116,7 +116,7 @@ func (l *Live[C]) read() State {
 				values[name] = Hidden
 			}
 		}
-		r.Sources = append(r.Sources, Declared{Source(source), d.id, values}) //nolint:gosec // an index of sources
+		r.Sources = append(r.Sources, Declared{Source(source), d.id, values})
 	}
 	return r
 }
