@@ -198,7 +198,7 @@ func checkAttempts(root *jaegerSpan, attempts []*jaegerSpan) error {
 	// The total limit may pass after the last attempt: in the pause before another attempt, or when
 	// the breaker has refused another attempt.
 	overtaken := n > 0 && root.Tags.get("error.type") == "timeout_total"
-	if n > 0 && retries != n-1 && !(overtaken && retries == n) || n == 0 && retries > 0 {
+	if n > 0 && retries != n-1 && (!overtaken || retries != n) || n == 0 && retries > 0 {
 		wrong = append(wrong, fmt.Errorf("%d attempts, %d retries", n, retries))
 	}
 	if told := root.Tags.get("poolstack.attempts"); told != fmt.Sprint(n) && (told != "" || n > 0) {
