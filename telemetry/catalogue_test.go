@@ -34,6 +34,7 @@ var prometheusNames = map[string]string{
 	"poolstack.failures":                    "poolstack_failures_total",
 	"poolstack.retry.attempts":              "poolstack_retry_attempts_total",
 	"poolstack.retry.give_ups":              "poolstack_retry_give_ups_total",
+	"poolstack.retry.uses":                  "poolstack_retry_uses_total",
 	"poolstack.retry.budget":                "poolstack_retry_budget",
 	"poolstack.breaker.state":               "poolstack_breaker_state",
 	"poolstack.breaker.transitions":         "poolstack_breaker_transitions_total",

@@ -13,9 +13,13 @@ const (
 	fromKey   = "poolstack.from"   // a breaker's state
 	layerKey  = "poolstack.layer"  // "pool", or the name of the reporting layer (its kind without a name)
 	reasonKey = "poolstack.reason" // the reason
-	stageKey  = "poolstack.stage"  // the stage of a timeout: acquire, attempt or total
-	stateKey  = "poolstack.state"  // a breaker's state, or the maintenance of a resource
-	toKey     = "poolstack.to"     // a breaker's state
+
+	attemptsKey = "poolstack.attempts" // the number of attempts: 2, 3, 4 or more
+	outcomeKey  = "poolstack.outcome"  // success or failure
+
+	stageKey = "poolstack.stage" // the stage of a timeout: acquire, attempt or total
+	stateKey = "poolstack.state" // a breaker's state, or the maintenance of a resource
+	toKey    = "poolstack.to"    // a breaker's state
 )
 
 const (
@@ -68,6 +72,7 @@ const (
 	failures
 	retryAttempts
 	retryGiveUps
+	retryUses
 	retryBudget
 	breakerState
 	breakerTransitions
@@ -177,6 +182,11 @@ var catalogue = [instruments]Instrument{
 		Name: "poolstack.retry.give_ups", Kind: Counter, Unit: "{failure}",
 		Description: "Failed uses without another attempt although the error allowed another attempt, by the reason.",
 		Attributes:  []string{poolNameKey, reasonKey},
+	},
+	retryUses: {
+		Name: "poolstack.retry.uses", Kind: Counter, Unit: "{use}",
+		Description: "Uses with several attempts, by the number of attempts and by the outcome of the use.",
+		Attributes:  []string{poolNameKey, attemptsKey, outcomeKey},
 	},
 	retryBudget: {
 		Name: "poolstack.retry.budget", Kind: Gauge, Unit: "{attempt}",

@@ -210,6 +210,14 @@ poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0
 poolstack.retry.give_ups poolstack.reason=deadline 0
 poolstack.retry.give_ups poolstack.reason=refused 0
+poolstack.retry.uses poolstack.attempts=2 poolstack.outcome=failure 0
+poolstack.retry.uses poolstack.attempts=2 poolstack.outcome=success 0
+poolstack.retry.uses poolstack.attempts=3 poolstack.outcome=failure 0
+poolstack.retry.uses poolstack.attempts=3 poolstack.outcome=success 0
+poolstack.retry.uses poolstack.attempts=4 poolstack.outcome=failure 0
+poolstack.retry.uses poolstack.attempts=4 poolstack.outcome=success 0
+poolstack.retry.uses poolstack.attempts=more poolstack.outcome=failure 0
+poolstack.retry.uses poolstack.attempts=more poolstack.outcome=success 0
 poolstack.subscription.opened 0
 poolstack.timeouts poolstack.stage=acquire 0
 poolstack.timeouts poolstack.stage=attempt 0
@@ -235,7 +243,7 @@ func TestZeroCounters(t *testing.T) {
 			}
 		}
 		rare := regexp.MustCompile("^poolstack.connection.closed |=reset$|retry.attempts poolstack.reason=_OTHER$|failures poolstack.fault=elsewhere$|" +
-			"reason=failure_ratio |reason=consecutive_failures |reason=probe_timeout |reason=look_passed ")
+			"retry.uses |reason=failure_ratio |reason=consecutive_failures |reason=probe_timeout |reason=look_passed ")
 		for series := range first {
 			if last[series] == 0 && !rare.MatchString(series) {
 				t.Errorf("%s exists but has not happened", series)

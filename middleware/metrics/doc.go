@@ -55,6 +55,10 @@
 //		Counter, {failure}: Failed uses without another attempt although the error allowed another
 //		attempt, by the reason.
 //		by poolstack.reason
+//	poolstack.retry.uses (poolstack_retry_uses_total)
+//		Counter, {use}: Uses with several attempts, by the number of attempts and by the outcome
+//		of the use.
+//		by poolstack.attempts, poolstack.outcome
 //	poolstack.retry.budget (poolstack_retry_budget)
 //		Gauge, {attempt}: Number of further attempts that the retry budget can pay for. Absent if
 //		retries have no budget.
@@ -145,6 +149,10 @@
 //	poolstack.layer
 //		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that
 //		refuses uses
+//	poolstack.attempts
+//		2, 3, 4, more
+//	poolstack.outcome
+//		success, failure; a miss is a success
 //	poolstack.stage
 //		acquire (the wait for a connection), attempt, total
 //	poolstack.state

@@ -165,6 +165,43 @@ func TestRetryBudget(t *testing.T) {
 	})
 }
 
+// Uses with several attempts are counted by the number of attempts and by the outcome. An attempt
+// refused by the breaker is none.
+func TestRetriedUses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, stackConfig{retry: retry.Config{MaxAttempts: 7}, breaker: breaker.Config{ConsecutiveFailures: -1, FailureRatio: -1}})
+		r := newRig(t, redis, pool.Config{}, s.retry, s.breaker)
+		use := func(failures int, then error) {
+			n := 0
+			_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error {
+				if n++; n <= failures {
+					return pooltest.ErrRefused
+				}
+				return then
+			})
+		}
+		const series = "poolstack.retry.uses poolstack.attempts=%s poolstack.outcome=%s"
+		use(0, nil)
+		use(1, nil)
+		use(1, pooltest.ErrMiss)
+		use(2, pooltest.ErrReply)
+		use(3, nil)
+		use(4, nil)
+		use(99, nil)
+		lease, err := r.pool.Acquire(context.Background(), get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease.Release(nil)
+		configure(t, s.breaker, func(c *breaker.Config) { c.ConsecutiveFailures = 1 })
+		use(99, nil) // the breaker refuses the second attempt
+		for attempts, want := range map[string][2]string{"2": {"2", "0"}, "3": {"0", "1"}, "4": {"1", "0"}, "more": {"1", "1"}} {
+			r.want(fmt.Sprintf(series, attempts, "success"), want[0])
+			r.want(fmt.Sprintf(series, attempts, "failure"), want[1])
+		}
+	})
+}
+
 // Only attempts that are made are counted: the pause before one may be cut short.
 func TestPauseIsNoAttempt(t *testing.T) {
 	const series = "poolstack.retry.attempts poolstack.reason=broken"

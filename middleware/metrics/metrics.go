@@ -192,7 +192,12 @@ func (l *layer) End(ctx context.Context, c *pool.Call, began time.Time, err erro
 		}
 		t.duration.Record(ctx, time.Since(began).Seconds(), options...)
 	}
+	outcome := success
 	if failed {
+		outcome = failure
 		t.count(ctx, failures, faultOf(class, err).String())
+	}
+	if n := c.Attempt(); n > 1 {
+		t.count(ctx, retryUses, attemptCounts[min(n, len(attemptCounts)+1)-2], outcome)
 	}
 }

@@ -30,6 +30,15 @@ var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
 // openReasons are the error types of failed opens, except the codes of servers.
 var openReasons = []string{"open_failed", "connection_refused", "timeout", "dns", "tls"}
 
+// attemptCounts are the numbers of attempts told apart, from 2.
+var attemptCounts = []string{"2", "3", "4", "more"}
+
+// The outcomes of a use. A miss is a success.
+const (
+	success = "success"
+	failure = "failure"
+)
+
 // The states of a breaker, as in its events.
 const (
 	closed   = "closed"
@@ -161,6 +170,10 @@ func (t *target) zero(layers []pool.LayerInfo) {
 		case "retry":
 			zero(retryAttempts, append([]string{"broken", "eof", "connection_reset", "acquire_timeout", "timeout_attempt", other}, openReasons...)...)
 			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
+			for _, n := range attemptCounts {
+				t.add(context.Background(), retryUses, 0, n, success)
+				t.add(context.Background(), retryUses, 0, n, failure)
+			}
 		case "breaker":
 			for _, change := range transitions {
 				t.add(context.Background(), breakerTransitions, 0, change[0], change[1], change[2], t.nameOf(layer))

@@ -156,6 +156,13 @@ func layers() []panel {
 			`sum by (poolstack.layer, poolstack.reason) (rate(poolstack.rejections{$sel}[$__rate_interval]))`, 0),
 		retries("", `sum by (poolstack.reason) (rate(poolstack.retry.attempts{$sel}[$__rate_interval]))`,
 			`sum by (poolstack.reason) (rate(poolstack.retry.give_ups{$sel}[$__rate_interval]))`, 0),
+		{
+			title: "Uses with several attempts, by outcome", unit: perSecond, stack: true,
+			about: "Did retries help? success: a later attempt has answered the caller. Mostly failure: the attempts only add load, see the " +
+				"budget and what the uses fail with. Mostly 4 or more: the pauses are too short for this server.",
+			queries: []target{q("{{poolstack_attempts}} {{poolstack_outcome}}",
+				`sum by (poolstack.attempts, poolstack.outcome) (rate(poolstack.retry.uses{$sel}[$__rate_interval]))`)},
+		},
 		retryBudget("{{instance}}", `min by (instance) (poolstack.retry.budget{$sel})`, 0),
 		{
 			title: "Timeouts, by what was cut short", unit: perSecond,
