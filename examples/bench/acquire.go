@@ -65,9 +65,9 @@ func closeAll(pools []named) func() {
 func acquireScenarios() []scenario {
 	return []scenario{
 		backToBack("acquire + release, uncontended", "One goroutine, 16 resources.", 1,
-			ofPuddle{ours: 0.18, one: 0.70, oneDo: 0.55, six: 1.5, sixDo: 0.90}),
+			ofPuddle{ours: 0.35, one: 1.3, oneDo: 0.95, six: 2.3, sixDo: 1.35}),
 		backToBack("acquire + release, parallel", "One goroutine for each processor, 16 resources.", processors(),
-			ofPuddle{ours: 0.25, one: 0.55, oneDo: 0.40, six: 1.1, sixDo: 0.65}),
+			ofPuddle{ours: 0.70, one: 1.3, oneDo: 1, six: 2.4, sixDo: 1.5}),
 		crowdScenario(64, "Gosched", yield),
 		crowdScenario(256, "Gosched", yield,
 			ratio(our, pud, 0.75), ratio(our, aChan, 1.7)),
@@ -86,7 +86,7 @@ type ofPuddle struct{ ours, one, oneDo, six, sixDo float64 }
 // backToBack compares the cost of acquire and release without waiting.
 func backToBack(name, about string, workers int, most ofPuddle) scenario {
 	gates := []gate{
-		ratio(our, pud, most.ours), ratio(our, stdSQL, 0.12), noAllocs(our),
+		ratio(our, pud, most.ours), ratio(our, stdSQL, 0.22), noAllocs(our),
 		ratio(one, pud, most.one), noAllocs(one), ratio(oneDo, pud, most.oneDo), noAllocs(oneDo),
 		ratio(six, pud, most.six), noAllocs(six), ratio(sixDo, pud, most.sixDo), noAllocs(sixDo),
 	}
