@@ -82,8 +82,20 @@ func deploy(t testing.TB) *deployment {
 		d.set, d.uri = set, set.URI()
 	}
 	d.client = connect(t, d.uri).Client
-	t.Cleanup(func() { must(t, d.client.Database(d.database).Drop(bounded(t))) })
+	t.Cleanup(func() { must(t, d.drop(bounded(t))) })
 	return d
+}
+
+// drop drops the database. The driver does not retry this command, and after an election the driver
+// may still know the old primary.
+func (d *deployment) drop(ctx context.Context) error {
+	for {
+		err := d.client.Database(d.database).Drop(ctx)
+		var refusal mongo.ServerError
+		if ctx.Err() != nil || !errors.As(err, &refusal) || !refusal.HasErrorCode(notWritablePrimary) {
+			return err
+		}
+	}
 }
 
 // double is like deploy, for a test that controls the members.
