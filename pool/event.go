@@ -81,8 +81,8 @@ type Event struct {
 	Err      error
 	// Stack is the stack of the borrower: of EventLeaked, and of a warning about state left behind.
 	Stack string
-	// Settings is the change of EventConfigured: source, actor, reason, revision and changed values. nil
-	// for other kinds. An observer must not change the Result.
+	// Settings is the change of EventConfigured: source, actor, reason, revision and changed values.
+	// nil for other kinds. An observer must not change the Result.
 	Settings *settings.Result
 }
 
@@ -110,8 +110,8 @@ type EventFilter interface {
 }
 
 // PoolInfo is the part of a [Pool] without the type of the resources. A layer or a driver gets a
-// PoolInfo in Attach. Only a Pool is a PoolInfo, so PoolInfo can get further methods. All methods may
-// be called concurrently.
+// PoolInfo in Attach. Only a Pool is a PoolInfo, so PoolInfo can get further methods. All methods
+// may be called concurrently.
 type PoolInfo interface { //nolint:interfacebloat // the methods without the type of the resources
 	Identity() driver.Identity
 	Config() Config

@@ -329,8 +329,8 @@ func (p *Pool[T]) Effective() Config { return p.settings.Effective() }
 // Tuning implements [settings.Tunable]: the face of the pool's own settings.
 func (p *Pool[T]) Tuning() *settings.Tuning { return p.settings.Tuning() }
 
-// Tunings returns the faces of all settings: the pool's own first, and then those of the layers, the
-// outermost first.
+// Tunings returns the faces of all settings: the pool's own first, and then those of the layers,
+// the outermost first.
 func (p *Pool[T]) Tunings() []*settings.Tuning {
 	all := []*settings.Tuning{p.Tuning()}
 	for _, l := range p.tunables {

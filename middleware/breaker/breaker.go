@@ -146,13 +146,13 @@ func (b *Breaker) Effective() Config { return b.live.Effective() }
 func (b *Breaker) Tuning() *settings.Tuning { return b.live.Tuning() }
 
 // Configure replaces the settings declared by code. A field declared by a higher source keeps its
-// value (see package settings); the pool then reports a warning. Configure never changes the state, and uses in progress
-// continue. The next failure evaluates the rules with the new settings and the existing counts.
-// Another Window or Buckets starts from empty counts, and the breaker does not count uses in
-// progress at the change. An open period is measured again from its beginning, with the jitter
-// already drawn. Probes in progress keep their permits, and the outcomes of finished probes remain.
-// The new limits for probes apply from the next use or outcome on. Configure reports a
-// [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is
+// value (see package settings); the pool then reports a warning. Configure never changes the state,
+// and uses in progress continue. The next failure evaluates the rules with the new settings and the
+// existing counts. Another Window or Buckets starts from empty counts, and the breaker does not
+// count uses in progress at the change. An open period is measured again from its beginning, with
+// the jitter already drawn. Probes in progress keep their permits, and the outcomes of finished
+// probes remain. The new limits for probes apply from the next use or outcome on. Configure reports
+// a [pool.EventConfigured]. cfg.Name must be "" or the name of the breaker. Otherwise the error is
 // the error of [Config.Validate]; after an error, the settings are unchanged.
 func (b *Breaker) Configure(cfg Config) error {
 	if cfg.Name != "" && cfg.Name != b.name {

@@ -87,8 +87,8 @@ func New(cfg Config) (*Metrics, error) {
 // Config returns the settings declared by New or Configure: a field that was not set is 0 or nil.
 func (m *Metrics) Config() Config { return m.live.Config() }
 
-// Effective returns the settings in force: the merge of all sources, with defaults in place of 0 and
-// nil.
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0
+// and nil.
 func (m *Metrics) Effective() Config { return m.live.Effective() }
 
 // Configure replaces the settings declared by code. A field declared by a higher source keeps its

@@ -66,10 +66,11 @@ func (r *Retry) report(result settings.Result) {
 }
 
 // Configure replaces the settings declared by code. A field declared by a higher source keeps its
-// value (see package settings); the pools then report a warning. New settings hold for all uses that begin afterwards. The budget keeps its tokens,
-// up to a smaller BudgetBurst. A budget that was switched off and is switched on is full, like the
-// budget of a new layer. Configure reports a [pool.EventConfigured]. If cfg is invalid, Configure
-// returns the error of [Config.Validate] and changes nothing.
+// value (see package settings); the pools then report a warning. New settings hold for all uses
+// that begin afterwards. The budget keeps its tokens, up to a smaller BudgetBurst. A budget that
+// was switched off and is switched on is full, like the budget of a new layer. Configure reports a
+// [pool.EventConfigured]. If cfg is invalid, Configure returns the error of [Config.Validate] and
+// changes nothing.
 func (r *Retry) Configure(cfg Config) error { return r.live.Configure(cfg) }
 
 // configure puts cfg in force.
@@ -290,7 +291,8 @@ func (r *Retry) giveUp(ctx context.Context, c *pool.Call, a *series, paused time
 	return e
 }
 
-// inForce holds the Config in force and the values computed from the Config. A change replaces both.
+// inForce holds the Config in force and the values computed from the Config. A change replaces
+// both.
 type inForce struct {
 	Config
 

@@ -59,8 +59,8 @@ type Config struct {
 	Filter func(pool.Op) bool
 }
 
-// configSpec lists the settings of a tracing layer. TracerProvider and Filter have no text. Commands
-// is fixed, because the pool decides once whether backends report commands.
+// configSpec lists the settings of a tracing layer. TracerProvider and Filter have no text.
+// Commands is fixed, because the pool decides once whether backends report commands.
 var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
 	settings.Duration(func(c *Config) *time.Duration { return &c.WaitThreshold }, settings.Field{
 		Go: "WaitThreshold", Allowed: fmt.Sprintf("0 (default %v) or more", defaultWaitThreshold),
@@ -120,8 +120,8 @@ func New(cfg Config) (*Tracing, error) {
 // Config returns the settings declared by New or Configure: a field that was not set is 0 or nil.
 func (t *Tracing) Config() Config { return t.live.Config() }
 
-// Effective returns the settings in force: the merge of all sources, with defaults in place of 0, and
-// the provider in use.
+// Effective returns the settings in force: the merge of all sources, with defaults in place of 0,
+// and the provider in use.
 func (t *Tracing) Effective() Config { return t.live.Effective() }
 
 // Configure replaces the settings declared by code. A field declared by a higher source keeps its

@@ -21,13 +21,14 @@ type FieldError struct {
 	goName string // replaces Field in the text of an error about a Config
 }
 
-// Error returns the text of e: "breaker: OpenFor is -1s: must be 0 (default 200ms) or at least 1ms".
-// The field has the name of the Go field in errors about a Config.
+// Error returns the text of e: "breaker: OpenFor is -1s: must be 0 (default 200ms) or at least
+// 1ms". The field has the name of the Go field in errors about a Config.
 func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s: %s is %s: must be %s", e.Layer, cmp.Or(e.goName, e.Field), e.Value, e.Allowed)
 }
 
-// FieldErrors returns all FieldErrors in the tree of err, in order. The result is nil for a nil err.
+// FieldErrors returns all FieldErrors in the tree of err, in order. The result is nil for a nil
+// err.
 func FieldErrors(err error) (all []*FieldError) {
 	if e, ok := err.(*FieldError); ok { //nolint:errorlint // the loop below unwraps
 		return []*FieldError{e}
@@ -58,9 +59,9 @@ func untyped(err error) error {
 	return errors.Join(named...)
 }
 
-// Unchanged returns a *[FieldError] if value replaces used, for a field that cannot change while the
-// layer lives and has no text: a provider, a logger. field is the name in Go. A nil value changes
-// nothing. Hooks.Validate calls Unchanged.
+// Unchanged returns a *[FieldError] if value replaces used, for a field that cannot change while
+// the layer lives and has no text: a provider, a logger. field is the name in Go. A nil value
+// changes nothing. Hooks.Validate calls Unchanged.
 func Unchanged[V comparable](layer, field string, value, used V) error {
 	var none V
 	if same(value, none) || same(value, used) {

@@ -14,11 +14,11 @@ import (
 // Hooks connect a [Live] to its layer. Each hook may be nil. Fill, Validate and Apply may be called
 // while the Live holds its lock: the three hooks must not change settings, and may read settings.
 type Hooks[C any] struct {
-	// Fill returns c with defaults in place of zero values. nil means that c needs no defaults. Fill is
-	// called at every read, so a default may depend on other things.
+	// Fill returns c with defaults in place of zero values. nil means that c needs no defaults. Fill
+	// is called at every read, so a default may depend on other things.
 	Fill func(c C) C
-	// Validate checks c before Fill. nil means the method Validate of C, or the bounds of the Spec if C
-	// has no such method.
+	// Validate checks c before Fill. nil means the method Validate of C, or the bounds of the Spec if
+	// C has no such method.
 	Validate func(c C) error
 	// Apply puts c in force. c is the merge of the sources before Fill. New does not call Apply. The
 	// calls of Apply follow the order of the revisions.

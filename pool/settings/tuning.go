@@ -33,7 +33,8 @@ func (t *Tuning) Read() State { return t.face.read() }
 // names the sources in conflict. After an error, nothing has changed.
 func (t *Tuning) Apply(r Request) (Result, error) { return t.face.apply(r, false) }
 
-// Preview returns the result of Apply, and changes nothing. Result.Revision is the present revision.
+// Preview returns the result of Apply, and changes nothing. Result.Revision is the present
+// revision.
 func (t *Tuning) Preview(r Request) (Result, error) { return t.face.apply(r, true) }
 
 // A Request is a change of the values declared by a source. A Request is a plain value.
@@ -48,8 +49,8 @@ type Request struct {
 	Reason   string `json:"reason"` // a sentence
 }
 
-// A Result is an accepted change, and also the record of the change in an event. A Result is a plain
-// value; its slices must not be changed.
+// A Result is an accepted change, and also the record of the change in an event. A Result is a
+// plain value; its slices must not be changed.
 type Result struct {
 	Source   Source `json:"source"`
 	ID       string `json:"id,omitempty"`
