@@ -1,2 +1,2 @@
-// Package dashboards holds the test that reads the library's dashboards with Grafana's own types.
+// Package dashboards contains a test: the types of Grafana read the dashboards of the library.
 package dashboards
