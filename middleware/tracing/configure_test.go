@@ -54,11 +54,16 @@ func TestConfigure(t *testing.T) {
 		if info := r.layer.Describe(); info.Settings["wait_threshold"] != "1m0s" || info.Settings["skip_unsampled"] != "true" {
 			t.Errorf("described as %+v", info)
 		}
+		warm := func() {
+			t.Helper()
+			if err := r.pool.Warm(context.Background(), 1); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // the observers are told after Warm has ended
+		}
 		before := len(r.recorder.Started())
 		r.pool.Clear()
-		if err := r.pool.Warm(context.Background(), 1); err != nil {
-			t.Fatal(err)
-		}
+		warm()
 		state := r.layer.Tuning().Read()
 		if _, err := r.layer.Tuning().Apply(settings.Request{
 			Source: settings.Fleet, Values: map[string]string{"background": "true"}, Revision: state.Revision,
@@ -66,9 +71,7 @@ func TestConfigure(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.pool.Clear()
-		if err := r.pool.Warm(context.Background(), 1); err != nil {
-			t.Fatal(err)
-		}
+		warm()
 		if n := len(r.recorder.Started()) - before; n != 1 {
 			t.Errorf("an open before and an open after the change make %d spans, want 1", n)
 		}
