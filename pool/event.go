@@ -118,6 +118,7 @@ type PoolInfo interface { //nolint:interfacebloat // the methods without the typ
 	Effective() Config
 	Tunings() []*settings.Tuning
 	Layers() []LayerInfo
+	KnownEvents() []Event
 	Levels() []Level
 	Stat() Stat
 	Check(ctx context.Context) Health

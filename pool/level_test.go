@@ -65,3 +65,42 @@ func TestLevelsAreFoundThroughBracketAndChain(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// pump is a driver that describes itself.
+type pump struct{ pooltest.Fake }
+
+func (*pump) Describe() pool.LayerInfo {
+	return pool.LayerInfo{Layer: "pump", Events: []pool.Event{{Kind: "primed"}}}
+}
+
+// faucet is a layer with known events.
+type faucet struct {
+	pool.MiddlewareFunc
+
+	broken bool
+}
+
+func (f faucet) Describe() pool.LayerInfo {
+	if f.broken {
+		panic("dry")
+	}
+	return pool.LayerInfo{Layer: "faucet", Name: "kitchen", Events: []pool.Event{{Kind: pool.EventRejected, Reason: "shut"}, {Kind: "dripped"}}}
+}
+
+func TestKnownEvents(t *testing.T) {
+	through := func(next pool.Handler) pool.Handler { return next }
+	p, err := pool.New(&pump{}, pool.Config{Name: "water"}, faucet{through, true}, faucet{through, false}, pool.Bracket(&tank{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closePool(t, p)
+	for range 2 { // the descriptions stay as they are
+		got := ""
+		for _, e := range p.KnownEvents() {
+			got += fmt.Sprintln(e.Pool, e.Layer, e.Kind, e.Reason)
+		}
+		if want := "water kitchen rejected shut\nwater kitchen dripped \nwater pump primed \n"; got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}

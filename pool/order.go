@@ -42,6 +42,12 @@ type LayerInfo struct {
 	// Limit is the longest time allowed by the layer to the object of its Role: the use (RoleTotal),
 	// an attempt (RoleAttempt), or a probe (RoleJudge). 0 means no bound.
 	Limit time.Duration
+
+	// Events lists the events known beforehand: an Event for each combination of Kind, Reason, From and
+	// To that the layer may report. The other fields are zero. The metrics layer begins the counters of
+	// these events with 0, so that the first event is an increase. The counter of any other event begins
+	// with the first event. nil is allowed. A reader must not change the slice.
+	Events []Event
 }
 
 // label returns the layer as in Event.Layer and in telemetry.
@@ -55,7 +61,9 @@ func (l *LayerInfo) title() string {
 	return fmt.Sprintf("%s %q", l.Layer, l.Name)
 }
 
-// A Describer is a [Middleware] (or the [Layer] inside a Bracket) that describes itself.
+// A Describer is a [Middleware] (or the [Layer] inside a Bracket) that describes itself. A
+// [driver.Driver] may be a Describer as well: the pool uses the Layer and the Events of its
+// LayerInfo.
 type Describer interface {
 	Describe() LayerInfo
 }

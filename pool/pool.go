@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -295,6 +296,23 @@ func (p *Pool[T]) Layers() []LayerInfo {
 		}
 	}
 	return infos
+}
+
+// KnownEvents returns the events in the descriptions of the layers and of the driver
+// ([LayerInfo].Events). Event.Layer is the source of the event.
+func (p *Pool[T]) KnownEvents() []Event {
+	infos := p.Layers()
+	for _, d := range faces[Describer](p.driver) {
+		_ = contain(d, "Describe", func() error { infos = append(infos, d.Describe()); return nil })
+	}
+	var all []Event
+	for _, info := range infos {
+		for _, e := range info.Events {
+			e.Pool, e.Layer = p.hub.id.Name, cmp.Or(e.Layer, info.label())
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // Emit reports an event outside any use to the observers among the layers, such as new settings of

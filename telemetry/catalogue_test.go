@@ -37,10 +37,11 @@ var prometheusNames = map[string]string{
 	"poolstack.retry.uses":                  "poolstack_retry_uses_total",
 	"poolstack.retry.budget":                "poolstack_retry_budget",
 	"poolstack.breaker.state":               "poolstack_breaker_state",
-	"poolstack.breaker.transitions":         "poolstack_breaker_transitions_total",
+	"poolstack.transitions":                 "poolstack_transitions_total",
 	"poolstack.breaker.failure_ratio":       "poolstack_breaker_failure_ratio",
 	"poolstack.breaker.threshold":           "poolstack_breaker_threshold_ratio",
 	"poolstack.rejections":                  "poolstack_rejections_total",
+	"poolstack.events":                      "poolstack_events_total",
 	"poolstack.timeouts":                    "poolstack_timeouts_total",
 	"poolstack.acquire.waits":               "poolstack_acquire_waits_total",
 	"poolstack.acquire.timeout":             "poolstack_acquire_timeout_seconds",
@@ -51,7 +52,13 @@ var prometheusNames = map[string]string{
 	"poolstack.leaks":                       "poolstack_leaks_total",
 	"poolstack.lease.oldest":                "poolstack_lease_oldest_seconds",
 	"poolstack.subscription.connections":    "poolstack_subscription_connections",
-	"poolstack.subscription.opened":         "poolstack_subscription_opened_total",
+
+	"poolstack.store.memory": "poolstack_store_memory_bytes",
+	"poolstack.store.age":    "poolstack_store_age_seconds",
+	"poolstack.store.lag":    "poolstack_store_lag_milliseconds",
+	"poolstack.store.load":   "poolstack_store_load_ratio",
+	"poolstack.store.fill":   "poolstack_store_fill_percent",
+	"poolstack.store.count":  "poolstack_store_count",
 }
 
 // store is a fake driver with a configurable identity.
@@ -62,9 +69,23 @@ type store struct {
 
 func (s *store) Identity() driver.Identity { return s.id }
 
-// Levels returns the connections of subscriptions.
+// Levels returns the connections of subscriptions, and levels of another package in all units with
+// a suffix in Prometheus.
 func (s *store) Levels() []pool.Level {
-	return []pool.Level{{Layer: "subscription", Name: "connections", Read: func() (float64, bool) { return 1, true }}}
+	read := func() (float64, bool) { return 1, true }
+	levels := []pool.Level{{
+		Layer: "subscription", Name: "connections", Unit: "{connection}", Read: read,
+		Help: "Open connections of subscriptions. These connections are not part of the pool. Reported for Redis only.",
+	}}
+	for name, unit := range map[string]string{"memory": "By", "age": "s", "lag": "ms", "load": "1", "fill": "%", "count": ""} {
+		levels = append(levels, pool.Level{Layer: "store", Name: name, Unit: unit, Help: "The " + name + ".", Read: read})
+	}
+	return levels
+}
+
+// Describe returns an event with a reason.
+func (*store) Describe() pool.LayerInfo {
+	return pool.LayerInfo{Layer: "store", Events: []pool.Event{{Kind: "socket_closed", Reason: "idle"}}}
 }
 
 func newPool(t *testing.T, tel *Telemetry, id driver.Identity, inner ...pool.Middleware) *pool.Pool[*pooltest.Conn] {
@@ -115,7 +136,7 @@ func TestCatalogueInPrometheus(t *testing.T) {
 		return strings.Count(page, "db_client_connection_create_time_seconds_count") == 2
 	})
 	families := parse(t, page)
-	for _, i := range poolmetrics.Catalogue() {
+	for _, i := range poolmetrics.Catalogue((&store{}).Levels()...) {
 		name := prometheusNames[i.Name]
 		if got := i.PrometheusName(); got != name {
 			t.Errorf("PrometheusName of %s is %q, want %q", i.Name, got, name)
@@ -225,16 +246,16 @@ func TestPoolInPrometheusFromBeginningToEnd(t *testing.T) {
 	}
 	const (
 		of     = `db_client_connection_pool_name="cache"`
-		closed = `poolstack_breaker_state{` + of + `,poolstack_state="closed"} 1`
-		budget = `poolstack_retry_budget{` + of + `} 100`
+		closed = `poolstack_breaker_state{` + of + `,poolstack_layer="breaker",poolstack_state="closed"} 1`
+		budget = `poolstack_retry_budget{` + of + `,poolstack_layer="retry"} 100`
 	)
 	p := newPool(t, tel, cache)
 	for _, series := range []string{
 		closed,
-		`poolstack_breaker_state{` + of + `,poolstack_state="open"} 0`,
-		`poolstack_breaker_state{` + of + `,poolstack_state="half-open"} 0`,
+		`poolstack_breaker_state{` + of + `,poolstack_layer="breaker",poolstack_state="open"} 0`,
+		`poolstack_breaker_state{` + of + `,poolstack_layer="breaker",poolstack_state="half-open"} 0`,
 		budget,
-		`poolstack_breaker_transitions_total{` + of + `,poolstack_from="closed",poolstack_reason="failure_ratio",poolstack_to="open"} 0`,
+		`poolstack_transitions_total{` + of + `,poolstack_from="closed",poolstack_layer="breaker",poolstack_reason="failure_ratio",poolstack_to="open"} 0`,
 		`poolstack_retry_give_ups_total{` + of + `,poolstack_reason="budget"} 0`,
 		`poolstack_rejections_total{` + of + `,poolstack_layer="breaker",poolstack_reason="breaker_open"} 0`,
 		`poolstack_timeouts_total{` + of + `,poolstack_stage="acquire"} 0`,

@@ -81,6 +81,17 @@ const (
 	EventServerChanged pool.EventKind = "server_changed"
 )
 
+// Describe implements [pool.Describer].
+func (d *Driver) Describe() pool.LayerInfo {
+	events := []pool.Event{{Kind: EventSocketOpened}}
+	for _, reason := range []string{
+		event.ReasonIdle, event.ReasonPoolClosed, event.ReasonStale, event.ReasonConnectionErrored, event.ReasonTimedOut, event.ReasonError,
+	} {
+		events = append(events, pool.Event{Kind: EventSocketClosed, Reason: reason})
+	}
+	return pool.LayerInfo{Layer: layerName, Events: events}
+}
+
 // totals are the counters of a Driver, for all its clients together.
 type totals struct {
 	opened, closed, waits, noSocket, cleared, changes, dropped, commands, failed, cursorsLeft atomic.Uint64

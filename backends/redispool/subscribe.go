@@ -54,9 +54,19 @@ func (c *Client) subscriber() *redis.Client {
 // Levels returns a level with the number of open connections of subscriptions.
 func (d *Driver) Levels() []pool.Level {
 	return []pool.Level{{
-		Layer: "subscription", Name: "connections",
+		Layer: "subscription", Name: "connections", Unit: "{connection}",
+		Help: "Open connections of subscriptions. These connections are not part of the pool. Reported for Redis only.",
 		Read: func() (float64, bool) { return float64(d.subscriptions.Load()), true },
 	}}
+}
+
+// Describe implements [pool.Describer].
+func (d *Driver) Describe() pool.LayerInfo {
+	events := []pool.Event{{Kind: EventSubscriptionOpened}, {Kind: EventSubscriptionClosed}}
+	if d.finder != nil {
+		events = append(events, pool.Event{Kind: EventPrimaryChanged, Reason: d.finder.master})
+	}
+	return pool.LayerInfo{Layer: layerName, Events: events}
 }
 
 // subscriber makes a client of go-redis for subscriptions. The client dials the same server with

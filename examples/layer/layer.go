@@ -47,9 +47,12 @@ func (l *PerOperation) Begin(ctx context.Context, c *pool.Call) (context.Context
 // or a panic. In a two-step use, End runs at Release.
 func (*PerOperation) End(_ context.Context, _ *pool.Call, places chan struct{}, _ error) { <-places }
 
-// Describe names the layer, its role among the layers, and its settings.
+// Describe names the layer, its role among the layers, its settings and its events.
 func (l *PerOperation) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: "per_operation", Role: pool.RoleAdmit, Settings: map[string]string{"limit": strconv.Itoa(l.limit)}}
+	return pool.LayerInfo{
+		Layer: "per_operation", Role: pool.RoleAdmit, Settings: map[string]string{"limit": strconv.Itoa(l.limit)},
+		Events: []pool.Event{{Kind: pool.EventRejected, Reason: "limit"}},
+	}
 }
 
 // FullError is the error of a refused use: the name of its operation.

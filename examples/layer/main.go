@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/earnorm/poolstack/backends/redispool"
@@ -72,7 +71,8 @@ func newPool(url string) (*pool.Pool[*redispool.Conn], error) {
 	if err != nil {
 		return nil, err
 	}
-	outsideRetry := slices.Index(middleware.Kinds(), middleware.KindRetry)
-	layers := slices.Insert(stack.Layers(), outsideRetry, pool.Bracket(limit))
-	return redispool.New(server, pool.Config{MaxSize: 4}, layers...)
+	if err := stack.Insert(middleware.KindRetry, pool.Bracket(limit)); err != nil {
+		return nil, err
+	}
+	return redispool.New(server, pool.Config{MaxSize: 4}, stack.Layers()...)
 }

@@ -92,7 +92,9 @@ func (b *Breaker) Wrap(next pool.Handler) pool.Handler { return b.bracket.Wrap(n
 // Describe implements [pool.Describer]. Limit is Config.ProbeTimeout.
 func (b *Breaker) Describe() pool.LayerInfo {
 	cfg := b.Effective()
-	return pool.LayerInfo{Layer: kind, Name: cfg.Name, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: b.live.Texts()}
+	return pool.LayerInfo{
+		Layer: kind, Name: cfg.Name, Role: pool.RoleJudge, Limit: cfg.ProbeTimeout, Settings: b.live.Texts(), Events: knownEvents,
+	}
 }
 
 // Attach implements [pool.Attacher]. Attach returns an error if the breaker already serves a pool.

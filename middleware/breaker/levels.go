@@ -8,12 +8,48 @@ import "github.com/earnorm/poolstack/pool"
 // Config.FailureRatio, and is absent if the rule is disabled.
 func (b *Breaker) Levels() []pool.Level {
 	states := []string{StateClosed: StateClosed.String(), StateOpen: StateOpen.String(), StateHalfOpen: StateHalfOpen.String()}
-	return []pool.Level{
-		{Layer: kind, LayerName: b.name, Name: "state", States: states, Read: func() (float64, bool) { return float64(b.State()), true }},
-		{Layer: kind, LayerName: b.name, Name: "failure_ratio", Read: func() (float64, bool) { return b.Snapshot().Counts.FailureRatio(), true }},
-		{Layer: kind, LayerName: b.name, Name: "threshold", Read: func() (float64, bool) {
-			limit := b.Effective().FailureRatio
-			return limit, limit > 0
-		}},
+	levels := []pool.Level{
+		{
+			Name: "state", Unit: "{breaker}", States: states,
+			Help: "1 for the current state of the circuit breaker, 0 for the other states.",
+			Read: func() (float64, bool) { return float64(b.State()), true },
+		},
+		{
+			Name: "failure_ratio", Unit: "1",
+			Help: "Share of failed calls in the circuit breaker's window. While the breaker is not closed: the share with which the breaker opened.",
+			Read: func() (float64, bool) { return b.Snapshot().Counts.FailureRatio(), true },
+		},
+		{
+			Name: "threshold", Unit: "1",
+			Help: "Share of failed calls from which the circuit breaker opens. Absent if no share opens the breaker.",
+			Read: func() (float64, bool) {
+				limit := b.Effective().FailureRatio
+				return limit, limit > 0
+			},
+		},
 	}
+	for i := range levels {
+		levels[i].Layer, levels[i].LayerName = kind, b.name
+	}
+	return levels
+}
+
+// knownEvents are the events of every breaker: each change of the state by each rule, and the
+// refusals.
+var knownEvents = []pool.Event{
+	change(StateClosed, StateOpen, ReasonFailureRatio),
+	change(StateClosed, StateOpen, ReasonConsecutive),
+	change(StateOpen, StateHalfOpen, ReasonPeriodOver),
+	change(StateOpen, StateHalfOpen, ReasonLookPassed),
+	change(StateHalfOpen, StateClosed, ReasonLookPassed),
+	change(StateHalfOpen, StateClosed, ReasonProbesPassed),
+	change(StateHalfOpen, StateOpen, ReasonProbeFailed),
+	change(StateHalfOpen, StateOpen, ReasonProbeTimeout),
+	{Kind: pool.EventRejected, Reason: typeOpen},
+	{Kind: pool.EventRejected, Reason: typeHalfOpen},
+	{Kind: pool.EventConfigured},
+}
+
+func change(from, to State, reason string) pool.Event {
+	return pool.Event{Kind: pool.EventStateChanged, From: from.String(), To: to.String(), Reason: reason}
 }

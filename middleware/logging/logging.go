@@ -153,7 +153,7 @@ func (l *Logging) Unwrap() []any {
 
 // Describe implements [pool.Describer].
 func (l *Logging) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: l.live.Texts()}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: l.live.Texts(), Events: []pool.Event{{Kind: pool.EventConfigured}}}
 }
 
 // layer logs the uses of a pool.

@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -20,7 +22,7 @@ func (r *recorder) Attach(p pool.PoolInfo) (detach func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	registration, err := r.meter.RegisterCallback(l.observe, r.observed...)
+	registration, err := r.meter.RegisterCallback(l.observe, append(slices.Clip(r.observed), l.observables()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -45,30 +47,26 @@ type levels struct {
 	checking []metric.ObserveOption
 	closing  []metric.ObserveOption
 	byName   []metric.ObserveOption
-	layers   []layerLevel
 
-	subscribes bool // the pool has a level for subscriptions
+	gauges map[levelName]metric.Float64ObservableGauge // for the levels of layers
+	series cache[levelKey, []metric.ObserveOption]     // up to maxSeries
 }
 
-// layerLevel is a level of a layer.
-type layerLevel struct {
-	instrument metric.Float64Observable
-	read       func() (value float64, ok bool)
-	number     []metric.ObserveOption
-	states     [][]metric.ObserveOption // of each possible state; nil if the level is a number
-}
+// levelName tells an instrument for levels of layers from the others.
+type levelName struct{ layer, name string }
+
+// levelKey holds the values of the attributes of a level, after the pool's name. state is "" for a
+// number.
+type levelKey struct{ layer, key, state string }
 
 func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 	t, err := r.newTarget(p.Identity())
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	options := func(extra ...attribute.KeyValue) []metric.ObserveOption {
-		extra = append(extra, semconv.DBClientConnectionPoolName(t.name))
-		return []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(extra...))}
-	}
+	options := t.observed
 	l := &levels{
-		target: t, pool: p, byName: options(),
+		target: t, pool: p, byName: options(), gauges: map[levelName]metric.Float64ObservableGauge{},
 		idle:     options(semconv.DBClientConnectionStateIdle),
 		used:     options(semconv.DBClientConnectionStateUsed),
 		opening:  options(attribute.String(stateKey, "opening")),
@@ -76,45 +74,31 @@ func (r *recorder) newLevels(p pool.PoolInfo) (*levels, error) {
 		closing:  options(attribute.String(stateKey, "closing")),
 	}
 	for _, level := range p.Levels() {
-		i := instrumentOf(level)
-		if i < 0 {
-			continue
+		if l.gauges[levelName{level.Layer, level.Name}], err = r.gaugeOf(levelInstrument(level)); err != nil {
+			return nil, fmt.Errorf("metrics: level %q of layer %q: %w", level.Name, level.Layer, err)
 		}
-		l.subscribes = l.subscribes || i == subscriptionConnections
-		var name []attribute.KeyValue
-		if level.LayerName != "" {
-			name = append(name, attribute.String(layerKey, level.LayerName))
-		}
-		one := layerLevel{instrument: r.gauges[i], read: level.Read, number: options(name...)}
-		for _, state := range level.States {
-			one.states = append(one.states, options(append(name, attribute.String(stateKey, state))...))
-		}
-		l.layers = append(l.layers, one)
 	}
-	t.nameLayers(p.Layers())
 	r.put(t)
 	l.zero()
 	return l, nil
 }
 
-// zero creates the counters with value 0, unless nothing counts yet.
-func (l *levels) zero() {
-	l.target.zero(l.pool.Layers())
-	if l.subscribes {
-		l.target.add(context.Background(), subscriptionOpened, 0, "")
-	}
+// observed returns the options for recording a level of the pool.
+func (t *target) observed(extra ...attribute.KeyValue) []metric.ObserveOption {
+	extra = append(extra, semconv.DBClientConnectionPoolName(t.name))
+	return []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(extra...))}
 }
 
-// instrumentOf returns the index of the instrument for a layer's level, or -1 if there is none.
-func instrumentOf(level pool.Level) int {
-	name := "poolstack." + level.Layer + "." + level.Name
-	for _, i := range layerLevels {
-		if catalogue[i].Name == name {
-			return i
-		}
+// observables returns the instruments for the levels of layers.
+func (l *levels) observables() (all []metric.Observable) {
+	for _, gauge := range l.gauges {
+		all = append(all, gauge)
 	}
-	return -1
+	return all
 }
+
+// zero creates the counters with value 0, unless nothing counts yet.
+func (l *levels) zero() { l.target.zero(l.pool.KnownEvents()) }
 
 // observe records the levels. The SDK calls observe at each collection. A pool may be older than
 // the global provider, and until then nothing counts. So the first collection creates the counters
@@ -139,8 +123,8 @@ func (l *levels) observe(_ context.Context, o metric.Observer) error {
 	if cfg.AcquireTimeout > 0 {
 		o.ObserveFloat64(r.gauges[acquireTimeout], cfg.AcquireTimeout.Seconds(), l.byName...)
 	}
-	for i := range l.layers {
-		l.layers[i].observe(o)
+	for _, level := range l.pool.Levels() {
+		l.observeLevel(o, &level)
 	}
 	return nil
 }
@@ -157,19 +141,39 @@ func (l *levels) countWaits(all uint64) {
 	}
 }
 
-func (l *layerLevel) observe(o metric.Observer) {
-	value, ok := l.read()
-	if !ok {
+// observeLevel records a level of a layer. A state is recorded as 1, and the other states as 0.
+func (l *levels) observeLevel(o metric.Observer, level *pool.Level) {
+	gauge, known := l.gauges[levelName{level.Layer, level.Name}]
+	value, ok := level.Read()
+	if !known || !ok {
 		return
 	}
-	if l.states == nil {
-		o.ObserveFloat64(l.instrument, value, l.number...)
+	key := levelKey{layer: cmp.Or(level.LayerName, level.Layer), key: level.Key}
+	if level.States == nil {
+		if options, ok := l.series.get(key, maxSeries, l.seriesOf); ok {
+			o.ObserveFloat64(gauge, value, options...)
+		}
 	}
-	for state, options := range l.states {
+	for state, name := range level.States {
 		in := 0.0
 		if float64(state) == value {
 			in = 1
 		}
-		o.ObserveFloat64(l.instrument, in, options...)
+		key.state = name
+		if options, ok := l.series.get(key, maxSeries, l.seriesOf); ok {
+			o.ObserveFloat64(gauge, in, options...)
+		}
 	}
+}
+
+// seriesOf returns the options for recording the levels with the key.
+func (l *levels) seriesOf(key levelKey) []metric.ObserveOption {
+	attrs := []attribute.KeyValue{attribute.String(layerKey, key.layer)}
+	if key.key != "" {
+		attrs = append(attrs, attribute.String(keyKey, key.key))
+	}
+	if key.state != "" {
+		attrs = append(attrs, attribute.String(stateKey, key.state))
+	}
+	return l.target.observed(attrs...)
 }

@@ -5,12 +5,16 @@ import (
 	"strings"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/earnorm/poolstack/pool"
 )
 
 // The attributes added by the library.
 const (
+	eventKey  = "poolstack.event"  // the kind of an event
 	faultKey  = "poolstack.fault"  // none, server, caller, local or elsewhere
-	fromKey   = "poolstack.from"   // a breaker's state
+	fromKey   = "poolstack.from"   // a layer's state
+	keyKey    = "poolstack.key"    // the Key of a level
 	layerKey  = "poolstack.layer"  // "pool", or the name of the reporting layer (its kind without a name)
 	reasonKey = "poolstack.reason" // the reason
 
@@ -18,8 +22,8 @@ const (
 	outcomeKey  = "poolstack.outcome"  // success or failure
 
 	stageKey = "poolstack.stage" // the stage of a timeout: acquire, attempt or total
-	stateKey = "poolstack.state" // a breaker's state, or the maintenance of a resource
-	toKey    = "poolstack.to"    // a breaker's state
+	stateKey = "poolstack.state" // a layer's state, or the maintenance of a resource
+	toKey    = "poolstack.to"    // a layer's state
 )
 
 const (
@@ -73,12 +77,9 @@ const (
 	retryAttempts
 	retryGiveUps
 	retryUses
-	retryBudget
-	breakerState
-	breakerTransitions
-	breakerFailureRatio
-	breakerThreshold
+	transitions
 	rejections
+	events
 	timeouts
 	acquireWaits
 	acquireTimeout
@@ -88,15 +89,9 @@ const (
 	checkFailures
 	leaks
 	leaseOldest
-	subscriptionConnections
-	subscriptionOpened
 
 	instruments // number of instruments
 )
-
-// layerLevels are the instruments for the levels of layers. The name of such an instrument consists
-// of "poolstack", the layer's kind and the level's name.
-var layerLevels = []int{retryBudget, breakerState, breakerFailureRatio, breakerThreshold, subscriptionConnections}
 
 const connections = "{connection}"
 
@@ -188,35 +183,20 @@ var catalogue = [instruments]Instrument{
 		Description: "Uses with several attempts, by the number of attempts and by the outcome of the use.",
 		Attributes:  []string{poolNameKey, attemptsKey, outcomeKey},
 	},
-	retryBudget: {
-		Name: "poolstack.retry.budget", Kind: Gauge, Unit: "{attempt}",
-		Description: "Number of further attempts that the retry budget can pay for. Absent if retries have no budget.",
-		Attributes:  []string{poolNameKey},
-	},
-	breakerState: {
-		Name: "poolstack.breaker.state", Kind: Gauge, Unit: "{breaker}",
-		Description: "1 for the current state of the circuit breaker, 0 for the other states.",
-		Attributes:  []string{poolNameKey, stateKey, layerKey},
-	},
-	breakerTransitions: {
-		Name: "poolstack.breaker.transitions", Kind: Counter, Unit: "{transition}",
-		Description: "Changes of the circuit breaker's state, by the rule that caused the change.",
+	transitions: {
+		Name: "poolstack.transitions", Kind: Counter, Unit: "{transition}",
+		Description: "Changes of a layer's state, such as the state of a circuit breaker, by the rule that caused the change.",
 		Attributes:  []string{poolNameKey, fromKey, toKey, reasonKey, layerKey},
-	},
-	breakerFailureRatio: {
-		Name: "poolstack.breaker.failure_ratio", Kind: Gauge, Unit: "1",
-		Description: "Share of failed calls in the circuit breaker's window. While the breaker is not closed: the share with which the breaker opened.",
-		Attributes:  []string{poolNameKey, layerKey},
-	},
-	breakerThreshold: {
-		Name: "poolstack.breaker.threshold", Kind: Gauge, Unit: "1",
-		Description: "Share of failed calls from which the circuit breaker opens. Absent if no share opens the breaker.",
-		Attributes:  []string{poolNameKey, layerKey},
 	},
 	rejections: {
 		Name: "poolstack.rejections", Kind: Counter, Unit: "{rejection}",
 		Description: "Uses, or attempts of uses, refused by the pool or by a layer before anything was sent to the server.",
 		Attributes:  []string{poolNameKey, layerKey, reasonKey},
+	},
+	events: {
+		Name: "poolstack.events", Kind: Counter, Unit: "{event}",
+		Description: "Events without a metric of their own, such as warnings, changes of settings, and the events of backends and other layers.",
+		Attributes:  []string{poolNameKey, eventKey, layerKey, reasonKey},
 	},
 	timeouts: {
 		Name: "poolstack.timeouts", Kind: Counter, Unit: "{timeout}",
@@ -263,21 +243,34 @@ var catalogue = [instruments]Instrument{
 		Description: "Age of the oldest current lease. 0 if no connection is lent.",
 		Attributes:  []string{poolNameKey},
 	},
-	subscriptionConnections: {
-		Name: "poolstack.subscription.connections", Kind: Gauge, Unit: connections,
-		Description: "Open connections of subscriptions. These connections are not part of the pool. Reported for Redis only.",
-		Attributes:  []string{poolNameKey},
-	},
-	subscriptionOpened: {
-		Name: "poolstack.subscription.opened", Kind: Counter, Unit: connections,
-		Description: "Connections opened for subscriptions. A subscription that has lost its connection opens another connection.",
-		Attributes:  []string{poolNameKey},
-	},
 }
 
-// Catalogue returns all metrics of the layer. The result is a copy.
-func Catalogue() []Instrument {
-	all := slices.Clone(catalogue[:])
+// levelInstrument returns the instrument for the levels with the Layer and the Name of l.
+func levelInstrument(l pool.Level) Instrument {
+	i := Instrument{
+		Name: "poolstack." + l.Layer + "." + l.Name, Kind: Gauge, Unit: l.Unit, Description: l.Help,
+		Attributes: []string{poolNameKey, layerKey},
+	}
+	if l.Key != "" {
+		i.Attributes = append(i.Attributes, keyKey)
+	}
+	if l.States != nil {
+		i.Attributes = append(i.Attributes, stateKey)
+	}
+	return i
+}
+
+// Catalogue returns all metrics of a pool with the layers and backends of this module. Catalogue
+// also returns the metrics of the given levels, such as the levels of another layer. The result is
+// a copy.
+func Catalogue(more ...pool.Level) []Instrument {
+	all := slices.Concat(catalogue[:], moduleLevels)
+	for _, l := range more {
+		i := levelInstrument(l)
+		if !slices.ContainsFunc(all, func(known Instrument) bool { return known.Name == i.Name }) {
+			all = append(all, i)
+		}
+	}
 	for i := range all {
 		all[i].Attributes = slices.Clone(all[i].Attributes)
 		all[i].Buckets = slices.Clone(all[i].Buckets)
@@ -286,17 +279,18 @@ func Catalogue() []Instrument {
 	return all
 }
 
+// unitSuffixes are the suffixes of the names in Prometheus, by unit.
+var unitSuffixes = map[string]string{"s": "_seconds", "ms": "_milliseconds", "By": "_bytes", "%": "_percent", "1": "_ratio"}
+
 // PrometheusName returns the name of the metric in Prometheus. The name has the suffixes and
 // underscores of the exporters' default translation strategy, UnderscoreEscapingWithSuffixes. A
 // Histogram has three series in Prometheus: the name with _bucket, _sum and _count. Attributes
 // become labels, with underscores for the dots.
 func (i Instrument) PrometheusName() string {
 	name := strings.ReplaceAll(i.Name, ".", "_")
-	switch {
-	case i.Unit == "s":
-		return name + "_seconds"
-	case i.Unit == "1":
-		return strings.TrimSuffix(name, "_ratio") + "_ratio"
+	switch suffix := unitSuffixes[i.Unit]; {
+	case suffix != "":
+		return strings.TrimSuffix(name, suffix) + suffix
 	case i.Kind == Counter:
 		return name + "_total"
 	}

@@ -147,19 +147,11 @@ db.client.connection.pending_requests 0
 db.client.connection.timeouts 0
 poolstack.acquire.timeout 3
 poolstack.acquire.waits 0
-poolstack.breaker.failure_ratio 0
-poolstack.breaker.state poolstack.state=closed 1
-poolstack.breaker.state poolstack.state=half-open 0
-poolstack.breaker.state poolstack.state=open 0
-poolstack.breaker.threshold 1
-poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=look_passed poolstack.to=closed 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_failed poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probe_timeout poolstack.to=open 0
-poolstack.breaker.transitions poolstack.from=half-open poolstack.reason=probes_succeeded poolstack.to=closed 0
-poolstack.breaker.transitions poolstack.from=open poolstack.reason=look_passed poolstack.to=half-open 0
-poolstack.breaker.transitions poolstack.from=open poolstack.reason=open_period_over poolstack.to=half-open 0
+poolstack.breaker.failure_ratio poolstack.layer=breaker 0
+poolstack.breaker.state poolstack.layer=breaker poolstack.state=closed 1
+poolstack.breaker.state poolstack.layer=breaker poolstack.state=half-open 0
+poolstack.breaker.state poolstack.layer=breaker poolstack.state=open 0
+poolstack.breaker.threshold poolstack.layer=breaker 1
 poolstack.check.failures poolstack.reason=check 0
 poolstack.check.failures poolstack.reason=reset 0
 poolstack.connection.closed poolstack.reason=broken 0
@@ -174,6 +166,18 @@ poolstack.connection.closed poolstack.reason=shrunk 0
 poolstack.connection.maintenance poolstack.state=checking 0
 poolstack.connection.maintenance poolstack.state=closing 0
 poolstack.connection.maintenance poolstack.state=opening 0
+poolstack.events poolstack.event=cleared poolstack.layer=pool 0
+poolstack.events poolstack.event=configured poolstack.layer=breaker 0
+poolstack.events poolstack.event=configured poolstack.layer=metrics 0
+poolstack.events poolstack.event=configured poolstack.layer=pool 0
+poolstack.events poolstack.event=configured poolstack.layer=retry 0
+poolstack.events poolstack.event=configured poolstack.layer=timeout.attempt 0
+poolstack.events poolstack.event=configured poolstack.layer=timeout.total 0
+poolstack.events poolstack.event=paused poolstack.layer=pool 0
+poolstack.events poolstack.event=primary_changed poolstack.layer=server poolstack.reason=mymaster 0
+poolstack.events poolstack.event=resumed poolstack.layer=pool 0
+poolstack.events poolstack.event=subscription_opened poolstack.layer=server 0
+poolstack.events poolstack.event=warning poolstack.layer=pool 0
 poolstack.failures poolstack.fault=caller 0
 poolstack.failures poolstack.fault=elsewhere 0
 poolstack.failures poolstack.fault=local 0
@@ -204,7 +208,7 @@ poolstack.retry.attempts poolstack.reason=open_failed 0
 poolstack.retry.attempts poolstack.reason=timeout 0
 poolstack.retry.attempts poolstack.reason=timeout_attempt 0
 poolstack.retry.attempts poolstack.reason=tls 0
-poolstack.retry.budget 100
+poolstack.retry.budget poolstack.layer=retry 100
 poolstack.retry.give_ups poolstack.reason=attempts 0
 poolstack.retry.give_ups poolstack.reason=budget 0
 poolstack.retry.give_ups poolstack.reason=canceled 0
@@ -218,10 +222,17 @@ poolstack.retry.uses poolstack.attempts=4 poolstack.outcome=failure 0
 poolstack.retry.uses poolstack.attempts=4 poolstack.outcome=success 0
 poolstack.retry.uses poolstack.attempts=more poolstack.outcome=failure 0
 poolstack.retry.uses poolstack.attempts=more poolstack.outcome=success 0
-poolstack.subscription.opened 0
 poolstack.timeouts poolstack.stage=acquire 0
 poolstack.timeouts poolstack.stage=attempt 0
-poolstack.timeouts poolstack.stage=total 0`
+poolstack.timeouts poolstack.stage=total 0
+poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=consecutive_failures poolstack.to=open 0
+poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=failure_ratio poolstack.to=open 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=look_passed poolstack.to=closed 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probe_failed poolstack.to=open 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probe_timeout poolstack.to=open 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probes_succeeded poolstack.to=closed 0
+poolstack.transitions poolstack.from=open poolstack.layer=breaker poolstack.reason=look_passed poolstack.to=half-open 0
+poolstack.transitions poolstack.from=open poolstack.layer=breaker poolstack.reason=open_period_over poolstack.to=half-open 0`
 	if got := "\n" + strings.Join(r.lines(), "\n"); got != want {
 		t.Errorf("got%s\nwant%s", got, want)
 	}
@@ -313,10 +324,17 @@ func TestEvents(t *testing.T) {
 		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "total"}, []string{"poolstack.timeouts poolstack.stage=total"}},
 		{pool.Event{Kind: pool.EventTimeout, Layer: "timeout.total", Reason: "acquire"}, nil},
 		{pool.Event{Kind: pool.EventStateChanged, Layer: "breaker", From: "closed", To: "open", Reason: "failure_ratio"}, []string{
-			"poolstack.breaker.transitions poolstack.from=closed poolstack.reason=failure_ratio poolstack.to=open",
+			"poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=failure_ratio poolstack.to=open",
 		}},
-		{pool.Event{Kind: pool.EventPaused}, nil},
-		{pool.Event{Kind: "unknown", Reason: "x"}, nil},
+		{pool.Event{Kind: pool.EventPaused, Layer: "pool"}, []string{"poolstack.events poolstack.event=paused poolstack.layer=pool"}},
+		{
+			pool.Event{Kind: pool.EventWarning, Layer: "pool", Reason: "a sentence"},
+			[]string{"poolstack.events poolstack.event=warning poolstack.layer=pool"},
+		},
+		{
+			pool.Event{Kind: "unknown", Layer: "other", Reason: "x"},
+			[]string{"poolstack.events poolstack.event=unknown poolstack.layer=other poolstack.reason=x"},
+		},
 	} {
 		t.Run(fmt.Sprint(c.event.Kind, c.series), func(t *testing.T) {
 			r := newRig(t, redis, pool.Config{})

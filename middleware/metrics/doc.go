@@ -59,28 +59,18 @@
 //		Counter, {use}: Uses with several attempts, by the number of attempts and by the outcome
 //		of the use.
 //		by poolstack.attempts, poolstack.outcome
-//	poolstack.retry.budget (poolstack_retry_budget)
-//		Gauge, {attempt}: Number of further attempts that the retry budget can pay for. Absent if
-//		retries have no budget.
-//	poolstack.breaker.state (poolstack_breaker_state)
-//		Gauge, {breaker}: 1 for the current state of the circuit breaker, 0 for the other states.
-//		by poolstack.state, poolstack.layer
-//	poolstack.breaker.transitions (poolstack_breaker_transitions_total)
-//		Counter, {transition}: Changes of the circuit breaker's state, by the rule that caused the
-//		change.
+//	poolstack.transitions (poolstack_transitions_total)
+//		Counter, {transition}: Changes of a layer's state, such as the state of a circuit breaker,
+//		by the rule that caused the change.
 //		by poolstack.from, poolstack.to, poolstack.reason, poolstack.layer
-//	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
-//		Gauge, 1: Share of failed calls in the circuit breaker's window. While the breaker is not
-//		closed: the share with which the breaker opened.
-//		by poolstack.layer
-//	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
-//		Gauge, 1: Share of failed calls from which the circuit breaker opens. Absent if no share
-//		opens the breaker.
-//		by poolstack.layer
 //	poolstack.rejections (poolstack_rejections_total)
 //		Counter, {rejection}: Uses, or attempts of uses, refused by the pool or by a layer before
 //		anything was sent to the server.
 //		by poolstack.layer, poolstack.reason
+//	poolstack.events (poolstack_events_total)
+//		Counter, {event}: Events without a metric of their own, such as warnings, changes of
+//		settings, and the events of backends and other layers.
+//		by poolstack.event, poolstack.layer, poolstack.reason
 //	poolstack.timeouts (poolstack_timeouts_total)
 //		Counter, {timeout}: Time limits exceeded, by stage. A use with several attempts may exceed
 //		several limits.
@@ -108,12 +98,30 @@
 //		Counter, {lease}: Leases that lasted longer than the pool's limit for leaks.
 //	poolstack.lease.oldest (poolstack_lease_oldest_seconds)
 //		Gauge, s: Age of the oldest current lease. 0 if no connection is lent.
+//	poolstack.retry.budget (poolstack_retry_budget)
+//		Gauge, {attempt}: Number of further attempts that the retry budget can pay for. Absent if
+//		retries have no budget.
+//		by poolstack.layer
+//	poolstack.breaker.state (poolstack_breaker_state)
+//		Gauge, {breaker}: 1 for the current state of the circuit breaker, 0 for the other states.
+//		by poolstack.layer, poolstack.state
+//	poolstack.breaker.failure_ratio (poolstack_breaker_failure_ratio)
+//		Gauge, 1: Share of failed calls in the circuit breaker's window. While the breaker is not
+//		closed: the share with which the breaker opened.
+//		by poolstack.layer
+//	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
+//		Gauge, 1: Share of failed calls from which the circuit breaker opens. Absent if no share
+//		opens the breaker.
+//		by poolstack.layer
 //	poolstack.subscription.connections (poolstack_subscription_connections)
 //		Gauge, {connection}: Open connections of subscriptions. These connections are not part of
 //		the pool. Reported for Redis only.
-//	poolstack.subscription.opened (poolstack_subscription_opened_total)
-//		Counter, {connection}: Connections opened for subscriptions. A subscription that has lost
-//		its connection opens another connection.
+//		by poolstack.layer
+//
+// A layer of another package needs no entry in the list. Its rejections, retries, timeouts and
+// changes of state are counted by the metrics above. Events of its own kinds are counted by
+// poolstack.events. Each [pool.Level] is a gauge by poolstack.layer, named "poolstack.", Level.Layer,
+// "." and Level.Name. The counters of the events in its [pool.LayerInfo] begin with 0.
 //
 // [Catalogue] returns the same list as values, with the buckets of the histograms. In Prometheus a
 // histogram has three series: the name with _bucket, _sum and _count. Attributes become labels,
@@ -145,10 +153,16 @@
 //		retry.give_ups: attempts, budget, deadline, canceled, refused (by a layer inside, such
 //		as the breaker).
 //		rejections: error.type of the refusal.
-//		breaker.transitions: the rule, a Reason of package breaker.
+//		transitions: the rule; of a breaker, a Reason of package breaker.
+//		events: Event.Reason. A warning has none, because its reason is a sentence.
 //	poolstack.layer
-//		pool, breaker, timeout.total, timeout.attempt, or the kind of another layer that
-//		refuses uses
+//		The source of the event or the level: pool, the name of a layer, or the kind of a layer
+//		without a name, such as breaker, timeout.total or timeout.attempt.
+//	poolstack.event
+//		Event.Kind: warning, configured, paused, resumed, cleared, or a kind of a backend or of
+//		another layer.
+//	poolstack.key
+//		Level.Key, if a layer has several levels with one name.
 //	poolstack.attempts
 //		2, 3, 4, more
 //	poolstack.outcome
@@ -156,10 +170,10 @@
 //	poolstack.stage
 //		acquire (the wait for a connection), attempt, total
 //	poolstack.state
-//		breaker.state: closed, open, half-open.
+//		breaker.state: closed, open, half-open. The state of another layer: one of Level.States.
 //		connection.maintenance: opening, checking, closing.
 //	poolstack.from, poolstack.to
-//		closed, open, half-open
+//		closed, open, half-open, or the states of another layer
 //
 // All attributes have bounded sets of values. Up to Config.MaxOperations operations of a pool are
 // told apart, and up to 30 ways to fail of each operation. Further values are added up as _OTHER.

@@ -62,7 +62,7 @@ func TestBreakerLevels(t *testing.T) {
 				if name == want {
 					value = "1"
 				}
-				r.want("poolstack.breaker.state poolstack.state="+name, value)
+				r.want("poolstack.breaker.state poolstack.layer=breaker poolstack.state="+name, value)
 			}
 		}
 		do := func(r *rig, err error) {
@@ -74,13 +74,13 @@ func TestBreakerLevels(t *testing.T) {
 		}
 		do(r, pooltest.ErrDenied)
 		state(r, "closed")
-		r.want("poolstack.breaker.failure_ratio", "0.25")
+		r.want("poolstack.breaker.failure_ratio poolstack.layer=breaker", "0.25")
 		do(r, pooltest.ErrDenied)
 		state(r, "open")
-		r.want("poolstack.breaker.failure_ratio", "0.4")
-		r.want("poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open", "1")
+		r.want("poolstack.breaker.failure_ratio poolstack.layer=breaker", "0.4")
+		r.want("poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=consecutive_failures poolstack.to=open", "1")
 		r.close()
-		if r.has("poolstack.breaker.state poolstack.state=open") != "" {
+		if r.has("poolstack.breaker.state poolstack.layer=breaker poolstack.state=open") != "" {
 			t.Error("a closed pool's breaker is still in a state")
 		}
 
@@ -92,13 +92,13 @@ func TestBreakerLevels(t *testing.T) {
 		do(r, nil)
 		do(r, nil)
 		state(r, "closed")
-		r.want("poolstack.breaker.failure_ratio", "0")
+		r.want("poolstack.breaker.failure_ratio poolstack.layer=breaker", "0")
 
-		r.want("poolstack.breaker.threshold", fmt.Sprint(s.breaker.Effective().FailureRatio))
+		r.want("poolstack.breaker.threshold poolstack.layer=breaker", fmt.Sprint(s.breaker.Effective().FailureRatio))
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = 0.3 })
-		r.want("poolstack.breaker.threshold", "0.3")
+		r.want("poolstack.breaker.threshold poolstack.layer=breaker", "0.3")
 		configure(t, s.breaker, func(c *breaker.Config) { c.FailureRatio = -1 })
-		r.want("poolstack.breaker.threshold", "")
+		r.want("poolstack.breaker.threshold poolstack.layer=breaker", "")
 	})
 }
 
@@ -110,8 +110,8 @@ func TestTwoBreakers(t *testing.T) {
 		shards := made(breaker.New(breaker.Config{Name: "shards", ConsecutiveFailures: 2, FailureRatio: 0.5, MinCalls: 100, LookMax: -1}))(t)
 		r := newRig(t, redis, pool.Config{}, plain, shards)
 		const (
-			opening = "poolstack.breaker.transitions poolstack.from=closed poolstack.layer=shards poolstack.reason=consecutive_failures poolstack.to=open"
-			same    = "poolstack.breaker.transitions poolstack.from=closed poolstack.reason=consecutive_failures poolstack.to=open"
+			opening = "poolstack.transitions poolstack.from=closed poolstack.layer=shards poolstack.reason=consecutive_failures poolstack.to=open"
+			same    = "poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=consecutive_failures poolstack.to=open"
 			refused = "poolstack.rejections poolstack.layer=shards poolstack.reason=breaker_open"
 		)
 		for _, series := range []string{opening, same, refused, "poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open"} {
@@ -122,8 +122,8 @@ func TestTwoBreakers(t *testing.T) {
 		}
 		r.want("poolstack.breaker.state poolstack.layer=shards poolstack.state=open", "1")
 		r.want("poolstack.breaker.state poolstack.layer=shards poolstack.state=closed", "0")
-		r.want("poolstack.breaker.state poolstack.state=open", "0")
-		r.want("poolstack.breaker.state poolstack.state=closed", "1")
+		r.want("poolstack.breaker.state poolstack.layer=breaker poolstack.state=open", "0")
+		r.want("poolstack.breaker.state poolstack.layer=breaker poolstack.state=closed", "1")
 		r.want("poolstack.breaker.threshold poolstack.layer=shards", "0.5")
 		r.want("poolstack.breaker.failure_ratio poolstack.layer=shards", "1")
 		r.want(opening, "1")
@@ -149,19 +149,19 @@ func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStack(t, stackConfig{retry: retry.Config{MaxAttempts: 3, BudgetBurst: 3, Budget: 0.25}})
 		r := newRig(t, redis, pool.Config{}, s.retry)
-		r.want("poolstack.retry.budget", "3")
+		r.want("poolstack.retry.budget poolstack.layer=retry", "3")
 		use := func(err error) {
 			_ = r.pool.Do(context.Background(), get, func(context.Context, *pooltest.Conn) error { return err })
 		}
 		use(pooltest.ErrRefused) // three attempts
-		r.want("poolstack.retry.budget", "1")
+		r.want("poolstack.retry.budget poolstack.layer=retry", "1")
 		use(nil)
-		r.want("poolstack.retry.budget", "1.25")
+		r.want("poolstack.retry.budget poolstack.layer=retry", "1.25")
 		use(pooltest.ErrRefused) // two attempts, as there is nothing left for a third
-		r.want("poolstack.retry.budget", "0.25")
+		r.want("poolstack.retry.budget poolstack.layer=retry", "0.25")
 		r.want("poolstack.retry.give_ups poolstack.reason=budget", "1")
 		configure(t, s.retry, func(c *retry.Config) { c.Budget = -1 })
-		r.want("poolstack.retry.budget", "")
+		r.want("poolstack.retry.budget poolstack.layer=retry", "")
 	})
 }
 
@@ -219,25 +219,6 @@ func TestPauseIsNoAttempt(t *testing.T) {
 		use(context.Background())
 		r.want(series, "1")
 	})
-}
-
-// What layers that nobody knows have to say about themselves is not made a metric.
-func TestUnknownLevels(t *testing.T) {
-	r := newRig(t, redis, pool.Config{}, strangers{})
-	before := len(r.lines())
-	plain := newRig(t, redis, pool.Config{})
-	if after := len(plain.lines()); before != after {
-		t.Errorf("%d series with levels that are not in the catalogue, %d without", before, after)
-	}
-}
-
-type strangers struct{}
-
-func (strangers) Wrap(next pool.Handler) pool.Handler { return next }
-
-func (strangers) Levels() []pool.Level {
-	read := func() (float64, bool) { return 1, true }
-	return []pool.Level{{Layer: "cache", Name: "entries", Read: read}, {Layer: "acquire", Name: "timeout", Read: read}}
 }
 
 // A refusal by a breaker has the fault of the failure that opened the breaker. A refusal by this

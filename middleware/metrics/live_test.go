@@ -42,7 +42,12 @@ func (g life) pass() {
 	g.retries()
 	g.circuit()
 	g.server.subscriptions.Store(1)
-	g.pool.Emit(pool.Event{Kind: eventSubscriptionOpened, Layer: "server"})
+	g.pool.Emit(pool.Event{Kind: "subscription_opened", Layer: "server"})
+	g.pool.Emit(pool.Event{Kind: pool.EventWarning})
+	g.pool.Emit(pool.Event{Kind: "primary_changed", Layer: "server", Reason: "mymaster"})
+	configure(g.t, g.pool, func(c *pool.Config) { c.MinIdle = 1 })
+	configure(g.t, g.layer, func(c *Config) { c.MaxOperations = 100 })
+	configure(g.t, g.stack.total, func(c *timeout.Config) { c.Limit = time.Minute })
 	synctest.Wait() // what is opened and closed is reported in the background
 }
 

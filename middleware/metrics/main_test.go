@@ -42,9 +42,15 @@ func (s *server) Identity() driver.Identity { return s.id }
 // Levels tells the connections of subscriptions, once there are any.
 func (s *server) Levels() []pool.Level {
 	return []pool.Level{{
-		Layer: "subscription", Name: "connections",
+		Layer: "subscription", Name: "connections", Unit: "{connection}",
+		Help: "Open connections of subscriptions. These connections are not part of the pool. Reported for Redis only.",
 		Read: func() (float64, bool) { return float64(s.subscriptions.Load()), s.subscriptions.Load() > 0 },
 	}}
+}
+
+// Describe declares an event, as the driver of Redis does.
+func (*server) Describe() pool.LayerInfo {
+	return pool.LayerInfo{Layer: "server", Events: []pool.Event{{Kind: "subscription_opened"}, {Kind: "primary_changed", Reason: "mymaster"}}}
 }
 
 // reader is a provider and what it has collected.

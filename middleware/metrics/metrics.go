@@ -144,7 +144,7 @@ func (m *Metrics) Unwrap() []any {
 
 // Describe implements [pool.Describer].
 func (m *Metrics) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: m.live.Texts()}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: m.live.Texts(), Events: []pool.Event{{Kind: pool.EventConfigured}}}
 }
 
 // faultOf returns the fault counted for a failed use. For a refusal because of an earlier failure,

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -11,18 +10,12 @@ import (
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// The stages of timeouts, as in the events of the timeout layers.
-const (
-	stageAcquire = "acquire"
-	stageAttempt = "attempt"
-	stageTotal   = "total"
-)
+// stageAcquire is the stage of a timeout in the wait for a connection, as in the events of the
+// timeout layers.
+const stageAcquire = "acquire"
 
 // kindPool is Event.Layer of the events of the pool itself.
 const kindPool = "pool"
-
-// eventSubscriptionOpened is the event of a backend with subscriptions beside the pool.
-const eventSubscriptionOpened pool.EventKind = "subscription_opened"
 
 // poolRefusals are the error types of uses refused by the pool, at once or during a wait.
 var poolRefusals = []string{"pool_exhausted", "pool_paused", "pool_closed"}
@@ -38,26 +31,6 @@ const (
 	success = "success"
 	failure = "failure"
 )
-
-// The states of a breaker, as in its events.
-const (
-	closed   = "closed"
-	open     = "open"
-	halfOpen = "half-open"
-)
-
-// transitions are the known changes of a breaker's state: the state before, the state after, and
-// the rule of the change.
-var transitions = [][3]string{
-	{closed, open, "failure_ratio"},
-	{closed, open, "consecutive_failures"},
-	{open, halfOpen, "open_period_over"},
-	{open, halfOpen, "look_passed"},
-	{halfOpen, closed, "look_passed"},
-	{halfOpen, closed, "probes_succeeded"},
-	{halfOpen, open, "probe_failed"},
-	{halfOpen, open, "probe_timeout"},
-}
 
 // Observe counts an event of a pool with an attached layer. Observe also counts events after the
 // end of the attachment, because resources may still be closed.
@@ -75,48 +48,44 @@ func (r *recorder) Observe(ctx context.Context, e pool.Event) {
 		t.record(ctx, connectionCreateTime, e.Duration)
 	case pool.EventAcquireFailed:
 		t.notAcquired(ctx, e)
-	case pool.EventOpenFailed:
-		t.count(ctx, openFailures, e.Reason)
-	case pool.EventCheckFailed:
-		t.count(ctx, checkFailures, e.Reason)
-	case pool.EventClosed:
-		t.count(ctx, connectionClosed, e.Reason)
+	default:
+		if instrument, values, ok := counterOf(e); ok {
+			t.add(ctx, instrument, 1, values[:]...)
+		}
+	}
+}
+
+// counterOf returns the counter of an event of a kind that is counted once, and the values of the
+// attributes after the pool's name.
+func counterOf(e pool.Event) (instrument int, values [maxAttributes]string, ok bool) {
+	switch e.Kind {
+	case pool.EventAcquired, pool.EventReleased, pool.EventOpened, pool.EventAcquireFailed:
+		return 0, values, false // in histograms, or counted by notAcquired
 	case pool.EventLeaked:
-		t.count(ctx, leaks)
-	case eventSubscriptionOpened:
-		t.count(ctx, subscriptionOpened)
+		return leaks, values, true
+	case pool.EventOpenFailed:
+		instrument, values[0] = openFailures, e.Reason
+	case pool.EventCheckFailed:
+		instrument, values[0] = checkFailures, e.Reason
+	case pool.EventClosed:
+		instrument, values[0] = connectionClosed, e.Reason
 	case pool.EventRetry:
-		t.count(ctx, retryAttempts, e.Reason)
+		instrument, values[0] = retryAttempts, e.Reason
 	case pool.EventGaveUp:
-		t.count(ctx, retryGiveUps, e.Reason)
-	case pool.EventRejected:
-		t.count(ctx, rejections, e.Layer, e.Reason)
+		instrument, values[0] = retryGiveUps, e.Reason
 	case pool.EventTimeout:
-		if e.Reason != stageAcquire { // notAcquired counts acquire timeouts
-			t.count(ctx, timeouts, e.Reason)
-		}
+		instrument, values[0] = timeouts, e.Reason
+		return instrument, values, e.Reason != stageAcquire // acquire timeouts are counted by notAcquired
+	case pool.EventRejected:
+		instrument, values[0], values[1] = rejections, e.Layer, e.Reason
 	case pool.EventStateChanged:
-		t.count(ctx, breakerTransitions, e.From, e.To, e.Reason, t.nameOf(e.Layer))
-	default: // nothing to count
+		instrument, values = transitions, [maxAttributes]string{e.From, e.To, e.Reason, e.Layer}
+	case pool.EventWarning:
+		instrument, values[0], values[1] = events, string(e.Kind), e.Layer // the reason is a sentence
+	default:
+		instrument, values = events, [maxAttributes]string{string(e.Kind), e.Layer, e.Reason}
 	}
-}
-
-// nameOf returns the name of the layer called layer in events, or "" for a layer without a name.
-func (t *target) nameOf(layer string) string {
-	if t.layers[layer] {
-		return layer
-	}
-	return ""
-}
-
-// nameLayers keeps the names of the layers with names.
-func (t *target) nameLayers(layers []pool.LayerInfo) {
-	t.layers = map[string]bool{}
-	for _, l := range layers {
-		if l.Name != "" {
-			t.layers[l.Name] = true
-		}
-	}
+	return instrument, values, true
 }
 
 // record records d in a histogram of the pool.
@@ -139,16 +108,12 @@ func (t *target) notAcquired(ctx context.Context, e pool.Event) {
 	}
 }
 
-// zero creates the counters with value 0, so the first event is visible as an increase.
-func (t *target) zero(layers []pool.LayerInfo) {
+// zero creates the counters with value 0, so the first event is visible as an increase. known are
+// the events known beforehand.
+func (t *target) zero(known []pool.Event) {
 	zero := func(instrument int, values ...string) {
 		for _, v := range values {
 			t.add(context.Background(), instrument, 0, v)
-		}
-	}
-	rejected := func(layer string, reasons ...string) {
-		for _, reason := range reasons {
-			t.add(context.Background(), rejections, 0, layer, reason)
 		}
 	}
 	for _, fault := range []driver.Fault{driver.FaultNone, driver.FaultServer, driver.FaultCaller, driver.FaultLocal, driver.FaultElsewhere} {
@@ -163,28 +128,21 @@ func (t *target) zero(layers []pool.LayerInfo) {
 	zero(openFailures, openReasons...)
 	zero(checkFailures, "check", "reset")
 	zero(timeouts, stageAcquire)
-	rejected(kindPool, poolRefusals...)
-	for _, l := range layers {
-		layer := cmp.Or(l.Name, l.Layer)
-		switch l.Layer {
-		case "retry":
-			zero(retryAttempts, append([]string{"broken", "eof", "connection_reset", "acquire_timeout", "timeout_attempt", other}, openReasons...)...)
-			zero(retryGiveUps, "attempts", "budget", "deadline", "canceled", "refused")
-			for _, n := range attemptCounts {
-				t.add(context.Background(), retryUses, 0, n, success)
-				t.add(context.Background(), retryUses, 0, n, failure)
-			}
-		case "breaker":
-			for _, change := range transitions {
-				t.add(context.Background(), breakerTransitions, 0, change[0], change[1], change[2], t.nameOf(layer))
-			}
-			rejected(layer, "breaker_open", "breaker_half_open")
-		case "timeout.attempt":
-			zero(timeouts, stageAttempt)
-			rejected(layer, "timeout_begin")
-		case "timeout.total":
-			zero(timeouts, stageTotal)
-			rejected(layer, "timeout_begin")
+	for _, reason := range poolRefusals {
+		t.add(context.Background(), rejections, 0, kindPool, reason)
+	}
+	for _, kind := range []pool.EventKind{pool.EventWarning, pool.EventConfigured, pool.EventCleared, pool.EventPaused, pool.EventResumed} {
+		t.add(context.Background(), events, 0, string(kind), kindPool)
+	}
+	for _, e := range known {
+		if instrument, values, ok := counterOf(e); ok {
+			t.add(context.Background(), instrument, 0, values[:]...)
+		}
+	}
+	if slices.ContainsFunc(known, func(e pool.Event) bool { return e.Kind == pool.EventRetry }) {
+		for _, n := range attemptCounts {
+			t.add(context.Background(), retryUses, 0, n, success)
+			t.add(context.Background(), retryUses, 0, n, failure)
 		}
 	}
 }

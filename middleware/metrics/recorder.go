@@ -2,7 +2,9 @@ package metrics
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -29,13 +31,14 @@ type recorder struct {
 	gauges     [instruments]metric.Float64Observable
 	observed   []metric.Observable // the levels and gauges
 
-	latest  atomic.Pointer[target] // the target found last: most programs have a single pool
-	mu      sync.Mutex
-	targets atomic.Pointer[map[string]*target] // by pool name; the map is replaced, never changed
+	latest   atomic.Pointer[target] // the target found last: most programs have a single pool
+	mu       sync.Mutex
+	ofLevels map[string]metric.Float64ObservableGauge // the gauges for the levels of layers, by name; under mu
+	targets  atomic.Pointer[map[string]*target]       // by pool name; the map is replaced, never changed
 }
 
 func newRecorder(provider metric.MeterProvider, maxOperations int) (*recorder, error) {
-	r := &recorder{provider: provider}
+	r := &recorder{provider: provider, ofLevels: map[string]metric.Float64ObservableGauge{}}
 	r.maxOperations.Store(int64(maxOperations))
 	r.meter = r.newMeter()
 	var errs []error
@@ -67,6 +70,28 @@ func (r *recorder) create(i int, spec Instrument) (err error) {
 		r.observed = append(r.observed, r.gauges[i])
 	}
 	return err
+}
+
+// gaugeOf returns the gauge for the levels of a layer. The pools of the recorder share the gauge.
+func (r *recorder) gaugeOf(spec Instrument) (metric.Float64ObservableGauge, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if gauge := r.ofLevels[spec.Name]; gauge != nil {
+		return gauge, nil
+	}
+	if strings.Contains(spec.Name, "..") || strings.HasSuffix(spec.Name, ".") {
+		return nil, errors.New("Layer or Name is empty: must be one or more letters, digits or _")
+	}
+	for _, taken := range catalogue {
+		if taken.Name == spec.Name {
+			return nil, fmt.Errorf("the metric %s belongs to the pool", spec.Name)
+		}
+	}
+	gauge, err := r.meter.Float64ObservableGauge(spec.Name, metric.WithUnit(spec.Unit), metric.WithDescription(spec.Description))
+	if err == nil {
+		r.ofLevels[spec.Name] = gauge
+	}
+	return gauge, err
 }
 
 // durationOf creates the histogram of the operation's duration for a system. If a scope has two

@@ -45,8 +45,7 @@ type target struct {
 	byName     []metric.RecordOption // the pool's name only
 	operations cache[operationKey, *operation]
 	series     cache[seriesKey, []metric.AddOption]
-	layers     map[string]bool // the names of the layers with names; not changed after the attachment
-	folded     atomic.Bool     // a warning about values added up as _OTHER was emitted
+	folded     atomic.Bool // a warning about values added up as _OTHER was emitted
 }
 
 // newTarget returns a target. The target is not nil even if the error is not nil.
@@ -171,7 +170,7 @@ func (t *target) add(ctx context.Context, instrument int, n int64, values ...str
 	copy(k.values[:], values)
 	options, ok := t.series.get(k, maxSeries, t.newSeries)
 	if !ok {
-		k.values = [maxAttributes]string{other, other, other}
+		k.values = [maxAttributes]string{other, other, other, other}
 		options, _ = t.series.get(k, maxSeries+instruments, t.newSeries)
 	}
 	counter.Add(ctx, n, options...)
@@ -181,10 +180,9 @@ func (t *target) newSeries(k seriesKey) []metric.AddOption {
 	keys := catalogue[k.instrument].Attributes
 	attrs := []attribute.KeyValue{semconv.DBClientConnectionPoolName(t.name)}
 	for i, v := range k.values[:len(keys)-1] {
-		if v == "" && keys[i+1] == layerKey {
-			continue // a layer without a name, where the instrument tells the kind
+		if v != "" {
+			attrs = append(attrs, attribute.String(keys[i+1], v))
 		}
-		attrs = append(attrs, attribute.String(keys[i+1], v))
 	}
 	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
 }

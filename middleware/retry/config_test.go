@@ -99,7 +99,9 @@ func TestDescribe(t *testing.T) {
 		"max_attempts": "4", "initial_delay": "50ms", "max_delay": "1s", "multiplier": "2", "jitter": "0.8",
 		"budget": "0.5", "budget_burst": "100",
 	}}
-	if got := newRetry(t, retry.Config{MaxAttempts: 4}).Describe(); fmt.Sprint(got) != fmt.Sprint(want) {
+	got := newRetry(t, retry.Config{MaxAttempts: 4}).Describe()
+	got.Events = nil // the tests of package metrics hold them against the events that happen
+	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -124,7 +124,9 @@ func (r *Retry) Budget() float64 {
 
 // Describe implements [pool.Describer]. The settings are those of [Retry.Effective].
 func (r *Retry) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleRetry, Multiplier: r.Effective().MaxAttempts, Settings: r.live.Texts()}
+	return pool.LayerInfo{
+		Layer: kind, Role: pool.RoleRetry, Multiplier: r.Effective().MaxAttempts, Settings: r.live.Texts(), Events: knownEvents,
+	}
 }
 
 // Wrap implements [pool.Middleware].

@@ -35,6 +35,9 @@ func TestConfigure(t *testing.T) {
 		}
 		want := pool.LayerInfo{
 			Layer: "timeout.total", Role: pool.RoleTotal, Limit: time.Minute, Settings: map[string]string{"limit": "1m0s", "min_left": "1s"},
+			Events: []pool.Event{
+				{Kind: pool.EventTimeout, Reason: "total"}, {Kind: pool.EventRejected, Reason: "timeout_begin"}, {Kind: pool.EventConfigured},
+			},
 		}
 		if got := fmt.Sprint(l.Describe()); got != fmt.Sprint(want) {
 			t.Errorf("described as %s, want %v", got, want)

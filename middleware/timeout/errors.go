@@ -31,6 +31,9 @@ const (
 	StageTotal   Stage = "total"   // a use that had a resource, or paused between attempts
 )
 
+// typeBegin is the error.type of a use refused because too little time was left.
+const typeBegin = "timeout_begin"
+
 // Error is the error of a use that took too long, or had too little time to begin. Timeout()
 // returns true. Error is also the cause of a context whose limit has passed, and then has no Err.
 // An Error must not be modified. All methods may be called concurrently.
@@ -97,7 +100,7 @@ func newCause(stage Stage, about error, limit time.Duration) *Error {
 // newRefusal returns the error of a use rejected for lack of time. A passed deadline is the
 // caller's fault. A deadline too near for Config.MinLeft is a rejection by this layer.
 func newRefusal(left time.Duration, in string) *Error {
-	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: driver.Class{Fault: driver.FaultLocal, Type: "timeout_begin"}}
+	e := &Error{Pool: in, Stage: StageBegin, Limit: left, about: ErrNoTime, class: driver.Class{Fault: driver.FaultLocal, Type: typeBegin}}
 	if left <= 0 {
 		e.class.Fault = driver.FaultCaller
 	}

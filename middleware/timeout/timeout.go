@@ -98,7 +98,12 @@ func (t *Timeout) Configure(cfg Config) error { return t.live.Configure(cfg) }
 
 // Describe implements [pool.Describer]. LayerInfo.Limit is the default for a Limit of 0.
 func (t *Timeout) Describe() pool.LayerInfo {
-	return pool.LayerInfo{Layer: t.kind, Role: t.role, Limit: max(t.inForce.Load().limit, 0), Settings: t.live.Texts()}
+	return pool.LayerInfo{
+		Layer: t.kind, Role: t.role, Limit: max(t.inForce.Load().limit, 0), Settings: t.live.Texts(),
+		Events: []pool.Event{
+			{Kind: pool.EventTimeout, Reason: string(t.stage)}, {Kind: pool.EventRejected, Reason: typeBegin}, {Kind: pool.EventConfigured},
+		},
+	}
 }
 
 // Attach implements [pool.Attacher]. The observers of the pool receive the event of Configure.

@@ -182,7 +182,7 @@ func (t *Tracing) Unwrap() []any {
 func (t *Tracing) Describe() pool.LayerInfo {
 	texts := t.live.Texts()
 	texts["filter"] = strconv.FormatBool(t.cfg.Load().Filter != nil)
-	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: texts}
+	return pool.LayerInfo{Layer: kind, Role: pool.RoleObserve, Settings: texts, Events: []pool.Event{{Kind: pool.EventConfigured}}}
 }
 
 // layer traces the uses of a single pool.

@@ -21,8 +21,9 @@ func breakers() dashboard {
 					about: "Changes of state, as they were counted, and the rule of each. closed to open by failure_ratio, several times: MinCalls, " +
 						"Window or FailureRatio up, or it is a real fault that comes and goes; by consecutive_failures: ConsecutiveFailures up. " +
 						"half-open to open: probes fail, the server is still ill; by probe_timeout: ProbeTimeout is too short for it.",
-					queries: []target{q("{{poolstack_from}} to {{poolstack_to}} {{poolstack_reason}} {{db_client_connection_pool_name}}",
-						`sum by ($pools, poolstack.from, poolstack.to, poolstack.reason) (increase(poolstack.breaker.transitions{$sel}[$__rate_interval]))`)},
+					queries: []target{q("{{poolstack_from}} to {{poolstack_to}} {{poolstack_reason}} {{db_client_connection_pool_name}} {{poolstack_layer}}",
+						`sum by ($pools, poolstack.layer, poolstack.from, poolstack.to, poolstack.reason) (`+
+							`increase(poolstack.transitions{$sel}[$__rate_interval]))`)},
 				},
 				{
 					title: "Time not closed", kind: bars, unit: share, width: 12, limits: []float64{0.01},

@@ -199,7 +199,7 @@ func churn() []panel {
 				"their connections, and with each what is published until the next one is open.",
 			queries: []target{
 				q("open", `sum(poolstack.subscription.connections{$sel})`),
-				q("opened", `sum(increase(poolstack.subscription.opened{$sel}[$__rate_interval]))`),
+				q("opened", `sum(increase(poolstack.events{$sel, poolstack.event="subscription_opened"}[$__rate_interval]))`),
 			},
 		},
 	}

@@ -107,6 +107,14 @@ func layersAtWork() []panel {
 		opensFailed(`sum by ($pools, poolstack.reason) (rate(poolstack.open.failures{$sel}[$__rate_interval]))`,
 			"{{poolstack_reason}} {{db_client_connection_pool_name}}", 6),
 		leaked(`sum by ($pools) (increase(poolstack.leaks{$sel}[$__rate_interval]))`, eachPool, 6),
+		{
+			title: "Warnings, changes and other events", unit: number, stack: true, width: fullWidth,
+			about: "What the pools and layers report beside failures. warning: settings that work against each other; the log has the sentence. " +
+				"configured: new settings; compare with what follows. cleared, paused and primary_changed: connections were closed on purpose.",
+			queries: []target{q("{{poolstack_event}} {{poolstack_layer}} {{db_client_connection_pool_name}}",
+				`sum by ($pools, poolstack.layer, poolstack.event) (`+
+					`increase(poolstack.events{$sel, poolstack.event!~"(socket|subscription)_.+"}[$__rate_interval])) > 0`)},
+		},
 	}
 }
 

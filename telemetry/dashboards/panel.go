@@ -106,7 +106,7 @@ func (t target) query() string { return promql.Translate(macros.Replace(strings.
 const (
 	eachPool     = "{{job}} {{db_client_connection_pool_name}}"
 	eachInstance = "{{job}} {{instance}} {{db_client_connection_pool_name}}"
-	eachBreaker  = eachInstance + " {{poolstack_layer}}" // the label is absent for a breaker without a name
+	eachBreaker  = eachInstance + " {{poolstack_layer}}"
 )
 
 var prometheus = &datasource{Type: "prometheus", UID: "${datasource}"}

@@ -238,7 +238,7 @@ func (q query) resilience() []Alert {
 				"normal for this server.",
 			conditions: []condition{{
 				Expr: q.expr(`
-				sum by ($labels, pool) ($pool(increase(poolstack.breaker.transitions{poolstack.from="closed", poolstack.to="open"}[15m]))) >= 3`),
+				sum by ($labels, pool) ($pool(increase(poolstack.transitions{poolstack.from="closed", poolstack.to="open"}[15m]))) >= 3`),
 				Why: "The counter sees what is over before a scrape could see the state. Only openings of a closed breaker: in one long outage\n" +
 					"probes fail many times, but it opens once. The counter begins at 0 with the pool.",
 				KeepFiring:  q.cfg.KeepFiring,

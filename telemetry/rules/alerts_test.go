@@ -181,20 +181,20 @@ var scenarios = []scenario{
 		name: "openings that no scrape saw", alert: "PoolstackBreakerFlapping", at: "10m",
 		series: []string{
 			of("poolstack_breaker_state", `poolstack_state="open"`, "0x40"),
-			of("poolstack_breaker_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "0x4 1x4 2x4 3x40"),
+			of("poolstack_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "0x4 1x4 2x4 3x40"),
 		},
 		fires: says("The circuit breaker of " + who + " opened 3 times in 15 minutes."),
 	},
 	{
 		name: "one long outage", alert: "PoolstackBreakerFlapping", at: "10m",
 		series: []string{
-			of("poolstack_breaker_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "0x4 1x40"),
-			of("poolstack_breaker_transitions_total", `poolstack_from="half-open", poolstack_to="open"`, "0x4 0+1x40"),
+			of("poolstack_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "0x4 1x40"),
+			of("poolstack_transitions_total", `poolstack_from="half-open", poolstack_to="open"`, "0x4 0+1x40"),
 		},
 	},
 	{
 		name: "the process starts anew", alert: "PoolstackBreakerFlapping", at: "10m",
-		series: []string{of("poolstack_breaker_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "50x4 0x2 1x40")},
+		series: []string{of("poolstack_transitions_total", `poolstack_from="closed", poolstack_to="open"`, "50x4 0x2 1x40")},
 	},
 	{
 		name: "uses are given up", alert: "PoolstackRetryBudgetExhausted", at: "10m",
