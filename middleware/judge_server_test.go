@@ -335,12 +335,11 @@ func (d simDriver) Classify(err error) driver.Class {
 	return driver.Class{Fault: driver.FaultElsewhere}
 }
 
-// bareClient imitates go-redis with ContextTimeoutEnabled and the defaults of earlier v9 versions:
-// 4 s for the wait, 5 s for a dial, 3 s for a reply, and pauses of 8 to 512 ms. (In v9.23.0 the
-// wait is 6 s, the reply 5 s, and the pauses 10 ms to 1 s.) It makes three retries after an error
-// of the network or a quick refusal. A dial is tried five times, 100 ms apart. After as many failed
-// dials as there are slots, uses fail at once, and a dial each second finds out whether the server
-// is back. An idle connection cut by the server is detected and dropped.
+// bareClient imitates go-redis with ContextTimeoutEnabled and the defaults of v9.23.0: 6 s for the
+// wait, 5 s for a dial, 5 s for a reply, and pauses of 10 ms to 1 s. It makes three retries after
+// an error of the network or a quick refusal. A dial is tried five times, 100 ms apart. After as
+// many failed dials as there are slots, uses fail at once, and a dial each second finds out whether
+// the server is back. An idle connection cut by the server is detected and dropped.
 type bareClient struct {
 	s      *simServer
 	slots  chan struct{}
@@ -354,9 +353,9 @@ type bareClient struct {
 
 const (
 	bareRetries = 3
-	bareWait    = 4 * time.Second
+	bareWait    = 6 * time.Second
 	bareDial    = 5 * time.Second
-	bareRead    = 3 * time.Second
+	bareRead    = 5 * time.Second
 	bareDials   = 5
 	barePause   = 100 * time.Millisecond
 	bareProbe   = time.Second
@@ -386,8 +385,7 @@ func (b *bareClient) close() {
 func (b *bareClient) do(ctx context.Context, u *simUse) error {
 	err := b.once(ctx, u)
 	for try := 0; try < bareRetries && b.repeats(err) && ctx.Err() == nil; try++ {
-		pause := min(8*time.Millisecond<<try, 512*time.Millisecond)
-		t := time.NewTimer(pause/2 + rand.N(pause/2))
+		t := time.NewTimer(min(10*time.Millisecond+rand.N(20*time.Millisecond<<try), time.Second))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
