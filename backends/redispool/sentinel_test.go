@@ -53,7 +53,7 @@ func (c *trio) launch(t *testing.T) {
 	t.Helper()
 	for i := range 3 {
 		dir := t.TempDir()
-		args := append([]string{"--bind", "127.0.0.1", "--dir", dir, "--save", ""}, c.args...)
+		args := append([]string{"--bind", "127.0.0.1", "--dir", dir, "--save", "", "--repl-diskless-sync-delay", "0"}, c.args...)
 		if i > 0 {
 			args = append(args, "--replicaof", c.servers[0].host()+" "+c.servers[0].port())
 		}
@@ -67,7 +67,10 @@ func (c *trio) launch(t *testing.T) {
 	}
 	for _, s := range c.sentinels {
 		client := c.client(t, s)
-		eventually(t, func() error { return ready(t.Context(), client) })
+		// A Sentinel asks for the replicas at once, and then after 10 s.
+		if err := poll(30*time.Second, func() error { return ready(t.Context(), client) }); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
