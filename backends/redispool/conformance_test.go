@@ -37,6 +37,7 @@ func TestConformance(t *testing.T) {
 			return err != nil || info.DB != 4, err
 		},
 		Block:   func(ctx context.Context, c *redispool.Conn) error { return c.BLPop(ctx, time.Minute, "nothing").Err() },
+		Late:    func(ctx context.Context, c *redispool.Conn) error { return c.Do(ctx, "blpop", "nothing", "0.1").Err() },
 		Secrets: []string{secret},
 	})
 }

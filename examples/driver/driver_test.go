@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -27,9 +28,10 @@ func TestConformance(t *testing.T) {
 	}
 	pooltest.RunDriver(t, pooltest.DriverSuite[*Conn]{
 		New:         func(t testing.TB) driver.Driver[*Conn] { return Driver{startServer(t).address()} },
-		Use:         get("key"),
+		Use:         get("key"), // the reply to "late" has another key
 		Block:       get("silent"),
-		Break:       func(_ testing.TB, c *Conn) { c.net.Close() },
+		Late:        get("late"),
+		Break:       func(_ testing.TB, c *Conn) { c.net.(*net.TCPConn).CloseRead() },
 		Unreachable: func(testing.TB) driver.Driver[*Conn] { return Driver{"127.0.0.1:1"} },
 	})
 }

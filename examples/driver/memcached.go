@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,33 +29,30 @@ func (e ReplyError) Error() string { return "memcached: " + string(e) }
 
 // Conn is a connection to memcached, with a single borrower at a time.
 type Conn struct {
-	net  net.Conn
-	read *bufio.Reader
+	net    net.Conn
+	read   *bufio.Reader
+	unread bool // a command has been sent, and its reply has not been read to the end
 }
 
 // Get returns the value of a key, or ErrMiss.
 func (c *Conn) Get(ctx context.Context, key string) ([]byte, error) {
 	name, flags, size := "", 0, 0
 	line, err := c.command(ctx, "get", key, "")
-	if err != nil {
-		return nil, err
-	}
-	if line == "END" {
-		return nil, ErrMiss
+	if err != nil || line == "END" {
+		return nil, cmp.Or(err, ErrMiss)
 	}
 	if _, err := fmt.Sscanf(line, "VALUE %s %d %d", &name, &flags, &size); err != nil || name != key || size < 0 {
 		return nil, ErrProtocol
 	}
 	value := make([]byte, size+len("\r\nEND\r\n"))
-	if _, err := io.ReadFull(c.read, value); err != nil {
-		return nil, err
-	}
-	return value[:size], nil
+	_, err = io.ReadFull(c.read, value)
+	c.unread = err != nil || string(value[size:]) != "\r\nEND\r\n"
+	return value[:size], err
 }
 
-// Set stores a value for a time, which is rounded down to seconds. 0 means no limit.
+// Set stores a value for a time, which is rounded up to seconds. 0 means no limit.
 func (c *Conn) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	line, err := c.command(ctx, "set", key, fmt.Sprintf(" 0 %d %d\r\n%s", ttl/time.Second, len(value), value))
+	line, err := c.command(ctx, "set", key, fmt.Sprintf(" 0 %d %d\r\n%s", (ttl+time.Second-1)/time.Second, len(value), value))
 	if err == nil && line != "STORED" {
 		return ErrProtocol
 	}
@@ -76,15 +74,15 @@ func (c *Conn) command(ctx context.Context, name, key, rest string) (line string
 
 // send obeys the deadline of ctx. After a cancellation of ctx the pool calls Driver.Interrupt.
 func (c *Conn) send(ctx context.Context, command string) (line string, err error) {
-	deadline, _ := ctx.Deadline() // the zero time means no deadline
-	if err := c.net.SetDeadline(deadline); err != nil {
-		return "", err
-	}
+	deadline, _ := ctx.Deadline()   // the zero time means no deadline
+	_ = c.net.SetDeadline(deadline) // a closed connection fails at the next line
+	c.unread = true
 	if _, err := io.WriteString(c.net, command+"\r\n"); err != nil {
 		return "", err
 	}
 	line, err = c.read.ReadString('\n')
 	line = strings.TrimRight(line, "\r\n")
+	c.unread = err != nil || strings.HasPrefix(line, "VALUE ") // Get reads the value
 	if code, _, _ := strings.Cut(line, " "); err == nil && strings.HasSuffix(code, "ERROR") {
 		err = ReplyError(line)
 	}
@@ -100,7 +98,7 @@ func (d Driver) Open(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{c, bufio.NewReader(c)}, nil
+	return &Conn{net: c, read: bufio.NewReader(c)}, nil
 }
 
 // Check sends a command that every server answers.
@@ -118,6 +116,13 @@ func (Driver) Close(_ context.Context, c *Conn) error { return c.net.Close() }
 // Interrupt makes a command in progress return at once. The pool closes the connection afterwards.
 func (Driver) Interrupt(c *Conn) { _ = c.net.Close() }
 
+// Dirty reports whether a reply is still to come: after a deadline, for example. The borrower may
+// have hidden the error.
+func (Driver) Dirty(c *Conn) bool { return c.unread }
+
+// Reset fails, so the pool closes the connection: the next borrower would read the reply.
+func (Driver) Reset(context.Context, *Conn) error { return ErrProtocol }
+
 // Identity describes the server in telemetry.
 func (d Driver) Identity() driver.Identity {
 	host, port, _ := net.SplitHostPort(d.Address)
@@ -129,10 +134,11 @@ func (d Driver) Identity() driver.Identity {
 func (Driver) Classify(err error) driver.Class {
 	var reply ReplyError
 	switch {
-	case errors.As(err, &reply) && strings.HasPrefix(string(reply), "SERVER_ERROR"): // for example no memory for a value
+	case errors.As(err, &reply) && strings.HasPrefix(string(reply), "SERVER_ERROR out of memory"):
 		return driver.Class{Fault: driver.FaultServer, Narrow: true, Suspect: true, Code: "SERVER_ERROR"}
 	case errors.As(err, &reply): // the server is healthy, and refuses the command
-		return driver.Class{Suspect: true, Code: "CLIENT_ERROR"}
+		code, _, _ := strings.Cut(string(reply), " ")
+		return driver.Class{Suspect: true, Code: code}
 	case errors.Is(err, ErrProtocol):
 		return driver.Class{Fault: driver.FaultServer, Repeat: driver.RepeatIfIdempotent, Broken: true, Type: "protocol"}
 	case errors.Is(err, ErrMiss):

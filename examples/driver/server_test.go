@@ -8,10 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
-// server is a small memcached. Some keys have an effect: "silent" gets no reply, "full" is answered
-// with SERVER_ERROR, and "garbage" is answered with a line of another protocol.
+// server is a small memcached. Some keys have an effect: "silent" gets no reply, "late" gets its
+// reply after 100 ms, "full" is answered with SERVER_ERROR, and "garbage" is answered with a line of
+// another protocol.
 type server struct {
 	listener net.Listener
 	sessions sync.WaitGroup
@@ -109,6 +111,9 @@ func (s *server) reply(fields []string, r *bufio.Reader) (string, error) {
 	switch key {
 	case "silent":
 		return "", nil
+	case "late":
+		time.Sleep(100 * time.Millisecond)
+		return "VALUE late 0 1\r\nx\r\nEND", nil
 	case "garbage":
 		return "HTTP/1.1 400 Bad Request", nil
 	}

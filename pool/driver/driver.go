@@ -24,6 +24,10 @@ import "context"
 //   - Without a Resetter the next borrower gets the state left by the last borrower, such as an
 //     open transaction. A client with state on its connections needs a Resetter. Dirty reports the
 //     state, and Reset removes the state. If Reset fails, the pool closes the resource.
+//   - A reply that has not been read is such a state. A command gives up at a deadline, and the
+//     borrower's function hides the error. Then the pool cannot know that a reply is still to come,
+//     and the next borrower would read this reply. Dirty reports the reply, and a Reset that always
+//     fails makes the pool close the resource.
 type Driver[T any] interface {
 	// Open makes a resource that is ready for use. If Open returns an error, the pool ignores the
 	// resource, and Open must have cleaned up.
@@ -43,7 +47,7 @@ type Resetter[T any] interface {
 	// release, in the goroutine of the borrower. Dirty must not block.
 	Dirty(res T) bool
 	// Reset returns a dirty resource to the state after Open. Reset runs in a goroutine of the pool.
-	// After an error the pool closes the resource.
+	// After an error the pool closes the resource. Reset may fail always.
 	Reset(ctx context.Context, res T) error
 }
 
@@ -59,7 +63,9 @@ type Validator[T any] interface {
 }
 
 // An Interrupter is a [Driver] that can make a call in progress on res return at once. An
-// Interrupter is for a client that does not notice a cancelled context while the client reads.
+// Interrupter is for a client that does not notice a cancelled context while the client reads. The
+// pool watches the context of the use. A context made by the borrower's function is watched by the
+// client only.
 //
 // The pool calls Interrupt if the context of a use is cancelled while the resource is lent. The
 // pool calls Interrupt from another goroutine, at most once in a lease. Interrupt must not block.

@@ -72,6 +72,8 @@ func (s *lineServer) serve(c net.Conn) {
 			answer = "PONG"
 		case "ECHO":
 			answer = rest
+		case "LATE":
+			time.Sleep(100 * time.Millisecond)
 		case "BLACKHOLE":
 			mute = true
 		}
@@ -104,7 +106,14 @@ func TestExampleDriver(t *testing.T) {
 			return lineDriver{addr}
 		},
 		Use: func(ctx context.Context, c *lineConn) error {
-			_, err := c.Call(ctx, "ECHO x")
+			reply, err := c.Call(ctx, "ECHO x")
+			if err == nil && reply != "x" {
+				err = fmt.Errorf("the reply is %q", reply)
+			}
+			return err
+		},
+		Late: func(ctx context.Context, c *lineConn) error {
+			_, err := c.Call(ctx, "LATE")
 			return err
 		},
 		Unreachable: func(testing.TB) driver.Driver[*lineConn] {

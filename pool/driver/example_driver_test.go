@@ -17,6 +17,7 @@ import (
 type lineConn struct {
 	net.Conn
 	answers *bufio.Reader
+	unread  bool // a command has been sent, and its answer has not been read to the end
 }
 
 // lineError is an answer that begins with "ERR". The server is healthy, but has not carried out the
@@ -32,6 +33,7 @@ func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 	if err := c.SetDeadline(deadline); err != nil {
 		return "", err
 	}
+	c.unread = true
 	if _, err := io.WriteString(c, line+"\n"); err != nil {
 		return "", err
 	}
@@ -39,6 +41,7 @@ func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	c.unread = false
 	answer = strings.TrimSuffix(answer, "\n")
 	if text, failed := strings.CutPrefix(answer, "ERR "); failed {
 		return "", lineError(text)
@@ -47,7 +50,7 @@ func (c *lineConn) Call(ctx context.Context, line string) (string, error) {
 }
 
 // lineDriver opens, checks and closes connections. A pool needs no more. Interrupt and Classify are
-// optional.
+// optional. Dirty and Reset keep a late answer from the next borrower.
 type lineDriver struct{ addr string }
 
 func (d lineDriver) Open(ctx context.Context) (*lineConn, error) {
@@ -55,7 +58,7 @@ func (d lineDriver) Open(ctx context.Context) (*lineConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lineConn{c, bufio.NewReader(c)}, nil
+	return &lineConn{Conn: c, answers: bufio.NewReader(c)}, nil
 }
 
 func (lineDriver) Check(ctx context.Context, c *lineConn) error {
@@ -70,6 +73,14 @@ func (lineDriver) Close(_ context.Context, c *lineConn) error { return c.Close()
 
 // Interrupt makes a waiting Call return.
 func (lineDriver) Interrupt(c *lineConn) { _ = c.Close() }
+
+// Dirty reports whether an answer is still to come: after a deadline, for example.
+func (lineDriver) Dirty(c *lineConn) bool { return c.unread }
+
+// Reset fails, so the pool closes the connection: the answer would be the next borrower's.
+func (lineDriver) Reset(context.Context, *lineConn) error {
+	return errors.New("an answer has not been read")
+}
 
 // Classify knows the answers of the server, and leaves errors of the network to the pool. Any other
 // error gives no information about the server. The pool checks the connection before the next

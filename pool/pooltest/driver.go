@@ -19,8 +19,8 @@ import (
 type DriverSuite[T any] struct {
 	// New returns a driver for a running server. New is called for every test.
 	New func(t testing.TB) driver.Driver[T]
-	// Use sends a cheap command. Use must return when ctx is over. nil means a function that does
-	// nothing.
+	// Use sends a cheap command, and returns an error if the reply is not the reply to the command. Use
+	// must return when ctx is over. nil means a function that does nothing.
 	Use func(ctx context.Context, res T) error
 	// Unreachable returns a driver for a server that cannot be reached.
 	Unreachable func(t testing.TB) driver.Driver[T]
@@ -30,8 +30,10 @@ type DriverSuite[T any] struct {
 	// is visible. Soil needs Soiled, and a driver that is a [driver.Resetter].
 	Soil   func(ctx context.Context, res T) error
 	Soiled func(ctx context.Context, res T) (bool, error)
-	// Block sends a command that gets no answer during the test.
+	// Block sends a command that gets no answer during the test. Block returns when ctx is over.
 	Block func(ctx context.Context, res T) error
+	// Late sends a command with an answer after about 100 ms. The answer differs from the answer to Use.
+	Late func(ctx context.Context, res T) error
 	// Secrets are texts that no error, no identity and no print of the driver may contain.
 	Secrets []string
 }
@@ -55,7 +57,8 @@ func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
 		{"says that it is unreachable", s.testUnreachable, missing("Unreachable", s.Unreachable == nil)},
 		{"finds a broken resource", s.testBroken, missing("Break", s.Break == nil)},
 		{"resets", s.testReset, missing("Soil", s.Soil == nil)},
-		{"is interrupted", s.testInterrupt, missing("Block", s.Block == nil)},
+		{"returns at the end of the context", s.testInterrupt, missing("Block", s.Block == nil)},
+		{"keeps a late reply from the next borrower", s.testLate, missing("Late", s.Late == nil)},
 		{"classifies", s.testClassify, ""},
 		{"testifies", s.testWitness, ""},
 		{"describes itself without secrets", s.testIdentity, ""},
@@ -121,6 +124,9 @@ func (s DriverSuite[T]) testLifecycle(t *testing.T) {
 	}
 	if err := d.Close(ctx, res); err != nil {
 		t.Errorf("Close: %v", err)
+	}
+	if d.Check(ctx, res) == nil {
+		t.Error("Check of a closed resource succeeds: Close must close the resource")
 	}
 }
 
@@ -194,7 +200,7 @@ func (s DriverSuite[T]) testUnreachable(t *testing.T) {
 			t.Errorf("the fault of %v is %v, want server", err, class.Fault)
 		}
 	} else if _, known := driver.ClassifyCommon(err); !known {
-		t.Logf("not proven: whether an open may be repeated that fails with %v: pool.ClassifyCommon does not know this error", err)
+		t.Logf("not proven: whether an open may be repeated that fails with %v: driver.ClassifyCommon does not know this error", err)
 	}
 }
 
@@ -212,7 +218,7 @@ func (s DriverSuite[T]) testBroken(t *testing.T) {
 			t.Errorf("the class of %v is %+v, want broken, at the server", err, class)
 		}
 	} else if _, known := driver.ClassifyCommon(err); !known {
-		t.Logf("not proven: that %v is laid at the server: pool.ClassifyCommon does not know this error; its resource is checked", err)
+		t.Logf("not proven: that %v is laid at the server: driver.ClassifyCommon does not know this error; its resource is checked", err)
 	}
 	if err := d.Check(ctx, res); err == nil {
 		t.Error("Check of a broken resource succeeds")
@@ -245,32 +251,97 @@ func (s DriverSuite[T]) testReset(t *testing.T) {
 	}
 }
 
-func (s DriverSuite[T]) testInterrupt(t *testing.T) {
-	d := s.New(t)
-	p, err := pool.New(d, pool.Config{MaxSize: 1})
+// endings are the ways in which a context ends during a command.
+var endings = []struct {
+	name string
+	make func(d time.Duration) (ctx context.Context, end func())
+	want error
+}{
+	{"a deadline", func(d time.Duration) (context.Context, func()) {
+		return context.WithTimeout(context.Background(), d)
+	}, context.DeadlineExceeded},
+	// The timeout layers make such deadlines. The driver reads the deadline from the context.
+	{"a deadline without a timer, as from pool.WithDeadline", func(d time.Duration) (context.Context, func()) {
+		ctx, deadline := pool.WithDeadline(context.Background(), time.Now().Add(d), nil)
+		return ctx, deadline.Cancel
+	}, context.DeadlineExceeded},
+	// The pool calls the Interrupter.
+	{"a cancellation", func(d time.Duration) (context.Context, func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(d, cancel)
+		return ctx, cancel
+	}, context.Canceled},
+}
+
+// single returns a pool with a single resource, already open.
+func (s DriverSuite[T]) single(t *testing.T) *pool.Pool[T] {
+	t.Helper()
+	p, err := pool.New(s.New(t), pool.Config{MaxSize: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = p.Close(bounded(t)) }()
+	t.Cleanup(func() { _ = p.Close(bounded(t)) })
 	if err := p.Warm(bounded(t), 1); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
-	defer cancel()
-	within(t, "a use whose context is over", func() {
-		if err := p.Do(ctx, pool.Op{Name: "block"}, s.Block); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("the use ended with %v, want context.DeadlineExceeded", err)
+	return p
+}
+
+func (s DriverSuite[T]) testInterrupt(t *testing.T) {
+	for _, e := range endings {
+		t.Run(e.name, func(t *testing.T) {
+			p := s.single(t)
+			if _, ok := s.New(t).(driver.Interrupter[T]); !ok {
+				t.Log("the driver is no driver.Interrupter, so its commands must watch their context")
+			}
+			ctx, end := e.make(30 * time.Millisecond)
+			defer end()
+			within(t, "a use whose context is over", func() {
+				if err := p.Do(ctx, pool.Op{Name: "block"}, s.Block); !errors.Is(err, e.want) {
+					t.Errorf("the use ended with %v, want %v", err, e.want)
+				}
+			})
+			if err := p.Do(bounded(t), pool.Op{Name: "use"}, s.Use); err != nil {
+				t.Errorf("the next use: %v", err)
+			}
+		})
+	}
+}
+
+// testLate ends a command before its reply comes. The borrower keeps the error to itself, so only
+// the driver knows that a reply is still to come.
+func (s DriverSuite[T]) testLate(t *testing.T) {
+	for _, e := range endings {
+		for where, inside := range map[string]bool{"of the use": false, "of the function": true} {
+			t.Run(e.name+" "+where, func(t *testing.T) {
+				p := s.single(t)
+				ctx, end := e.make(30 * time.Millisecond)
+				defer end()
+				outer := ctx
+				if inside {
+					outer = bounded(t)
+				}
+				_ = p.Do(outer, pool.Op{Name: "late"}, func(own context.Context, res T) error {
+					if inside {
+						own = ctx
+					}
+					_ = s.Late(own, res)
+					return nil
+				})
+				for range 3 {
+					if err := p.Do(bounded(t), pool.Op{Name: "use"}, s.Use); err != nil {
+						t.Errorf("a use after a late reply: %v", err)
+					}
+				}
+			})
 		}
-	})
-	if err := p.Do(bounded(t), pool.Op{Name: "use"}, s.Use); err != nil {
-		t.Errorf("the next use: %v", err)
 	}
 }
 
 func (s DriverSuite[T]) testClassify(t *testing.T) {
 	c, ok := s.New(t).(driver.Classifier)
 	if !ok {
-		t.Skip("not proven: what the answers of the backend mean. The driver is no pool.Classifier: the pool knows what every backend shares, " +
+		t.Skip("not proven: what the answers of the backend mean. The driver is no driver.Classifier: the pool knows what every backend shares, " +
 			"and lays any other error at nobody")
 	}
 	for _, err := range []error{context.Canceled, context.DeadlineExceeded, errors.New("the caller's own")} {
@@ -291,7 +362,7 @@ func (s DriverSuite[T]) testWitness(t *testing.T) {
 	d, ctx := s.New(t), bounded(t)
 	w, ok := d.(driver.Witness[T])
 	if !ok {
-		t.Skip("not proven: that raw errors of other servers' clients are told apart. The driver is no pool.Witness")
+		t.Skip("not proven: that raw errors of other servers' clients are told apart. The driver is no driver.Witness")
 	}
 	res, own := s.open(t, d), errors.New("the function's own")
 	quiet := func(when string, err error) {

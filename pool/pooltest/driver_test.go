@@ -3,6 +3,7 @@ package pooltest_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
@@ -22,8 +23,14 @@ func TestSuiteOnFake(t *testing.T) {
 			c.Soil()
 			return nil
 		},
-		Soiled:  func(_ context.Context, c *pooltest.Conn) (bool, error) { return c.Soiled(), nil },
-		Block:   func(_ context.Context, c *pooltest.Conn) error { return c.Block() },
+		Soiled: func(_ context.Context, c *pooltest.Conn) (bool, error) { return c.Soiled(), nil },
+		Block: func(ctx context.Context, c *pooltest.Conn) error {
+			if d, ok := ctx.Deadline(); ok { // as the deadline of a socket
+				timer := time.AfterFunc(time.Until(d), func() { new(pooltest.Fake).Interrupt(c) })
+				defer timer.Stop()
+			}
+			return c.Block()
+		},
 		Secrets: []string{"s3cret!"},
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/internal/poison"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // patience bounds the waits of the suites. A suite reaches patience only if something hangs.
@@ -27,6 +28,8 @@ const patience = 30 * time.Second
 //   - Every layer outside and inside sees exactly 1 End for each Begin.
 //   - The context of a lease lives until Release.
 //   - Every resource is released, in every case.
+//   - A use passes after many failures that tell nothing bad about the server.
+//   - A change of the layer's settings is reported.
 //   - No Call is used after its end.
 //
 // fresh returns a new layer at each call. A new layer must let uses pass. RunMiddleware calls fresh
@@ -51,7 +54,9 @@ func RunMiddleware(t *testing.T, fresh func(t testing.TB) pool.Middleware) {
 		{"gives the resource back when an outer layer fails after the grant", testOuterFailure},
 		{"carries the pool's errors", testPoolErrors},
 		{"lets attempts fork outside of it", testForks},
+		{"lets uses pass after many failures", testManyFailures},
 		{"describes itself", testDescription},
+		{"reports new settings", testSettings},
 		{"holds under load", testLoad},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, newStage(t, fresh, fresh(t))) })
@@ -346,6 +351,95 @@ func testDescription(t *testing.T, s *stage) {
 			t.Errorf("the level %s of %s is %v, which is none of its %d states", l.Name, l.Layer, i, len(l.States))
 		}
 	}
+}
+
+// testManyFailures ends uses in all ways that tell nothing bad about the server. A layer that
+// admits a limited number of uses must free the place of each of these uses.
+func testManyFailures(t *testing.T, s *stage) {
+	const uses = 3000 // more than the limit of a layer under test
+	own := errors.New("the caller's own")
+	canceled, cancel := context.WithCancel(context.Background())
+	cancel()
+	for i := range uses {
+		ctx := context.Background()
+		switch i % 5 {
+		case 0:
+			_ = s.pool.Do(ctx, op, func(context.Context, *Conn) error { return ErrReply })
+		case 1:
+			_ = s.pool.Do(ctx, op, func(context.Context, *Conn) error { return own })
+		case 2:
+			_ = s.pool.Do(canceled, op, func(context.Context, *Conn) error { return nil })
+		case 3:
+			if l, err := s.pool.Acquire(ctx, op); err == nil {
+				l.Release(own)
+			}
+		case 4:
+			func() {
+				defer func() { _ = recover() }()
+				_ = s.pool.Do(ctx, op, func(context.Context, *Conn) error { panic("boom") })
+			}()
+		}
+	}
+	if err := s.pool.Do(context.Background(), op, func(context.Context, *Conn) error { return nil }); err != nil {
+		t.Errorf("a use after %d that failed: %v", uses, err)
+	}
+}
+
+// testSettings changes the settings of the layer to the values in force. A change is reported even
+// then.
+func testSettings(t *testing.T, s *stage) {
+	s.finish()
+	layer, seen := s.fresh(t), &configurations{}
+	tunables := tunablesOf(layer)
+	s = newStage(t, s.fresh, pool.Chain(seen, layer))
+	for _, tunable := range tunables {
+		tuning := tunable.Tuning()
+		if tuning == nil {
+			t.Errorf("the Tuning of %T is nil", tunable)
+			continue
+		}
+		state := tuning.Read()
+		for _, f := range tuning.Fields() {
+			if f.Secret {
+				continue
+			}
+			before := seen.n.Load()
+			result, err := tuning.Apply(settings.Request{
+				Source: settings.Fleet, Revision: tuning.Read().Revision, Actor: "pooltest", Reason: "a test",
+				Values: map[string]string{f.Name: state.Effective[f.Name]},
+			})
+			if err != nil || len(result.Changes) > 0 {
+				t.Errorf("%s: the value in force of %s is not the same value when it is applied: %v, %v", tuning.Layer(), f.Name, result.Changes, err)
+			}
+			if seen.n.Load() != before+1 {
+				t.Errorf("%s: new settings are not reported as a pool.EventConfigured with Settings: see settings.Hooks and pool.Attached", tuning.Layer())
+			}
+		}
+	}
+}
+
+// configurations is a layer that counts the reports of new settings.
+type configurations struct{ n atomic.Int64 }
+
+func (*configurations) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (c *configurations) Observe(_ context.Context, e pool.Event) {
+	if e.Kind == pool.EventConfigured && e.Settings != nil {
+		c.n.Add(1)
+	}
+}
+
+// tunablesOf returns the parts of a layer that have settings.
+func tunablesOf(layer any) (all []settings.Tunable) {
+	if t, ok := layer.(settings.Tunable); ok {
+		all = append(all, t)
+	}
+	if c, ok := layer.(pool.Composite); ok {
+		for _, part := range c.Unwrap() {
+			all = append(all, tunablesOf(part)...)
+		}
+	}
+	return all
 }
 
 // testForks puts another layer outside of the tested layer. The other layer makes two attempts at

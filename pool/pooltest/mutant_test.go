@@ -13,6 +13,7 @@ import (
 
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/pooltest"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // mutants are layers that each break a rule. The suite must find all of them.
@@ -64,6 +65,31 @@ var mutants = map[string]func() pool.Middleware{
 			return ctx.Err() // while next may still run
 		}
 	}),
+	"keeps the place of a failed use": func() pool.Middleware {
+		places := make(chan struct{}, 1000)
+		return pool.MiddlewareFunc(func(next pool.Handler) pool.Handler {
+			return func(ctx context.Context, c *pool.Call) error {
+				select {
+				case places <- struct{}{}:
+				default:
+					return pooltest.ErrDenied
+				}
+				err := next(ctx, c)
+				if err == nil {
+					<-places
+				}
+				return err
+			}
+		})
+	},
+	"has a Tuning that is nil": func() pool.Middleware { return tuned{} },
+	"keeps a change of settings to itself": func() pool.Middleware {
+		live, err := settings.New(&tunedSpec, tunedConfig{}, settings.Hooks[tunedConfig]{})
+		if err != nil {
+			panic(err)
+		}
+		return tuned{live.Tuning()}
+	},
 	"has a level that is in no state": func() pool.Middleware { return undecided{} },
 	"cannot be attached again":        func() pool.Middleware { return &attachOnce{} },
 }
@@ -75,6 +101,19 @@ func wrap(f func(ctx context.Context, c *pool.Call, next pool.Handler) error) fu
 		})
 	}
 }
+
+// tuned is a layer with settings.
+type tuned struct{ tuning *settings.Tuning }
+
+type tunedConfig struct{ Strict bool }
+
+var tunedSpec = settings.Spec[tunedConfig]{Layer: "tuned", Fields: []settings.Entry[tunedConfig]{
+	settings.Bool(func(c *tunedConfig) *bool { return &c.Strict }, settings.Field{Go: "Strict"}),
+}}
+
+func (tuned) Wrap(next pool.Handler) pool.Handler { return next }
+
+func (t tuned) Tuning() *settings.Tuning { return t.tuning }
 
 type undecided struct{}
 
