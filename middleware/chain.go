@@ -26,7 +26,7 @@ func (s *Stack) Insert(before string, layers ...pool.Middleware) error {
 	defer s.mu.Unlock()
 	at := slices.IndexFunc(s.layers, func(l pool.Middleware) bool {
 		info, ok := describe(l)
-		return ok && (info.Layer == before || info.Name == before)
+		return ok && before != "" && (info.Layer == before || info.Name == before)
 	})
 	if at < 0 {
 		return fmt.Errorf("middleware: no layer of the stack is of the kind %q: must be among %s", before, strings.Join(s.kinds(), ", "))

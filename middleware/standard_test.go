@@ -188,7 +188,7 @@ func TestOptions(t *testing.T) {
 		{middleware.Options{Logging: logging.Config{Every: -1}}, []string{"middleware: Options.Logging: logging: Every is -1"}},
 		{
 			middleware.Options{Total: timeout.Config{MinLeft: -1}, Attempt: timeout.Config{MinLeft: -2}},
-			[]string{"middleware: Options.Total: timeout: MinLeft is -1ns", "middleware: Options.Attempt: timeout: MinLeft is -2ns"},
+			[]string{"middleware: Options.Total: timeout.total: MinLeft is -1ns", "middleware: Options.Attempt: timeout.attempt: MinLeft is -2ns"},
 		},
 		{middleware.Options{Retry: retry.Config{MaxAttempts: -3}}, []string{"middleware: Options.Retry: retry: MaxAttempts is -3"}},
 		{middleware.Options{Breaker: breaker.Config{Probes: -1}}, []string{"middleware: Options.Breaker: breaker: Probes is -1"}},

@@ -91,69 +91,84 @@ type Config struct {
 	LeakAfter time.Duration
 }
 
-// configSpec lists the settings of a pool. Name has no place in the list, because the name cannot
-// change.
-var configSpec = settings.Spec[Config]{Layer: "pool", Fields: []settings.Entry[Config]{
-	settings.Int(func(c *Config) *int { return &c.MaxSize }, settings.Field{
-		Go: "MaxSize", Unit: "resources", Allowed: "0 (default 10) or more", Effect: "idle resources beyond the size are closed",
-		Help: "The maximum number of resources.",
-	}),
-	settings.Int(func(c *Config) *int { return &c.MinIdle }, settings.Field{
-		Go: "MinIdle", Unit: "resources", Allowed: "between 0 and MaxSize", Zero: "none",
-		Help: "The number of idle resources kept ready.",
-	}),
-	settings.Int(func(c *Config) *int { return &c.MaxWaiters }, settings.Field{
-		Go: "MaxWaiters", Unit: "borrowers", Allowed: "negative (no waiting), 0 (no bound) or more",
-		Zero: "no bound", ZeroText: "unlimited", Off: "no borrower waits for another borrower",
-		Help: "The maximum number of borrowers that wait for a resource lent to another borrower.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.AcquireTimeout }, settings.Field{
-		Go: "AcquireTimeout", Allowed: "negative (no bound), 0 (default 2s) or more",
-		Zero: "2s, or two thirds of the time until the deadline of the caller if that is more", Off: "only the deadline of the caller bounds the wait",
-		Help: "The maximum wait for a resource.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.OpenTimeout }, settings.Field{
-		Go: "OpenTimeout", Allowed: "0 (default 5s) or more", Help: "The maximum time of a dial.",
-	}),
-	settings.Int(func(c *Config) *int { return &c.OpenConcurrency }, settings.Field{
-		Go: "OpenConcurrency", Unit: "dials", Allowed: "0 (default: a fifth of MaxSize, from 4 to 16) or more",
-		Zero: "a fifth of max_size, from 4 to 16, while the pool recovers; otherwise max_size",
-		Help: "The maximum number of concurrent dials.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.OpenBackoff }, settings.Field{
-		Go: "OpenBackoff", Allowed: "0 (default 500ms) or more", Help: "The maximum pause after failed dials.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.MaxLifetime }, settings.Field{
-		Go: "MaxLifetime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
-		Help: "The age at which a resource is closed.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.MaxIdleTime }, settings.Field{
-		Go: "MaxIdleTime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
-		Help: "The time after which an idle resource beyond min_idle is closed.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.CheckAfter }, settings.Field{
-		Go: "CheckAfter", Allowed: "negative (no checks), 0 (default 1s) or more", Off: "no checks before a lease",
-		Help: "The idle time up to which a resource is lent without a check.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.CheckTimeout }, settings.Field{
-		Go: "CheckTimeout", Allowed: "0 (default 1s) or more", Help: "The maximum time of a check, a reset or a close of a resource.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.KeepAlive }, settings.Field{
-		Go: "KeepAlive", Allowed: "0 (never) or more", Off: "no checks in the background", OffIsZero: true,
-		Help: "The idle time after which a resource is checked in the background.",
-	}),
-	settings.Duration(func(c *Config) *time.Duration { return &c.LeakAfter }, settings.Field{
-		Go: "LeakAfter", Allowed: "0 (never) or more", Off: "leases are not watched", OffIsZero: true,
-		Help: "The duration of a lease after which the lease is reported as leaked. Costs about a microsecond a use.",
-	}),
-}}
+// configSpec lists the settings of a pool without a size given by the driver.
+var configSpec = newSpec(defaultMaxSize)
+
+// specFor returns the list of settings of a pool. size is the size given by the driver, or 0.
+func specFor(size int) *settings.Spec[Config] {
+	if size == 0 {
+		return configSpec
+	}
+	return newSpec(size)
+}
+
+// newSpec lists the settings of a pool. Name has no place in the list, because the name cannot
+// change. size is the default of MaxSize.
+func newSpec(size int) *settings.Spec[Config] {
+	return &settings.Spec[Config]{Layer: "pool", Fields: []settings.Entry[Config]{
+		settings.Int(func(c *Config) *int { return &c.MaxSize }, settings.Field{
+			Go: "MaxSize", Unit: "resources", Allowed: fmt.Sprintf("0 (default %d) or more", size), Effect: "idle resources beyond the size are closed",
+			Help: "The maximum number of resources.",
+		}),
+		settings.Int(func(c *Config) *int { return &c.MinIdle }, settings.Field{
+			Go: "MinIdle", Unit: "resources", Allowed: "between 0 and MaxSize", Zero: "none",
+			Help: "The number of idle resources kept ready.",
+		}),
+		settings.Int(func(c *Config) *int { return &c.MaxWaiters }, settings.Field{
+			Go: "MaxWaiters", Unit: "borrowers", Allowed: "negative (no waiting), 0 (no bound) or more",
+			Zero: "no bound", ZeroText: "unlimited", Off: "no borrower waits for another borrower",
+			Help: "The maximum number of borrowers that wait for a resource lent to another borrower.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.AcquireTimeout }, settings.Field{
+			Go: "AcquireTimeout", Allowed: "negative (no bound), 0 (default 2s) or more",
+			Zero: "2s, or two thirds of the time until the deadline of the caller if that is more", Off: "only the deadline of the caller bounds the wait",
+			Help: "The maximum wait for a resource. The explicit value 2s means the same as 0.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.OpenTimeout }, settings.Field{
+			Go: "OpenTimeout", Allowed: "0 (default 5s) or more", Help: "The maximum time of a dial.",
+		}),
+		settings.Int(func(c *Config) *int { return &c.OpenConcurrency }, settings.Field{
+			Go: "OpenConcurrency", Unit: "dials", Allowed: "0 (default: a fifth of MaxSize, from 4 to 16) or more",
+			Zero: "a fifth of max_size, from 4 to 16, while the pool recovers; otherwise max_size",
+			Help: "The maximum number of concurrent dials. An explicit value equal to the default means the same as 0.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.OpenBackoff }, settings.Field{
+			Go: "OpenBackoff", Allowed: "0 (default 500ms) or more", Help: "The maximum pause after failed dials.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.MaxLifetime }, settings.Field{
+			Go: "MaxLifetime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
+			Help: "The age at which a resource is closed.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.MaxIdleTime }, settings.Field{
+			Go: "MaxIdleTime", Allowed: "0 (no bound) or more", Off: "no bound", OffIsZero: true,
+			Help: "The time after which an idle resource beyond min_idle is closed.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.CheckAfter }, settings.Field{
+			Go: "CheckAfter", Allowed: "negative (no checks), 0 (default 1s) or more", Off: "no checks before a lease",
+			Help: "The idle time up to which a resource is lent without a check.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.CheckTimeout }, settings.Field{
+			Go: "CheckTimeout", Allowed: "0 (default 1s) or more", Help: "The maximum time of a check, a reset or a close of a resource.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.KeepAlive }, settings.Field{
+			Go: "KeepAlive", Allowed: "0 (never) or more", Off: "no checks in the background", OffIsZero: true,
+			Help: "The idle time after which a resource is checked in the background.",
+		}),
+		settings.Duration(func(c *Config) *time.Duration { return &c.LeakAfter }, settings.Field{
+			Go: "LeakAfter", Allowed: "0 (never) or more", Off: "leases are not watched", OffIsZero: true,
+			Help: "The duration of a lease after which the lease is reported as leaked. Costs about a microsecond a use.",
+		}),
+	}}
+}
 
 // Validate returns an error with every field out of range, the value of the field, and the allowed
 // range. Validate returns nil if all fields are valid. The error joins a *[settings.FieldError] for
-// each field.
-func (c Config) Validate() error {
+// each field. Validate takes 10 for a MaxSize of 0; New knows the size given by the driver.
+func (c Config) Validate() error { return c.validate(configSpec) }
+
+func (c Config) validate(spec *settings.Spec[Config]) error {
 	limit := c.withDefaults().MaxSize
-	err := configSpec.Validate(c, settings.Rule{
+	err := spec.Validate(c, settings.Rule{
 		Field: "MinIdle", OK: c.MinIdle >= 0 && (c.MaxSize < 0 || c.MinIdle <= limit), Allowed: fmt.Sprintf("between 0 and MaxSize, which is %d", limit),
 	})
 	var errs []error

@@ -347,6 +347,29 @@ func TestClearEndsThePauseBetweenDials(t *testing.T) {
 	})
 }
 
+// A shorter OpenBackoff ends the pause between dials that the longer OpenBackoff has begun.
+func TestShorterBackoffEndsThePauseBetweenDials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &pooltest.Fake{}
+		p := newPool(t, fake, pool.Config{MaxSize: 1, OpenBackoff: time.Hour})
+		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
+		for range 20 { // until the pauses have grown
+			ctx, cancel := context.WithTimeout(background, time.Minute)
+			_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
+			cancel()
+		}
+		fake.Inject(pooltest.Open, 0, nil)
+		if err := p.Configure(pool.Config{MaxSize: 1, OpenBackoff: 10 * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		err := p.Do(background, op, func(context.Context, conn) error { return nil })
+		if took := time.Since(start); err != nil || took > 10*time.Millisecond {
+			t.Errorf("served after %v, %v", took, err)
+		}
+	})
+}
+
 // Clear cancels the dial of a look. The look goes on with another dial at once.
 func TestClearDuringALook(t *testing.T) {
 	for _, size := range []int{1, 2} {

@@ -15,6 +15,7 @@ import (
 	"github.com/earnorm/poolstack/pool"
 	"github.com/earnorm/poolstack/pool/driver"
 	"github.com/earnorm/poolstack/pool/pooltest"
+	"github.com/earnorm/poolstack/pool/settings"
 )
 
 // bad is an error whose methods panic, like the methods of a nil pointer.
@@ -253,6 +254,16 @@ func (f fragile) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Layer: "fragile"}
 }
 func (f fragile) Levels() []pool.Level { f.mine("Levels"); return nil }
+func (f fragile) Tuning() *settings.Tuning {
+	f.mine("Tuning")
+	if f.where == "no Tuning" {
+		return nil
+	}
+	return fragileSettings.Tuning()
+}
+
+var fragileSettings, _ = settings.New(&settings.Spec[int]{Layer: "fragile"}, 0, settings.Hooks[int]{})
+
 func (f fragile) Attach(pool.PoolInfo) (func(), error) {
 	f.mine("Attach")
 	return func() { f.mine("detach") }, nil
@@ -260,10 +271,11 @@ func (f fragile) Attach(pool.PoolInfo) (func(), error) {
 
 func TestPanicsOfLayersAreContained(t *testing.T) {
 	for where, refused := range map[string]bool{
-		"Wrap": true, "WantsEvent": true, "Attach": true, "Describe": false, "Levels": false, "detach": false,
+		"Wrap": true, "WantsEvent": true, "Attach": true, "Describe": true, "Levels": true, "Tuning": true, "no Tuning": true,
+		"detach": false,
 	} {
 		p, err := pool.New(&pooltest.Fake{}, pool.Config{}, fragile{where})
-		if (err != nil) != refused || refused && !strings.Contains(err.Error(), where) {
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), strings.TrimPrefix(where, "no ")) {
 			t.Errorf("%s: New returned %v", where, err)
 		}
 		if err != nil {
@@ -277,6 +289,39 @@ func TestPanicsOfLayersAreContained(t *testing.T) {
 			t.Errorf("%s: %v", where, err)
 		}
 		closePool(t, p)
+	}
+}
+
+// unsteady is a layer whose descriptions panic once armed.
+type unsteady struct {
+	fragile
+
+	armed *atomic.Bool
+}
+
+func (f unsteady) mine() {
+	if f.armed.Load() {
+		panic("later")
+	}
+}
+
+func (f unsteady) Describe() pool.LayerInfo { f.mine(); return pool.LayerInfo{Layer: "unsteady"} }
+func (f unsteady) Levels() []pool.Level     { f.mine(); return nil }
+func (f unsteady) Tuning() *settings.Tuning { f.mine(); return fragileSettings.Tuning() }
+
+// A layer that describes itself to New and panics later does not end a reader of its descriptions.
+func TestLaterPanicsOfLayersAreContained(t *testing.T) {
+	f := unsteady{armed: &atomic.Bool{}}
+	p := newPool(t, &pooltest.Fake{}, pool.Config{}, f)
+	f.armed.Store(true)
+	if l := p.Layers(); len(l) != 1 || !strings.Contains(l[0].Layer, "unsteady") {
+		t.Errorf("layers %+v", l)
+	}
+	if n := len(p.Levels()) + len(p.KnownEvents()); n != 0 {
+		t.Errorf("%d levels and events", n)
+	}
+	if n := len(p.Tunings()); n != 1 {
+		t.Errorf("%d tunings, want the pool's", n)
 	}
 }
 

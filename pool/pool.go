@@ -34,6 +34,7 @@ type Pool[T any] struct {
 	reporters   []HealthReporter
 	tunables    []settings.Tunable
 	settings    *settings.Live[Config]
+	spec        *settings.Spec[Config]
 	size        int      // of the driver, for a MaxSize of 0; 0 for a driver without a size
 	detach      []func() // called by Close
 
@@ -119,11 +120,11 @@ func New[T any](d driver.Driver[T], cfg Config, layers ...Middleware) (*Pool[T],
 		return nil, err
 	}
 	p := &Pool[T]{
-		size:   size,
+		size: size, spec: specFor(size),
 		driver: d, hub: &hub{classifier: defaultClassifier{}, start: time.Now()},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}), nextScan: never, brokeAt: -never, openedAt: -never,
 	}
-	if err = p.sized(cfg).Validate(); err != nil {
+	if err = p.sized(cfg).validate(p.spec); err != nil {
 		return nil, err
 	}
 	p.resetter, _ = d.(driver.Resetter[T])
@@ -212,16 +213,56 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	}
 	all := chain(layers).Unwrap()
 	p.layers = faces[Describer](all...)
-	if err := checkOrder(p.Layers()); err != nil {
-		return err
-	}
 	p.levelers = faces[Leveler](append(slices.Clip(all), p.driver)...)
 	p.reporters = faces[HealthReporter](all...)
 	p.tunables = faces[settings.Tunable](all...)
+	if err := p.checkDescriptions(); err != nil {
+		return err
+	}
+	if err := checkOrder(p.Layers()); err != nil {
+		return err
+	}
 	p.hub.observe(faces[Observer](all...))
 	p.hub.commands = faces[CommandObserver](all...)
 	if len(layers) > 0 {
 		p.handler = chain(layers).Wrap(func(ctx context.Context, c *Call) error { return c.term.run(ctx, c) })
+	}
+	return nil
+}
+
+// checkDescriptions calls the methods by which layers and the driver describe themselves. Later the pool
+// contains a panic of such a method. At the beginning a panic is an error of New.
+func (p *Pool[T]) checkDescriptions() error {
+	for _, d := range append(slices.Clip(p.layers), faces[Describer](p.driver)...) {
+		if err := contain(d, "Describe", func() error { d.Describe(); return nil }); err != nil {
+			return err
+		}
+	}
+	for _, l := range p.levelers {
+		if err := contain(l, "Levels", func() error { return checkLevels(l.Levels()) }); err != nil {
+			return err
+		}
+	}
+	for _, t := range p.tunables {
+		if err := contain(t, "Tuning", func() error { return checkTuning(t) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLevels(levels []Level) error {
+	for _, l := range levels {
+		if l.Layer == "" || l.Name == "" || l.Read == nil {
+			return fmt.Errorf("pool: the level %q of layer %q needs a Layer, a Name and a Read", l.Name, l.Layer)
+		}
+	}
+	return nil
+}
+
+func checkTuning(t settings.Tunable) error {
+	if t.Tuning() == nil {
+		return fmt.Errorf("pool: the Tuning of the layer %T is nil", t)
 	}
 	return nil
 }
@@ -367,7 +408,7 @@ func (*Pool[T]) sealed() {}
 
 // declare makes the Live of the pool's settings, and puts cfg in force.
 func (p *Pool[T]) declare(cfg Config) (err error) {
-	p.settings, err = settings.New(&configSpec, cfg, settings.Hooks[Config]{
+	p.settings, err = settings.New(p.spec, cfg, settings.Hooks[Config]{
 		Fill: p.fill, Validate: p.validate, Apply: p.apply,
 		Report: func(r settings.Result) { p.Emit(Event{Kind: EventConfigured, Settings: &r}) },
 	})
@@ -388,7 +429,7 @@ func (p *Pool[T]) Configure(cfg Config) error { return p.settings.Configure(cfg)
 
 // validate returns an error if cfg is not valid for this pool.
 func (p *Pool[T]) validate(cfg Config) error {
-	if err := p.sized(cfg).Validate(); err != nil {
+	if err := p.sized(cfg).validate(p.spec); err != nil {
 		return err
 	}
 	if cfg.Name != "" && cfg.Name != p.hub.id.Name {
@@ -407,6 +448,8 @@ func (p *Pool[T]) apply(cfg Config) {
 	}
 	p.reap(p.elapsed())
 	p.tellLargeWarmers()
+	// A shorter OpenBackoff also ends the present pause earlier.
+	p.retryOpen = min(p.retryOpen, plus(p.elapsed(), p.cfg.OpenBackoff))
 	p.schedule(0)
 	p.pump()
 }

@@ -139,22 +139,11 @@ func newTuned(kind string) *tuned {
 func (l *tuned) Wrap(next pool.Handler) pool.Handler               { return next }
 func (l *tuned) Attach(p pool.PoolInfo) (detach func(), err error) { return l.Add(p), nil }
 
-// untunable is a layer whose Tuning is nil, or panics.
-type untunable struct{ panics bool }
-
-func (untunable) Wrap(next pool.Handler) pool.Handler { return next }
-func (l untunable) Tuning() *settings.Tuning {
-	if l.panics {
-		panic("no settings")
-	}
-	return nil
-}
-
 // The pool's own settings come first, then those of the layers, also inside a Composite.
 func TestTunings(t *testing.T) {
 	events := newRecorder()
 	p := newPool(t, &pooltest.Fake{}, pool.Config{},
-		newTuned("a"), untunable{true}, pool.Chain(untunable{}, pool.Chain(newTuned("b")), events), newTuned("c"))
+		newTuned("a"), pool.Chain(pool.Chain(newTuned("b")), events), newTuned("c"))
 	var info pool.PoolInfo = p
 	var got []string
 	for _, tuning := range info.Tunings() {

@@ -25,7 +25,6 @@ func Admin(b *breaker.Breaker) http.Handler {
 		}
 		if v := r.FormValue("open_for"); v != "" && err == nil {
 			cfg.OpenFor, err = time.ParseDuration(v)
-			cfg.OpenMax = max(cfg.OpenMax, cfg.OpenFor)
 		}
 		if err == nil {
 			err = b.Configure(cfg) // names each invalid field; then the old settings hold

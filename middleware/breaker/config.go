@@ -2,9 +2,13 @@ package breaker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/earnorm/poolstack/pool/settings"
 )
@@ -28,6 +32,7 @@ const (
 	maxBuckets = 1000
 	minBucket  = time.Millisecond // minimum length of a bucket
 	minOpenFor = time.Millisecond
+	maxName    = 100
 )
 
 // Config holds the settings of a [Breaker]: when the breaker opens and how the breaker closes
@@ -35,8 +40,8 @@ const (
 // copy to [Breaker.Configure].
 type Config struct {
 	// Name tells the breaker from another breaker around the same pool: in events, in metrics and in
-	// the errors of its rejections. "" means no name: the breaker is called by its kind, "breaker".
-	// Configure cannot change the name.
+	// the errors of its rejections. A Name has no spaces and at most 100 characters. "" means no name:
+	// the breaker is called by its kind, "breaker". Configure cannot change the name.
 	Name string
 
 	// Window is the length of time over which outcomes are counted. The window advances in Buckets
@@ -166,12 +171,24 @@ func (c Config) Validate() error {
 	d := c.withDefaults()
 	least := time.Duration(d.Buckets) * minBucket
 	bucketsOK := c.Buckets >= 0 && c.Buckets <= maxBuckets
-	return configSpec.Validate(c, settings.Rule{
+	return errors.Join(checkName(c.Name), configSpec.Validate(c, settings.Rule{
 		Field: "Window", OK: !bucketsOK || d.Window >= least,
 		Allowed: fmt.Sprintf("0 (default %v) or at least %v, for %d buckets", defaultWindow, least, d.Buckets),
 	}, settings.Rule{
 		Field: "OpenMax", OK: d.OpenMax >= d.OpenFor, Allowed: fmt.Sprintf("0 (default 800ms) or at least OpenFor, which is %v", d.OpenFor),
-	})
+	}))
+}
+
+// checkName returns an error if name cannot be an attribute of metrics and a word in errors.
+func checkName(name string) error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }
+	if len(name) <= maxName && utf8.ValidString(name) && !strings.ContainsFunc(name, bad) {
+		return nil
+	}
+	return &settings.FieldError{
+		Layer: kind, Field: "Name", Value: strconv.Quote(name[:min(len(name), maxName)]),
+		Allowed: fmt.Sprintf("at most %d characters without spaces", maxName),
+	}
 }
 
 // withDefaults returns c with the defaults in place of zero values.

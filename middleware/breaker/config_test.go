@@ -57,6 +57,17 @@ func TestValidateNamesFieldValueAndWhatIsAllowed(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"": true, "shards": true, "cache.reads-2": true, "größe": true, "two words": false, "a\nline": false, "\x00": false, "\xff": false,
+		strings.Repeat("x", 100): true, strings.Repeat("x", 101): false,
+	} {
+		if _, err := New(Config{Name: name}); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "breaker: Name is \"") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 func TestOpenPeriodStaysWithinItsBounds(t *testing.T) {
 	cfg := Config{OpenFor: 3 * time.Second, OpenMax: math.MaxInt64, Jitter: 0.25}.withDefaults()
 	if got := cfg.openPeriod(1000, 0); got != math.MaxInt64 {

@@ -64,5 +64,7 @@ type Snapshot struct {
 
 	Opened  uint64 // number of changes to open since New, from closed and half-open
 	Refused uint64 // number of rejected uses since New
-	Config  Config // current settings, as from Breaker.Config
+	// Config holds the settings in force, as from Breaker.Effective. To change a setting, begin with
+	// Breaker.Config.
+	Config Config
 }

@@ -48,6 +48,9 @@ func (k InstrumentKind) String() string {
 	return [...]string{"Counter", "UpDownCounter", "Gauge", "Histogram"}[k]
 }
 
+// MarshalText returns the name of the kind. The error is always nil.
+func (k InstrumentKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Instrument describes a metric of the [Catalogue].
 type Instrument struct {
 	Name        string

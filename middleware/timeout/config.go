@@ -29,12 +29,14 @@ type Config struct {
 
 	// MinLeft is the minimum time until the deadline of the context at the beginning of the use or
 	// attempt. With less time, the layer returns [ErrNoTime] at once, before a resource is acquired. 0
-	// means that only a passed deadline is rejected.
+	// means that only a passed deadline is rejected. MinLeft must be less than Limit, if Limit is
+	// positive.
 	MinLeft time.Duration
 }
 
-// The lists of the settings of both layers.
+// The lists of the settings of both layers, and of a Config without a layer.
 var (
+	configSpec  = newSpec("timeout", "a default that depends on the caller")
 	totalSpec   = newSpec("timeout.total", "the deadline of the caller, or 10s without a deadline")
 	attemptSpec = newSpec("timeout.attempt", "half of the time until the deadline of the caller, at least 3s, and no limit for slow operations")
 )
@@ -47,7 +49,7 @@ func newSpec(layer, zero string) *settings.Spec[Config] {
 			Help: "The maximum time.",
 		}),
 		settings.Duration(func(c *Config) *time.Duration { return &c.MinLeft }, settings.Field{
-			Go: "MinLeft", Allowed: "0 (any time left will do) or more", Off: "any time left will do", OffIsZero: true,
+			Go: "MinLeft", Allowed: "0 (any time left will do) or more, and less than Limit", Off: "any time left will do", OffIsZero: true,
 			Help: "The minimum time until the deadline of the caller at the beginning. With less time the use is refused.",
 		}),
 	}}
@@ -55,8 +57,11 @@ func newSpec(layer, zero string) *settings.Spec[Config] {
 
 // Validate returns an error naming each invalid field, its value and the allowed values. Validate
 // returns nil if all fields are valid. The error joins a *[settings.FieldError] for each field.
-func (c Config) Validate() error {
-	return totalSpec.Validate(c, settings.Rule{
+func (c Config) Validate() error { return c.validate(configSpec) }
+
+// validate implements Validate. The errors begin with the name in spec.
+func (c Config) validate(spec *settings.Spec[Config]) error {
+	return spec.Validate(c, settings.Rule{
 		Field: "MinLeft", OK: c.Limit <= 0 || c.MinLeft < c.Limit, Allowed: fmt.Sprintf("less than Limit, which is %v", c.Limit),
 	})
 }

@@ -53,14 +53,17 @@ func TestValidate(t *testing.T) {
 		{timeout.Config{}, ""},
 		{timeout.Config{Limit: -1}, ""},
 		{timeout.Config{Limit: -1, MinLeft: time.Hour}, ""},
-		{timeout.Config{MinLeft: -time.Second}, "timeout: MinLeft is -1s: must be 0 (any time left will do) or more"},
-		{timeout.Config{Limit: time.Second, MinLeft: time.Second}, "timeout: MinLeft is 1s: must be less than Limit, which is 1s"},
-		// The limit of 3 s is the default.
-		{timeout.Config{MinLeft: 4 * time.Second}, "timeout: MinLeft is 4s: must be less than Limit, which is 3s"},
+		{timeout.Config{MinLeft: -time.Second}, "timeout.attempt: MinLeft is -1s: must be 0 (any time left will do) or more, and less than Limit"},
+		{timeout.Config{Limit: time.Second, MinLeft: time.Second}, "timeout.attempt: MinLeft is 1s: must be less than Limit, which is 1s"},
+		{timeout.Config{MinLeft: 20 * time.Second}, ""}, // the automatic limit depends on the caller
 	} {
 		_, err := timeout.NewAttempt(tc.cfg)
 		if (err == nil) != (tc.want == "") || err != nil && err.Error() != tc.want {
 			t.Errorf("%+v: got %v, want %q", tc.cfg, err, tc.want)
+		}
+		_, other := timeout.NewTotal(tc.cfg)
+		if plain := tc.cfg.Validate(); (plain == nil) != (err == nil) || (other == nil) != (err == nil) {
+			t.Errorf("%+v: NewAttempt returns %v, NewTotal %v and Validate %v", tc.cfg, err, other, plain)
 		}
 	}
 }

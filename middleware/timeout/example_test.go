@@ -50,6 +50,6 @@ func ExampleTimeout_Configure() {
 	fmt.Println(total.Configure(timeout.Config{Limit: time.Second}), total.Config().Limit)
 	// Output:
 	// by default: automatic
-	// timeout: MinLeft is -1s: must be 0 (any time left will do) or more
+	// timeout.total: MinLeft is -1s: must be 0 (any time left will do) or more, and less than Limit
 	// <nil> 1s
 }

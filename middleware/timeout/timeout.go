@@ -53,7 +53,7 @@ func NewAttempt(cfg Config) (*Timeout, error) {
 func (t *Timeout) configured(spec *settings.Spec[Config], cfg Config) (*Timeout, error) {
 	t.known.made = time.Now()
 	live, err := settings.New(spec, cfg, settings.Hooks[Config]{
-		Validate: func(c Config) error { return t.filled(c).Validate() }, Apply: t.configure, Report: t.report,
+		Validate: func(c Config) error { return c.validate(spec) }, Apply: t.configure, Report: t.report,
 	})
 	if err != nil {
 		return nil, err
@@ -74,15 +74,9 @@ func (t *Timeout) Effective() Config { return t.live.Effective() }
 // Tuning implements [settings.Tunable].
 func (t *Timeout) Tuning() *settings.Tuning { return t.live.Tuning() }
 
-// filled returns cfg with the default in place of a Limit of 0.
-func (t *Timeout) filled(cfg Config) Config {
-	cfg.Limit = cmp.Or(cfg.Limit, t.standard)
-	return cfg
-}
-
 // configure puts cfg in force.
 func (t *Timeout) configure(cfg Config) {
-	limit := t.filled(cfg).Limit
+	limit := cmp.Or(cfg.Limit, t.standard)
 	t.inForce.Store(&inForce{cfg, limit, newCause(t.stage, t.about, limit)})
 }
 

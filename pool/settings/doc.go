@@ -27,7 +27,7 @@
 //
 // A field without a text is not in the list: a function, a provider, a name. Such a field keeps the
 // value given by code. The value of a [Secret] never leaves a Tuning: the texts hold [Hidden] in
-// its place. Hidden in a Request keeps the secret of the same source, so a map that was read can be
+// its place. Hidden in a Request keeps the secret of the same source, so Declared.Values can be
 // written back.
 //
 // # Changes

@@ -13,9 +13,11 @@ var ErrStale = errors.New("the settings have changed since they were read")
 // A FieldError says that a value of a field is not allowed. The errors of Validate, Configure and
 // Apply join FieldErrors; [FieldErrors] lists the FieldErrors.
 type FieldError struct {
-	Layer   string `json:"layer"`   // the beginning of the text: "breaker"
-	Field   string `json:"field"`   // the Field.Name: "open_for"
-	Value   string `json:"value"`   // the refused value as text; Hidden for a secret
+	Layer string `json:"layer"` // the Spec.Layer: "breaker"
+	Field string `json:"field"` // the Field.Name: "open_for"
+	// Value is the refused value as text: Hidden for a secret, and "unknown" if Field is no field. A
+	// text that may be mistaken for a part of the sentence is quoted, and a long text is cut.
+	Value   string `json:"value"`
 	Allowed string `json:"allowed"` // completes "must be"
 
 	goName string // replaces Field in the text of an error about a Config
@@ -42,21 +44,6 @@ func FieldErrors(err error) (all []*FieldError) {
 		}
 	}
 	return all
-}
-
-// untyped returns err with the names of fields as in texts. err is an error about a Config.
-func untyped(err error) error {
-	list := FieldErrors(err)
-	if len(list) == 0 {
-		return err
-	}
-	named := make([]error, len(list))
-	for i, e := range list {
-		plain := *e
-		plain.goName = ""
-		named[i] = &plain
-	}
-	return errors.Join(named...)
 }
 
 // Unchanged returns a *[FieldError] if value replaces used, for a field that cannot change while

@@ -65,7 +65,7 @@ func ExampleNew() {
 	// in force from now on: 20
 	// revision 2 code [{max 10 20}]
 	// <nil>
-	// limit: Max is 200: must be at least 1 and at most 100
+	// limit: Max is 200: must be 0 (the default) or at least 1 and at most 100
 }
 
 func ExampleLive() {
@@ -104,12 +104,12 @@ func ExampleTuning_Fields() {
 		fmt.Printf("%s: %s, default %q, must be %s\n", f.Name, f.Type, f.Default, f.Allowed)
 	}
 	// Output:
-	// max: int, default "10", must be at least 1 and at most 100
-	// patience: duration, default "1s", must be off, negative (off), or at least 0
+	// max: int, default "10", must be 0 (the default) or at least 1 and at most 100
+	// patience: duration, default "1s", must be off or at least 0
 	// share: float, default "0", must be at least 0 and at most 1
 	// strict: bool, default "false", must be true or false
 	// plan: string, default "", must be a text
-	// token: string, default "", must be a text
+	// token: string, default "", must be a text other than (hidden)
 }
 
 // The Tunings of a pool are the faces of its Tunable layers.
@@ -155,13 +155,13 @@ func ExampleFieldErrors() {
 	//     "layer": "limit",
 	//     "field": "max",
 	//     "value": "200",
-	//     "allowed": "at least 1 and at most 100"
+	//     "allowed": "0 (the default) or at least 1 and at most 100"
 	//   },
 	//   {
 	//     "layer": "limit",
 	//     "field": "patience",
 	//     "value": "long",
-	//     "allowed": "a duration such as 1.5s: off, negative (off), or at least 0"
+	//     "allowed": "a duration such as 1.5s: off or at least 0"
 	//   }
 	// ]
 }
@@ -174,7 +174,7 @@ func ExampleSpec_Validate() {
 	fmt.Println(validate(Limit{Max: -1, Strict: true}))
 	fmt.Println(validate(Limit{Max: 1, Strict: true}))
 	// Output:
-	// limit: Max is -1: must be at least 1 and at most 100
+	// limit: Max is -1: must be 0 (the default) or at least 1 and at most 100
 	// limit: Strict is true: must be false without a Max
 	// <nil>
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,13 +61,14 @@ type Field struct {
 // An Entry is a Field with access to the value in a C. [Duration], [Int], [Float], [Bool], [String]
 // and [SecretString] make an Entry.
 type Entry[C any] struct {
-	field Field
-	zero  func(c *C) bool
-	text  func(c *C) string // in the style of texts
-	raw   func(c *C) string // as in Go, for errors
-	valid func(c *C) bool
-	parse func(c *C, text string) bool // false: not a value of this type
-	clear func(c *C)
+	field   Field
+	allowed string // completes "must be" in errors about a Config, where no word stands for a number
+	zero    func(c *C) bool
+	text    func(c *C) string // in the style of texts
+	raw     func(c *C) string // as in Go, for errors
+	valid   func(c *C) bool
+	parse   func(c *C, text string) bool // false: not a value of this type
+	clear   func(c *C)
 }
 
 // Duration makes an Entry for a field of type time.Duration. at returns the address of the field.
@@ -115,9 +118,10 @@ func String[C any](at func(c *C) *string, f Field) Entry[C] {
 // is not declared.
 func SecretString[C any](at func(c *C) *Secret, f Field) Entry[C] {
 	f.Type, f.Secret = TypeString, true
-	f.Allowed = cmp.Or(f.Allowed, "a text")
+	f.Allowed = cmp.Or(f.Allowed, "a text other than "+Hidden)
 	e := entry(at, f, func(s Secret) string { return string(s) })
 	e.raw = func(*C) string { return Hidden }
+	e.valid = func(c *C) bool { return *at(c) != Hidden }
 	e.parse = func(c *C, text string) bool { *at(c) = Secret(text); return true }
 	return e
 }
@@ -128,7 +132,7 @@ func entry[C any, V comparable](at func(*C) *V, f Field, format func(V) string) 
 	f.Name = cmp.Or(f.Name, snake(f.Go))
 	text := func(c *C) string { return format(*at(c)) }
 	return Entry[C]{
-		field: f, text: text, raw: text,
+		field: f, allowed: f.Allowed, text: text, raw: text,
 		zero:  func(c *C) bool { return *at(c) == zero },
 		valid: func(*C) bool { return true },
 		clear: func(c *C) { *at(c) = zero },
@@ -149,6 +153,13 @@ func number[C any, V int | float64 | time.Duration](at func(*C) *V, f Field, par
 	if f.Max != "" {
 		most = bound(f.Max)
 	}
+	if f.Max != "" && least > most {
+		panic(fmt.Sprintf("settings: field %s: Min is %s, and Max is %s", f.Go, f.Min, f.Max))
+	}
+	texts := f.allowedTexts()
+	if f.Allowed != "" {
+		texts = f.withWords()
+	}
 	f.Allowed = cmp.Or(f.Allowed, f.allowed())
 	negativeOff := f.Off != "" && !f.OffIsZero
 	plain := func(v V) string { return fmt.Sprint(v) }
@@ -161,6 +172,7 @@ func number[C any, V int | float64 | time.Duration](at func(*C) *V, f Field, par
 		}
 		return plain(v)
 	})
+	e.field.Allowed = texts
 	e.raw = func(c *C) string { return plain(*at(c)) }
 	e.valid = func(c *C) bool {
 		v := *at(c)
@@ -180,6 +192,9 @@ func number[C any, V int | float64 | time.Duration](at func(*C) *V, f Field, par
 		v, err := parse(text)
 		if v == 0 {
 			v = 0 // not -0
+			if strings.ContainsAny(text, "123456789") {
+				return false // too small: 0 would mean the default
+			}
 		}
 		*at(c) = v
 		return err == nil
@@ -187,22 +202,67 @@ func number[C any, V int | float64 | time.Duration](at func(*C) *V, f Field, par
 	return e
 }
 
-// allowed describes the bounds of f.
+// allowed describes the values of f in a Config.
 func (f *Field) allowed() string {
-	below := ""
+	var values []string
+	if f.Off != "" && !f.OffIsZero {
+		values = append(values, "negative (off)")
+	}
+	switch {
+	case f.OffIsZero:
+		values = append(values, "0 (off)")
+	case f.Min != "0" && f.Zero == "":
+		values = append(values, "0 (the default)")
+	case f.Min != "0":
+		values = append(values, "0")
+	}
+	return or(append(values, f.bounds()))
+}
+
+// allowedTexts describes the texts of f.
+func (f *Field) allowedTexts() string {
+	var values []string
+	if f.ZeroText != "" {
+		values = append(values, f.ZeroText)
+	}
+	if f.Off != "" {
+		values = append(values, off)
+	}
+	if f.Min != "0" && f.Zero == "" && !f.OffIsZero {
+		values = append(values, "0 (the default)")
+	}
+	return or(append(values, f.bounds()))
+}
+
+func (f *Field) bounds() string {
 	switch {
 	case f.Max != "" && f.Below:
-		below = " and less than " + f.Max
+		return "at least " + f.Min + " and less than " + f.Max
 	case f.Max != "":
-		below = " and at most " + f.Max
+		return "at least " + f.Min + " and at most " + f.Max
 	}
-	switch {
-	case f.Off == "":
-		return "at least " + f.Min + below
-	case f.OffIsZero:
-		return "off, or at least " + f.Min + below
+	return "at least " + f.Min
+}
+
+// or joins alternatives.
+func or(values []string) string {
+	last := len(values) - 1
+	if last == 0 {
+		return values[0]
 	}
-	return "off, negative (off), or at least " + f.Min + below
+	return strings.Join(values[:last], ", ") + " or " + values[last]
+}
+
+// withWords returns the author's f.Allowed for texts: with the words that stand for numbers.
+func (f *Field) withWords() string {
+	words := ""
+	if f.ZeroText != "" && !strings.Contains(f.Allowed, f.ZeroText) {
+		words = f.ZeroText + ", "
+	}
+	if f.Off != "" && !strings.HasPrefix(f.Allowed, off) {
+		words += off + ", "
+	}
+	return words + f.Allowed
 }
 
 // snake returns a Go name in snake case: "OpenFor" is "open_for", "MaxQPS" is "max_qps".
@@ -221,8 +281,7 @@ func snake(name string) string {
 // A Spec describes the settings of a kind of layer. A Spec is made once, as a package variable, and
 // must not change afterwards.
 type Spec[C any] struct {
-	// Layer is the kind of the layer: "breaker", "timeout.total". Errors begin with the part before
-	// the dot.
+	// Layer is the kind of the layer, or its name: "breaker", "timeout.total". Errors begin with Layer.
 	Layer  string
 	Fields []Entry[C] // in the order of the Config
 }
@@ -236,28 +295,47 @@ type Rule struct {
 
 // Validate checks every field of c against the bounds, and then rules. For a field with a broken
 // rule, the error has Rule.Allowed. The error joins a *[FieldError] for each invalid field, in the
-// order of s.Fields. Validate returns nil if all fields are valid.
+// order of s.Fields. Validate returns nil if all fields are valid. Validate panics if a rule names
+// no field of s.
 func (s *Spec[C]) Validate(c C, rules ...Rule) error {
+	for _, r := range rules {
+		if !slices.ContainsFunc(s.Fields, func(e Entry[C]) bool { return e.field.Go == r.Field }) {
+			panic(fmt.Sprintf("settings: a rule of %s is about %q, which is no field", s.Layer, r.Field))
+		}
+	}
 	var errs []error
 	for i := range s.Fields {
 		e := &s.Fields[i]
-		ok, allowed := e.valid(&c), e.field.Allowed
+		ok, allowed := e.valid(&c), e.allowed
 		for _, r := range rules {
 			if r.Field == e.field.Go && !r.OK {
 				ok, allowed = false, r.Allowed
 			}
 		}
 		if !ok {
-			errs = append(errs, &FieldError{s.begin(), e.field.Name, e.raw(&c), allowed, e.field.Go})
+			errs = append(errs, &FieldError{s.Layer, e.field.Name, e.raw(&c), allowed, e.field.Go})
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// begin returns the beginning of errors.
-func (s *Spec[C]) begin() string {
-	before, _, _ := strings.Cut(s.Layer, ".")
-	return before
+// untyped returns err with the names of fields as in texts. err is an error about a Config.
+func (s *Spec[C]) untyped(err error) error {
+	list := FieldErrors(err)
+	if len(list) == 0 {
+		return err
+	}
+	named := make([]error, len(list))
+	for i, e := range list {
+		plain := *e
+		plain.goName = ""
+		for j := range s.Fields {
+			f := &s.Fields[j].field
+			plain.Allowed = regexp.MustCompile(`\b`+f.Go+`\b`).ReplaceAllLiteralString(plain.Allowed, f.Name)
+		}
+		named[i] = &plain
+	}
+	return errors.Join(named...)
 }
 
 // find returns the Entry with the name of a Field, or nil.

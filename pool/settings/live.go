@@ -12,7 +12,9 @@ import (
 )
 
 // Hooks connect a [Live] to its layer. Each hook may be nil. Fill, Validate and Apply may be called
-// while the Live holds its lock: the three hooks must not change settings, and may read settings.
+// while the Live holds its lock. So the three hooks may call the methods that read, such as Config,
+// Effective and Tuning.Read. They must not call Configure, Apply or Preview, which wait for the
+// lock.
 type Hooks[C any] struct {
 	// Fill returns c with defaults in place of zero values. nil means that c needs no defaults. Fill
 	// is called at every read, so a default may depend on other things.
@@ -54,8 +56,13 @@ type declared struct {
 }
 
 // New makes a Live with the settings declared by code. The error is the error of Hooks.Validate for
-// declared.
+// declared. New panics if two fields of spec have the same name.
 func New[C any](spec *Spec[C], declared C, hooks Hooks[C]) (*Live[C], error) {
+	for i := range spec.Fields {
+		if name := spec.Fields[i].field.Name; spec.find(name) != &spec.Fields[i] {
+			panic(fmt.Sprintf("settings: two fields of %s have the name %s", spec.Layer, name))
+		}
+	}
 	l := &Live[C]{spec: spec, hooks: hooks}
 	l.tuning.face = l
 	if err := l.validate(declared); err != nil {
@@ -79,8 +86,9 @@ func (l *Live[C]) Effective() C { return l.fill(l.state.Load().merged) }
 func (l *Live[C]) Texts() map[string]string { return l.texts(l.Effective()) }
 
 // Configure replaces the settings declared by code. A field declared by a higher source keeps its
-// value in force, and the report lists the field in Result.Held. The error is the error of
-// Hooks.Validate, or names the sources in conflict. After an error, nothing has changed.
+// value in force, and the report lists the field in Result.Held. The settings must be valid alone,
+// and together with the other sources. The error is the error of Hooks.Validate, or names the
+// sources in conflict. After an error, nothing has changed.
 func (l *Live[C]) Configure(c C) error {
 	if err := l.validate(c); err != nil {
 		return err
@@ -135,11 +143,12 @@ func (l *Live[C]) ofCode(c *C) map[string]string {
 func (l *Live[C]) apply(r Request, preview bool) (Result, error) {
 	if r.Source == Code || int(r.Source) >= sources {
 		return Result{}, fmt.Errorf("%s: the source of a request is %v: must be one of %s",
-			l.spec.begin(), r.Source, strings.Join(sourceNames[1:], ", "))
+			l.spec.Layer, r.Source, strings.Join(sourceNames[1:], ", "))
 	}
 	return l.change(r, preview, func(next *state[C]) error {
-		if r.Revision != next.revision {
-			return fmt.Errorf("%s: revision is %d, and the present revision is %d: %w", l.spec.begin(), r.Revision, next.revision, ErrStale)
+		ends := len(r.Values) == 0
+		if r.Revision != next.revision && (!ends || r.Revision != 0) {
+			return fmt.Errorf("%s: revision is %d, and the present revision is %d: %w", l.spec.Layer, r.Revision, next.revision, ErrStale)
 		}
 		values, err := l.decode(r.Values, next.declared[r.Source].values)
 		next.declared[r.Source] = declared{r.ID, values}
@@ -171,7 +180,7 @@ func (l *Live[C]) changed(r Request, preview bool, edit func(next *state[C]) err
 	}
 	result := Result{Source: r.Source, ID: r.ID, Actor: r.Actor, Reason: r.Reason, Revision: old.revision}
 	result.Changes = l.changes(old, &next)
-	result.Held = l.held(old, &next, r.Source)
+	result.Held = l.held(&next, r.Source)
 	if preview {
 		return result, nil
 	}
@@ -190,14 +199,14 @@ func (l *Live[C]) decode(values, present map[string]string) (map[string]string, 
 	decoded := map[string]string{}
 	var errs []error
 	bad := func(name, value, allowed string) {
-		errs = append(errs, &FieldError{Layer: l.spec.begin(), Field: name, Value: value, Allowed: allowed})
+		errs = append(errs, &FieldError{Layer: l.spec.Layer, Field: name, Value: value, Allowed: allowed})
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value, e := values[name], l.spec.find(name)
 		var c C
 		switch {
 		case e == nil:
-			bad(name, "unknown", "one of "+l.spec.names())
+			bad(name, unknown, "one of "+l.spec.names())
 		case value == "":
 		case e.field.Secret && value == Hidden:
 			if present[name] == "" {
@@ -225,11 +234,18 @@ func (e *Entry[C]) quote(text string) string {
 	switch {
 	case e.field.Secret:
 		return Hidden
+	case len(text) > maxQuoted:
+		return strconv.Quote(text[:maxQuoted]) + "..."
 	case text != strings.TrimSpace(text) || strings.ContainsAny(text, " \n:\"") || !strconv.CanBackquote(text):
 		return strconv.Quote(text)
 	}
 	return text
 }
+
+const (
+	unknown   = "unknown" // in place of the value of a field that does not exist
+	maxQuoted = 100       // maximum number of bytes of a refused text in an error
+)
 
 // sourceSet is a set of sources.
 type sourceSet uint8
@@ -261,16 +277,6 @@ func (l *Live[C]) merge(s *state[C], set sourceSet) C {
 // accept returns an error if next cannot follow old. Trials and forced settings end at a deadline,
 // so next must be valid after their end too. newcomer is the source with new values.
 func (l *Live[C]) accept(old, next *state[C], newcomer Source) error {
-	var errs []error
-	was, is := l.fill(old.merged), l.fill(next.merged)
-	for i := range l.spec.Fields {
-		if e := &l.spec.Fields[i]; e.field.Fixed && e.text(&was) != e.text(&is) {
-			errs = append(errs, &FieldError{l.spec.begin(), e.field.Name, e.shown(&is), e.shown(&was) + ", it cannot be changed", e.field.Go})
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return l.named(err, newcomer)
-	}
 	sets := []sourceSet{all}
 	for source := Trial; int(source) < sources; source++ {
 		if source.temporary() && len(next.declared[source].values) > 0 && source != newcomer {
@@ -280,19 +286,36 @@ func (l *Live[C]) accept(old, next *state[C], newcomer Source) error {
 		}
 	}
 	for _, set := range sets {
-		if err := l.validate(l.merge(next, set)); err != nil {
+		merged := l.merge(next, set)
+		if err := l.unmoved(old, merged); err != nil {
+			return l.named(err, newcomer)
+		}
+		if err := l.validate(merged); err != nil {
 			return l.conflict(next, set, newcomer, err)
 		}
 	}
 	return nil
 }
 
+// unmoved returns an error for each fixed field with another value in c than in force. c is without
+// defaults.
+func (l *Live[C]) unmoved(old *state[C], c C) error {
+	var errs []error
+	was, is := l.fill(old.merged), l.fill(c)
+	for i := range l.spec.Fields {
+		if e := &l.spec.Fields[i]; e.field.Fixed && e.text(&was) != e.text(&is) {
+			errs = append(errs, &FieldError{l.spec.Layer, e.field.Name, e.shown(&is), e.shown(&was) + ", it cannot be changed", e.field.Go})
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // named returns err with the names of fields that newcomer uses.
-func (*Live[C]) named(err error, newcomer Source) error {
+func (l *Live[C]) named(err error, newcomer Source) error {
 	if newcomer == Code {
 		return err
 	}
-	return untyped(err)
+	return l.spec.untyped(err)
 }
 
 // conflict explains err, the error of the merge of the sources in set.
@@ -300,7 +323,7 @@ func (l *Live[C]) conflict(next *state[C], set sourceSet, newcomer Source, err e
 	name := func(s Source) string { return s.called(next.declared[s].id) }
 	err = l.named(err, newcomer)
 	if newcomer != Code && len(next.declared[newcomer].values) == 0 {
-		return fmt.Errorf("%s: %s cannot end: the other sources do not go together: %w", l.spec.begin(), name(newcomer), err)
+		return fmt.Errorf("%s: %s cannot end: the other sources do not go together: %w", l.spec.Layer, name(newcomer), err)
 	}
 	alone := sourceSet(0).with(newcomer)
 	if l.validate(l.merge(next, alone)) != nil {
@@ -319,7 +342,7 @@ func (l *Live[C]) conflict(next *state[C], set sourceSet, newcomer Source, err e
 	if len(partners) == 0 {
 		partners = others
 	}
-	return fmt.Errorf("%s: %s does not go with %s: %w", l.spec.begin(), name(newcomer), strings.Join(partners, " and "), err)
+	return fmt.Errorf("%s: %s does not go with %s: %w", l.spec.Layer, name(newcomer), strings.Join(partners, " and "), err)
 }
 
 func (l *Live[C]) validate(c C) error {
@@ -351,6 +374,7 @@ func (l *Live[C]) texts(c C) map[string]string {
 // changes returns the differences in force.
 func (l *Live[C]) changes(old, next *state[C]) (changes []Change) {
 	was, is := l.fill(old.merged), l.fill(next.merged)
+	changes = []Change{} // in JSON a list, not null
 	for i := range l.spec.Fields {
 		if e := &l.spec.Fields[i]; e.text(&was) != e.text(&is) {
 			changes = append(changes, Change{e.field.Name, e.shown(&was), e.shown(&is)})
@@ -359,19 +383,13 @@ func (l *Live[C]) changes(old, next *state[C]) (changes []Change) {
 	return changes
 }
 
-// held returns the fields that newcomer declares or no longer declares, and that a higher source
-// holds.
-func (l *Live[C]) held(old, next *state[C], newcomer Source) (held []Hold) {
+// held returns the fields that newcomer declares, and that a higher source holds.
+func (l *Live[C]) held(next *state[C], newcomer Source) (held []Hold) {
 	is := l.fill(next.merged)
 	for i := range l.spec.Fields {
 		e := &l.spec.Fields[i]
 		name := e.field.Name
-		was, now := old.declared[newcomer].values[name], next.declared[newcomer].values[name]
-		touched := was != "" || now != ""
-		if newcomer == Code {
-			touched = !e.zero(&old.code) || !e.zero(&next.code)
-		}
-		if !touched {
+		if newcomer == Code && e.zero(&next.code) || newcomer != Code && next.declared[newcomer].values[name] == "" {
 			continue
 		}
 		for source := Force; source > newcomer; source-- {

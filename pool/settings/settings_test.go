@@ -83,24 +83,24 @@ func TestRefused(t *testing.T) {
 		values map[string]string
 		want   string
 	}{
-		{values("least", "1us"), "test: least is 1us: must be at least 1ms"},
-		{values("most", "61m"), "test: most is 61m: must be at least 1ms and at most 1h"},
-		{values("most", "soon"), "test: most is soon: must be a duration such as 1.5s: at least 1ms and at most 1h"},
-		{values("most", "2"), "test: most is 2: must be a duration such as 1.5s: at least 1ms and at most 1h"},
-		{values("most", "off"), "test: most is off: must be a duration such as 1.5s: at least 1ms and at most 1h"},
-		{values("count", "1001"), "test: count is 1001: must be off, negative (off), or at least 0 and at most 1000"},
-		{values("count", "1.5"), "test: count is 1.5: must be an integer: off, negative (off), or at least 0 and at most 1000"},
-		{values("ratio", "1"), "test: ratio is 1: must be off, negative (off), or at least 0 and less than 1"},
-		{values("ratio", "NaN"), "test: ratio is NaN: must be off, negative (off), or at least 0 and less than 1"},
-		{values("ratio", "+Inf"), "test: ratio is +Inf: must be off, negative (off), or at least 0 and less than 1"},
-		{values("pause", "-1s"), "test: pause is -1s: must be off, or at least 0"},
-		{values("loud", "yes: loud"), `test: loud is "yes: loud": must be a truth value: true or false`},
-		{values("nois", "1"), "test: nois is unknown: must be one of least, most, count, ratio, pause, loud, made_with, word, password"},
-		{values("made_with", "2"), "test: made_with is 2: must be 1, it cannot be changed"},
-		{values("password", settings.Hidden), "test: password is (hidden): must be the secret itself, because this source has declared none"},
-		{values("count", "x", "least", "1us"), "test: count is x: must be an integer: off, negative (off), or at least 0 and at most 1000\n" +
-			"test: least is 1us: must be at least 1ms"},
-		{values("least", "3s", "most", "2s"), "test: most is 2s: must be at least Least, which is 3s"}, // no other source is to blame
+		{values("least", "1us"), "test.layer: least is 1us: must be 0 (the default) or at least 1ms"},
+		{values("most", "61m"), "test.layer: most is 61m: must be 0 (the default) or at least 1ms and at most 1h"},
+		{values("most", "soon"), "test.layer: most is soon: must be a duration such as 1.5s: 0 (the default) or at least 1ms and at most 1h"},
+		{values("most", "2"), "test.layer: most is 2: must be a duration such as 1.5s: 0 (the default) or at least 1ms and at most 1h"},
+		{values("most", "off"), "test.layer: most is off: must be a duration such as 1.5s: 0 (the default) or at least 1ms and at most 1h"},
+		{values("count", "1001"), "test.layer: count is 1001: must be automatic, off or at least 0 and at most 1000"},
+		{values("count", "1.5"), "test.layer: count is 1.5: must be an integer: automatic, off or at least 0 and at most 1000"},
+		{values("ratio", "1"), "test.layer: ratio is 1: must be off or at least 0 and less than 1"},
+		{values("ratio", "NaN"), "test.layer: ratio is NaN: must be off or at least 0 and less than 1"},
+		{values("ratio", "+Inf"), "test.layer: ratio is +Inf: must be off or at least 0 and less than 1"},
+		{values("pause", "-1s"), "test.layer: pause is -1s: must be off or at least 0"},
+		{values("loud", "yes: loud"), `test.layer: loud is "yes: loud": must be a truth value: true or false`},
+		{values("nois", "1"), "test.layer: nois is unknown: must be one of least, most, count, ratio, pause, loud, made_with, word, password"},
+		{values("made_with", "2"), "test.layer: made_with is 2: must be 1, it cannot be changed"},
+		{values("password", settings.Hidden), "test.layer: password is (hidden): must be the secret itself, because this source has declared none"},
+		{values("count", "x", "least", "1us"), "test.layer: count is x: must be an integer: automatic, off or at least 0 and at most 1000\n" +
+			"test.layer: least is 1us: must be 0 (the default) or at least 1ms"},
+		{values("least", "3s", "most", "2s"), "test.layer: most is 2s: must be at least least, which is 3s"}, // no other source is to blame
 	} {
 		l := newLayer(config{Fixed: 1})
 		_, err := l.apply(settings.Fleet, "82", c.values)
@@ -116,8 +116,8 @@ func TestRefused(t *testing.T) {
 	}
 	l := newLayer(config{Fixed: 1})
 	for want, cfg := range map[string]config{
-		"test: Ratio is 7: must be off, negative (off), or at least 0 and less than 1": {Fixed: 2, Ratio: 7},
-		"test: Fixed is 2: must be 1, it cannot be changed":                            {Fixed: 2},
+		"test.layer: Ratio is 7: must be negative (off) or at least 0 and less than 1": {Fixed: 2, Ratio: 7},
+		"test.layer: Fixed is 2: must be 1, it cannot be changed":                      {Fixed: 2},
 	} {
 		if err := l.Configure(cfg); err == nil || err.Error() != want {
 			t.Error(err)
@@ -143,14 +143,14 @@ func TestConflictNamesBothSources(t *testing.T) {
 	}
 	t.Run("of a source", func(t *testing.T) {
 		_, err := start(t).apply(settings.Fleet, "82", values("least", "5s"))
-		const want = `test: fleet "82" does not go with file "pools.yaml": test: most is 4s: must be at least Least, which is 5s`
+		const want = `test.layer: fleet "82" does not go with file "pools.yaml": test.layer: most is 4s: must be at least least, which is 5s`
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	})
 	t.Run("of code", func(t *testing.T) {
 		err := start(t).Configure(config{Least: 5 * time.Second})
-		const want = `test: code does not go with file "pools.yaml": test: Most is 4s: must be at least Least, which is 5s`
+		const want = `test.layer: code does not go with file "pools.yaml": test.layer: Most is 4s: must be at least Least, which is 5s`
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
@@ -164,7 +164,7 @@ func TestConflictNamesBothSources(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := l.apply(settings.Fleet, "83", nil)
-		const want = `test: fleet "83" cannot end: the other sources do not go together: test: most is 4s: must be at least Least, which is 5s`
+		const want = `test.layer: fleet "83" cannot end: the other sources do not go together: test.layer: most is 4s: must be at least least, which is 5s`
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}

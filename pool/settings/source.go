@@ -15,8 +15,8 @@ const (
 	Code  Source = iota // the program: New and Configure
 	File                // a file of the deployment
 	Fleet               // a document for all instances
-	Trial               // a change on trial, which ends at a deadline
-	Force               // a decision of an operator in an emergency, which ends at a deadline
+	Trial               // a change on trial: its author ends it
+	Force               // a decision of an operator in an emergency: the operator ends it
 )
 
 const sources = int(Force) + 1

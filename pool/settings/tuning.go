@@ -19,7 +19,8 @@ type face interface {
 	apply(r Request, preview bool) (Result, error)
 }
 
-// Layer returns the kind of the layer: "breaker"; "pool" for a pool.
+// Layer returns the Spec.Layer: the name of the layer as in events. A layer without a name is
+// called by its kind, such as "breaker". A pool returns "pool".
 func (t *Tuning) Layer() string { return t.face.layer() }
 
 // Fields describes the settings, in the order of the Config. The slice is a copy.
@@ -28,7 +29,8 @@ func (t *Tuning) Fields() []Field { return t.face.fields() }
 // Read returns the present settings. The State is a copy.
 func (t *Tuning) Read() State { return t.face.read() }
 
-// Apply replaces the values declared by a source. Without values, Apply ends the source. The error
+// Apply replaces the values declared by a source. Without values, Apply ends the source. A Tuning
+// has no clock: whoever declares a trial or forced settings also ends them. The error
 // is [ErrStale] for an old revision, joins a *[FieldError] for each value that is not allowed, or
 // names the sources in conflict. After an error, nothing has changed.
 func (t *Tuning) Apply(r Request) (Result, error) { return t.face.apply(r, false) }
@@ -43,7 +45,8 @@ type Request struct {
 	ID     string `json:"id"`     // names the file, the document or the trial; for people
 	// Values replace all values of the source, by Field.Name. nil ends the source.
 	Values map[string]string `json:"values"`
-	// Revision is the State.Revision on which the Request is based.
+	// Revision is the State.Revision on which the Request is based. 0 is allowed if the Request ends a
+	// source, and then means any revision.
 	Revision uint64 `json:"revision"`
 	Actor    string `json:"actor"`  // the author of the change
 	Reason   string `json:"reason"` // a sentence
@@ -86,14 +89,18 @@ func (h Hold) String() string {
 
 // State is the state of settings at a revision. A State is a plain value.
 type State struct {
-	Revision  uint64            `json:"revision"`  // 1 after New
-	Effective map[string]string `json:"effective"` // the values in force, by Field.Name
-	Sources   []Declared        `json:"sources"`   // Code, and each higher source with values; the lowest first
+	Revision uint64 `json:"revision"` // 1 after New
+	// Effective holds the values in force, by Field.Name, also the defaults. To write settings back,
+	// use the Values of Sources.
+	Effective map[string]string `json:"effective"`
+	Sources   []Declared        `json:"sources"` // Code, and each higher source with values; the lowest first
 }
 
 // Declared holds the values declared by a source.
 type Declared struct {
-	Source Source            `json:"source"`
-	ID     string            `json:"id,omitempty"`
-	Values map[string]string `json:"values"` // by Field.Name; Hidden for a secret
+	Source Source `json:"source"`
+	ID     string `json:"id,omitempty"`
+	// Values are the declared values, by Field.Name. A secret is Hidden. A Request of the same source
+	// may have the same Values.
+	Values map[string]string `json:"values"`
 }
