@@ -178,7 +178,7 @@ func TestBuilderErrors(t *testing.T) {
 	want := []string{
 		"middleware: layer 1 (*retry.Retry): retry: MaxAttempts is -3: must be ",
 		"middleware: layer 3: unfit",
-		"middleware: layer 4 (*timeout.Timeout): timeout.total: MinLeft is -1ns: must be ",
+		"middleware: layer 4 (*timeout.Timeout): timeout.attempt: MinLeft is -1ns: must be ",
 		"middleware: layer 5 is nil: *middleware_test.foreign",
 		"middleware: layer 6 is nil: <nil>",
 		"middleware: layer 7 is nil: pool.MiddlewareFunc",

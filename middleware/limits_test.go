@@ -275,13 +275,13 @@ func TestLimitsThatDefeatOneAnother(t *testing.T) {
 			"AcquireTimeout (4s) is longer than house.limit (3s)"},
 		{"the default wait", func() error { return p.Configure(pool.Config{}) }, ""},
 		{"a short total", func() error { return stack.Total.Configure(timeout.Config{Limit: 2 * time.Second}) },
-			"house.limit (3s) never passes: timeout.total (2s)"},
+			"house.limit (3s) never expires: timeout.total (2s)"},
 		{"a short attempt", func() error { return house.configure(time.Second) }, "AcquireTimeout (2s) is longer than house.limit (1s)"},
 		{"all is well", func() error {
 			return errors.Join(p.Configure(pool.Config{AcquireTimeout: time.Second}), stack.Total.Configure(timeout.Config{}))
 		}, ""},
 		{"no attempt's limit", func() error { return house.configure(0) }, "retry without a timeout for each attempt"},
-		{"a long attempt", func() error { return house.configure(20 * time.Second) }, "house.limit (20s) never passes: timeout.total (10s)"},
+		{"a long attempt", func() error { return house.configure(20 * time.Second) }, "house.limit (20s) never expires: timeout.total (10s)"},
 		{"no total", func() error { return stack.Total.Configure(timeout.Config{Limit: -1}) }, "retry without a timeout for the whole use"},
 	} {
 		if err := step.configure(); err != nil {

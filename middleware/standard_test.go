@@ -274,15 +274,15 @@ func TestNewWarns(t *testing.T) {
 		},
 		{
 			"breaker outside of retry", []pool.Middleware{s.Total, s.Breaker, s.Retry, s.Attempt},
-			[]string{"breaker is outside of retry: recommended is the other way round"},
+			[]string{"breaker is outside of retry: the recommended order is the reverse"},
 		},
 		{
 			"breaker inside of the attempt's limit", []pool.Middleware{s.Total, s.Retry, s.Attempt, s.Breaker},
-			[]string{"timeout.attempt is outside of breaker: recommended is the other way round"},
+			[]string{"timeout.attempt is outside of breaker: the recommended order is the reverse"},
 		},
 		{
 			"tracing inside of retry", []pool.Middleware{s.Total, s.Retry, s.Tracing, s.Attempt},
-			[]string{"retry is outside of tracing: recommended is the other way round"},
+			[]string{"retry is outside of tracing: the recommended order is the reverse"},
 		},
 		{
 			"many attempts", []pool.Middleware{often.Total, often.Retry, often.Attempt},

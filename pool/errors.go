@@ -64,7 +64,7 @@ type Occupancy struct {
 	Opening     int
 	Checking    int // being checked or reset
 	Closing     int
-	Late        int           // late calls among Opening and Checking, see progress.go
+	Late        int           // calls among Opening and Checking that take longer than recent calls
 	Waiters     int           // without the waiter that gets the error
 	OldestLease time.Duration // 0 if no resource is lent
 	LastCheck   error         // the latest failed check or reset; nil after a success

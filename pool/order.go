@@ -72,9 +72,9 @@ type Describer interface {
 const (
 	warnRepeatUnbounded  = "%s without a timeout for each attempt: one attempt can use up all the time"
 	warnRepeatNoTotal    = "%s without a timeout for the whole use: attempts and pauses add up"
-	warnOutside          = "%s is outside of %s: recommended is the other way round"
+	warnOutside          = "%s is outside of %s: the recommended order is the reverse"
 	warnMultiplied       = "the layers together make up to %d attempts of one use"
-	warnAttemptTotal     = "%s (%v) never passes: %s (%v) is not longer, and leaves no time for another attempt"
+	warnAttemptTotal     = "%s (%v) never expires: %s (%v) is not longer, and leaves no time for another attempt"
 	warnAcquireAttempt   = "AcquireTimeout (%v) is longer than %s (%v): a use may wait for its resource for longer than it may then use it"
 	warnAcquireUnbounded = "AcquireTimeout is off: a use may wait for its resource for longer than %s (%v) lets it use the resource"
 	warnHeld             = "a declared value has no effect: %v"

@@ -65,10 +65,10 @@ func TestOrder(t *testing.T) {
 		{"retry", nil, []string{noAttempt, noTotal}},
 		{"total > retry > breaker", nil, []string{noAttempt}},
 		{"retry > breaker > attempt", nil, []string{noTotal}},
-		{"total > breaker > retry > attempt", nil, []string{"breaker is outside of retry: recommended is the other way round"}},
-		{"retry > tracing > attempt", nil, []string{noTotal, "retry is outside of tracing: recommended is the other way round"}},
-		{"total > fallback", nil, []string{"timeout.total is outside of fallback: recommended is the other way round"}},
-		{"chaos > other > breaker", nil, []string{"chaos is outside of breaker: recommended is the other way round"}},
+		{"total > breaker > retry > attempt", nil, []string{"breaker is outside of retry: the recommended order is the reverse"}},
+		{"retry > tracing > attempt", nil, []string{noTotal, "retry is outside of tracing: the recommended order is the reverse"}},
+		{"total > fallback", nil, []string{"timeout.total is outside of fallback: the recommended order is the reverse"}},
+		{"chaos > other > breaker", nil, []string{"chaos is outside of breaker: the recommended order is the reverse"}},
 		{"total > retry > hedge > breaker > attempt", nil, nil},
 		{"total > retry > hedge4 > breaker > attempt", nil, []string{"the layers together make up to 12 attempts of one use"}},
 	} {
@@ -154,11 +154,11 @@ func TestSurprisingLimits(t *testing.T) {
 		{fit, nil},
 		{
 			change(func(l *limits) { l.attempt, l.probe = 12*s, 12*s }),
-			[]string{"their.attempt (12s) never passes: their.total (10s) is not longer, and leaves no time for another attempt"},
+			[]string{"their.attempt (12s) never expires: their.total (10s) is not longer, and leaves no time for another attempt"},
 		},
 		{
 			change(func(l *limits) { l.total = 3 * s }),
-			[]string{"their.attempt (3s) never passes: their.total (3s) is not longer, and leaves no time for another attempt"},
+			[]string{"their.attempt (3s) never expires: their.total (3s) is not longer, and leaves no time for another attempt"},
 		},
 		{
 			change(func(l *limits) { l.acquire = 4 * s }),
@@ -185,7 +185,7 @@ func TestSurprisingLimits(t *testing.T) {
 		{
 			change(func(l *limits) { l.acquire, l.attempt, l.probe = 13*s, 12*s, 11*s }),
 			[]string{
-				"their.attempt (12s) never passes: their.total (10s) is not longer, and leaves no time for another attempt",
+				"their.attempt (12s) never expires: their.total (10s) is not longer, and leaves no time for another attempt",
 				"AcquireTimeout (13s) is longer than their.attempt (12s): a use may wait for its resource for longer than it may then use it",
 				"their.judge gives a probe up after 11s, and their.attempt allows 12s: a slow probe counts as failed while it is under way",
 			},
@@ -325,7 +325,7 @@ func TestNamesOfLayers(t *testing.T) {
 	}
 	heard := newRecorder()
 	p := newPool(t, &pooltest.Fake{}, pool.Config{}, breaker("shards"), total(""), heard)
-	want := []string{`breaker "shards" is outside of timeout.total: recommended is the other way round`}
+	want := []string{`breaker "shards" is outside of timeout.total: the recommended order is the reverse`}
 	if got := takeWarnings(heard); !slices.Equal(got, want) {
 		t.Errorf("New warns\n%q, want\n%q", got, want)
 	}

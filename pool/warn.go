@@ -51,5 +51,5 @@ func (h *hub) warn(ctx context.Context, e *Event) {
 	if last {
 		attrs = append(attrs, slog.Bool("last", true)) // the pool says no further warning
 	}
-	slog.Default().LogAttrs(ctx, slog.LevelWarn, "pool: this may surprise", attrs...)
+	slog.Default().LogAttrs(ctx, slog.LevelWarn, "pool: possibly unwanted effect", attrs...)
 }

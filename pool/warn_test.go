@@ -83,9 +83,9 @@ func surprise(format string, args ...any) pool.Event {
 }
 
 const (
-	saidNoAttempt = `level=WARN msg="pool: this may surprise" pool=cache layer=pool` +
+	saidNoAttempt = `level=WARN msg="pool: possibly unwanted effect" pool=cache layer=pool` +
 		` reason="retry without a timeout for each attempt: one attempt can use up all the time"`
-	saidNoTotal = `level=WARN msg="pool: this may surprise" pool=cache layer=pool` +
+	saidNoTotal = `level=WARN msg="pool: possibly unwanted effect" pool=cache layer=pool` +
 		` reason="retry without a timeout for the whole use: attempts and pauses add up"`
 )
 
@@ -105,13 +105,13 @@ func TestWarningsWithoutObserver(t *testing.T) {
 		p.Emit(surprise("heard outside"))
 	}
 	want := []string{
-		`level=WARN msg="pool: this may surprise" pool=cache layer=their reason="heard in a use"`,
-		`level=WARN msg="pool: this may surprise" pool=cache layer=their reason="heard outside"`,
+		`level=WARN msg="pool: possibly unwanted effect" pool=cache layer=their reason="heard in a use"`,
+		`level=WARN msg="pool: possibly unwanted effect" pool=cache layer=their reason="heard outside"`,
 	}
 	if got := said.take(); !slices.Equal(got, want) {
 		t.Errorf("the layers say\n%q, want\n%q", got, want)
 	}
-	want = []string{`level=WARN msg="pool: this may surprise" pool=cache layer=pool` +
+	want = []string{`level=WARN msg="pool: possibly unwanted effect" pool=cache layer=pool` +
 		` reason="AcquireTimeout (2s) is longer than their.attempt (1s): a use may wait for its resource for longer than it may then use it"`}
 	for range 3 { // the warning of New and the new warning come and go
 		attempt.configure(time.Second, 0)
@@ -150,7 +150,7 @@ func TestWarningsWithoutSecrets(t *testing.T) {
 	e := surprise("left behind")
 	e.Err, e.Op, e.Stack = errors.New("auth with s3cret"), pool.Op{Name: "s3cret", Key: "s3cret"}, "main.go:1"
 	p.Emit(e)
-	want := []string{`level=WARN msg="pool: this may surprise" pool=cache layer=their reason="left behind" stack=main.go:1`}
+	want := []string{`level=WARN msg="pool: possibly unwanted effect" pool=cache layer=their reason="left behind" stack=main.go:1`}
 	if got := said.take(); !slices.Equal(got, want) {
 		t.Errorf("the line is\n%q, want\n%q", got, want)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -84,20 +83,4 @@ func set(ctx context.Context, p *pool.Pool[*Conn], key, value string) error {
 	return p.Do(ctx, pool.Op{Name: "set", Idempotent: true}, func(ctx context.Context, c *Conn) error {
 		return c.Set(ctx, key, []byte(value), time.Minute)
 	})
-}
-
-// The program runs over the standard layers.
-func TestProgram(t *testing.T) {
-	t.Setenv("MEMCACHED", startServer(t).address())
-	var out strings.Builder
-	if err := run(t.Context(), &out); err != nil {
-		t.Fatal(err)
-	}
-	const want = `greeting: "hello", found: true
-missing: "", found: false
-health: ok
-`
-	if out.String() != want {
-		t.Errorf("it prints:\n%s\nwant:\n%s", out.String(), want)
-	}
 }

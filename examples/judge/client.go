@@ -22,7 +22,7 @@ import (
 const (
 	stacked = "stack"     // poolstack's default stack
 	bare    = "bare"      // the client with its defaults
-	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled: heeds the context during a command
+	bareCtx = "bare, ctx" // go-redis with ContextTimeoutEnabled: obeys the context during a command
 )
 
 // kind is the work of a use.

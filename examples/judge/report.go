@@ -270,7 +270,7 @@ first asked for, and why:
 - Where failures are drawn at random, the two sides draw differently: three standard deviations of the difference are allowed.
 - Refusals above capacity count as needless only as far as capacity was left: who cannot be served in time is refused with reason.
 - Where the server refuses writes, no read is refused at all. Writes count for nothing on either side, for no client can serve them.
-- A third of the replies late: at least twice what go-redis serves that heeds the same deadlines, no refusal, fewer than 50 connections.
-  Twice go-redis is asked of deadlines only: go-redis heeds no cancel, and serves the same as without. Of MongoDB, connections are
+- A third of the replies late: at least twice what go-redis serves that obeys the same deadlines, no refusal, fewer than 50 connections.
+  Twice go-redis is asked of deadlines only: go-redis obeys no cancel, and serves the same as without. Of MongoDB, connections are
   compared with the driver's a served use, if they are 50 or more: the driver itself closes a connection whose caller cancels.
 `

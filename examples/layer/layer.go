@@ -38,7 +38,7 @@ func (l *PerOperation) Begin(ctx context.Context, c *pool.Call) (context.Context
 		return ctx, places, nil
 	default:
 		err := FullError(name)
-		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: "per_operation", Reason: "limit", Err: err})
+		c.Emit(ctx, pool.Event{Kind: pool.EventRejected, Layer: "per_operation", Reason: "operation_full", Err: err})
 		return ctx, nil, err
 	}
 }
@@ -51,7 +51,7 @@ func (*PerOperation) End(_ context.Context, _ *pool.Call, places chan struct{}, 
 func (l *PerOperation) Describe() pool.LayerInfo {
 	return pool.LayerInfo{
 		Layer: "per_operation", Role: pool.RoleAdmit, Settings: map[string]string{"limit": strconv.Itoa(l.limit)},
-		Events: []pool.Event{{Kind: pool.EventRejected, Reason: "limit"}},
+		Events: []pool.Event{{Kind: pool.EventRejected, Reason: "operation_full"}},
 	}
 }
 
@@ -60,7 +60,7 @@ type FullError string
 
 func (e FullError) Error() string { return "too many uses in progress of " + string(e) }
 
-// Class lays the refusal at this process. No breaker counts the refusal, and no retry repeats the
+// Class says that this process has refused the use. No breaker counts the refusal, and no retry repeats the
 // use.
 func (FullError) Class() driver.Class {
 	return driver.Class{Fault: driver.FaultLocal, Type: "operation_full"}

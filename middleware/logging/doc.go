@@ -18,7 +18,7 @@
 //	WARN   open_failed                          connection could not be opened
 //	WARN   leaked                               lease is out for too long
 //	WARN   paused                               pool paused
-//	WARN   warning                              this may surprise
+//	WARN   warning                              possibly unwanted effect
 //	INFO   timeout                              time limit hit
 //	INFO   check_failed                         connection check failed
 //	INFO   resumed                              pool resumed

@@ -156,7 +156,7 @@ func TestEvents(t *testing.T) {
 		{pool.Event{Kind: pool.EventResumed}, `INFO msg="pool resumed" pool=p`},
 		{pool.Event{Kind: pool.EventCleared}, `INFO msg="pool cleared" pool=p`},
 		{pool.Event{Kind: pool.EventConfigured, Layer: "breaker"}, `INFO msg="configuration changed" pool=p layer=breaker`},
-		{pool.Event{Kind: pool.EventWarning, Reason: "two of them"}, `WARN msg="this may surprise" pool=p reason="two of them"`},
+		{pool.Event{Kind: pool.EventWarning, Reason: "two of them"}, `WARN msg="possibly unwanted effect" pool=p reason="two of them"`},
 		{pool.Event{Kind: pool.EventRetry, Layer: "retry", Attempt: 2, Reason: "timeout", Duration: 5},
 			`DEBUG msg="repeating a failed attempt" pool=p attempt=2 layer=retry reason=timeout pause=5ns`},
 		{pool.Event{Kind: pool.EventGaveUp, Layer: "retry", Reason: "budget"}, `DEBUG msg="gave up repeating" pool=p layer=retry reason=budget`},

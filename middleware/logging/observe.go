@@ -30,7 +30,7 @@ var lines = map[pool.EventKind]line{
 	pool.EventResumed:       {level: slog.LevelInfo, message: "pool resumed", always: true},
 	pool.EventCleared:       {level: slog.LevelInfo, message: "pool cleared", always: true},
 	pool.EventConfigured:    {level: slog.LevelInfo, message: "configuration changed", always: true},
-	pool.EventWarning:       {level: slog.LevelWarn, message: "this may surprise", always: true},
+	pool.EventWarning:       {level: slog.LevelWarn, message: "possibly unwanted effect", always: true},
 	pool.EventRetry:         {level: slog.LevelDebug, message: "repeating a failed attempt", duration: pause},
 	pool.EventGaveUp:        {level: slog.LevelDebug, message: "gave up repeating", duration: pause},
 	pool.EventStateChanged:  {level: slog.LevelInfo, message: stateChanged, duration: "next_probe", always: true},

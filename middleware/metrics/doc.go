@@ -152,7 +152,8 @@
 //		retry.attempts: error.type of the attempt before.
 //		retry.give_ups: attempts, budget, deadline, canceled, refused (by a layer inside, such
 //		as the breaker).
-//		rejections: error.type of the refusal.
+//		rejections: the reason of the refusal: the error.type of the refusal for the layers of
+//		this module.
 //		transitions: the rule; of a breaker, a Reason of package breaker.
 //		events: Event.Reason. A warning has none, because its reason is a sentence.
 //	poolstack.layer

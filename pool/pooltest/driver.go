@@ -52,7 +52,7 @@ func RunDriver[T any](t *testing.T, s DriverSuite[T]) {
 		missing string // what the test needs and the suite lacks; "" if nothing
 	}{
 		{"opens, checks and closes", s.testLifecycle, ""},
-		{"heeds a context that is over", s.testDeadContext, ""},
+		{"returns in a context that is over", s.testDeadContext, ""},
 		{"keeps resources apart", s.testApart, ""},
 		{"says that it is unreachable", s.testUnreachable, missing("Unreachable", s.Unreachable == nil)},
 		{"finds a broken resource", s.testBroken, missing("Break", s.Break == nil)},
@@ -218,7 +218,7 @@ func (s DriverSuite[T]) testBroken(t *testing.T) {
 			t.Errorf("the class of %v is %+v, want broken, at the server", err, class)
 		}
 	} else if _, known := driver.ClassifyCommon(err); !known {
-		t.Logf("not proven: that %v is laid at the server: driver.ClassifyCommon does not know this error; its resource is checked", err)
+		t.Logf("not proven: that %v is the fault of the server: driver.ClassifyCommon does not know this error; its resource is checked", err)
 	}
 	if err := d.Check(ctx, res); err == nil {
 		t.Error("Check of a broken resource succeeds")
@@ -342,7 +342,7 @@ func (s DriverSuite[T]) testClassify(t *testing.T) {
 	c, ok := s.New(t).(driver.Classifier)
 	if !ok {
 		t.Skip("not proven: what the answers of the backend mean. The driver is no driver.Classifier: the pool knows what every backend shares, " +
-			"and lays any other error at nobody")
+			"and gives any other error FaultElsewhere")
 	}
 	for _, err := range []error{context.Canceled, context.DeadlineExceeded, errors.New("the caller's own")} {
 		class := c.Classify(err)
@@ -354,7 +354,7 @@ func (s DriverSuite[T]) testClassify(t *testing.T) {
 		}
 	}
 	if class := c.Classify(errors.New("the caller's own")); class.Fault == driver.FaultServer {
-		t.Errorf("an error that the server has no part in is laid at the server: %+v", class)
+		t.Errorf("an error of the caller has FaultServer: %+v", class)
 	}
 }
 
@@ -381,7 +381,7 @@ func (s DriverSuite[T]) testWitness(t *testing.T) {
 	}
 	quiet("since the use before", own)
 	if s.Break == nil {
-		t.Log("not proven: that a failure is laid at the resource that has met it: the suite has no Break")
+		t.Log("not proven: that a failure belongs to the resource of its use: the suite has no Break")
 		return
 	}
 	other := s.open(t, d)
