@@ -129,7 +129,7 @@ func breakerAlone(name string, workers int, atMost float64) scenario {
 }
 
 func retryAlone() scenario {
-	about := "An error that must not be repeated. Ours and backoff have growing pauses with jitter and heed the caller's context; the last " +
+	about := "An error that must not be repeated. Ours and backoff have growing pauses with jitter and obey the caller's context; the last " +
 		"has constant ones."
 	return compare("retry alone: permanent failure", about, func() []contestant {
 		return []contestant{
