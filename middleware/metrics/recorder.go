@@ -80,7 +80,7 @@ func (r *recorder) gaugeOf(spec Instrument) (metric.Float64ObservableGauge, erro
 		return gauge, nil
 	}
 	if strings.Contains(spec.Name, "..") || strings.HasSuffix(spec.Name, ".") {
-		return nil, errors.New("Layer or Name is empty: must be one or more letters, digits or _")
+		return nil, errors.New("the Layer or the Name is empty: must be one or more letters, digits or _")
 	}
 	for _, taken := range catalogue {
 		if taken.Name == spec.Name {

@@ -391,7 +391,7 @@ func testSettings(t *testing.T, s *stage) {
 	s.finish()
 	layer, seen := s.fresh(t), &configurations{}
 	tunables := tunablesOf(layer)
-	s = newStage(t, s.fresh, pool.Chain(seen, layer))
+	newStage(t, s.fresh, pool.Chain(seen, layer))
 	for _, tunable := range tunables {
 		tuning := tunable.Tuning()
 		if tuning == nil {

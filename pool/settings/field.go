@@ -189,17 +189,21 @@ func number[C any, V int | float64 | time.Duration](at func(*C) *V, f Field, par
 			*at(c) = V(-1)
 			return true
 		}
-		v, err := parse(text)
-		if v == 0 {
-			v = 0 // not -0
-			if strings.ContainsAny(text, "123456789") {
-				return false // too small: 0 would mean the default
-			}
-		}
+		v, ok := exactly(text, parse)
 		*at(c) = v
-		return err == nil
+		return ok
 	}
 	return e
+}
+
+// exactly returns the number in text. A text that is too small for its type is no number: 0 would
+// mean the default.
+func exactly[V int | float64 | time.Duration](text string, parse func(string) (V, error)) (v V, ok bool) {
+	v, err := parse(text)
+	if v == 0 {
+		return 0, err == nil && !strings.ContainsAny(text, "123456789") // 0, and not -0
+	}
+	return v, err == nil
 }
 
 // allowed describes the values of f in a Config.
