@@ -410,7 +410,7 @@ func TestTrialOverFileAndFleet(t *testing.T) {
 
 	err := apply(b, settings.Fleet, "82", "open_max", "2s")
 	const want = `breaker: fleet "82" does not go with file "pools.yaml": ` +
-		"breaker: open_max is 2s: must be 0 (default 800ms) or at least OpenFor, which is 3s"
+		"breaker: open_max is 2s: must be 0 (default 800ms) or at least open_for, which is 3s"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

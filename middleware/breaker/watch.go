@@ -179,7 +179,10 @@ func (b *Breaker) allowProbes(w *watch, may bool) {
 // whether an earlier look failed.
 func (b *Breaker) endWatch(w *watch, failed bool) {
 	for _, event := range b.believe(w, failed) {
-		b.pools.Emit(*event)
+		// nil: gobreaker has not moved, because its clock has not moved since the breaker opened.
+		if event != nil {
+			b.pools.Emit(*event)
+		}
 	}
 }
 

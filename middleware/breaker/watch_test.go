@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/earnorm/poolstack/pool"
@@ -380,6 +381,37 @@ func TestInstancesDoNotProbeTogether(t *testing.T) {
 		}
 		if each := float64(late) / instances / 10; each < 1.2 || each > 2.5 {
 			t.Errorf("each sends %.2f probes a second", each)
+		}
+	})
+}
+
+// A look may pass at the very moment of the opening, where a clock has large steps. gobreaker then
+// stays open, so the breaker does too, until a use after the open period.
+func TestLookPassesAtTheMomentOfOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := must(t, Config{ConsecutiveFailures: 1, OpenFor: time.Second, OpenMax: time.Second})
+		p, err := pool.New(&pooltest.Fake{}, pool.Config{}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = p.Close(context.Background()) }()
+		use := func(err error) error {
+			return p.Do(context.Background(), pool.Op{}, func(context.Context, *pooltest.Conn) error { return err })
+		}
+		_ = use(pooltest.ErrDenied)
+		b.mu.Lock()
+		w := b.watch
+		b.mu.Unlock()
+		if b.State() != StateOpen || w == nil {
+			t.Fatalf("%v, with the watch %v", b.State(), w)
+		}
+		b.endWatch(w, true) // the look after a failed look passes, at the same time
+		if s := b.State(); s != StateOpen {
+			t.Errorf("the breaker is %v, and gobreaker is open", s)
+		}
+		time.Sleep(time.Second)
+		if err := use(nil); err != nil || b.State() != StateClosed {
+			t.Errorf("after the open period: %v, %v", err, b.State())
 		}
 	})
 }
