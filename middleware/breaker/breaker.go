@@ -46,6 +46,7 @@ type Breaker struct {
 	doublings int     // doublings of the open period
 	probed    string  // the error of the latest failed round
 	shy       work    // the operation of the latest failed probe
+	rejected  *scope  // the scope when the breaker opened last
 	draw      float64 // the random share of the jitter in this open period, from 0 to 1
 	opened    uint64  // how often the breaker has opened
 	attached  bool
@@ -58,7 +59,8 @@ type Breaker struct {
 type phase struct {
 	state  State
 	since  time.Time
-	window *window // only when closed
+	window *window // only when closed; nil if the breaker is disabled
+	gate   *gate   // a forced state, or a ramp-up; mostly nil
 	// until is on the breaker's clock. In open, until is the end of the open period. In half-open, any
 	// use may be a probe from until on.
 	until   time.Duration
@@ -111,7 +113,7 @@ func (b *Breaker) Attach(p pool.PoolInfo) (detach func(), err error) {
 	b.attached, b.pool, b.info = true, name, p
 	forget := b.pools.Add(p)
 	b.rename()
-	if b.phase.Load().state == StateOpen {
+	if p := b.phase.Load(); p.state == StateOpen && !p.isForced() {
 		b.look()
 	}
 	return func() {
@@ -180,11 +182,14 @@ func (b *Breaker) configure(cfg Config) {
 	p := *b.phase.Load()
 	switch p.state {
 	case StateClosed:
-		if cfg.Window == old.Window && cfg.Buckets == old.Buckets {
+		if cfg.Window == old.Window && cfg.Buckets == old.Buckets || p.window == nil {
 			return
 		}
 		p.window = newWindow(&cfg, b.needs)
 	case StateOpen:
+		if p.isForced() {
+			return
+		}
 		b.schedule(&p)
 		b.lookAnew()
 	case StateHalfOpen:
@@ -205,8 +210,20 @@ func (b *Breaker) Snapshot() Snapshot {
 		Pool: b.pool, State: p.state, Since: p.since,
 		Opened: b.opened, Refused: b.refused.Load(), Config: *b.cfg.Load(),
 	}
-	if p.state == StateClosed {
-		s.Counts = p.window.counts(b.elapsed())
+	if p.gate != nil {
+		s.Forced = p.gate.forced
+	}
+	switch {
+	case p.isForced() && p.state == StateOpen:
+		return s
+	case p.state == StateClosed:
+		s.Admitted = 1
+		if p.gate != nil {
+			s.Admitted = p.gate.share(b.elapsed())
+		}
+		if p.window != nil {
+			s.Counts = p.window.counts(b.elapsed())
+		}
 		return s
 	}
 	s.Counts, s.Trip, s.Rounds, s.NextProbe = b.trip.Counts, b.trip, b.rounds, p.refusal.NextProbe

@@ -419,7 +419,7 @@ func TestSnapshot(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.uses(3, nil)
 		r.uses(1, fail)
-		want := Snapshot{Pool: "orders", Since: begin, Counts: Counts{3, 1, 1}, Config: r.Effective()}
+		want := Snapshot{Pool: "orders", Since: begin, Counts: Counts{Successes: 3, Failures: 1, Consecutive: 1}, Admitted: 1, Config: r.Effective()}
 		check := func() {
 			t.Helper()
 			got := r.Snapshot()
@@ -439,9 +439,9 @@ func TestSnapshot(t *testing.T) {
 		r.uses(1, fail)
 		r.refused(StateOpen)
 		now := time.Now()
-		want.State, want.Since, want.Counts = StateOpen, now, Counts{3, 2, 2}
+		want.State, want.Since, want.Counts = StateOpen, now, Counts{Successes: 3, Failures: 2, Consecutive: 2}
 		want.Trip = Trip{At: now, Rule: ReasonConsecutive, Counts: want.Counts, Window: 10 * time.Second, Limit: 2, ErrorType: "DENIED"}
-		want.NextProbe, want.Opened, want.Refused = now.Add(time.Second), 1, 1
+		want.NextProbe, want.Opened, want.Refused, want.Admitted = now.Add(time.Second), 1, 1, 0
 		check()
 
 		r.due()
@@ -453,7 +453,7 @@ func TestSnapshot(t *testing.T) {
 		check()
 
 		probe.Release(nil)
-		want = Snapshot{Pool: "orders", Since: time.Now(), Opened: 1, Refused: 2, Config: r.Effective()}
+		want = Snapshot{Pool: "orders", Since: time.Now(), Opened: 1, Refused: 2, Admitted: 1, Config: r.Effective()}
 		check()
 	})
 }

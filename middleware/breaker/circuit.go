@@ -32,7 +32,7 @@ type admission struct {
 // Begin admits or rejects the attempt.
 func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admission, error) {
 	p := l.b.phase.Load()
-	if p.state == StateClosed {
+	if p.state == StateClosed && p.gate == nil {
 		return ctx, newAdmission(c, p), nil
 	}
 	a, refusal := l.b.enter(ctx, c, p)
@@ -47,8 +47,14 @@ func newAdmission(c *pool.Call, p *phase) admission {
 	return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}
 }
 
-// enter implements Begin for an attempt in p, a phase other than closed.
+// enter implements Begin for an attempt in p, a phase that is not closed or has a gate.
 func (b *Breaker) enter(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
+	switch {
+	case p.state == StateClosed:
+		return b.pass(ctx, c, p)
+	case p.isForced():
+		return admission{}, p.refusal
+	}
 	concerned, refused := b.scope.Load().covers(ctx, c)
 	refusal := p.refusal
 	if b.wantsProbe(p, concerned) {
@@ -101,7 +107,7 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 	b := l.b
 	if err == nil && a.probe == nil {
 		if c.Asked() {
-			b.succeed(c, &a)
+			report(ctx, c, b.succeed(c, &a))
 		}
 		return
 	}
@@ -117,9 +123,14 @@ func (l layer) End(ctx context.Context, c *pool.Call, a admission, err error) {
 		if a.probe.patient && class.Fault == driver.FaultNone && b.took(c, &a) > b.scope.Load().held(workOf(c)) {
 			class.Fault = driver.FaultElsewhere // callers with less time would have failed
 		}
-		report(ctx, c, b.settle(&a, workOf(c), nil, class))
+		var slow *failure
+		if class.Fault == driver.FaultNone && b.isSlowProbe(c, &a) {
+			class = driver.Class{Fault: driver.FaultServer, Type: typeSlow}
+			slow = &failure{class: class, work: workOf(c), held: forever, granted: true}
+		}
+		report(ctx, c, b.settle(&a, workOf(c), slow, class))
 	case class.Fault == driver.FaultNone:
-		b.succeed(c, &a)
+		report(ctx, c, b.succeed(c, &a))
 	case class.Fault == driver.FaultServer:
 		f := b.failure(ctx, c, &a, class, err)
 		report(ctx, c, b.evaluate(a.window, &f))
@@ -135,6 +146,7 @@ func (b *Breaker) failure(ctx context.Context, c *pool.Call, a *admission, class
 	f.answered = class.Code != "" && !f.dial && !class.Broken && !class.Narrow
 	f.lost = f.granted && class.Code == "" && !isTimeout(err)
 	f.from, f.to = b.served(c)
+	f.slow = f.granted && b.isSlow(c, b.took(c, a))
 	if class.Narrow || timedOut(ctx, &class) {
 		f.held = f.to - b.began(c, a) // with the wait: the next caller would wait as long
 	}
@@ -167,17 +179,19 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 	return class
 }
 
-// succeed counts a success. If the server needed a long time, succeed also records the time.
-func (b *Breaker) succeed(c *pool.Call, a *admission) {
-	w, now := a.window, c.Tick()
+// succeed counts a success, and returns the event to report, if there is one. If the server needed a
+// long time, succeed also records the time.
+func (b *Breaker) succeed(c *pool.Call, a *admission) *pool.Event {
+	w, now, slow := a.window, c.Tick(), false
 	if now-a.began >= 2*tick {
 		if took := b.took(c, a); took >= 2*tick {
 			b.needs.note(c.Op().Name, took)
+			slow = b.isSlow(c, took)
 		}
 	}
 	b.silence.end()
 	if w == nil {
-		return // the attempt passed a breaker in open or half-open
+		return nil // the attempt passed a breaker in open or half-open, or a disabled breaker
 	}
 	bucket := w.current.Load()
 	if w.looked.Load() != int64(now) { // else w.current was found in this tick
@@ -186,6 +200,33 @@ func (b *Breaker) succeed(c *pool.Call, a *admission) {
 		}
 	}
 	w.success(bucket, c.Shard())
+	if slow {
+		return b.slowed(w)
+	}
+	return nil
+}
+
+// isSlow reports whether an attempt of the duration took is slow.
+func (b *Breaker) isSlow(c *pool.Call, took time.Duration) bool {
+	limit := b.cfg.Load().SlowCall
+	return limit > 0 && took >= limit && judgesTime(c) && c.Op().Limit >= 0
+}
+
+// isSlowProbe reports whether a successful probe is slow, and the breaker is open because of slow
+// attempts.
+func (b *Breaker) isSlowProbe(c *pool.Call, a *admission) bool {
+	p := b.phase.Load()
+	return p.refusal != nil && p.refusal.Trip.Rule == ReasonSlowCalls && b.isSlow(c, b.took(c, a))
+}
+
+// slowed counts a slow success, already counted as a success in w, and evaluates the rules. slowed
+// locks mu.
+func (b *Breaker) slowed(w *window) *pool.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.elapsed()
+	w.at(now).slow.Add(1)
+	return b.open(&failure{class: driver.Class{Type: typeSlow}}, w, now)
 }
 
 // took returns the duration of an attempt without the wait for its resource.
@@ -368,7 +409,16 @@ func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 		return nil
 	}
 	now := b.elapsed()
-	if !w.failure(now, f) || b.phase.Load().window != w || !b.trips(f, w, now) {
+	if !w.failure(now, f) {
+		return nil
+	}
+	return b.open(f, w, now)
+}
+
+// open opens the breaker if the closed state of w is still the current state, no operator keeps the
+// breaker closed, and the rules open the breaker after f.
+func (b *Breaker) open(f *failure, w *window, now time.Duration) *pool.Event {
+	if p := b.phase.Load(); p.window != w || p.isForced() || !b.trips(f, w, now) {
 		return nil
 	}
 	b.tell(failed)
@@ -387,13 +437,18 @@ func (b *Breaker) trips(f *failure, w *window, now time.Duration) bool {
 		t.Rule, t.Limit = ReasonFailureRatio, cfg.FailureRatio
 	case convincing:
 		t.Rule, t.Limit = ReasonConsecutive, float64(limit)
+	case cfg.SlowCall > 0 && n.Calls() >= int64(cfg.MinCalls) && n.SlowRatio() >= cfg.SlowRatio:
+		t.Rule, t.Limit, t.SlowCall, t.ErrorType = ReasonSlowCalls, cfg.SlowRatio, cfg.SlowCall, typeSlow
 	default:
 		return false
 	}
-	t.At, t.Cause = time.Now(), rootCause(f.err, &f.class)
+	t.At = time.Now()
+	if t.Rule != ReasonSlowCalls {
+		t.Cause = rootCause(f.err, &f.class)
+	}
 	b.trip = t
 	b.scope.Store(w.scope)
-	if t.Rule == ReasonFailureRatio || cfg.ConsecutiveFailures > 0 {
+	if t.Rule != ReasonConsecutive || cfg.ConsecutiveFailures > 0 {
 		b.scope.Store(whole)
 	}
 	return true
@@ -508,11 +563,14 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	}
 	switch p.state {
 	case StateClosed:
-		b.trip, b.rounds, b.doublings, b.probed, b.shy = Trip{}, 0, 0, "", work{}
+		p.gate = b.newRamp(b.rejected, &OpenError{Trip: b.trip})
+		b.clear()
 		p.window = newWindow(b.cfg.Load(), b.needs)
 		b.lookAnew()
 	case StateOpen:
-		b.opened++
+		if b.opened++; b.phase.Load().state == StateClosed {
+			b.rejected = b.scope.Load()
+		}
 		b.needs.outlast(b.trip.Counts.Successes)
 		b.draw = rand.Float64()
 		b.schedule(p)
@@ -524,4 +582,9 @@ func (b *Breaker) follow(reason string) *pool.Event {
 	}
 	b.phase.Store(p)
 	return event
+}
+
+// clear forgets why the breaker was open.
+func (b *Breaker) clear() {
+	b.trip, b.rounds, b.doublings, b.probed, b.shy = Trip{}, 0, 0, "", work{}
 }

@@ -19,6 +19,7 @@ const (
 	defaultBuckets      = 10
 	defaultFailureRatio = 1
 	defaultMinCalls     = 20
+	defaultSlowRatio    = 0.5
 	defaultOpenFor      = 200 * time.Millisecond
 	defaultOpenMax      = 800 * time.Millisecond
 	defaultLookMax      = time.Second
@@ -32,6 +33,7 @@ const (
 	maxBuckets = 1000
 	minBucket  = time.Millisecond // minimum length of a bucket
 	minOpenFor = time.Millisecond
+	minSlow    = 5 * tick // the clock that measures calls has steps of a tick
 	maxName    = 100
 )
 
@@ -56,7 +58,8 @@ type Config struct {
 	// server with some successes still serves these uses, and an open breaker would reject them.
 	// Negative disables this rule.
 	FailureRatio float64
-	// MinCalls is the minimum number of attempts in the window for FailureRatio to apply. 0 means 20.
+	// MinCalls is the minimum number of attempts in the window for FailureRatio and SlowRatio to apply.
+	// 0 means 20.
 	MinCalls int
 	// ConsecutiveFailures opens the breaker after this number of failures without a success between
 	// them, in any length of time. Outcomes count in the order of their arrival. Duplicates do not
@@ -65,6 +68,15 @@ type Config struct {
 	// means an automatic number: at least 5 failures in at least 300 ms. The number grows where other
 	// attempts fail too, so chance does not explain the failures. Negative disables this rule.
 	ConsecutiveFailures int
+
+	// SlowCall is the time from which an attempt is slow, to within 10 ms. The time counts from the
+	// acquisition of the resource to the end of the attempt. Leases are never slow, because their time
+	// is up to the caller, and neither is an Op with a negative Limit. At least 50 ms. 0 means that no
+	// attempt is slow.
+	SlowCall time.Duration
+	// SlowRatio opens the breaker when at least this share of the attempts in the window is slow,
+	// whether or not the attempts succeed. Then a slow probe has failed. At most 1. 0 means 0.5.
+	SlowRatio float64
 
 	// OpenFor is the length of the open period after the closed state, before the reduction by Jitter.
 	// 0 means 200 ms, which is enough because the pool itself looks at the server. Any other value
@@ -99,6 +111,11 @@ type Config struct {
 	// ProbeSuccesses, the condition for success can be a ratio, for example 8 successes with at most 2
 	// failures. 0 means that the first failure opens the breaker.
 	ProbeFailures int
+	// RampUp is the time after a recovery in which the breaker lets a growing share of the uses pass: a
+	// tenth at first, and then as much more as time has passed. The breaker rejects the other uses.
+	// Only operations rejected by the open breaker are concerned. 0 means no ramp-up.
+	RampUp time.Duration
+
 	// ProbeTimeout is the time after which a probe without an outcome counts as failed. So a lost
 	// probe cannot keep the breaker half-open. The breaker compares the time at the next use or
 	// outcome. A probe that ends earlier is judged by its outcome. ProbeTimeout should be longer than
@@ -133,6 +150,13 @@ var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Con
 		ZeroText: automatic, Off: "no rule about failures in a row",
 		Help: "The number of failures without a success between them that opens the breaker.",
 	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.SlowCall }, settings.Field{
+		Go: "SlowCall", Min: minSlow.String(), Off: "no attempt is slow", OffIsZero: true, Help: "The time from which an attempt is slow.",
+	}),
+	settings.Float(func(c *Config) *float64 { return &c.SlowRatio }, settings.Field{
+		Go: "SlowRatio", Max: "1", Allowed: "0 (default 0.5) or at most 1",
+		Help: "The share of slow attempts in the window that opens the breaker.",
+	}),
 	settings.Duration(func(c *Config) *time.Duration { return &c.OpenFor }, settings.Field{
 		Go: "OpenFor", Min: minOpenFor.String(), Allowed: "0 (default 200ms) or at least 1ms", Effect: "an open period is measured again",
 		Help: "The length of the open period, before jitter.",
@@ -159,6 +183,10 @@ var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Con
 	settings.Int(func(c *Config) *int { return &c.ProbeFailures }, settings.Field{
 		Go: "ProbeFailures", Unit: "probes", Allowed: "0 (none) or more", Zero: "the first failure opens the breaker",
 		Help: "The number of probes that may fail before the breaker opens again.",
+	}),
+	settings.Duration(func(c *Config) *time.Duration { return &c.RampUp }, settings.Field{
+		Go: "RampUp", Off: "all uses pass after a recovery", OffIsZero: true, Effect: "a ramp-up in progress goes on as it began",
+		Help: "The time after a recovery in which a growing share of the uses passes.",
 	}),
 	settings.Duration(func(c *Config) *time.Duration { return &c.ProbeTimeout }, settings.Field{
 		Go: "ProbeTimeout", Allowed: "0 (default 15s) or more", Help: "The time after which a probe without an outcome counts as failed.",
@@ -197,6 +225,7 @@ func (c Config) withDefaults() Config {
 	c.Buckets = cmp.Or(c.Buckets, defaultBuckets)
 	c.FailureRatio = cmp.Or(c.FailureRatio, defaultFailureRatio)
 	c.MinCalls = cmp.Or(c.MinCalls, defaultMinCalls)
+	c.SlowRatio = cmp.Or(c.SlowRatio, defaultSlowRatio)
 	c.OpenFor = cmp.Or(c.OpenFor, defaultOpenFor)
 	c.OpenMax = cmp.Or(c.OpenMax, max(defaultOpenMax, c.OpenFor))
 	c.LookMax = cmp.Or(c.LookMax, defaultLookMax)

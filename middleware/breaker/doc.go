@@ -25,7 +25,8 @@
 //     p^n is at most 1e-6. Here p is the share of failures among the other attempts.
 //     ConsecutiveFailures, if set, replaces both conditions by a length of the run. FailureRatio
 //     opens the breaker if at least this share of the attempts in the window failed, and the window
-//     holds at least MinCalls attempts.
+//     holds at least MinCalls attempts. SlowRatio, with SlowCall, is the same rule for slow
+//     attempts.
 //   - Open: the breaker rejects the operations of the run with an [OpenError]. If an operation
 //     failed only at deadlines of its callers, callers with more than twice the time of the failed
 //     attempts pass. The pool looks at the server. A passed look closes the breaker if an earlier
@@ -34,10 +35,12 @@
 //   - Half-open: up to Probes uses at a time pass as probes. The breaker closes after a success of
 //     each rejected operation. After a Window in this state, any success closes the breaker.
 //     ProbeSuccesses, if set, replaces both conditions by a number of successes. More than
-//     ProbeFailures failures open the breaker again, for longer.
+//     ProbeFailures failures open the breaker again, for longer. RampUp, if set, lets a growing
+//     share of the uses pass after the closing.
+//   - Forced: an operator sets the state for a time ([Breaker.Force]), or resets the breaker.
 //
-// The breaker evaluates the rules only after a failure. A success or the passing of time never
-// opens the breaker. In a two-step use, the outcome passed to Release counts.
+// The breaker evaluates the rules only after a failure or a slow success. A quick success or the
+// passing of time never opens the breaker. In a two-step use, the outcome passed to Release counts.
 //
 // # Reasons
 //
@@ -100,7 +103,7 @@
 // [pool.EventStateChanged], with the rule as the Reason. Both events have the layer name "breaker".
 // The breaker holds no lock while an observer runs. An event caused by a use has the context of the
 // use. Events of different uses may arrive in another order than the changes; [Breaker.Snapshot]
-// returns the current state. Only uses and passed looks change the state. So a breaker without uses
+// returns the current state. Only uses, passed looks, operators and the end of a forced state change the state. So a breaker without uses
 // may stay open with a NextProbe in the past. While the breaker is open, [pool.Pool.Check] returns
 // degraded, the reason, and the time of the next check.
 //

@@ -18,27 +18,34 @@ var ErrOpen = errors.New("circuit breaker is open")
 const (
 	ReasonFailureRatio = "failure_ratio"        // closed to open: Config.FailureRatio
 	ReasonConsecutive  = "consecutive_failures" // closed to open: a run of failures
+	ReasonSlowCalls    = "slow_calls"           // closed to open: Config.SlowRatio
 	ReasonPeriodOver   = "open_period_over"     // open to half-open
 	ReasonLookPassed   = "look_passed"          // to half-open and then to closed: a look passed
 	ReasonProbesPassed = "probes_succeeded"     // half-open to closed
 	ReasonProbeFailed  = "probe_failed"         // half-open to open
 	ReasonProbeTimeout = "probe_timeout"        // half-open to open: a probe had no outcome in time
+	ReasonForced       = "forced"               // any change: Force, Reset, or the end of a forced state
 )
 
 // The error.type of a rejection, by state.
 const (
 	typeOpen     = "breaker_open"
 	typeHalfOpen = "breaker_half_open"
+	typeRampUp   = "breaker_ramp_up" // closed
 )
+
+// typeSlow is the error.type of a slow call.
+const typeSlow = "slow_call"
 
 // Trip is the reason why a closed breaker opened. The zero Trip means that the breaker is closed.
 type Trip struct {
 	At        time.Time     // time of the change
-	Rule      string        // ReasonFailureRatio or ReasonConsecutive
+	Rule      string        // ReasonFailureRatio, ReasonConsecutive or ReasonSlowCalls
 	Counts    Counts        // the outcomes in the window
 	Window    time.Duration // length of the window
-	Limit     float64       // Config.FailureRatio, or the required failures in a row
-	ErrorType string        // error.type of the last failure
+	Limit     float64       // Config.FailureRatio or SlowRatio, or the required failures in a row
+	SlowCall  time.Duration // Config.SlowCall; 0 unless the Rule is ReasonSlowCalls
+	ErrorType string        // error.type of the last failure, or "slow_call"
 	// Cause is the text of the last failure in a single line, for example "dial tcp 10.0.0.7:6379:
 	// connect: connection refused". Empty if the server answered with a code.
 	Cause string
@@ -53,6 +60,8 @@ func (t Trip) String() string {
 		return "it has not opened"
 	case ReasonConsecutive:
 		return fmt.Sprintf("%d calls in a row failed (limit %g), the last with %s", t.Counts.Consecutive, t.Limit, last)
+	case ReasonSlowCalls:
+		return fmt.Sprintf("%d of %d calls within %v took %v or longer (limit %g %%)", t.Counts.Slow, t.Counts.Calls(), t.Window, t.SlowCall, 100*t.Limit)
 	}
 	return fmt.Sprintf("%d of %d calls failed within %v (limit %g %%), the last with %s",
 		t.Counts.Failures, t.Counts.Calls(), t.Window, 100*t.Limit, last)
@@ -81,13 +90,13 @@ func rootCause(err error, class *driver.Class) string {
 	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
 }
 
-// OpenError is the error of a rejection, by a breaker either open or half-open without a permit for
-// the use. OpenError wraps [ErrOpen]. All rejections of a stay in a state share the same value, so
+// OpenError is the error of a rejection: by an open breaker, by a half-open breaker without a permit
+// for the use, or in a ramp-up. OpenError wraps [ErrOpen]. All rejections of a stay in a state share the same value, so
 // do not modify the value. All methods may be called concurrently.
 type OpenError struct {
 	Pool   string // name of the pool
 	Name   string // Config.Name
-	State  State  // StateOpen or StateHalfOpen
+	State  State  // StateOpen, StateHalfOpen, or StateClosed in a ramp-up
 	Trip   Trip   // why the breaker last left the closed state
 	Rounds int    // rounds of probes failed since Trip
 	// LastProbe is the failure that ended the latest failed round. LastProbe holds the error.type of
@@ -97,6 +106,10 @@ type OpenError struct {
 	// NextProbe is the earliest time of the next probe. The probe also needs a passed look, if the
 	// pool looks at the server. Zero when half-open: a probe may pass as soon as a permit is free.
 	NextProbe time.Time
+	// RampUpEnd is the end of the ramp-up that rejected the use. Zero unless the State is StateClosed.
+	RampUpEnd time.Time
+	// Forced is the state set by an operator. The zero Forced means that the outcomes decide.
+	Forced Forced
 }
 
 // Error returns the reason for opening, the failures of the probes, and the time until the next
@@ -106,6 +119,15 @@ func (e *OpenError) Error() string {
 	s.WriteString(title(e.Name))
 	if e.Pool != "" {
 		fmt.Fprintf(&s, " of pool %q", e.Pool)
+	}
+	switch {
+	case e.Forced.Mode != 0:
+		fmt.Fprintf(&s, " is open: %v", e.Forced)
+		return s.String()
+	case e.State == StateClosed:
+		left := max(time.Until(e.RampUpEnd), 0).Round(time.Millisecond)
+		fmt.Fprintf(&s, " is closed again, and lets only a part of the uses pass for another %v: %v", left, e.Trip)
+		return s.String()
 	}
 	fmt.Fprintf(&s, " is %v: %v", e.State, e.Trip)
 	if e.Rounds > 0 {
@@ -151,8 +173,12 @@ func (e *OpenError) Because() driver.Class {
 }
 
 func (e *OpenError) errorType() string {
-	if e.State == StateHalfOpen {
+	switch e.State {
+	case StateHalfOpen:
 		return typeHalfOpen
+	case StateClosed:
+		return typeRampUp
+	case StateOpen:
 	}
 	return typeOpen
 }

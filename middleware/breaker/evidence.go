@@ -71,6 +71,7 @@ type failure struct {
 	run      uint64        // run.number at the beginning of the attempt
 	dial     bool          // a failed dial; the dial may have failed several attempts
 	answered bool          // the server answered this attempt
+	slow     bool          // the attempt took at least Config.SlowCall
 	class    driver.Class
 	err      error
 

@@ -78,3 +78,43 @@ func ExampleBreaker_Configure() {
 	// open because 14 of 41 calls failed within 10s (limit 30 %), the last with DENIED
 	// breaker: FailureRatio is 30: must be negative (off), 0 (default 1) or at most 1
 }
+
+// An operator rejects all uses during the maintenance of a server, for at most an hour.
+func ExampleBreaker_Force() {
+	b, _ := breaker.New(breaker.Config{})
+	p, err := pool.New(&pooltest.Fake{}, pool.Config{Name: "orders"}, b)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = p.Close(context.Background()) }()
+	ping := func(ctx context.Context, c *pooltest.Conn) error { return c.Use(ctx) }
+
+	err = b.Force(breaker.Forced{
+		Mode: breaker.ForceOpen, Until: time.Now().Add(time.Hour), Actor: "ann", Reason: "maintenance of the server",
+	})
+	fmt.Println(b.State(), err)
+	fmt.Println("refused:", errors.Is(p.Do(context.Background(), pool.Op{Name: "GET"}, ping), breaker.ErrOpen))
+
+	b.Release("ann", "the maintenance is over")
+	fmt.Println(b.State(), p.Do(context.Background(), pool.Op{Name: "GET"}, ping))
+	// Output:
+	// open <nil>
+	// refused: true
+	// closed <nil>
+}
+
+// Slow answers open the breaker too, and the traffic comes back in steps.
+func ExampleConfig_slowCalls() {
+	cfg := breaker.Config{
+		SlowCall:  300 * time.Millisecond, // slower answers are of no use to the callers
+		SlowRatio: 0.6,
+		RampUp:    30 * time.Second,
+	}
+	fmt.Println(cfg.Validate())
+	cfg.SlowCall = time.Millisecond
+	fmt.Println(cfg.Validate())
+	// Output:
+	// <nil>
+	// breaker: SlowCall is 1ms: must be 0 (off) or at least 50ms
+}

@@ -34,17 +34,17 @@ func TestLevels(t *testing.T) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		}
-		want("state closed failure_ratio 0 threshold 0.75 ")
+		want("state closed failure_ratio 0 no slow_ratio of breaker admitted 1 threshold 0.75 ")
 		r.uses(3, nil)
 		r.uses(1, fail)
-		want("state closed failure_ratio 0.25 threshold 0.75 ")
+		want("state closed failure_ratio 0.25 no slow_ratio of breaker admitted 1 threshold 0.75 ")
 		r.uses(1, fail)
-		want("state open failure_ratio 0.4 threshold 0.75 ")
+		want("state open failure_ratio 0.4 no slow_ratio of breaker admitted 0 threshold 0.75 ")
 		r.due()
 		probe := r.lease()
-		want("state half-open failure_ratio 0.4 threshold 0.75 ")
+		want("state half-open failure_ratio 0.4 no slow_ratio of breaker no admitted of breaker threshold 0.75 ")
 		probe.Release(nil)
 		r.apply(func(c *Config) { c.FailureRatio = -1 })
-		want("state closed failure_ratio 0 no threshold of breaker ")
+		want("state closed failure_ratio 0 no slow_ratio of breaker admitted 1 no threshold of breaker ")
 	})
 }

@@ -33,6 +33,7 @@ type Counts struct {
 	Successes   int64
 	Failures    int64
 	Consecutive int64 // failures since the last success, even before the window
+	Slow        int64 // the successes and failures that were slow, see Config.SlowCall
 }
 
 // Calls returns the number of outcomes: Successes plus Failures.
@@ -44,6 +45,14 @@ func (n Counts) FailureRatio() float64 {
 		return 0
 	}
 	return float64(n.Failures) / float64(n.Calls())
+}
+
+// SlowRatio returns the share of slow calls among the outcomes, and 0 if there are no outcomes.
+func (n Counts) SlowRatio() float64 {
+	if n.Slow == 0 {
+		return 0
+	}
+	return float64(n.Slow) / float64(n.Calls())
 }
 
 // Snapshot is the state of a breaker at a moment.
@@ -61,6 +70,12 @@ type Snapshot struct {
 	NextProbe time.Time
 	// The numbers of probes in the current half-open state; 0 in other states.
 	ProbesUnderway, ProbesSucceeded, ProbesFailed int
+
+	// Admitted is the share of the uses that pass during a ramp-up. 1 in any other closed state, and 0
+	// when the breaker is not closed.
+	Admitted float64
+	// Forced is the state set by an operator. The zero Forced means that the outcomes decide.
+	Forced Forced
 
 	Opened  uint64 // number of changes to open since New, from closed and half-open
 	Refused uint64 // number of rejected uses since New

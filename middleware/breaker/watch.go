@@ -223,6 +223,9 @@ func (b *Breaker) Conditions() []pool.Condition {
 	if p.state != StateOpen {
 		return nil
 	}
+	if p.isForced() {
+		return []pool.Condition{{Status: pool.StatusDegraded, Reason: title(b.name) + " open: " + p.gate.forced.String()}}
+	}
 	return []pool.Condition{{Status: pool.StatusDegraded, Reason: title(b.name) + " open by " + b.trip.String() + ", " + b.nextCheck(p)}}
 }
 

@@ -31,6 +31,7 @@ type window struct {
 type bucket struct {
 	until     atomic.Int64 // end of the step
 	failures  atomic.Int64
+	slow      atomic.Int64
 	step      int64  // number of the step on the breaker's clock; guarded by window.mu
 	successes []cell // the number of cells is a power of two
 }
@@ -71,7 +72,11 @@ func (w *window) failure(now time.Duration, f *failure) bool {
 	if !w.add(f) && !f.answered {
 		return false
 	}
-	w.at(now).failures.Add(1)
+	b := w.at(now)
+	b.failures.Add(1)
+	if f.slow {
+		b.slow.Add(1)
+	}
 	return true
 }
 
@@ -99,6 +104,7 @@ func (w *window) turn(now time.Duration) *bucket {
 		b.successes[i].n.Store(0)
 	}
 	b.failures.Store(0)
+	b.slow.Store(0)
 	b.step = step
 	b.until.Store((step + 1) * int64(w.step))
 	w.current.Store(b)
@@ -122,6 +128,7 @@ func (w *window) sum(now time.Duration) Counts {
 			continue
 		}
 		n.Failures += b.failures.Load()
+		n.Slow += b.slow.Load()
 		for j := range b.successes {
 			n.Successes += b.successes[j].n.Load()
 		}

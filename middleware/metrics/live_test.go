@@ -151,4 +151,48 @@ func (g life) circuit() {
 	probe.Release(pooltest.ErrDenied)
 	time.Sleep(10 * time.Second)
 	g.do(ctx, nil)
+	g.operator()
+}
+
+// operator forces states, from each state of the breaker.
+func (g life) operator() {
+	b, ctx := g.stack.breaker, context.Background()
+	force := func(m breaker.Mode) {
+		if err := b.Force(breaker.Forced{Mode: m, Until: time.Now().Add(time.Hour), Reason: "a test"}); err != nil {
+			g.t.Error(err)
+		}
+	}
+	halfOpen := func() {
+		b.Reset("", "")
+		g.do(ctx, pooltest.ErrRefused) // opens the breaker
+		time.Sleep(time.Minute)
+		lease := g.acquire() // a probe
+		if b.State() != breaker.StateHalfOpen {
+			g.t.Error("the breaker is not half-open")
+		}
+		lease.Release(context.Canceled)
+	}
+	halfOpen()
+	force(breaker.ForceOpen) // from half-open
+	force(breaker.ForceClosed)
+	force(breaker.Disable)
+	halfOpen()
+	b.Release("", "")          // nothing is forced
+	force(breaker.ForceClosed) // from half-open
+	b.Release("", "")
+	force(breaker.ForceOpen) // from closed
+	b.Reset("", "")
+
+	configure(g.t, b, func(c *breaker.Config) {
+		c.SlowCall, c.SlowRatio, c.MinCalls, c.RampUp = 100*time.Millisecond, 0.1, 1, time.Hour
+	})
+	_ = g.pool.Do(ctx, get, func(context.Context, *pooltest.Conn) error { time.Sleep(time.Second); return nil })
+	if b.State() != breaker.StateOpen {
+		g.t.Error("a slow call has not opened the breaker")
+	}
+	time.Sleep(time.Minute)
+	for range 20 {
+		g.do(ctx, nil) // a probe, and then uses in the ramp-up
+	}
+	b.Reset("", "")
 }
