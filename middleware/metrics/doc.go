@@ -109,6 +109,14 @@
 //		Gauge, 1: Share of failed calls in the circuit breaker's window. While the breaker is not
 //		closed: the share with which the breaker opened.
 //		by poolstack.layer
+//	poolstack.breaker.slow_ratio (poolstack_breaker_slow_ratio)
+//		Gauge, 1: Share of slow calls in the circuit breaker's window. Absent if no call is slow
+//		by the settings.
+//		by poolstack.layer
+//	poolstack.breaker.admitted (poolstack_breaker_admitted_ratio)
+//		Gauge, 1: Share of the uses that the circuit breaker lets pass: 1 when closed, 0 when
+//		open, and between in a ramp-up. Absent when half-open.
+//		by poolstack.layer
 //	poolstack.breaker.threshold (poolstack_breaker_threshold_ratio)
 //		Gauge, 1: Share of failed calls from which the circuit breaker opens. Absent if no share
 //		opens the breaker.

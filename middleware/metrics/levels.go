@@ -22,6 +22,16 @@ var moduleLevels = []Instrument{
 		Attributes:  []string{"db.client.connection.pool.name", "poolstack.layer"},
 	},
 	{
+		Name: "poolstack.breaker.slow_ratio", Kind: Gauge, Unit: "1",
+		Description: "Share of slow calls in the circuit breaker's window. Absent if no call is slow by the settings.",
+		Attributes:  []string{"db.client.connection.pool.name", "poolstack.layer"},
+	},
+	{
+		Name: "poolstack.breaker.admitted", Kind: Gauge, Unit: "1",
+		Description: "Share of the uses that the circuit breaker lets pass: 1 when closed, 0 when open, and between in a ramp-up. Absent when half-open.",
+		Attributes:  []string{"db.client.connection.pool.name", "poolstack.layer"},
+	},
+	{
 		Name: "poolstack.breaker.threshold", Kind: Gauge, Unit: "1",
 		Description: "Share of failed calls from which the circuit breaker opens. Absent if no share opens the breaker.",
 		Attributes:  []string{"db.client.connection.pool.name", "poolstack.layer"},
