@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/earnorm/poolstack/middleware"
 	"github.com/earnorm/poolstack/middleware/breaker"
@@ -40,6 +41,8 @@ var prometheusNames = map[string]string{
 	"poolstack.transitions":                 "poolstack_transitions_total",
 	"poolstack.breaker.failure_ratio":       "poolstack_breaker_failure_ratio",
 	"poolstack.breaker.threshold":           "poolstack_breaker_threshold_ratio",
+	"poolstack.breaker.slow_ratio":          "poolstack_breaker_slow_ratio",
+	"poolstack.breaker.admitted":            "poolstack_breaker_admitted_ratio",
 	"poolstack.rejections":                  "poolstack_rejections_total",
 	"poolstack.events":                      "poolstack_events_total",
 	"poolstack.timeouts":                    "poolstack_timeouts_total",
@@ -121,7 +124,7 @@ func TestCatalogueInPrometheus(t *testing.T) {
 	tel := setup(t, Config{})
 	// Each pool has its own buckets and attributes, with the same metric names.
 	for _, id := range []driver.Identity{cache, orders} {
-		named, err := breaker.New(breaker.Config{Name: "shards"}) // beside the breaker of the stack
+		named, err := breaker.New(breaker.Config{Name: "shards", SlowCall: time.Second}) // beside the breaker of the stack
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,7 +58,8 @@ func TestForceOpen(t *testing.T) {
 		}
 		opened, _, _, _ := s.fake.Counts()
 		err := s.use(0, nil)
-		if !errors.Is(err, ErrOpen) || !strings.Contains(err.Error(), "force_open until "+until.Format(time.TimeOnly)+" by ann: maintenance of the server") {
+		want := "force_open until " + until.Format(time.TimeOnly) + " by ann: maintenance of the server"
+		if !errors.Is(err, ErrOpen) || !strings.Contains(err.Error(), want) {
 			t.Errorf("a use ends with %v", err)
 		}
 		class := s.pool.Classify(err)
@@ -215,7 +217,8 @@ func TestEventForced(t *testing.T) {
 		var got []string
 		for _, e := range s.seen.events {
 			if e.Kind == EventForced {
-				got = append(got, e.Reason+" "+e.Settings.Actor+" "+e.Settings.Reason+" "+e.Duration.String()+" "+e.Settings.Changes[0].From+">"+e.Settings.Changes[0].To)
+				r := e.Settings
+				got = append(got, fmt.Sprint(e.Reason, " ", r.Actor, " ", r.Reason, " ", e.Duration, " ", r.Changes[0].From, ">", r.Changes[0].To))
 			}
 		}
 		want := "force_open ann maintenance 1h0m0s closed>force_open; released bob done early 0s force_open>closed"

@@ -147,6 +147,7 @@ db.client.connection.pending_requests 0
 db.client.connection.timeouts 0
 poolstack.acquire.timeout 3
 poolstack.acquire.waits 0
+poolstack.breaker.admitted poolstack.layer=breaker 1
 poolstack.breaker.failure_ratio poolstack.layer=breaker 0
 poolstack.breaker.state poolstack.layer=breaker poolstack.state=closed 1
 poolstack.breaker.state poolstack.layer=breaker poolstack.state=half-open 0
@@ -173,6 +174,11 @@ poolstack.events poolstack.event=configured poolstack.layer=pool 0
 poolstack.events poolstack.event=configured poolstack.layer=retry 0
 poolstack.events poolstack.event=configured poolstack.layer=timeout.attempt 0
 poolstack.events poolstack.event=configured poolstack.layer=timeout.total 0
+poolstack.events poolstack.event=forced poolstack.layer=breaker poolstack.reason=disable 0
+poolstack.events poolstack.event=forced poolstack.layer=breaker poolstack.reason=force_closed 0
+poolstack.events poolstack.event=forced poolstack.layer=breaker poolstack.reason=force_open 0
+poolstack.events poolstack.event=forced poolstack.layer=breaker poolstack.reason=released 0
+poolstack.events poolstack.event=forced poolstack.layer=breaker poolstack.reason=reset 0
 poolstack.events poolstack.event=paused poolstack.layer=pool 0
 poolstack.events poolstack.event=primary_changed poolstack.layer=server poolstack.reason=mymaster 0
 poolstack.events poolstack.event=resumed poolstack.layer=pool 0
@@ -192,6 +198,7 @@ poolstack.open.failures poolstack.reason=timeout 0
 poolstack.open.failures poolstack.reason=tls 0
 poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_half_open 0
 poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_open 0
+poolstack.rejections poolstack.layer=breaker poolstack.reason=breaker_ramp_up 0
 poolstack.rejections poolstack.layer=pool poolstack.reason=pool_closed 0
 poolstack.rejections poolstack.layer=pool poolstack.reason=pool_exhausted 0
 poolstack.rejections poolstack.layer=pool poolstack.reason=pool_paused 0
@@ -227,10 +234,15 @@ poolstack.timeouts poolstack.stage=attempt 0
 poolstack.timeouts poolstack.stage=total 0
 poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=consecutive_failures poolstack.to=open 0
 poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=failure_ratio poolstack.to=open 0
+poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=forced poolstack.to=open 0
+poolstack.transitions poolstack.from=closed poolstack.layer=breaker poolstack.reason=slow_calls poolstack.to=open 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=forced poolstack.to=closed 0
+poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=forced poolstack.to=open 0
 poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=look_passed poolstack.to=closed 0
 poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probe_failed poolstack.to=open 0
 poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probe_timeout poolstack.to=open 0
 poolstack.transitions poolstack.from=half-open poolstack.layer=breaker poolstack.reason=probes_succeeded poolstack.to=closed 0
+poolstack.transitions poolstack.from=open poolstack.layer=breaker poolstack.reason=forced poolstack.to=closed 0
 poolstack.transitions poolstack.from=open poolstack.layer=breaker poolstack.reason=look_passed poolstack.to=half-open 0
 poolstack.transitions poolstack.from=open poolstack.layer=breaker poolstack.reason=open_period_over poolstack.to=half-open 0`
 	if got := "\n" + strings.Join(r.lines(), "\n"); got != want {

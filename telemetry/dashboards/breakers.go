@@ -33,6 +33,7 @@ func breakers() dashboard {
 						`sum by ($each, poolstack.layer) (avg_over_time(poolstack.breaker.state{$sel, poolstack.state!="closed"}[$__range]))`)},
 				},
 			}},
+			{"Slow calls and ramp-ups", slowCalls()},
 			{"What they decide by", []panel{
 				failureRatio(eachBreaker, `max by ($each, poolstack.layer) (poolstack.breaker.failure_ratio{$sel})`, 12),
 				{
@@ -97,5 +98,23 @@ func retryBudget(legend, expr string, width int) panel {
 		about: "How many retries could be paid for now. At 0 failures are no longer repeated. Falling: more retries than half the " +
 			"successes (Budget). If short peaks empty it, BudgetBurst up.",
 		queries: []target{q(legend, expr)},
+	}
+}
+
+// slowCalls returns the panels about settings that are off by default.
+func slowCalls() []panel {
+	return []panel{
+		{
+			title: "Slow calls", unit: share, width: 12,
+			about: "The share of slow calls in each breaker's window, where SlowCall is set. At SlowRatio the breaker opens. Near it for " +
+				"long: the server is slower than its callers can use, or SlowCall is below what the operations need.",
+			queries: []target{q(eachBreaker, `max by ($each, poolstack.layer) (poolstack.breaker.slow_ratio{$sel})`)},
+		},
+		{
+			title: "Admitted uses", unit: share, width: 12,
+			about: "The share of the uses that each breaker lets pass: 1 when closed, 0 when open, and between in a ramp-up (RampUp). A gap: " +
+				"half-open, where single probes pass.",
+			queries: []target{q(eachBreaker, `min by ($each, poolstack.layer) (poolstack.breaker.admitted{$sel})`)},
+		},
 	}
 }
