@@ -44,6 +44,9 @@ func (l layer) Begin(ctx context.Context, c *pool.Call) (context.Context, admiss
 
 // newAdmission admits an attempt in p, a closed phase.
 func newAdmission(c *pool.Call, p *phase) admission {
+	if p.window == nil { // the breaker is disabled
+		return admission{began: c.Tick()}
+	}
 	return admission{window: p.window, began: c.Tick(), run: p.window.number.Load()}
 }
 
@@ -402,8 +405,8 @@ func (b *Breaker) tell(outcome func() (struct{}, error)) {
 func (b *Breaker) evaluate(w *window, f *failure) *pool.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if w == nil { // the attempt passed a breaker in open or half-open
-		if b.phase.Load().state != StateClosed {
+	if w == nil { // the attempt passed a breaker in open or half-open, or a disabled breaker
+		if p := b.phase.Load(); p.state != StateClosed && !p.isForced() {
 			b.scope.Store(b.scope.Load().with(f))
 		}
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/earnorm/poolstack/pool/driver"
 )
 
-// ErrOpen is the error wrapped by every rejection, in the open and in the half-open state. Test for
-// a rejection with errors.Is(err, breaker.ErrOpen).
+// ErrOpen is the error wrapped by every rejection: in the open and in the half-open state, and in a
+// ramp-up. Test for a rejection with errors.Is(err, breaker.ErrOpen).
 var ErrOpen = errors.New("circuit breaker is open")
 
 // The reasons for a change of state, used as the Reason of [pool.EventStateChanged].

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,6 +225,59 @@ func TestEventForced(t *testing.T) {
 		want := "force_open ann maintenance 1h0m0s closed>force_open; released bob done early 0s force_open>closed"
 		if strings.Join(got, "; ") != want {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "; "), want)
+		}
+	})
+}
+
+// Operators act while uses run. No use panics or hangs, and at the end the rules hold.
+func TestForceWhileUsesRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, Config{ConsecutiveFailures: 3, OpenFor: time.Millisecond, OpenMax: time.Millisecond, LookMax: -1, RampUp: 5 * time.Millisecond})
+		stop := make(chan struct{})
+		var uses, operators sync.WaitGroup
+		for i := range 8 {
+			uses.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					time.Sleep(time.Millisecond / 2) // a refused use takes no time
+					_ = s.use(time.Duration(n%3)*time.Millisecond, []error{nil, pooltest.ErrDenied, nil, pooltest.ErrReply}[(n+i)%4])
+				}
+			})
+		}
+		for i := range 3 {
+			operators.Go(func() {
+				for n := range 200 {
+					switch (n + i) % 5 {
+					case 0, 1, 2:
+						if err := s.breaker.Force(Forced{Mode: Mode((n+i)%3 + 1), Until: time.Now().Add(2 * time.Millisecond), Reason: "x"}); err != nil {
+							t.Error(err)
+						}
+					case 3:
+						s.breaker.Reset("", "")
+					case 4:
+						s.breaker.Release("", "")
+					}
+					_ = s.breaker.Snapshot()
+					_ = s.breaker.Configure(Config{ConsecutiveFailures: 3, Window: time.Duration(n+20) * time.Millisecond, RampUp: 5 * time.Millisecond})
+					time.Sleep(time.Duration(n%4) * time.Millisecond)
+				}
+			})
+		}
+		operators.Wait()
+		close(stop)
+		uses.Wait()
+		s.breaker.Reset("", "")
+		s.fail(3)
+		if s.breaker.State() != StateOpen {
+			t.Errorf("the breaker is %v", s.breaker.State())
+		}
+		s.breaker.Reset("", "")
+		if err := s.use(0, nil); err != nil {
+			t.Error(err)
 		}
 	})
 }

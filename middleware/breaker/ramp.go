@@ -64,9 +64,6 @@ func mix(x uint64) uint64 {
 func (b *Breaker) pass(ctx context.Context, c *pool.Call, p *phase) (admission, *OpenError) {
 	g := p.gate
 	if g.forced.Mode != 0 {
-		if p.window == nil {
-			return admission{began: c.Tick()}, nil
-		}
 		return newAdmission(c, p), nil
 	}
 	now := b.elapsed()
