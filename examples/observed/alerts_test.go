@@ -108,7 +108,7 @@ func checkDashboards(t *testing.T, p *prometheus) {
 	const over = 10 * time.Second // enough scrapes for a rate
 	for _, q := range made.Queries() {
 		answer, err := p.history(q.PromQL(over))
-		if err == nil && len(answer) == 0 {
+		if err == nil && len(answer) == 0 && q.Panel != "Slow calls" { // the breakers of the demo have no SlowCall
 			err = errors.New("no data")
 		}
 		if err != nil {
