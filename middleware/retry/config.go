@@ -31,8 +31,10 @@ const (
 // pay for them. With 3 attempts, 3 % of the uses fail. With a Budget of 0.2 the budget runs out.
 // While a server is down, the budget is spent once. An open breaker refuses retries even earlier.
 type Config struct {
-	// MaxAttempts is the maximum number of attempts of a use, including the first attempt. 0 means 4.
-	// 1 means no retry.
+	// MaxAttempts is the maximum number of attempts of a use, including the first attempt. 1 means no
+	// retry. 0 means 4, and further attempts while the pool cannot open a connection: for up to 500 ms
+	// after the first failure, with pauses of at most 100 ms. So a use bridges a short restart of the
+	// server. These further attempts send nothing, and cost no token of the budget.
 	MaxAttempts int
 
 	// InitialDelay is the longest pause before the second attempt. 0 means 50 ms, or MaxDelay if
@@ -70,7 +72,9 @@ type Config struct {
 // configSpec lists the settings of a retry layer.
 var configSpec = settings.Spec[Config]{Layer: kind, Fields: []settings.Entry[Config]{
 	settings.Int(func(c *Config) *int { return &c.MaxAttempts }, settings.Field{
-		Go: "MaxAttempts", Unit: "attempts", Allowed: "0 (default 4) or more", Help: "The maximum number of attempts of a use. 1 means no retry.",
+		Go: "MaxAttempts", Unit: "attempts", Allowed: "0 (default 4) or more",
+		Zero: "4, and more for up to 500ms while no connection can be opened",
+		Help: "The maximum number of attempts of a use. 1 means no retry.",
 	}),
 	settings.Duration(func(c *Config) *time.Duration { return &c.InitialDelay }, settings.Field{
 		Go: "InitialDelay", Allowed: "0 (default 50ms) or more", Zero: "50ms, or max_delay if max_delay is shorter",

@@ -14,6 +14,7 @@
 // # Budget
 //
 // Three limits bound the attempts of a use: a maximum number, the context's deadline, and a budget.
+// While the pool cannot open a connection, the default maximum is a time: 500 ms (Config).
 // The budget is a token bucket shared by all uses of the layer. Each retry costs a token, and each
 // success earns a fraction of a token. While a server is down, the budget runs out, and retries no
 // longer add to the server's load.

@@ -76,6 +76,7 @@ func (r *Retry) Configure(cfg Config) error { return r.live.Configure(cfg) }
 // configure puts cfg in force.
 func (r *Retry) configure(cfg Config) {
 	s := newInForce(cfg.withDefaults())
+	s.automatic = cfg.MaxAttempts == 0
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	r.budget.resize(s.burst(r.pooled.Load()))
@@ -170,9 +171,14 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *i
 	a, _ := r.series.Get().(*series)
 	a.begin(s)
 	defer func() { a.end(); r.series.Put(a) }()
+	began := time.Now()
 	for n := 1; ; n++ {
 		a.failed(err, &class)
-		paused, reason := r.pause(ctx, c, s, n, a.delay(class.RetryAfter))
+		delay, free := a.delay(class.RetryAfter), false
+		if n >= s.MaxAttempts && s.bridges(err, began) {
+			delay, free = min(delay, bridgePause), true
+		}
+		paused, reason := r.pause(ctx, c, s, n, delay, free)
 		if reason != "" {
 			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: reason, Err: err, class: class})
 		}
@@ -182,13 +188,15 @@ func (r *Retry) again(ctx context.Context, c *pool.Call, next pool.Handler, s *i
 		c.BeforeAcquire(nil)
 		later := c.Classify(latest)
 		if !a.reached.Load() && refused(&later) {
-			r.giveBack(s)
+			if !free {
+				r.giveBack(s)
+			}
 			c.SetAttempt(n)
 			class.RetryAfter = later.RetryAfter
 			return r.giveUp(ctx, c, a, paused, &Error{Attempts: n, Reason: ReasonRefused, Err: err, Refusal: latest, class: class})
 		}
 		a.report(ctx, c) // for an attempt that a layer inside answered in place of the pool
-		if _, _, granted := c.Acquired(); granted && !c.Asked() {
+		if _, _, granted := c.Acquired(); granted && !c.Asked() && !free {
 			r.giveBack(s) // nothing was sent: the attempt added no load to the server
 		}
 		err, class = latest, later
@@ -215,23 +223,42 @@ func refused(class *driver.Class) bool {
 
 // pause waits before the attempt after the nth attempt, and pays for the next attempt. took is the
 // length of the pause. reason tells why no further attempt may follow; reason is "" if another
-// attempt may follow.
-func (r *Retry) pause(ctx context.Context, c *pool.Call, s *inForce, n int, delay time.Duration) (took time.Duration, reason string) {
+// attempt may follow. A free attempt is beyond MaxAttempts, and costs no token.
+func (r *Retry) pause(ctx context.Context, c *pool.Call, s *inForce, n int, delay time.Duration, free bool) (took time.Duration, reason string) {
 	switch {
-	case n >= s.MaxAttempts:
+	case n >= s.MaxAttempts && !free:
 		return 0, ReasonAttempts
 	case ctx.Err() != nil:
 		return 0, over(ctx)
 	case !fits(ctx, delay):
 		return 0, ReasonDeadline
-	case s.budgeted() && (n == 1 && !r.vain.allows(c) || !r.spend(s)):
+	case s.budgeted() && !free && (n == 1 && !r.vain.allows(c) || !r.spend(s)):
 		return 0, ReasonBudget
 	}
 	if took = wait(ctx, delay); ctx.Err() == nil {
 		return took, ""
 	}
-	r.giveBack(s)
+	if !free {
+		r.giveBack(s)
+	}
 	return took, over(ctx)
+}
+
+// The default number of attempts ends a use about 200 ms after its first failure. Within that time
+// a server that restarts, or a proxy that moves, is often not back: a bare go-redis client dials for
+// two seconds. So while the pool cannot open a connection, further attempts follow, for at most
+// bridge after the first failure. Nothing is sent meanwhile, and the pool makes a dial at a time,
+// whatever the number of attempts. If the server is down, the breaker ends the attempts.
+const (
+	bridge      = 500 * time.Millisecond
+	bridgePause = 100 * time.Millisecond
+)
+
+// bridges reports whether an attempt beyond MaxAttempts may follow err, because the pool could not
+// open a connection. began is the time of the first failure. A MaxAttempts that is set holds as it
+// is.
+func (s *inForce) bridges(err error, began time.Time) bool {
+	return s.automatic && errors.Is(err, pool.ErrOpen) && time.Since(began) < bridge
 }
 
 // fits reports whether a pause of delay ends before the deadline of ctx.
@@ -301,6 +328,7 @@ type inForce struct {
 	// A nominal pause d is drawn from middle*d, plus or minus the share spread.
 	middle, spread float64
 	perSuccess     int64 // millionths of a token for each success; 0: no budget
+	automatic      bool  // MaxAttempts is not set
 }
 
 func newInForce(cfg Config) *inForce {

@@ -70,7 +70,7 @@ func TestWhatIsRepeated(t *testing.T) {
 func TestPoolErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, attempts := &pooltest.Fake{}, &counter{}
-		p, end := newPool(t, fake, pool.Config{MaxSize: 1, MaxWaiters: -1}, newRetry(t, retry.Config{}), attempts)
+		p, end := newPool(t, fake, pool.Config{MaxSize: 1, MaxWaiters: -1}, newRetry(t, retry.Config{MaxAttempts: 4}), attempts)
 		defer end()
 		check := func(name string, want int, reason error) {
 			t.Helper()
