@@ -114,6 +114,11 @@
 // word may be a key or a password by mistake, so the layer sees _OTHER instead. The uses of a
 // [Client] are named in the same way, and so is [Error].Command.
 //
+// An open breaker rejects the operations that have failed, by name and target. All mixed pipelines
+// are one operation, and so are all transactions and all scripts. So a breaker that rejects the
+// pipelines that write also rejects a pipeline that only reads. Give work of another kind a name of
+// its own: Do of the pool with an Op, in place of a method of a Client.
+//
 // A layer may ask for the text as well. The text has the command and its subcommand, with a ? for
 // each argument: "SET ? ?", "CONFIG SET ? ?". A layer does not see the commands that open a
 // connection.
