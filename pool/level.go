@@ -4,18 +4,18 @@ package pool
 // of a budget. The metrics layer publishes each Level as the gauge "poolstack.LAYER.NAME", where
 // LAYER is Layer and NAME is Name.
 type Level struct {
-	// Layer is the source of the level: the kind of the layer, or a name chosen by the driver. Layer and
-	// Name consist of letters, digits and the characters _ . - /
+	// Layer is the source of the level: the kind of the layer, or a name chosen by the driver. Layer
+	// and Name consist of letters, digits and the characters _ . - /
 	Layer string
 	// LayerName is the Name of the layer in [LayerInfo]. "" means that the layer has no name.
 	LayerName string
 	Name      string // the name of the level: a word, or a few words joined by _
 	// Key tells several levels with the same Name apart, such as the states of breakers for several
-	// shards. A layer has a bounded number of keys. "" means that the layer has a single level with the
-	// Name.
+	// shards. A layer has a bounded number of keys. "" means that the layer has a single level with
+	// the Name.
 	Key string
-	// Unit is the unit of the values in the notation of UCUM: "s", "By" (bytes), "1" (a share). Counted
-	// things are in braces, such as "{use}". "" means a number without a unit.
+	// Unit is the unit of the values in the notation of UCUM: "s", "By" (bytes), "1" (a share).
+	// Counted things are in braces, such as "{use}". "" means a number without a unit.
 	Unit string
 	// Help is a sentence for people: what the value is, and when the level has no value. "" means no
 	// text. Levels with the same Layer and Name have the same Unit and Help.

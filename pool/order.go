@@ -43,10 +43,10 @@ type LayerInfo struct {
 	// an attempt (RoleAttempt), or a probe (RoleJudge). 0 means no bound.
 	Limit time.Duration
 
-	// Events lists the events known beforehand: an Event for each combination of Kind, Reason, From and
-	// To that the layer may report. The other fields are zero. The metrics layer begins the counters of
-	// these events with 0, so that the first event is an increase. The counter of any other event begins
-	// with the first event. nil is allowed. A reader must not change the slice.
+	// Events lists the events known beforehand: an Event for each combination of Kind, Reason, From
+	// and To that the layer may report. The other fields are zero. The metrics layer begins the
+	// counters of these events with 0, so that the first event is an increase. The counter of any
+	// other event begins with the first event. nil is allowed. A reader must not change the slice.
 	Events []Event
 }
 

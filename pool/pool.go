@@ -230,8 +230,8 @@ func (p *Pool[T]) stack(layers []Middleware) error {
 	return nil
 }
 
-// checkDescriptions calls the methods by which layers and the driver describe themselves. Later the pool
-// contains a panic of such a method. At the beginning a panic is an error of New.
+// checkDescriptions calls the methods by which layers and the driver describe themselves. Later the
+// pool contains a panic of such a method. At the beginning a panic is an error of New.
 func (p *Pool[T]) checkDescriptions() error {
 	for _, d := range append(slices.Clip(p.layers), faces[Describer](p.driver)...) {
 		if err := contain(d, "Describe", func() error { d.Describe(); return nil }); err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 // server is a small memcached. Some keys have an effect: "silent" gets no reply, "late" gets its
-// reply after 100 ms, "full" is answered with SERVER_ERROR, and "garbage" is answered with a line of
-// another protocol.
+// reply after 100 ms, "full" is answered with SERVER_ERROR, and "garbage" is answered with a line
+// of another protocol.
 type server struct {
 	listener net.Listener
 	sessions sync.WaitGroup

@@ -60,8 +60,8 @@ type FullError string
 
 func (e FullError) Error() string { return "too many uses in progress of " + string(e) }
 
-// Class says that this process has refused the use. No breaker counts the refusal, and no retry repeats the
-// use.
+// Class says that this process has refused the use. No breaker counts the refusal, and no retry
+// repeats the use.
 func (FullError) Class() driver.Class {
 	return driver.Class{Fault: driver.FaultLocal, Type: "operation_full"}
 }

@@ -22,8 +22,8 @@ var slowSpec = settings.Spec[SlowConfig]{Layer: slowUses, Fields: []settings.Ent
 	settings.Duration(func(c *SlowConfig) *time.Duration { return &c.Over }, settings.Field{Go: "Over", Min: "1ms", Help: "A longer use is slow."}),
 }}
 
-// SlowUses is a layer that counts slow uses. Its settings can change while its pools are in use:
-// the Live gives the layer the methods Config, Effective, Configure and Tuning.
+// SlowUses is a layer that counts slow uses. The settings can change while pools use the layer: the
+// Live gives the layer the methods Config, Effective, Configure and Tuning.
 type SlowUses struct {
 	*settings.Live[SlowConfig]
 
@@ -56,7 +56,7 @@ func (l *SlowUses) End(ctx context.Context, c *pool.Call, began time.Time, _ err
 	}
 }
 
-// Attach makes the pool one of the pools that hear of new settings.
+// Attach keeps the pool, for reports of new settings.
 func (l *SlowUses) Attach(p pool.PoolInfo) (detach func(), err error) { return l.pools.Add(p), nil }
 
 // Levels returns the number of slow uses, for the metrics.
@@ -67,7 +67,7 @@ func (l *SlowUses) Levels() []pool.Level {
 	}}
 }
 
-// Describe names the layer, its settings and its events.
+// Describe names the layer, the settings and the events.
 func (l *SlowUses) Describe() pool.LayerInfo {
 	return pool.LayerInfo{Layer: slowUses, Settings: l.Texts(), Events: []pool.Event{{Kind: "slow"}, {Kind: pool.EventConfigured}}}
 }

@@ -182,8 +182,8 @@ func (b *Breaker) judge(ctx context.Context, c *pool.Call, a *admission, err err
 	return class
 }
 
-// succeed counts a success, and returns the event to report, if there is one. If the server needed a
-// long time, succeed also records the time.
+// succeed counts a success, and returns the event to report, if there is one. If the server needed
+// a long time, succeed also records the time.
 func (b *Breaker) succeed(c *pool.Call, a *admission) *pool.Event {
 	w, now, slow := a.window, c.Tick(), false
 	if now-a.began >= 2*tick {

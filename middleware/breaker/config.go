@@ -58,8 +58,8 @@ type Config struct {
 	// server with some successes still serves these uses, and an open breaker would reject them.
 	// Negative disables this rule.
 	FailureRatio float64
-	// MinCalls is the minimum number of attempts in the window for FailureRatio and SlowRatio to apply.
-	// 0 means 20.
+	// MinCalls is the minimum number of attempts in the window for FailureRatio and SlowRatio to
+	// apply. 0 means 20.
 	MinCalls int
 	// ConsecutiveFailures opens the breaker after this number of failures without a success between
 	// them, in any length of time. Outcomes count in the order of their arrival. Duplicates do not
@@ -111,8 +111,8 @@ type Config struct {
 	// ProbeSuccesses, the condition for success can be a ratio, for example 8 successes with at most 2
 	// failures. 0 means that the first failure opens the breaker.
 	ProbeFailures int
-	// RampUp is the time after a recovery in which the breaker lets a growing share of the uses pass: a
-	// tenth at first, and then as much more as time has passed. The breaker rejects the other uses.
+	// RampUp is the time after a recovery in which the breaker lets a growing share of the uses pass:
+	// a tenth at first, and then as much more as time has passed. The breaker rejects the other uses.
 	// Only operations rejected by the open breaker are concerned. 0 means no ramp-up.
 	RampUp time.Duration
 

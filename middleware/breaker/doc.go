@@ -103,9 +103,9 @@
 // [pool.EventStateChanged], with the rule as the Reason. Both events have the layer name "breaker".
 // The breaker holds no lock while an observer runs. An event caused by a use has the context of the
 // use. Events of different uses may arrive in another order than the changes; [Breaker.Snapshot]
-// returns the current state. Only uses, passed looks, operators and the end of a forced state change the state. So a breaker without uses
-// may stay open with a NextProbe in the past. While the breaker is open, [pool.Pool.Check] returns
-// degraded, the reason, and the time of the next check.
+// returns the current state. Only uses, passed looks, operators and the end of a forced state
+// change the state. So a breaker without uses may stay open with a NextProbe in the past. While the
+// breaker is open, [pool.Pool.Check] returns degraded, the reason, and the time of the next check.
 //
 // The state machine is github.com/sony/gobreaker/v2. This package adds the evidence, the window,
 // the open period, the looks and the probes. All settings can be changed while the breaker is in

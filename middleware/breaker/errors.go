@@ -90,9 +90,9 @@ func rootCause(err error, class *driver.Class) string {
 	return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ")
 }
 
-// OpenError is the error of a rejection: by an open breaker, by a half-open breaker without a permit
-// for the use, or in a ramp-up. OpenError wraps [ErrOpen]. All rejections of a stay in a state share the same value, so
-// do not modify the value. All methods may be called concurrently.
+// OpenError is the error of a rejection: by an open breaker, by a half-open breaker without a
+// permit for the use, or in a ramp-up. OpenError wraps [ErrOpen]. All rejections of a stay in a
+// state share the same value, so do not modify the value. All methods may be called concurrently.
 type OpenError struct {
 	Pool   string // name of the pool
 	Name   string // Config.Name

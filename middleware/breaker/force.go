@@ -86,9 +86,9 @@ func isSentence(text string) bool {
 	return strings.TrimSpace(text) != "" && len(text) <= maxReason && !strings.ContainsFunc(text, unprintable)
 }
 
-// EventForced reports Force, Release or Reset, and the end of a forced state. Reason is the Mode, "reset" or
-// "released". Settings holds the actor and the operator's reason. If the state changes, a
-// [pool.EventStateChanged] follows.
+// EventForced reports Force, Release or Reset, and the end of a forced state. Reason is the Mode,
+// "reset" or "released". Settings holds the actor and the operator's reason. If the state changes,
+// a [pool.EventStateChanged] follows.
 const EventForced pool.EventKind = "forced"
 
 // The values of Event.Reason of an EventForced, beside the modes.

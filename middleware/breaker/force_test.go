@@ -91,8 +91,8 @@ func TestForceOpen(t *testing.T) {
 	})
 }
 
-// Forced closed, the breaker counts and does not open. Disabled, it does not even count. After the end
-// the counts are empty.
+// Forced closed, the breaker counts and does not open. Disabled, it does not even count. After the
+// end the counts are empty.
 func TestForceClosedAndDisable(t *testing.T) {
 	for mode, counted := range map[Mode]int64{ForceClosed: 50, Disable: 0} {
 		synctest.Test(t, func(t *testing.T) {

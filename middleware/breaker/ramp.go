@@ -45,8 +45,8 @@ func (g *gate) share(now time.Duration) float64 {
 }
 
 // admits reports whether the next use passes. The hash of its number decides, so the uses that pass
-// are spread evenly, and a use that comes again has another chance. The hash draws nothing at random:
-// a replay of the same uses admits the same uses.
+// are spread evenly, and a use that comes again has another chance. The hash draws nothing at
+// random: a replay of the same uses admits the same uses.
 func (g *gate) admits(now time.Duration) bool {
 	const all = 1 << 53
 	return float64(mix(g.round<<32+g.number.Add(1))>>11) < g.share(now)*all

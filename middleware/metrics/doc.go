@@ -128,8 +128,8 @@
 //
 // A layer of another package needs no entry in the list. Its rejections, retries, timeouts and
 // changes of state are counted by the metrics above. Events of its own kinds are counted by
-// poolstack.events. Each [pool.Level] is a gauge by poolstack.layer, named "poolstack.", Level.Layer,
-// "." and Level.Name. The counters of the events in its [pool.LayerInfo] begin with 0.
+// poolstack.events. Each [pool.Level] is a gauge by poolstack.layer, named "poolstack.",
+// Level.Layer, "." and Level.Name. The counters of the events in its [pool.LayerInfo] begin with 0.
 //
 // [Catalogue] returns the same list as values, with the buckets of the histograms. In Prometheus a
 // histogram has three series: the name with _bucket, _sum and _count. Attributes become labels,

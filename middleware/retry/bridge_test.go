@@ -12,8 +12,9 @@ import (
 	"github.com/earnorm/poolstack/pool/pooltest"
 )
 
-// A server that restarts refuses connections for a moment. A use with the default number of attempts
-// lasts through this moment, as with a bare client that dials again. A number that is set holds.
+// A server that restarts refuses connections for a moment. A use with the default number of
+// attempts lasts through this moment, as with a bare client that dials again. A number that is set
+// holds.
 func TestShortRestartIsBridged(t *testing.T) {
 	for _, c := range []struct {
 		away   time.Duration

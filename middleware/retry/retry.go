@@ -245,8 +245,8 @@ func (r *Retry) pause(ctx context.Context, c *pool.Call, s *inForce, n int, dela
 }
 
 // The default number of attempts ends a use about 200 ms after its first failure. Within that time
-// a server that restarts, or a proxy that moves, is often not back: a bare go-redis client dials for
-// two seconds. So while the pool cannot open a connection, further attempts follow, for at most
+// a server that restarts, or a proxy that moves, is often not back: a bare go-redis client dials
+// for two seconds. So while the pool cannot open a connection, further attempts follow, for at most
 // bridge after the first failure. Nothing is sent meanwhile, and the pool makes a dial at a time,
 // whatever the number of attempts. If the server is down, the breaker ends the attempts.
 const (

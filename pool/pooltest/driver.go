@@ -19,8 +19,8 @@ import (
 type DriverSuite[T any] struct {
 	// New returns a driver for a running server. New is called for every test.
 	New func(t testing.TB) driver.Driver[T]
-	// Use sends a cheap command, and returns an error if the reply is not the reply to the command. Use
-	// must return when ctx is over. nil means a function that does nothing.
+	// Use sends a cheap command, and returns an error if the reply is not the reply to the command.
+	// Use must return when ctx is over. nil means a function that does nothing.
 	Use func(ctx context.Context, res T) error
 	// Unreachable returns a driver for a server that cannot be reached.
 	Unreachable func(t testing.TB) driver.Driver[T]
@@ -32,7 +32,8 @@ type DriverSuite[T any] struct {
 	Soiled func(ctx context.Context, res T) (bool, error)
 	// Block sends a command that gets no answer during the test. Block returns when ctx is over.
 	Block func(ctx context.Context, res T) error
-	// Late sends a command with an answer after about 100 ms. The answer differs from the answer to Use.
+	// Late sends a command with an answer after about 100 ms. The answer differs from the answer to
+	// Use.
 	Late func(ctx context.Context, res T) error
 	// Secrets are texts that no error, no identity and no print of the driver may contain.
 	Secrets []string

@@ -10,8 +10,8 @@ import (
 )
 
 // A field that cannot change keeps its value also after the end of a trial or of forced settings.
-// So a lower source that would change the field at that end is refused at once, and the end is never
-// refused.
+// So a lower source that would change the field at that end is refused at once, and the end is
+// never refused.
 func TestEndsAreNeverRefused(t *testing.T) {
 	for _, source := range []settings.Source{settings.Trial, settings.Force} {
 		l := newLayer(config{Fixed: 1})

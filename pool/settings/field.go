@@ -285,7 +285,8 @@ func snake(name string) string {
 // A Spec describes the settings of a kind of layer. A Spec is made once, as a package variable, and
 // must not change afterwards.
 type Spec[C any] struct {
-	// Layer is the kind of the layer, or its name: "breaker", "timeout.total". Errors begin with Layer.
+	// Layer is the kind of the layer, or its name: "breaker", "timeout.total". Errors begin with
+	// Layer.
 	Layer  string
 	Fields []Entry[C] // in the order of the Config
 }
