@@ -97,3 +97,16 @@ func TestKnownEvents(t *testing.T) {
 		}
 	}
 }
+
+// A layer that publishes counters can begin them with 0 for the events known beforehand.
+func ExamplePool_KnownEvents() {
+	through := func(next pool.Handler) pool.Handler { return next }
+	p, _ := examplePool(pool.Config{}, faucet{through})
+	defer p.Close(context.Background())
+	for _, e := range p.KnownEvents() {
+		fmt.Println(e.Layer, e.Kind, e.Reason)
+	}
+	// Output:
+	// kitchen rejected shut
+	// kitchen dripped
+}

@@ -323,19 +323,26 @@ func TestClear(t *testing.T) {
 	})
 }
 
+// newPoolInPause returns a pool in a long pause between dials. The server is well again.
+func newPoolInPause(t *testing.T, fake *pooltest.Fake) *pool.Pool[conn] {
+	t.Helper()
+	p := newPool(t, fake, pool.Config{MaxSize: 1, OpenBackoff: time.Hour})
+	fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
+	for range 20 { // until the pauses have grown
+		ctx, cancel := context.WithTimeout(background, time.Minute)
+		_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
+		cancel()
+	}
+	fake.Inject(pooltest.Open, 0, nil)
+	return p
+}
+
 // After a Clear the next dial may reach another server, so a waiter does not wait for the end of
 // the pause between dials.
 func TestClearEndsThePauseBetweenDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
-		p := newPool(t, fake, pool.Config{MaxSize: 1, OpenBackoff: time.Hour})
-		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
-		for range 20 { // until the pauses have grown
-			ctx, cancel := context.WithTimeout(background, time.Minute)
-			_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
-			cancel()
-		}
-		fake.Inject(pooltest.Open, 0, nil)
+		p := newPoolInPause(t, fake)
 		served := make(chan error, 1)
 		go func() { served <- p.Do(background, op, func(context.Context, conn) error { return nil }) }()
 		synctest.Wait()
@@ -351,14 +358,7 @@ func TestClearEndsThePauseBetweenDials(t *testing.T) {
 func TestShorterBackoffEndsThePauseBetweenDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &pooltest.Fake{}
-		p := newPool(t, fake, pool.Config{MaxSize: 1, OpenBackoff: time.Hour})
-		fake.Inject(pooltest.Open, -1, pooltest.Fail(pooltest.ErrBroken))
-		for range 20 { // until the pauses have grown
-			ctx, cancel := context.WithTimeout(background, time.Minute)
-			_ = p.Do(ctx, op, func(context.Context, conn) error { return nil })
-			cancel()
-		}
-		fake.Inject(pooltest.Open, 0, nil)
+		p := newPoolInPause(t, fake)
 		if err := p.Configure(pool.Config{MaxSize: 1, OpenBackoff: 10 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}

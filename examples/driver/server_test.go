@@ -82,6 +82,9 @@ func (s *server) serve(w io.Writer, r *bufio.Reader) error {
 		_, err = io.WriteString(w, "ERROR\r\n")
 		return err
 	}
+	if fields[1] == "late" {
+		time.Sleep(100 * time.Millisecond)
+	}
 	reply, err := s.reply(fields, r)
 	if err == nil && reply != "" {
 		_, err = io.WriteString(w, reply+"\r\n")
@@ -112,7 +115,6 @@ func (s *server) reply(fields []string, r *bufio.Reader) (string, error) {
 	case "silent":
 		return "", nil
 	case "late":
-		time.Sleep(100 * time.Millisecond)
 		return "VALUE late 0 1\r\nx\r\nEND", nil
 	case "garbage":
 		return "HTTP/1.1 400 Bad Request", nil

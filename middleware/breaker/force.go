@@ -143,7 +143,7 @@ func (b *Breaker) force(f Forced) []pool.Event {
 		p.window = newWindow(b.cfg.Load(), b.needs)
 	case Disable:
 	}
-	time.AfterFunc(time.Until(f.Until), func() { b.emit(b.release(p.gate, Forced{Reason: "its time is over"})) })
+	p.gate.expiry = time.AfterFunc(time.Until(f.Until), func() { b.emit(b.release(p.gate, Forced{Reason: "its time is over"})) })
 	return b.moveTo(p, f.Mode.String(), f)
 }
 
@@ -166,6 +166,9 @@ func (b *Breaker) release(g *gate, by Forced) []pool.Event {
 // moveTo is called under mu.
 func (b *Breaker) moveTo(p *phase, what string, by Forced) []pool.Event {
 	old := b.phase.Load()
+	if old.isForced() {
+		old.gate.expiry.Stop()
+	}
 	b.lookAnew() // ends the watch, which is no longer b.watch
 	b.watch = nil
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](b.circuitSettings())

@@ -11,7 +11,8 @@ import (
 // A gate stands before the uses of a closed breaker, or of a forced breaker: a forced state or a
 // ramp-up. Most breakers have no gate.
 type gate struct {
-	forced Forced // the zero Forced in a ramp-up
+	forced Forced      // the zero Forced in a ramp-up
+	expiry *time.Timer // ends the forced state; nil in a ramp-up
 
 	// The ramp-up after a recovery. A growing share of the uses of the operations in scope passes.
 	since, length time.Duration // on the breaker's clock

@@ -144,8 +144,11 @@ func (l *levels) countWaits(all uint64) {
 // observeLevel records a level of a layer. A state is recorded as 1, and the other states as 0.
 func (l *levels) observeLevel(o metric.Observer, level *pool.Level) {
 	gauge, known := l.gauges[levelName{level.Layer, level.Name}]
+	if !known || level.Read == nil { // New has seen the names; a further key may lack its Read
+		return
+	}
 	value, ok := level.Read()
-	if !known || !ok {
+	if !ok {
 		return
 	}
 	key := levelKey{layer: cmp.Or(level.LayerName, level.Layer), key: level.Key}

@@ -56,6 +56,9 @@ func (b *bulkhead) Levels() []pool.Level {
 			Name: "used", Key: shard, Unit: "{use}", Help: "The uses of a shard.", Read: func() (float64, bool) { return 3, true },
 		})
 	}
+	if len(b.shards) > 0 {
+		levels = append(levels, pool.Level{Name: "used", Key: "without a Read"}, pool.Level{Name: "of no metric"})
+	}
 	for i := range levels {
 		levels[i].Layer, levels[i].LayerName = "bulkhead", b.name
 	}
@@ -113,8 +116,8 @@ func TestLayerOfAnotherPackage(t *testing.T) {
 			verify(t, catalogue[i], m, redis.System)
 		}
 	}
-	if described != 3 || len(catalogue) != len(Catalogue())+4 {
-		t.Errorf("%d levels are emitted, want 3 of the 4 in the catalogue", described)
+	if described != 3 || len(catalogue) != len(Catalogue())+5 {
+		t.Errorf("%d levels are emitted, want 3 of the 5 in the catalogue", described)
 	}
 }
 

@@ -123,7 +123,8 @@ func (r *Retry) Budget() float64 {
 	return float64(r.budget.tokens.Load()) / token
 }
 
-// Describe implements [pool.Describer]. The settings are those of [Retry.Effective].
+// Describe implements [pool.Describer]. The settings are those of [Retry.Effective]. The Multiplier
+// leaves out the attempts beyond the default MaxAttempts, because these attempts send nothing.
 func (r *Retry) Describe() pool.LayerInfo {
 	return pool.LayerInfo{
 		Layer: kind, Role: pool.RoleRetry, Multiplier: r.Effective().MaxAttempts, Settings: r.live.Texts(), Events: knownEvents,
